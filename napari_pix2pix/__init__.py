@@ -1,0 +1,1 @@
+"""pix2pix for large images: a napari plugin and a command line."""

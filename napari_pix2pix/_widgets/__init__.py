@@ -1,0 +1,1 @@
+"""The napari widgets; the only modules that import napari, magicgui and Qt."""

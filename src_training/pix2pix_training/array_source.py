@@ -1,0 +1,212 @@
+"""What training and translation ask of an image: regions of planes, as channels-first arrays.
+
+Knows no file format. Files become `ArraySource`s in ``napari_pix2pix.images``; arrays in `MemorySource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pix2pix_training.errors import ImageError
+
+AnyArray = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Half-open rectangle of pixels, ``[y0, y1) x [x0, x1)``."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the region in the last two axes of an array: ``array[..., *region.slices]``."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+
+class ArraySource(Protocol):
+    """An image that can be read region by region.
+
+    Axes are normalised: `axes` is any number of leading axes (of "T", "Z", or others) followed by "CYX".
+    """
+
+    @property
+    def name(self) -> str:
+        """What to call the image in messages, usually its path."""
+        ...
+
+    @property
+    def axes(self) -> str:
+        """One letter per entry of `shape`, ending in "CYX"."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def nodata(self) -> float | None:
+        """Value that marks invalid pixels besides NaN and infinities, or None."""
+        ...
+
+    @property
+    def palette(self) -> NDArray[np.uint8] | None:
+        """Colours (entries, 3) of an indexed image, or None."""
+        ...
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype.
+
+        `plane` indexes the leading axes. The caller may write to the result.
+        """
+        ...
+
+
+class MemorySource:
+    """An array in memory (or anything sliceable like one) as an `ArraySource`.
+
+    Parameters
+    ----------
+    array : shape (*leading, C, Y, X), any real dtype; axes given by `axes`, or inferred for 2-D (Y, X) and 3-D (C, Y, X).
+    """
+
+    def __init__(
+        self,
+        array: AnyArray,
+        *,
+        name: str = "array",
+        axes: str | None = None,
+        nodata: float | None = None,
+        palette: NDArray[np.uint8] | None = None,
+    ) -> None:
+        if array.ndim == 2 and axes in (None, "YX"):
+            array, axes = array[None], "CYX"
+        if axes is None:
+            axes = "ABDEFGH"[: array.ndim - 3] + "CYX"
+        if len(axes) != array.ndim or not axes.endswith("CYX"):
+            raise ImageError(f"{name}: axes {axes!r} do not fit an array of shape {array.shape}; they must end in CYX")
+        self._array = array
+        self.name = name
+        self.axes = axes
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.nodata = nodata
+        self.palette = palette
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return np.array(self._array[(*plane, slice(None), *region.slices)])
+
+
+class _View:
+    """An `ArraySource` made from another; passes on everything that a subclass does not change."""
+
+    def __init__(self, base: ArraySource) -> None:
+        self._base = base
+        self.name = base.name
+        self.axes = base.axes
+        self.shape = base.shape
+        self.dtype = base.dtype
+        self.nodata = base.nodata
+        self.palette = base.palette
+
+
+class CroppedSource(_View):
+    """A rectangle of another source."""
+
+    def __init__(self, base: ArraySource, region: Region) -> None:
+        super().__init__(base)
+        height, width = base.shape[-2:]
+        if not (0 <= region.y0 < region.y1 <= height and 0 <= region.x0 < region.x1 <= width):
+            raise ImageError(
+                f"{base.name}: region {region.y0}:{region.y1},{region.x0}:{region.x1} does not lie within the image "
+                f"of {height} x {width} pixels"
+            )
+        self._region = region
+        self.shape = (*base.shape[:-2], region.height, region.width)
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        y0, x0 = self._region.y0, self._region.x0
+        return self._base.read(Region(region.y0 + y0, region.y1 + y0, region.x0 + x0, region.x1 + x0), plane)
+
+
+class SelectedChannels(_View):
+    """Some channels of another source, in the order given; `channels` are indices from 0."""
+
+    def __init__(self, base: ArraySource, channels: Sequence[int]) -> None:
+        super().__init__(base)
+        count = base.shape[-3]
+        for channel in channels:
+            if not 0 <= channel < count:
+                raise ImageError(f"{base.name}: there is no channel {channel}; its {count} channels are 0 to {count - 1}")
+        self._channels = list(channels)
+        self.shape = (*base.shape[:-3], len(self._channels), *base.shape[-2:])
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return self._base.read(region, plane)[self._channels]
+
+
+class StackedChannels(_View):
+    """Several sources of equal size as the channels of one; the dtype is their common one."""
+
+    def __init__(self, bases: Sequence[ArraySource]) -> None:
+        first = bases[0]
+        super().__init__(first)
+        for base in bases[1:]:
+            if (base.axes, base.shape[:-3], base.shape[-2:]) != (first.axes, first.shape[:-3], first.shape[-2:]):
+                raise ImageError(
+                    f"{base.name}: its size {base.shape} differs from {first.name} with {first.shape}, "
+                    "so the two cannot be channels of one image"
+                )
+        self._bases = list(bases)
+        self.name = " + ".join(base.name for base in bases) if len(bases) < 4 else f"{first.name} + {len(bases) - 1} more"
+        self.dtype = np.result_type(*(base.dtype for base in bases))
+        self.palette = None if len(bases) > 1 else first.palette
+        self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return np.concatenate([base.read(region, plane).astype(self.dtype, copy=False) for base in self._bases])
+
+
+def channel_count(source: ArraySource) -> int:
+    return source.shape[-3]
+
+
+def plane_size(source: ArraySource) -> tuple[int, int]:
+    """Height and width."""
+    return source.shape[-2], source.shape[-1]
+
+
+def whole_plane(source: ArraySource) -> Region:
+    height, width = plane_size(source)
+    return Region(0, height, 0, width)
+
+
+def plane_indices(source: ArraySource) -> Iterator[tuple[int, ...]]:
+    """Indices of all planes in storage order; one empty tuple for a single image."""
+    return product(*(range(n) for n in source.shape[:-3]))
+
+
+def regions_of(height: int, width: int, size: int) -> Iterator[Region]:
+    """Squares of `size` pixels that tile a plane in reading order; the last of each row and column are smaller."""
+    for y0 in range(0, height, size):
+        for x0 in range(0, width, size):
+            yield Region(y0, min(y0 + size, height), x0, min(x0 + size, width))

@@ -1,0 +1,40 @@
+"""The one error tree. Messages are a single line: what is wrong with which value or file, and what to do.
+
+No error here derives from ``RuntimeError``: a napari worker swallows those.
+"""
+
+
+class Pix2PixError(Exception):
+    """Base of every error that this project raises on purpose: work that failed midway."""
+
+
+class InputError(Pix2PixError):
+    """The request or the data cannot be used as given; nothing was started."""
+
+
+class SettingsError(InputError):
+    """A setting has a value that is not allowed."""
+
+
+class ImageError(InputError):
+    """An image cannot be read, or its content is unsuitable."""
+
+
+class ModelFileError(InputError):
+    """A model file cannot be used: damaged, of a newer version, or not a model at all."""
+
+
+class CheckpointError(InputError):
+    """A training checkpoint cannot be resumed from."""
+
+
+class OutputError(InputError):
+    """An output exists already or cannot be written."""
+
+
+class MissingDependencyError(InputError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class TrainingError(Pix2PixError):
+    """Training failed midway, for example because the losses are no longer finite."""

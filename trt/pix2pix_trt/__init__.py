@@ -1,0 +1,1 @@
+"""How a trained generator runs fast: compiled with TensorRT, TensorRT-RTX or OpenVINO. Not built yet."""
