@@ -1,0 +1,287 @@
+"""Settings of networks, objective and training: frozen, validated, each default stated once.
+
+`to_toml` and `from_dict` carry them to and from ``config.toml`` and the header of a model file.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pix2pix_training.errors import SettingsError
+
+Architecture = Literal["unet", "encoder-decoder", "resnet"]
+Norm = Literal["batch", "instance", "none"]
+DropoutPlacement = Literal["none", "paper", "reference"]
+OutputActivation = Literal["tanh", "linear"]
+GanMode = Literal["vanilla", "lsgan", "wgangp", "hinge", "none"]
+Statistics = Literal["running", "image", "tile"]
+DropoutMode = Literal["off", "seeded"]
+Schedule = Literal["constant", "linear"]
+Precision = Literal["fp32", "bf16", "fp16", "auto"]
+Flips = Literal["none", "horizontal", "both"]
+Preset = Literal["seamless", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Shape of a generator network.
+
+    `depth` counts the down-samplings of a U-Net or encoder-decoder; `blocks` the residual blocks of a ResNet.
+    `dropout` places the noise after the deepest three decoder norms (paper: d1 to d3), or where the PyTorch
+    reference has it (d2 to d4 at depth 8; inside the residual blocks of a ResNet).
+    """
+
+    architecture: Architecture = "unet"
+    source_channels: int = 3
+    target_channels: int = 3
+    base_width: int = 64
+    depth: int = 8
+    blocks: int = 9
+    norm: Norm = "batch"
+    dropout: DropoutPlacement = "none"
+    output: OutputActivation = "tanh"
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range("source_channels", self.source_channels, 1, 1024)
+        _check_range("target_channels", self.target_channels, 1, 1024)
+        _check_range("base_width", self.base_width, 1, 1024)
+        _check_range("depth", self.depth, 2, 10)
+        _check_range("blocks", self.blocks, 0, 64)
+
+    @property
+    def stride(self) -> int:
+        """Input height and width must be multiples of this."""
+        return 4 if self.architecture == "resnet" else 2**self.depth
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """Shape of a discriminator: `layers` 1 to 5 have receptive fields of 16, 34, 70, 142 and 286 pixels.
+
+    `layers` 0 is the PixelGAN (1 x 1).
+    """
+
+    layers: int = 3
+    base_width: int = 64
+    norm: Norm = "batch"
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range("layers", self.layers, 0, 6)
+        _check_range("base_width", self.base_width, 1, 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """``G* = arg min_G max_D  gan_weight * L_cGAN(G, D) + l1_weight * L_L1(G)`` (paper, section 3.1, equation 4).
+
+    `gan_mode` "none" leaves L1 alone; `conditional` False hides the source from the discriminator.
+    """
+
+    gan_mode: GanMode = "vanilla"
+    gan_weight: float = 1.0
+    l1_weight: float = 100.0
+    conditional: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range("gan_weight", self.gan_weight, 0.0, 1e6)
+        _check_range("l1_weight", self.l1_weight, 0.0, 1e6)
+        if self.gan_mode == "none" and self.l1_weight == 0:
+            raise SettingsError("l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Random changes of a patch, the same for source and target.
+
+    `scale_jitter` enlarges the image before the crop, as 286 -> 256 of the reference does (286 / 256 = 1.1171875).
+    """
+
+    flips: Flips = "horizontal"
+    quarter_turns: bool = False
+    scale_jitter: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range("scale_jitter", self.scale_jitter, 1.0, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """The function that a trained generator stands for at translation.
+
+    `statistics`: norm layers use running averages of training, or the statistics of the whole image, or of each tile.
+    `dropout`: "off", or noise drawn from `seed` and the image coordinate.
+    """
+
+    statistics: Statistics = "running"
+    dropout: DropoutMode = "off"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range("seed", self.seed, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length."""
+
+    preset: Preset = "seamless"
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    patch_size: int = 256
+    batch_size: int = 1
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    schedule: Schedule = "constant"
+    precision: Precision = "fp32"
+    seed: int = 0
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    validation_images: int = 16
+    validation_size: int = 512
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        lengths = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise SettingsError(f"{' and '.join(lengths)} are both given; a run has one length, so give only one of them")
+        for name in ("epochs", "steps", "patch_size", "batch_size", "checkpoint_every", "validate_every"):
+            if getattr(self, name) is not None:
+                _check_range(name, getattr(self, name), 1, 10**9)
+        for name in ("validation_images", "validation_size", "seed"):
+            _check_range(name, getattr(self, name), 0, 2**63 - 1)
+        _check_range("batch_size", self.batch_size, 1, 4096)
+        _check_range("learning_rate", self.learning_rate, 0.0, 1.0)
+        if self.minutes is not None:
+            _check_range("minutes", self.minutes, 1e-3, 10**6)
+        stride = self.generator.stride
+        if self.patch_size % stride or self.patch_size < stride:
+            raise SettingsError(
+                f"patch_size {self.patch_size} is not a multiple of {stride}, which this generator needs; choose "
+                f"{max(stride, self.patch_size // stride * stride)}"
+                + (", or a smaller depth" if self.generator.architecture != "resnet" else "")
+            )
+
+
+DEFAULT_EPOCHS = 200
+JITTER_OF_THE_PAPER = 286 / 256
+
+
+def preset(name: Preset) -> TrainingConfig:
+    """Settings of a preset.
+
+    "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
+    "seamless": instance norm on the statistics of the whole image and five down-samplings, the best of the first
+    measurement of whole-image evaluation; no noise.
+    """
+    if name == "paper":
+        return TrainingConfig(
+            preset="paper",
+            generator=GeneratorConfig(dropout="paper"),
+            augmentation=AugmentationConfig(scale_jitter=JITTER_OF_THE_PAPER),
+            inference=InferenceConfig(statistics="image", dropout="seeded"),
+        )
+    if name == "seamless":
+        return TrainingConfig(
+            preset="seamless",
+            generator=GeneratorConfig(depth=5, norm="instance"),
+            discriminator=DiscriminatorConfig(norm="instance"),
+            inference=InferenceConfig(statistics="image"),
+            schedule="linear",
+        )
+    raise SettingsError(f"preset {name!r} is not known; choose seamless or paper")
+
+
+T = TypeVar("T")
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings") -> T:
+    """Build a settings dataclass from plain data, checking names and types; nested dataclasses from nested tables.
+
+    Raises `SettingsError` that names the entry.
+    """
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{where} should be a table of settings, not {type(data).__name__}")
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    for name in data:
+        if name not in known:
+            raise SettingsError(f"{where} has an unknown entry {name!r}; known are {', '.join(sorted(known))}")
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name not in data and f.default is MISSING and f.default_factory is MISSING:
+            raise SettingsError(f"{where} lacks the entry {f.name!r}")
+    return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+def to_toml(config: Any) -> str:
+    """A settings dataclass as TOML; entries that are None are left out."""
+    return "\n".join(_toml_lines(asdict(config), prefix="")) + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
+    lines = [f"{name} = {_toml_value(value)}" for name, value in table.items() if not isinstance(value, dict | None)]
+    for name, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{name}]", *_toml_lines(value, f"{prefix}{name}.")]
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        return _convert(next(a for a in get_args(kind) if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise SettingsError(f"{where} is {value!r}; choose one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SettingsError(f"{where} should be a list, not {type(value).__name__}")
+        args = get_args(kind)
+        item_kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(item_kinds) != len(value):
+            raise SettingsError(f"{where} should have {len(item_kinds)} entries, not {len(value)}")
+        return tuple(_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(item_kinds, value, strict=True)))
+    if is_dataclass(kind):
+        return from_dict(kind, value, where=where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is not Any and (type(value) is not kind):
+        raise SettingsError(f"{where} is {value!r}, a {type(value).__name__}; it should be a {kind.__name__}")
+    return value
+
+
+def _check_choices(config: Any) -> None:
+    """Refuse a value that is none of the choices of a ``Literal`` entry."""
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            choices = ", ".join(map(str, get_args(kind)))
+            raise SettingsError(f"{name} is {getattr(config, name)!r}; choose one of {choices}")
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{name} is {value}; it must lie between {low} and {high}")

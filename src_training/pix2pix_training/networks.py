@@ -1,0 +1,416 @@
+"""Generators and discriminators of pix2pix, as in the paper and its PyTorch reference implementation.
+
+A U-Net runs whole, or in the three stages that exact translation of large images needs: `UNet.encode` of the shallow
+levels, `UNet.deep`, and `UNet.decode` of the shallow levels. Levels are numbered from 1, the first down-sampling; the
+features of level k have 2**k times fewer rows and columns than the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.errors import SettingsError
+
+DROPOUT_RATE = 0.5
+
+
+class StatisticsNorm(nn.Module):
+    """Batch or instance norm that can be told at inference whose statistics to use.
+
+    In training mode it is the plain layer. In eval mode: the running averages ("running"), the statistics of each image
+    in hand ("image"), or `fixed` ones, which exact translation gathers over a whole large image beforehand.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, channels: int, *, affine: bool, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+        self.momentum = momentum
+        self.statistics: Statistics = "running" if affine else "image"
+        self.fixed: tuple[Tensor, Tensor] | None = None
+        if affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+            self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+        else:
+            self.weight = self.bias = self.running_mean = self.running_var = self.num_batches_tracked = None
+
+    @property
+    def has_running_statistics(self) -> bool:
+        return self.running_mean is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fixed is not None:
+            mean, var = self.fixed
+            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        if self.running_mean is None:
+            return F.instance_norm(x, eps=self.eps)
+        if self.training:
+            cast(Tensor, self.num_batches_tracked).add_(1)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
+            )
+        if self.statistics == "running":
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class PositionedDropout(nn.Module):
+    """Dropout whose noise at inference depends only on seed, layer, channel and image coordinate.
+
+    So a large image gets the same noise however it is cut into tiles. In training mode it is plain dropout.
+
+    Parameters
+    ----------
+    layer : number that sets the noise of this layer apart from that of the others.
+    stride : image pixels per row or column of the features that the layer sees.
+    """
+
+    def __init__(self, layer: int, stride: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.stride = stride
+        self.seed: int | None = None
+        self.origin = (0, 0)  # image pixel of the first row and column, a multiple of `stride`
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.dropout(x, DROPOUT_RATE, True)
+        if self.seed is None:
+            return x
+        rows, columns = (o // self.stride for o in self.origin)
+        keep = _positioned_bits(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device)
+        return x * keep.to(x.dtype) * (1 / (1 - DROPOUT_RATE))
+
+
+def _positioned_bits(
+    seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device
+) -> Tensor:
+    """One fair random bit per feature, shape (channels, rows, columns): a hash of its position (MurmurHash3 finaliser)."""
+    channels, rows, columns = shape
+    key = _mix(torch.tensor((seed & 0xFFFFFFFF) ^ ((seed >> 32) * 0x9E3779B1 & 0xFFFFFFFF), device=device) + layer)
+    h = _mix(key + torch.arange(channels, device=device)[:, None, None])
+    h = _mix(h + torch.arange(origin[0], origin[0] + rows, device=device)[None, :, None])
+    h = _mix(h + torch.arange(origin[1], origin[1] + columns, device=device)[None, None, :])
+    return h >= 2**31
+
+
+def _mix(h: Tensor) -> Tensor:
+    """Mix the low 32 bits of int64 values."""
+    h = (h * 0x9E3779B1) & 0xFFFFFFFF
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return h ^ (h >> 16)
+
+
+def _norm(kind: Norm, channels: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    return StatisticsNorm(channels, affine=kind == "batch")
+
+
+class DownBlock(nn.Module):
+    """Encoder level: LeakyReLU(0.2), convolution 4x4 stride 2, norm; the first level is a convolution alone."""
+
+    def __init__(self, inputs: int, outputs: int, *, norm: Norm, activate: bool, normalize: bool) -> None:
+        super().__init__()
+        self.activate = activate
+        self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=norm != "batch")
+        self.norm = _norm(norm, outputs) if normalize else nn.Identity()
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The block without its norm."""
+        return cast(Tensor, self.conv(F.leaky_relu(x, 0.2) if self.activate else x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.norm(self.convolve(x)))
+
+
+class UpBlock(nn.Module):
+    """Decoder level: ReLU, transposed convolution 4x4 stride 2, norm, dropout; the last level has only bias."""
+
+    def __init__(self, inputs: int, outputs: int, *, norm: Norm, normalize: bool, dropout: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=norm != "batch" or not normalize)
+        self.norm = _norm(norm, outputs) if normalize else nn.Identity()
+        self.dropout = dropout
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The block without norm and dropout."""
+        return cast(Tensor, self.conv(F.relu(x)))
+
+    def finish(self, raw: Tensor) -> Tensor:
+        """Norm and dropout of the output of `convolve`."""
+        return cast(Tensor, self.dropout(self.norm(raw)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.finish(self.convolve(x))
+
+
+class UNet(nn.Module):
+    """U-Net generator (paper, section 3.2.1 and appendix 6.1.1); without skips, the encoder-decoder of the ablation.
+
+    Maps (N, source_channels, H, W) in [-1, 1] to (N, target_channels, H, W), in [-1, 1] with tanh output. H and W must be
+    multiples of 2**depth.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.depth = config.depth
+        self.skips = config.architecture == "unet"
+        widths = [config.source_channels] + [config.base_width * min(2**k, 8) for k in range(config.depth)]
+        noisy = _noisy_levels(config)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for level in range(1, config.depth + 1):
+            self.down.append(
+                DownBlock(
+                    widths[level - 1],
+                    widths[level],
+                    norm=config.norm,
+                    activate=level > 1,
+                    normalize=1 < level < config.depth,
+                )
+            )
+            deepest = level == config.depth
+            dropout = PositionedDropout(level, 2 ** (level - 1)) if level in noisy else nn.Identity()
+            self.up.append(
+                UpBlock(
+                    widths[level] if deepest or not self.skips else 2 * widths[level],
+                    config.target_channels if level == 1 else widths[level - 1],
+                    norm=config.norm,
+                    normalize=level > 1,
+                    dropout=dropout,
+                )
+            )
+
+    def feature_channels(self, level: int) -> int:
+        """Channels of the encoder's features at `level` (0: of the image)."""
+        return self.config.source_channels if level == 0 else self.down_block(level).conv.out_channels
+
+    def up_channels(self, level: int) -> int:
+        """Channels of the decoder's output at the resolution of `level` (0: of the result)."""
+        return self.up_block(level + 1).conv.out_channels
+
+    def down_block(self, level: int) -> DownBlock:
+        return cast(DownBlock, self.down[level - 1])
+
+    def up_block(self, level: int) -> UpBlock:
+        return cast(UpBlock, self.up[level - 1])
+
+    def encode(self, features: Tensor, start: int, stop: int) -> list[Tensor]:
+        """Encoder features of levels start + 1 to stop, from those of level `start` (0: the image)."""
+        encoded: list[Tensor] = []
+        for level in range(start + 1, stop + 1):
+            features = self.down_block(level)(features)
+            encoded.append(features)
+        return encoded
+
+    def decode(self, up: Tensor | None, skips: Sequence[Tensor], start: int) -> Tensor:
+        """Decoder output at the resolution of level `start` (0: the finished image).
+
+        `skips` are the encoder features of levels start + 1, start + 2, ...; `up` is the decoder's output at the
+        resolution of the last of them, None if that is the deepest level.
+        """
+        for level in range(start + len(skips), start, -1):
+            up = self.up_block(level)(self.join(skips[level - start - 1], up))
+        assert up is not None
+        return self.activate_output(up) if start == 0 else up
+
+    def join(self, skip: Tensor, up: Tensor | None) -> Tensor:
+        """Input of a decoder level: skip and output of the level below, in this order."""
+        if up is None:
+            return skip
+        return torch.cat([skip, up], 1) if self.skips else up
+
+    def activate_output(self, x: Tensor) -> Tensor:
+        return torch.tanh(x) if self.config.output == "tanh" else x
+
+    def deep(self, features: Tensor, level: int) -> Tensor:
+        """Everything below `level`: from its encoder features to the decoder's output at its resolution."""
+        return self.decode(None, self.encode(features, level, self.depth), level)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.deep(x, 0)
+
+
+def _noisy_levels(config: GeneratorConfig) -> range:
+    """Levels whose decoder output has dropout."""
+    if config.dropout == "paper":
+        return range(max(2, config.depth - 2), config.depth + 1)
+    if config.dropout == "reference":
+        return range(5, config.depth)
+    return range(0)
+
+
+class ResidualBlock(nn.Module):
+    """Two reflection-padded 3x3 convolutions around a skip connection."""
+
+    def __init__(self, width: int, *, norm: Norm, dropout: nn.Module | None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=norm != "batch"),
+            _norm(norm, width),
+            nn.ReLU(),
+        ]
+        if dropout is not None:
+            layers.append(dropout)
+        layers += [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3, bias=norm != "batch"), _norm(norm, width)]
+        self.conv_block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + cast(Tensor, self.conv_block(x))
+
+
+class ResNet(nn.Module):
+    """ResNet generator of the reference: two stride-2 convolutions, residual blocks, two transposed convolutions.
+
+    Same input and output as `UNet`; H and W must be multiples of 4.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, norm = config.base_width, config.norm
+        bias = norm != "batch"
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(config.source_channels, width, 7, bias=bias),
+            _norm(norm, width),
+            nn.ReLU(),
+        ]
+        for factor in (1, 2):
+            layers += [
+                nn.Conv2d(width * factor, width * factor * 2, 3, 2, 1, bias=bias),
+                _norm(norm, width * factor * 2),
+                nn.ReLU(),
+            ]
+        for block in range(config.blocks):
+            dropout = PositionedDropout(block, 4) if config.dropout != "none" else None
+            layers.append(ResidualBlock(width * 4, norm=norm, dropout=dropout))
+        for factor in (4, 2):
+            layers += [
+                nn.ConvTranspose2d(width * factor, width * factor // 2, 3, 2, 1, output_padding=1, bias=bias),
+                _norm(norm, width * factor // 2),
+                nn.ReLU(),
+            ]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, config.target_channels, 7)]
+        if config.output == "tanh":
+            layers.append(nn.Tanh())
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.model(x))
+
+
+class Discriminator(nn.Module):
+    """PatchGAN (paper, section 3.2.2 and appendix 6.1.2), or the PixelGAN for `layers` 0.
+
+    Maps (N, channels, H, W) in [-1, 1] to one logit per patch, (N, 1, h, w); a conditional one gets source and target
+    concatenated.
+    """
+
+    def __init__(self, channels: int, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        layers = _pixel_layers(channels, config) if config.layers == 0 else _patch_layers(channels, config)
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.model(x))
+
+
+def _pixel_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
+    width, bias = config.base_width, config.norm != "batch"
+    return [
+        nn.Conv2d(channels, width, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 1, bias=bias),
+        _norm(config.norm, 2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 1, 1, bias=bias),
+    ]
+
+
+def _patch_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
+    bias = config.norm != "batch"
+    layers: list[nn.Module] = [nn.Conv2d(channels, config.base_width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    inputs = config.base_width
+    for layer in range(1, config.layers + 1):
+        outputs = config.base_width * min(2**layer, 8)
+        stride = 1 if layer == config.layers else 2
+        layers += [
+            nn.Conv2d(inputs, outputs, 4, stride, 1, bias=bias),
+            _norm(config.norm, outputs),
+            nn.LeakyReLU(0.2),
+        ]
+        inputs = outputs
+    return [*layers, nn.Conv2d(inputs, 1, 4, 1, 1)]
+
+
+Generator = UNet | ResNet
+
+
+def build_generator(config: GeneratorConfig) -> Generator:
+    return ResNet(config) if config.architecture == "resnet" else UNet(config)
+
+
+def initialize_weights(network: nn.Module, generator: torch.Generator | None = None) -> None:
+    """Convolutions from N(0, 0.02), norm weights from N(1, 0.02), biases zero (paper, section 6.2; reference)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, StatisticsNorm) and module.weight is not None:
+            nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
+            nn.init.zeros_(cast(Tensor, module.bias))
+
+
+def norm_layers(network: nn.Module) -> Iterator[StatisticsNorm]:
+    return (m for m in network.modules() if isinstance(m, StatisticsNorm))
+
+
+def noise_layers(network: nn.Module) -> Iterator[PositionedDropout]:
+    return (m for m in network.modules() if isinstance(m, PositionedDropout))
+
+
+def set_inference_mode(network: nn.Module, inference: InferenceConfig) -> None:
+    """Put a generator into eval mode and make it the function that `inference` names.
+
+    Raises `SettingsError` where running statistics are asked of a network that has none.
+    """
+    network.eval()
+    for norm in norm_layers(network):
+        if inference.statistics == "running" and not norm.has_running_statistics:
+            raise SettingsError("instance norm keeps no running statistics; use statistics 'image'")
+        norm.statistics = inference.statistics
+        norm.fixed = None
+    for noise in noise_layers(network):
+        noise.seed = inference.seed if inference.dropout == "seeded" else None
+        noise.origin = (0, 0)
+
+
+def set_noise_origin(network: nn.Module, y: int, x: int) -> None:
+    """Tell the noise layers which image pixel the next input starts at."""
+    for noise in noise_layers(network):
+        noise.origin = (y, x)
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
