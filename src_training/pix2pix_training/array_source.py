@@ -86,7 +86,7 @@ class MemorySource:
 
     Parameters
     ----------
-    array : shape (*leading, C, Y, X), any real dtype; axes given by `axes`, or inferred for 2-D (Y, X) and 3-D (C, Y, X).
+    array : shape (*leading, C, Y, X), any real dtype; `axes` may be left out for (Y, X) and (C, Y, X).
     """
 
     def __init__(
@@ -113,7 +113,8 @@ class MemorySource:
         self.palette = palette
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        return np.array(self._array[(*plane, slice(None), *region.slices)])
+        index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
+        return np.array(self._array[index])
 
 
 class _View:
@@ -156,7 +157,9 @@ class SelectedChannels(_View):
         count = base.shape[-3]
         for channel in channels:
             if not 0 <= channel < count:
-                raise ImageError(f"{base.name}: there is no channel {channel}; its {count} channels are 0 to {count - 1}")
+                raise ImageError(
+                    f"{base.name}: there is no channel {channel}; its {count} channels are 0 to {count - 1}"
+                )
         self._channels = list(channels)
         self.shape = (*base.shape[:-3], len(self._channels), *base.shape[-2:])
 
@@ -171,13 +174,19 @@ class StackedChannels(_View):
         first = bases[0]
         super().__init__(first)
         for base in bases[1:]:
-            if (base.axes, base.shape[:-3], base.shape[-2:]) != (first.axes, first.shape[:-3], first.shape[-2:]):
+            if (base.axes, base.shape[:-3], base.shape[-2:]) != (
+                first.axes,
+                first.shape[:-3],
+                first.shape[-2:],
+            ):
                 raise ImageError(
                     f"{base.name}: its size {base.shape} differs from {first.name} with {first.shape}, "
                     "so the two cannot be channels of one image"
                 )
         self._bases = list(bases)
-        self.name = " + ".join(base.name for base in bases) if len(bases) < 4 else f"{first.name} + {len(bases) - 1} more"
+        self.name = (
+            " + ".join(base.name for base in bases) if len(bases) < 4 else f"{first.name} + {len(bases) - 1} more"
+        )
         self.dtype = np.result_type(*(base.dtype for base in bases))
         self.palette = None if len(bases) > 1 else first.palette
         self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])

@@ -93,7 +93,9 @@ class ObjectiveConfig:
         _check_range("gan_weight", self.gan_weight, 0.0, 1e6)
         _check_range("l1_weight", self.l1_weight, 0.0, 1e6)
         if self.gan_mode == "none" and self.l1_weight == 0:
-            raise SettingsError("l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them")
+            raise SettingsError(
+                "l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,9 @@ class TrainingConfig:
         _check_choices(self)
         lengths = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(lengths) > 1:
-            raise SettingsError(f"{' and '.join(lengths)} are both given; a run has one length, so give only one of them")
+            raise SettingsError(
+                f"{' and '.join(lengths)} are both given; a run has one length, so give only one of them"
+            )
         for name in ("epochs", "steps", "patch_size", "batch_size", "checkpoint_every", "validate_every"):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 1, 10**9)

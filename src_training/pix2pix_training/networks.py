@@ -100,7 +100,7 @@ class PositionedDropout(nn.Module):
 def _positioned_bits(
     seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """One fair random bit per feature, shape (channels, rows, columns): a hash of its position (MurmurHash3 finaliser)."""
+    """One fair random bit per feature, shape (channels, rows, columns): a hash of its position (MurmurHash3)."""
     channels, rows, columns = shape
     key = _mix(torch.tensor((seed & 0xFFFFFFFF) ^ ((seed >> 32) * 0x9E3779B1 & 0xFFFFFFFF), device=device) + layer)
     h = _mix(key + torch.arange(channels, device=device)[:, None, None])
@@ -164,8 +164,8 @@ class UpBlock(nn.Module):
 class UNet(nn.Module):
     """U-Net generator (paper, section 3.2.1 and appendix 6.1.1); without skips, the encoder-decoder of the ablation.
 
-    Maps (N, source_channels, H, W) in [-1, 1] to (N, target_channels, H, W), in [-1, 1] with tanh output. H and W must be
-    multiples of 2**depth.
+    Maps (N, source_channels, H, W) in [-1, 1] to (N, target_channels, H, W), in [-1, 1] with tanh output. H and W
+    must be multiples of 2**depth.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -271,7 +271,11 @@ class ResidualBlock(nn.Module):
         ]
         if dropout is not None:
             layers.append(dropout)
-        layers += [nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3, bias=norm != "batch"), _norm(norm, width)]
+        layers += [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3, bias=norm != "batch"),
+            _norm(norm, width),
+        ]
         self.conv_block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """State_dicts of the PyTorch reference implementation, in and out.
 
-The reference nests each U-Net level in the one above; here the levels are lists. ResNet and PatchGAN have the same names.
+The reference nests each U-Net level in the one above; here the levels are lists. ResNet and PatchGAN keep the names.
 """
 
 from __future__ import annotations
@@ -74,5 +74,7 @@ def _renamed(state: StateDict, modules: Mapping[str, str]) -> dict[str, Tensor]:
 
 def _without_prefix(key: str, prefix: str) -> str:
     if not key.startswith(prefix):
-        raise ModelFileError(f"the weights have an unexpected entry {key!r}; those of a discriminator start with {prefix!r}")
+        raise ModelFileError(
+            f"the weights have an unexpected entry {key!r}; those of a discriminator start with {prefix!r}"
+        )
     return key.removeprefix(prefix)

@@ -1,0 +1,324 @@
+"""Stored pixel values <-> [-1, 1], per channel; the mapping is saved in the model.
+
+A mapping is linear (its ends from the dtype, the training set, or each whole image), or one-hot for categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    channel_count,
+    plane_indices,
+    plane_size,
+    regions_of,
+)
+from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.invalid_pixels import invalid_values
+
+Scope = Literal["dtype", "training-set", "image"]
+PERCENTILES = (0.1, 99.9)
+MAX_CATEGORIES = 255
+_SAMPLES = 4_000_000
+_SURVEY_TILE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearMapping:
+    """``low`` of each channel maps to -1 and ``high`` to 1; values beyond are clipped.
+
+    With scope "image" the ends are percentiles of each whole image, found by `resolved`; without it they are empty.
+    """
+
+    dtype: str
+    scope: Scope
+    channels: int
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _checked_dtype(self.dtype)
+        if self.scope == "image" and not self.low:
+            return
+        if not len(self.low) == len(self.high) == self.channels:
+            raise SettingsError(f"an intensity mapping of {self.channels} channels needs as many low and high ends")
+        if not all(np.isfinite(self.low)) or not all(np.isfinite(self.high)):
+            raise SettingsError("the ends of an intensity mapping must be finite")
+        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
+            raise SettingsError("the low end of an intensity mapping must lie below its high end")
+
+    @property
+    def network_channels(self) -> int:
+        return self.channels
+
+    @property
+    def image_channels(self) -> int:
+        return self.channels
+
+    def to_network(self, stored: Tensor) -> Tensor:
+        """(N, C, H, W) in the stored dtype -> float32 in [-1, 1], on the same device."""
+        low, high = self._ends(stored.device, _working_dtype(stored.dtype))
+        x = stored.to(low.dtype)
+        return ((x - low) * (2 / (high - low)) - 1).clamp_(-1, 1).to(torch.float32)
+
+    def from_network(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) in [-1, 1] -> `dtype`, integers rounded half to even and kept within the dtype's range."""
+        dtype = torch_dtype(np.dtype(self.dtype))
+        low, high = self._ends(x.device, _working_dtype(dtype))
+        stored = (x.to(low.dtype).clamp(-1, 1) + 1) * ((high - low) / 2) + low
+        if not dtype.is_floating_point and dtype is not torch.bool:
+            limits = np.iinfo(np.dtype(self.dtype))
+            stored = stored.round_().clamp_(float(limits.min), float(limits.max))
+        return stored >= 0.5 if dtype is torch.bool else stored.to(dtype)
+
+    def _ends(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if not self.low:
+            raise SettingsError("the intensity mapping is per image and was not resolved for this image")
+        shape = (1, -1, 1, 1)
+        low = torch.tensor(self.low, device=device, dtype=dtype).reshape(shape)
+        return low, torch.tensor(self.high, device=device, dtype=dtype).reshape(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryMapping:
+    """One network channel per category: 1 where a pixel is of it, else -1; out, the largest channel wins.
+
+    `values` are the stored values of each category (one number, or one per channel for colour-coded labels); `colors`
+    their colours as RGB, empty where none are known.
+    """
+
+    dtype: str
+    values: tuple[tuple[int, ...], ...]
+    colors: tuple[tuple[int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if _checked_dtype(self.dtype).kind not in "biu":
+            raise SettingsError(f"categories need integer pixels, not {self.dtype}")
+        if not 2 <= len(self.values) <= MAX_CATEGORIES:
+            raise SettingsError(f"{len(self.values)} categories; there must be 2 to {MAX_CATEGORIES}")
+        if len({len(v) for v in self.values}) != 1 or len(set(self.values)) != len(self.values):
+            raise SettingsError("the values of categories must differ and have the same number of channels")
+        if self.colors and len(self.colors) != len(self.values):
+            raise SettingsError("categories need one colour each, or none")
+
+    @property
+    def network_channels(self) -> int:
+        return len(self.values)
+
+    @property
+    def image_channels(self) -> int:
+        return len(self.values[0])
+
+    def to_network(self, stored: Tensor) -> Tensor:
+        """(N, C, H, W) stored values -> (N, categories, H, W) float32; a pixel of no known category is -1 in all."""
+        table = self._table(stored.device)
+        hits = (stored.to(torch.int64)[:, None] == table[None, :, :, None, None]).all(2)
+        return hits.to(torch.float32) * 2 - 1
+
+    def from_network(self, x: Tensor) -> Tensor:
+        """(N, categories, H, W) -> (N, C, H, W) stored values of the winning category."""
+        stored = self._table(x.device)[x.argmax(1)].movedim(-1, 1)
+        return stored.to(torch_dtype(np.dtype(self.dtype)))
+
+    def palette(self) -> NDArray[np.uint8] | None:
+        """Colours by stored value, for an indexed image; None where there are none or values are not indices."""
+        if not self.colors or self.image_channels != 1 or max(v[0] for v in self.values) > 255:
+            return None
+        table = np.zeros((max(v[0] for v in self.values) + 1, 3), np.uint8)
+        for value, color in zip(self.values, self.colors, strict=True):
+            table[value[0]] = color
+        return table
+
+    def _table(self, device: torch.device) -> Tensor:
+        return torch.tensor(self.values, dtype=torch.int64, device=device)
+
+
+Mapping = LinearMapping | CategoryMapping
+
+
+def dtype_mapping(dtype: np.dtype[Any], channels: int) -> LinearMapping:
+    """The whole range of an integer dtype; floats are taken to lie in [0, 1]."""
+    low, high = (0.0, 1.0) if dtype.kind in "bf" else (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+    return LinearMapping(
+        dtype=dtype.name, scope="dtype", channels=channels, low=(low,) * channels, high=(high,) * channels
+    )
+
+
+def image_mapping(dtype: np.dtype[Any], channels: int) -> LinearMapping:
+    """Percentiles of each whole image, to be found by `resolved`."""
+    return LinearMapping(dtype=dtype.name, scope="image", channels=channels)
+
+
+def fitted_mapping(sources: Sequence[ArraySource], scope: Scope = "training-set") -> LinearMapping:
+    """Percentiles 0.1 and 99.9 of the valid pixels of all `sources`, per channel.
+
+    Exact for integers of up to 16 bits, else from up to four million evenly spaced pixels per channel. A constant
+    channel gets a range above its value. Raises `ImageError` for an image without a valid pixel.
+    """
+    low, high = percentiles(sources, PERCENTILES)
+    high = tuple(h if h > lo else _next_above(lo, sources[0].dtype) for lo, h in zip(low, high, strict=True))
+    return LinearMapping(
+        dtype=sources[0].dtype.name, scope=scope, channels=channel_count(sources[0]), low=low, high=high
+    )
+
+
+def _next_above(value: float, dtype: np.dtype[Any]) -> float:
+    """An end above `value` that float arithmetic can tell from it."""
+    return value + (1.0 if dtype.kind in "biu" else max(1.0, abs(value)))
+
+
+def resolved(mapping: Mapping, source: ArraySource) -> Mapping:
+    """The mapping for one image: per-image ends are measured on all of it, other mappings are returned as they are."""
+    if isinstance(mapping, LinearMapping) and mapping.scope == "image":
+        return fitted_mapping([source], scope="image")
+    return mapping
+
+
+def fitted_categories(sources: Sequence[ArraySource]) -> CategoryMapping:
+    """All values (or colour codes) that occur in `sources`, ascending; colours from the palette where there is one."""
+    first = sources[0]
+    if first.dtype.kind not in "biu":
+        raise ImageError(f"{first.name}: categories need integer pixels, not {first.dtype.name}")
+    found: set[tuple[int, ...]] = set()
+    for source in sources:
+        for stored, _ in _tiles(source):
+            values = np.unique(stored.reshape(stored.shape[0], -1), axis=1).T
+            found.update(tuple(int(v) for v in row) for row in values)
+            if len(found) > MAX_CATEGORIES:
+                raise ImageError(
+                    f"{source.name}: more than {MAX_CATEGORIES} different values, so these are not categories; "
+                    "train on them as intensities"
+                )
+    if len(found) < 2:
+        raise ImageError(f"{first.name}: only one category occurs, so there is nothing to learn")
+    values_in_order = tuple(sorted(found))
+    return CategoryMapping(dtype=first.dtype.name, values=values_in_order, colors=_colors(first, values_in_order))
+
+
+def _colors(source: ArraySource, values: Sequence[tuple[int, ...]]) -> tuple[tuple[int, int, int], ...]:
+    if source.palette is not None:
+        table = source.palette
+        if max(v[0] for v in values) < len(table):
+            return tuple((int(r), int(g), int(b)) for r, g, b in (table[v[0]] for v in values))
+    if len(values[0]) == 3 and source.dtype == np.uint8:
+        return tuple((v[0], v[1], v[2]) for v in values)
+    return ()
+
+
+def percentiles(
+    sources: Sequence[ArraySource], percents: tuple[float, float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Low and high percentile of each channel over the valid pixels of all `sources`, read tile by tile."""
+    dtype, channels = sources[0].dtype, channel_count(sources[0])
+    counters: Sequence[_Histogram | _Sample]
+    if dtype.kind in "biu" and dtype.itemsize <= 2:
+        counters = [_Histogram(dtype) for _ in range(channels)]
+    else:
+        total = sum(int(np.prod(s.shape)) // channels for s in sources)
+        counters = [_Sample(stride=max(1, total // _SAMPLES)) for _ in range(channels)]
+    for source in sources:
+        valid_pixels = 0
+        for stored, invalid in _tiles(source):
+            for channel, counter in enumerate(counters):
+                counter.add(stored[channel][~invalid[channel]])
+            valid_pixels += int((~invalid).sum())
+        if valid_pixels == 0:
+            raise ImageError(f"{source.name}: not one valid pixel (all are NaN, infinite or nodata)")
+    ends = [counter.percentiles(percents) for counter in counters]
+    return tuple(e[0] for e in ends), tuple(e[1] for e in ends)
+
+
+class _Histogram:
+    """Exact percentiles of integers of up to 16 bits."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._offset = 0 if dtype.kind in "bu" else int(np.iinfo(dtype).min)
+        self._counts = np.zeros(2 ** (8 * dtype.itemsize), np.int64)
+
+    def add(self, values: AnyArray) -> None:
+        self._counts += np.bincount(values.astype(np.int64).ravel() - self._offset, minlength=self._counts.size)
+
+    def percentiles(self, percents: tuple[float, float]) -> tuple[float, float]:
+        cumulative = np.cumsum(self._counts)
+        if cumulative[-1] == 0:
+            return 0.0, 0.0
+        low, high = (int(np.searchsorted(cumulative, p / 100 * cumulative[-1])) for p in percents)
+        return float(low + self._offset), float(min(high, self._counts.size - 1) + self._offset)
+
+
+class _Sample:
+    """Percentiles of every `stride`-th value."""
+
+    def __init__(self, stride: int) -> None:
+        self._stride = stride
+        self._skip = 0
+        self._values: list[AnyArray] = []
+
+    def add(self, values: AnyArray) -> None:
+        flat = values.ravel()
+        self._values.append(flat[self._skip :: self._stride].astype(np.float64))
+        self._skip = (self._skip - flat.size) % self._stride
+
+    def percentiles(self, percents: tuple[float, float]) -> tuple[float, float]:
+        values = np.concatenate(self._values) if self._values else np.zeros(0)
+        if values.size == 0:
+            return 0.0, 0.0
+        low, high = np.percentile(values, percents)
+        return float(low), float(high)
+
+
+def _tiles(source: ArraySource) -> Iterable[tuple[AnyArray, NDArray[np.bool_]]]:
+    """Tiles of all planes with the mask of their invalid values."""
+    for plane in plane_indices(source):
+        for region in regions_of(*plane_size(source), _SURVEY_TILE):
+            stored = source.read(region, plane)
+            yield stored, invalid_values(stored, source.nodata)
+
+
+def is_constant(sources: Sequence[ArraySource]) -> bool:
+    """Whether all valid pixels of all `sources` have one value (per channel)."""
+    low: AnyArray | None = None
+    high: AnyArray | None = None
+    for source in sources:
+        for stored, invalid in _tiles(source):
+            values = stored.astype(np.float64).reshape(stored.shape[0], -1)
+            masked = np.ma.masked_array(values, invalid.reshape(values.shape))
+            smallest, largest = masked.min(1).filled(np.inf), masked.max(1).filled(-np.inf)
+            low = smallest if low is None else np.minimum(low, smallest)
+            high = largest if high is None else np.maximum(high, largest)
+            if bool((low < high).any()):
+                return False
+    return True
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """The torch dtype of the same name."""
+    return getattr(torch, dtype.name)  # type: ignore[no-any-return]
+
+
+def to_tensor(stored: AnyArray) -> Tensor:
+    """An array as a tensor without copying where possible; big-endian arrays are converted."""
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.ascontiguousarray(native))
+
+
+def _working_dtype(stored: torch.dtype) -> torch.dtype:
+    """float32 holds integers of up to 16 bits exactly; wider types are mapped in float64."""
+    wide = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
+    return torch.float64 if stored in wide else torch.float32
+
+
+def _checked_dtype(name: str) -> np.dtype[Any]:
+    allowed = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+    if name not in (*allowed, "float16", "float32", "float64"):
+        raise SettingsError(f"pixels of type {name!r} are not supported")
+    return np.dtype(name)

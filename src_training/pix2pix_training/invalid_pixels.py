@@ -1,0 +1,109 @@
+"""Pixels that are NaN, infinite or nodata: found, filled before a network sees them, left out of losses and fits.
+
+One NaN would otherwise spoil almost the whole result. The fill depends only on image coordinates, not on how the image
+is read: the nearest block of 64 x 64 pixels with a valid one gives its mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_size, regions_of
+from pix2pix_training.errors import ImageError
+
+BLOCK = 64
+
+
+def can_have_invalid_pixels(dtype: np.dtype[Any], nodata: float | None) -> bool:
+    return dtype.kind == "f" or nodata is not None
+
+
+def invalid_values(stored: AnyArray, nodata: float | None) -> NDArray[np.bool_]:
+    """Mask of shape (C, H, W): values that are not finite, and pixels that equal nodata in every channel."""
+    invalid = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
+    if nodata is not None and not np.isnan(nodata):
+        invalid |= (stored == nodata).all(0, keepdims=True)
+    return invalid
+
+
+class FilledSource:
+    """An `ArraySource` whose invalid values are replaced; `read_with_mask` says where they were.
+
+    Raises `ImageError` at the first read of a plane where no pixel of some channel is valid.
+    """
+
+    def __init__(self, base: ArraySource) -> None:
+        self._base = base
+        self.name = base.name
+        self.axes = base.axes
+        self.shape = base.shape
+        self.dtype = base.dtype
+        self.nodata = base.nodata
+        self.palette = base.palette
+        self._block_means: dict[tuple[int, ...], AnyArray] = {}
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return self.read_with_mask(region, plane)[0]
+
+    def read_with_mask(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, NDArray[np.bool_] | None]:
+        """Filled pixels (C, h, w), and the mask (h, w) of pixels invalid in any channel, None where all are valid."""
+        stored = self._base.read(region, plane)
+        if not can_have_invalid_pixels(self.dtype, self.nodata):
+            return stored, None
+        invalid = invalid_values(stored, self.nodata)
+        if not invalid.any():
+            return stored, None
+        means = self._means(plane)
+        rows = np.arange(region.y0, region.y1)[:, None] // BLOCK
+        columns = np.arange(region.x0, region.x1)[None, :] // BLOCK
+        stored[invalid] = means[:, rows, columns].astype(self.dtype)[invalid]
+        mask: NDArray[np.bool_] = np.any(invalid, axis=0)
+        return stored, mask
+
+    def require_valid_pixels(self, plane: tuple[int, ...] = ()) -> None:
+        """Raise `ImageError` where the plane has a channel without a valid pixel."""
+        if can_have_invalid_pixels(self.dtype, self.nodata):
+            self._means(plane)
+
+    def _means(self, plane: tuple[int, ...]) -> AnyArray:
+        if plane not in self._block_means:
+            self._block_means[plane] = self._survey(plane)
+        return self._block_means[plane]
+
+    def _survey(self, plane: tuple[int, ...]) -> AnyArray:
+        """Mean of the valid pixels of each block (C, rows, columns); blocks without one take the nearest block's."""
+        height, width = plane_size(self)
+        channels = self.shape[-3]
+        means = np.full((channels, -(-height // BLOCK), -(-width // BLOCK)), np.nan)
+        for region in regions_of(height, width, 16 * BLOCK):
+            stored = self._base.read(region, plane)
+            values = np.where(invalid_values(stored, self.nodata), np.nan, stored.astype(np.float64))
+            block_rows, block_columns = -(-region.height // BLOCK), -(-region.width // BLOCK)
+            padding = (
+                (0, 0),
+                (0, block_rows * BLOCK - region.height),
+                (0, block_columns * BLOCK - region.width),
+            )
+            blocks = np.pad(values, padding, constant_values=np.nan)
+            blocks = blocks.reshape(channels, block_rows, BLOCK, block_columns, BLOCK)
+            valid = np.isfinite(blocks).sum((2, 4))
+            sums = np.nansum(blocks, (2, 4))
+            y, x = region.y0 // BLOCK, region.x0 // BLOCK
+            means[:, y : y + block_rows, x : x + block_columns] = np.where(
+                valid > 0, sums / np.maximum(valid, 1), np.nan
+            )
+        return np.stack([self._fill_gaps(channel) for channel in means])
+
+    def _fill_gaps(self, means: AnyArray) -> AnyArray:
+        missing = np.isnan(means)
+        if missing.all():
+            raise ImageError(f"{self.name}: not one valid pixel (all are NaN, infinite or nodata)")
+        if not missing.any():
+            return means
+        nearest: Any = distance_transform_edt(missing, return_distances=False, return_indices=True)
+        filled: AnyArray = means[tuple(nearest)]
+        return np.round(filled) if self.dtype.kind in "iu" else filled

@@ -1,0 +1,225 @@
+"""The one model file that users share: weights and a JSON header in a single ``.safetensors``.
+
+Loading never executes code from the file, and checks every number and shape before it builds anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping as MappingType
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from pix2pix_training.atomic import atomic_write
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, from_dict
+from pix2pix_training.errors import InputError, ModelFileError, SettingsError
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
+from pix2pix_training.networks import Generator, build_generator, set_inference_mode
+
+FORMAT = "pix2pix-model"
+FORMAT_VERSION = 1
+_MAX_HEADER_BYTES = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDescription:
+    """What one side of the training pairs looked like; `pixel_size` is (y, x) in `unit`."""
+
+    mapping: Mapping
+    axes: str = "CYX"
+    channel_names: tuple[str, ...] = ()
+    pixel_size: tuple[float, float] | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained generator with all that is needed to apply it.
+
+    `training` is provenance and `metrics` validation scores; both are free-form JSON for people to read.
+    """
+
+    generator_config: GeneratorConfig
+    weights: dict[str, Tensor]
+    source: ImageDescription
+    target: ImageDescription
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    training: MappingType[str, Any] = field(default_factory=dict)
+    metrics: MappingType[str, Any] = field(default_factory=dict)
+
+    def generator(self, inference: InferenceConfig | None = None) -> Generator:
+        """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
+        network = build_generator(self.generator_config)
+        network.load_state_dict(self.weights)
+        set_inference_mode(network, inference or self.inference)
+        return network
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
+    _require_finite(model.weights, str(path))
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "generator": asdict(model.generator_config),
+        "source": _description_to_json(model.source),
+        "target": _description_to_json(model.target),
+        "inference": asdict(model.inference),
+        "training": dict(model.training),
+        "metrics": dict(model.metrics),
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
+    content = serialize(weights, metadata={"pix2pix": json.dumps(header)})
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file.
+
+    Raises `ModelFileError` for a file that is missing, damaged, of another kind or of a newer version.
+    """
+    path = Path(path)
+    header = read_header(path)
+    try:
+        config = from_dict(GeneratorConfig, header["generator"], where="generator")
+        source = _description_from_json(header["source"], "source")
+        target = _description_from_json(header["target"], "target")
+        inference = from_dict(InferenceConfig, header["inference"], where="inference")
+    except KeyError as error:
+        raise ModelFileError(f"{path}: the header lacks {error}; the file is damaged") from error
+    except (SettingsError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the header is not valid: {error}") from error
+    if source.mapping.network_channels != config.source_channels:
+        raise ModelFileError(
+            f"{path}: the intensity mapping of the source does not fit the network; the file is damaged"
+        )
+    if target.mapping.network_channels != config.target_channels:
+        raise ModelFileError(
+            f"{path}: the intensity mapping of the target does not fit the network; the file is damaged"
+        )
+    weights = _read_weights(path, config)
+    return Model(
+        generator_config=config,
+        weights=weights,
+        source=source,
+        target=target,
+        inference=inference,
+        training=header.get("training", {}),
+        metrics=header.get("metrics", {}),
+    )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of a model file, with its format and version checked."""
+    _check_container(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path}: the model file is damaged or incomplete ({error}); get a new copy of it"
+        ) from error
+    if "pix2pix" not in metadata:
+        raise ModelFileError(
+            f"{path}: a safetensors file, but not a pix2pix model; use a model.safetensors from `train`"
+        )
+    try:
+        header = json.loads(metadata["pix2pix"])
+        version = int(header["format_version"])
+        known = header["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path}: the header of the model file is damaged ({error})") from error
+    if not known:
+        raise ModelFileError(f"{path}: not a pix2pix model")
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: has model format {version}, this version reads up to {FORMAT_VERSION}; update napari-pix2pix"
+        )
+    return dict(header)
+
+
+def _check_container(path: Path) -> None:
+    """Refuse what is not a safetensors file, before any parser sees it."""
+    if not path.exists():
+        raise ModelFileError(f"{path}: does not exist; give the model.safetensors of a training run")
+    if path.is_dir():
+        raise ModelFileError(f"{path}: is a folder; give the model.safetensors in it")
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if start[:2] in (b"PK", b"\x80\x02") or start[:1] == b"\x80":
+        raise ModelFileError(
+            f"{path}: a Python pickle, which could run code; it is not opened. Convert it with import-weights"
+        )
+    header_bytes = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:9] != b"{" or header_bytes > path.stat().st_size:
+        raise ModelFileError(f"{path}: not a model file, or truncated; get a new copy of it")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise ModelFileError(f"{path}: a header of {header_bytes} bytes is not plausible; the file is damaged")
+
+
+def _read_weights(path: Path, config: GeneratorConfig) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        expected = {name: tuple(t.shape) for name, t in build_generator(config).state_dict().items()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            if found != expected:
+                raise ModelFileError(f"{path}: {_mismatch(expected, found)}; the file is damaged")
+            weights = {name: file.get_tensor(name) for name in found}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: the weights cannot be read ({error}); get a new copy of the file") from error
+    _require_finite(weights, str(path))
+    return weights
+
+
+def _mismatch(expected: MappingType[str, Any], found: MappingType[str, Any]) -> str:
+    for name in expected:
+        if name not in found:
+            return f"the weights lack {name!r}, which the network has"
+        if expected[name] != found[name]:
+            return f"{name!r} has shape {found[name]}, the network needs {expected[name]}"
+    return f"the weights have {sorted(set(found) - set(expected))[0]!r}, which the network lacks"
+
+
+def _require_finite(weights: MappingType[str, Tensor], where: str) -> None:
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ModelFileError(f"{where}: {name!r} holds values that are not finite; the model cannot be used")
+
+
+def _description_to_json(description: ImageDescription) -> dict[str, Any]:
+    kind = "linear" if isinstance(description.mapping, LinearMapping) else "categories"
+    return {**asdict(description), "mapping": {"kind": kind, **asdict(description.mapping)}}
+
+
+def _description_from_json(data: Any, where: str) -> ImageDescription:
+    if not isinstance(data, dict) or not isinstance(data.get("mapping"), dict):
+        raise InputError(f"{where} is not a table with a mapping")
+    mapping = dict(data["mapping"])
+    kind = mapping.pop("kind", None)
+    kinds: dict[Any, type[Mapping]] = {"linear": LinearMapping, "categories": CategoryMapping}
+    if kind not in kinds:
+        raise SettingsError(f"{where}.mapping.kind is {kind!r}; this version knows linear and categories")
+    fields = {name: value for name, value in data.items() if name != "mapping"}
+    description = from_dict(_DescriptionFields, fields, where=where)
+    return ImageDescription(mapping=from_dict(kinds[kind], mapping, where=f"{where}.mapping"), **vars(description))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DescriptionFields:
+    """The entries of `ImageDescription` besides its mapping."""
+
+    axes: str = "CYX"
+    channel_names: tuple[str, ...] = ()
+    pixel_size: tuple[float, float] | None = None
+    unit: str | None = None
