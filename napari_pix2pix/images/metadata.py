@@ -7,6 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 Colour = tuple[int, int, int]
 
 _UNITS = {
@@ -64,6 +67,41 @@ def standard_unit(name: str | None) -> str | None:
     if cleaned.lower() in _NO_UNITS:
         return None
     return _UNITS.get(cleaned.lower(), cleaned)
+
+
+_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12}
+
+
+def convert_length(length: float, unit: str, target: str) -> float | None:
+    """`length` in another unit; None where one of the units is unknown and they differ."""
+    if unit == target:
+        return length
+    if unit not in _METRES or target not in _METRES:
+        return None
+    return length * _METRES[unit] / _METRES[target]
+
+
+def is_grey_ramp(palette: NDArray[np.uint8]) -> bool:
+    """Whether a palette, shape (entries, 3), is a scale of greys: its indices are intensities, not categories."""
+    levels = palette[:, 0].astype(int)
+    brightest = int(levels.argmax())
+    return bool(
+        brightest >= _FEWEST_GREYS
+        and (palette == palette[:, :1]).all()
+        and (np.diff(levels[: brightest + 1]) > 0).all()
+        and (levels[brightest + 1 :] == 0).all()
+    )
+
+
+_FEWEST_GREYS = 32
+_SCREEN_DPI = (72.0, 96.0)
+
+
+def meaningful_pixel_size(micrometres: tuple[float, float]) -> tuple[float, float] | None:
+    """None for the 72 and 96 dots per inch that programs write when they know nothing."""
+    dpi = 25_400 / micrometres[0]
+    square = abs(micrometres[0] / micrometres[1] - 1) < 1e-6
+    return None if square and any(abs(dpi - screen) < 0.5 for screen in _SCREEN_DPI) else micrometres
 
 
 METADATA_KEY = "napari-pix2pix"

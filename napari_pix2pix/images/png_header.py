@@ -11,16 +11,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pix2pix_training.errors import ImageError
 
-from napari_pix2pix.images.metadata import METADATA_KEY, ImageMetadata, from_record
+from napari_pix2pix.images.metadata import METADATA_KEY, ImageMetadata, from_record, is_grey_ramp, meaningful_pixel_size
+from pix2pix_training.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 1, _RGB_ALPHA: 3}
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"pHYs", b"iTXt")
 _LONGEST_KEPT_CHUNK = 1 << 20
-_SCREEN_DPI = (72.0, 96.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +31,14 @@ class PngHeader:
     bits: int
     channels: int
     has_alpha: bool
+    is_indexed: bool
     palette: NDArray[np.uint8] | None
     metadata: ImageMetadata
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the decoded pixels: bool for 1-bit grey, uint16 for 16 bits, else uint8."""
-        if self.bits == 1 and self.palette is None:
+        if self.bits == 1 and not self.is_indexed:
             return np.dtype(np.bool_)
         return np.dtype(np.uint16 if self.bits == 16 else np.uint8)
 
@@ -77,23 +77,25 @@ def _kept_chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 def _header(path: Path, chunks: dict[bytes, bytes]) -> PngHeader:
     width, height, bits, kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
     if kind not in _CHANNELS or bits not in (1, 2, 4, 8, 16) or not width or not height:
-        raise ImageError(f"{path} is damaged: its header declares {width} x {height} pixels of {bits} bits, kind {kind}")
+        raise ImageError(f"{path} is damaged: its header declares {width} x {height} pixels of {bits} bits ({kind})")
     return PngHeader(
         width=width,
         height=height,
         bits=bits,
         channels=_CHANNELS[kind],
         has_alpha=kind in (_GREY_ALPHA, _RGB_ALPHA),
+        is_indexed=kind == _PALETTE,
         palette=_palette(path, chunks) if kind == _PALETTE else None,
         metadata=replace(_metadata(chunks), rgb=kind in (_RGB, _RGB_ALPHA), file_format="png"),
     )
 
 
-def _palette(path: Path, chunks: dict[bytes, bytes]) -> NDArray[np.uint8]:
+def _palette(path: Path, chunks: dict[bytes, bytes]) -> NDArray[np.uint8] | None:
     colours = chunks.get(b"PLTE", b"")
     if not colours or len(colours) % 3:
         raise ImageError(f"{path} is damaged: its palette is missing or incomplete")
-    return np.frombuffer(colours, dtype=np.uint8).reshape(-1, 3).copy()
+    palette = np.frombuffer(colours, dtype=np.uint8).reshape(-1, 3).copy()
+    return None if is_grey_ramp(palette) else palette
 
 
 def _metadata(chunks: dict[bytes, bytes]) -> ImageMetadata:
@@ -112,10 +114,3 @@ def _physical_size(content: bytes) -> tuple[float, float] | None:
     if unit != 1 or not x_per_metre or not y_per_metre:
         return None
     return meaningful_pixel_size((1e6 / y_per_metre, 1e6 / x_per_metre))
-
-
-def meaningful_pixel_size(micrometres: tuple[float, float]) -> tuple[float, float] | None:
-    """None for the 72 and 96 dots per inch that programs write when they know nothing."""
-    dpi = 25_400 / micrometres[0]
-    square = abs(micrometres[0] / micrometres[1] - 1) < 1e-6
-    return None if square and any(abs(dpi - screen) < 0.5 for screen in _SCREEN_DPI) else micrometres

@@ -20,12 +20,12 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+
+from napari_pix2pix.images.metadata import ImageMetadata, meaningful_pixel_size
+from napari_pix2pix.images.png_header import PngHeader, read_png_header
+from napari_pix2pix.images.source import ImageSource, check_decode_budget
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
-
-from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.png_header import PngHeader, meaningful_pixel_size, read_png_header
-from napari_pix2pix.images.source import ImageSource, check_decode_budget
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pix2pix_training.array_source import AnyArray, Region
-from pix2pix_training.errors import ImageError, Pix2PixError
 
 from napari_pix2pix.images.metadata import ImageMetadata
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.errors import ImageError, Pix2PixError
 
 READABLE_SUFFIXES = (
     ".tif", ".tiff", ".btf", ".tf8", ".tf2", ".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".zarr",
@@ -165,10 +165,8 @@ def damage_reported(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{path} cannot be read: not enough memory to decode it") from error
     except (Exception, struct.error) as error:
-        reason = str(error).strip().splitlines()
-        raise ImageError(
-            f"{path} cannot be read, it may be damaged or cut short: {reason[0][:200] if reason else type(error).__name__}"
-        ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ImageError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
 
 
 def check_decode_budget(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:

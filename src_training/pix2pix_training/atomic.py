@@ -16,6 +16,7 @@ from pathlib import Path
 from pix2pix_training.errors import OutputError, Pix2PixError
 
 PARTIAL_SUFFIX = ".partial"
+_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota error
 
 
 def partial_path(path: Path) -> Path:
@@ -93,7 +94,7 @@ def write_error(path: Path, error: OSError) -> Pix2PixError:
     reason = error.strerror or str(error)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path} cannot be written: {reason}; choose another folder")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _DISK_FULL:
         return Pix2PixError(f"{path} could not be completed: the disk is full; free some space and run again")
     return Pix2PixError(f"{path} could not be completed: {reason}")
 

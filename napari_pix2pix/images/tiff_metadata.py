@@ -1,0 +1,188 @@
+"""Pixel size, channels and display settings of a TIFF, from OME-XML, ImageJ's fields, or the resolution tags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import tifffile
+
+from napari_pix2pix.images.metadata import (
+    METADATA_KEY,
+    Colour,
+    ImageMetadata,
+    convert_length,
+    from_record,
+    meaningful_pixel_size,
+    standard_unit,
+)
+from napari_pix2pix.images.tiff_ome import ome_root
+
+_MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
+
+
+def read_metadata(tif: tifffile.TiffFile, channels: int) -> ImageMetadata:
+    """Metadata of the first series; lists that do not have one entry per channel are left out."""
+    page = tif.series[0].keyframe
+    metadata = replace(
+        _native(tif),
+        rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
+        bit_depth=_bit_depth(page),
+    )
+    return _with_fitting_lists(metadata, channels)
+
+
+def _native(tif: tifffile.TiffFile) -> ImageMetadata:
+    kind = tif.series[0].kind
+    if kind == "ome":
+        return _from_ome(tif)
+    if kind == "imagej":
+        return _from_imagej(tif)
+    return _from_plain(tif)
+
+
+def _with_fitting_lists(metadata: ImageMetadata, channels: int) -> ImageMetadata:
+    return replace(
+        metadata,
+        channel_names=metadata.channel_names if len(metadata.channel_names) == channels else (),
+        channel_colors=metadata.channel_colors if len(metadata.channel_colors) == channels else (),
+        display_ranges=metadata.display_ranges if len(metadata.display_ranges) == channels else (),
+    )
+
+
+def _bit_depth(page: tifffile.TiffPage) -> int | None:
+    bits = page.bitspersample
+    return int(bits) if 1 < bits < np.dtype(page.dtype).itemsize * 8 else None
+
+
+def _from_plain(tif: tifffile.TiffFile) -> ImageMetadata:
+    page = tif.series[0].keyframe
+    with suppress(ValueError, TypeError, KeyError):
+        record = json.loads(page.shaped_description or "")[METADATA_KEY]
+        return replace(from_record(record), file_format="tiff")
+    size = None if page.is_geotiff else _tagged_pixel_size(page)
+    if size is None:
+        return ImageMetadata(file_format="tiff")
+    return ImageMetadata(pixel_size=size, unit="µm", file_format="tiff")
+
+
+def _pixels_per_unit(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """Vertical and horizontal resolution, if both are positive."""
+    with suppress(KeyError, ZeroDivisionError, TypeError, ValueError):
+        (x, per_x), (y, per_y) = page.tags[282].value, page.tags[283].value
+        if x > 0 and y > 0 and per_x > 0 and per_y > 0:
+            return y / per_y, x / per_x
+    return None
+
+
+def _tagged_pixel_size(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """In micrometres, where the resolution is given per inch or centimetre."""
+    resolution = _pixels_per_unit(page)
+    unit = _MICROMETRES_PER_RESOLUTION_UNIT.get(int(page.tags.valueof(296, 2)))
+    if resolution is None or unit is None:
+        return None
+    return meaningful_pixel_size((unit / resolution[0], unit / resolution[1]))
+
+
+def _from_imagej(tif: tifffile.TiffFile) -> ImageMetadata:
+    fields: dict[str, Any] = tif.imagej_metadata or {}
+    if METADATA_KEY in (properties := _properties(fields)):
+        with suppress(ValueError):
+            return replace(from_record(json.loads(properties[METADATA_KEY])), file_format="imagej")
+    metadata = _imagej_scale(tif, fields)
+    return replace(
+        metadata,
+        channel_colors=_imagej_colours(fields),
+        display_ranges=_imagej_ranges(fields),
+        file_format="imagej",
+    )
+
+
+def _properties(fields: dict[str, Any]) -> dict[str, Any]:
+    properties = fields.get("Properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _imagej_scale(tif: tifffile.TiffFile, fields: dict[str, Any]) -> ImageMetadata:
+    unit = standard_unit(str(fields.get("unit", "")))
+    resolution = _pixels_per_unit(tif.series[0].keyframe)
+    if unit is None:
+        size = _tagged_pixel_size(tif.series[0].keyframe)
+        return ImageMetadata(pixel_size=size, unit="µm" if size else None)
+    spacing = fields.get("spacing")
+    return ImageMetadata(
+        pixel_size=(1 / resolution[0], 1 / resolution[1]) if resolution else None,
+        z_spacing=float(spacing) if isinstance(spacing, int | float) and spacing > 0 else None,
+        unit=unit,
+    )
+
+
+def _imagej_colours(fields: dict[str, Any]) -> tuple[Colour, ...]:
+    """The brightest colour of each channel's look-up table; shape of a table is (3, 256)."""
+    tables: Sequence[Any] = fields.get("LUTs") or ()
+    return tuple((int(table[0][-1]), int(table[1][-1]), int(table[2][-1])) for table in tables)
+
+
+def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
+    flat: Sequence[Any] = fields.get("Ranges") or ()
+    if not flat and "min" in fields and "max" in fields:
+        flat = (fields["min"], fields["max"])
+    return tuple((float(low), float(high)) for low, high in zip(flat[::2], flat[1::2], strict=False))
+
+
+def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
+    root = ome_root(tif.ome_metadata)
+    pixels = None if root is None else _pixels_element(root)
+    if pixels is None:
+        return ImageMetadata(file_format="ome-tiff")
+    unit = standard_unit(pixels.get("PhysicalSizeXUnit", "µm"))
+    x, y, z = (_physical_size(pixels, axis, unit) for axis in "XYZ")
+    channels = pixels.findall("{*}Channel")
+    return ImageMetadata(
+        pixel_size=(y, x) if x is not None and y is not None else None,
+        z_spacing=z,
+        unit=unit if (x, y, z) != (None, None, None) else None,
+        channel_names=_ome_names(channels),
+        channel_colors=_ome_colours(channels),
+        file_format="ome-tiff",
+    )
+
+
+def _pixels_element(root: Element) -> Element | None:
+    """Of the first image that has pixels in the file, as tifffile chooses its first series."""
+    candidates = root.iterfind("{*}Image/{*}Pixels")
+    return next((pixels for pixels in candidates if pixels.find("{*}TiffData") is not None), None)
+
+
+def _physical_size(pixels: Element, axis: str, unit: str | None) -> float | None:
+    with suppress(ValueError):
+        size = float(pixels.get(f"PhysicalSize{axis}", ""))
+        own_unit = standard_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size > 0 and unit is not None and own_unit is not None:
+            return convert_length(size, own_unit, unit)
+    return None
+
+
+def _ome_names(channels: list[Element]) -> tuple[str, ...]:
+    names = tuple(channel.get("Name", "") for channel in channels)
+    return names if any(names) else ()
+
+
+def _ome_colours(channels: list[Element]) -> tuple[Colour, ...]:
+    """OME stores red, green, blue and alpha as one signed number, white where there is none."""
+    if not any("Color" in channel.attrib for channel in channels):
+        return ()
+    return tuple(_colour(channel.get("Color", "-1")) for channel in channels)
+
+
+def _colour(text: str) -> Colour:
+    try:
+        number = int(text) & 0xFFFFFFFF
+    except ValueError:
+        return 255, 255, 255
+    return number >> 24, (number >> 16) & 255, (number >> 8) & 255
