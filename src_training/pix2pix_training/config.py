@@ -24,6 +24,7 @@ Schedule = Literal["constant", "linear"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Flips = Literal["none", "horizontal", "both"]
 Preset = Literal["seamless", "paper"]
+Values = Literal["auto", "dtype", "training-set", "image", "categories"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,8 @@ class TrainingConfig:
     beta1: float = 0.5
     beta2: float = 0.999
     schedule: Schedule = "constant"
+    source_values: Values = "auto"
+    target_values: Values = "auto"
     precision: Precision = "fp32"
     seed: int = 0
     checkpoint_every: int = 500
@@ -173,6 +176,8 @@ class TrainingConfig:
         _check_range("learning_rate", self.learning_rate, 0.0, 1.0)
         if self.minutes is not None:
             _check_range("minutes", self.minutes, 1e-3, 10**6)
+        if self.generator.norm == "instance" and self.inference.statistics == "running":
+            raise SettingsError("instance norm keeps no running statistics; set inference statistics to 'image'")
         stride = self.generator.stride
         if self.patch_size % stride or self.patch_size < stride:
             raise SettingsError(

@@ -28,14 +28,20 @@ _MAX_HEADER_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDescription:
-    """What one side of the training pairs looked like; `pixel_size` is (y, x) in `unit`."""
+class ImageTraits:
+    """What is known of images besides their pixels; `pixel_size` is (y, x) in `unit`."""
 
-    mapping: Mapping
     axes: str = "CYX"
     channel_names: tuple[str, ...] = ()
     pixel_size: tuple[float, float] | None = None
     unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDescription(ImageTraits):
+    """One side of the training pairs: its traits, and how its pixels are mapped to [-1, 1]."""
+
+    mapping: Mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,15 +217,5 @@ def _description_from_json(data: Any, where: str) -> ImageDescription:
     if kind not in kinds:
         raise SettingsError(f"{where}.mapping.kind is {kind!r}; this version knows linear and categories")
     fields = {name: value for name, value in data.items() if name != "mapping"}
-    description = from_dict(_DescriptionFields, fields, where=where)
+    description = from_dict(ImageTraits, fields, where=where)
     return ImageDescription(mapping=from_dict(kinds[kind], mapping, where=f"{where}.mapping"), **vars(description))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DescriptionFields:
-    """The entries of `ImageDescription` besides its mapping."""
-
-    axes: str = "CYX"
-    channel_names: tuple[str, ...] = ()
-    pixel_size: tuple[float, float] | None = None
-    unit: str | None = None

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pix2pix_training.array_source import ArraySource, plane_size
-from pix2pix_training.errors import ImageError
+import numpy as np
+from numpy.typing import NDArray
+
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    CroppedSource,
+    Region,
+    channel_count,
+    plane_indices,
+    plane_size,
+)
+from pix2pix_training.augmentation import PatchDraw, draw_patch
+from pix2pix_training.config import AugmentationConfig
+from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.invalid_pixels import FilledSource
+
+_MAX_DRAWS = 20
+_MIN_VALID_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,159 @@ class Pair:
                 f"{self.source.name} has planes {self.source.shape[:-3]} and its target {self.target.name} has "
                 f"{self.target.shape[:-3]}; the stacks of a pair must have equal length"
             )
+
+    def crop(self, region: Region) -> Pair:
+        return Pair(CroppedSource(self.source, region), CroppedSource(self.target, region), self.name)
+
+
+def check_consistent(pairs: Sequence[Pair]) -> None:
+    """Refuse a set whose images differ in dtype or number of channels."""
+    if not pairs:
+        raise ImageError("there are no pairs to train on")
+    for side in ("source", "target"):
+        images: list[ArraySource] = [getattr(pair, side) for pair in pairs]
+        first = images[0]
+        for image in images[1:]:
+            if channel_count(image) != channel_count(first):
+                raise ImageError(
+                    f"{image.name} has {channel_count(image)} channels and {first.name} has {channel_count(first)}; "
+                    f"all {side} images must have the same number of channels"
+                )
+            if image.dtype != first.dtype:
+                raise ImageError(
+                    f"{image.name} has pixels of type {image.dtype.name} and {first.name} of {first.dtype.name}; "
+                    f"all {side} images must have the same type"
+                )
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pairs to train on, and pairs (or regions) held out for validation."""
+
+    training: tuple[Pair, ...]
+    validation: tuple[Pair, ...]
+
+
+def split_fraction(pairs: Sequence[Pair], fraction: float, *, patch_size: int, seed: int) -> Split:
+    """Hold out a random `fraction` of the pairs; of a single pair, a band at the end of its longer side.
+
+    The band is separated from the training region by a gap of one patch. Where the image is too small for that, nothing
+    is held out.
+    """
+    if not 0 <= fraction < 1:
+        raise SettingsError(f"validation fraction {fraction} must be at least 0 and below 1")
+    if fraction == 0:
+        return Split(tuple(pairs), ())
+    if len(pairs) == 1:
+        return _split_band(pairs[0], fraction, patch_size)
+    held_out = set(
+        np.random.default_rng([seed, 1]).permutation(len(pairs))[: max(1, round(fraction * len(pairs)))].tolist()
+    )
+    if len(held_out) == len(pairs):
+        raise SettingsError(f"validation fraction {fraction} leaves none of the {len(pairs)} pairs to train on")
+    return Split(
+        tuple(pair for i, pair in enumerate(pairs) if i not in held_out),
+        tuple(pair for i, pair in enumerate(pairs) if i in held_out),
+    )
+
+
+def _split_band(pair: Pair, fraction: float, patch_size: int) -> Split:
+    height, width = plane_size(pair.source)
+    longer = max(height, width)
+    band = max(round(fraction * longer), min(patch_size, longer // 4))
+    if longer - band - patch_size < patch_size:
+        return Split((pair,), ())
+    vertical = height >= width
+    region = Region(height - band, height, 0, width) if vertical else Region(0, height, width - band, width)
+    return split_region(pair, region, patch_size=patch_size)
+
+
+def split_region(pair: Pair, region: Region, *, patch_size: int) -> Split:
+    """Hold out a rectangle of a single pair; what lies at least a patch away from it is trained on."""
+    height, width = plane_size(pair.source)
+    held_out = pair.crop(region)
+    top, bottom = region.y0 - patch_size, region.y1 + patch_size
+    left, right = region.x0 - patch_size, region.x1 + patch_size
+    y0, y1 = max(top, 0), min(bottom, height)
+    around = (
+        (0, top, 0, width),
+        (bottom, height, 0, width),
+        (y0, y1, 0, left),
+        (y0, y1, right, width),
+    )
+    parts = [Region(*r) for r in around if r[1] - r[0] >= patch_size and r[3] - r[2] >= patch_size]
+    if not parts:
+        raise SettingsError(
+            f"{pair.name}: the validation region leaves no room for a patch of {patch_size} pixels with a gap of one "
+            "patch; choose a smaller region or patch size"
+        )
+    return Split(tuple(pair.crop(part) for part in parts), (held_out,))
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Stored pixels of a random patch before augmentation: (C, h, w) each, and the mask of valid pixels or None."""
+
+    pair_index: int
+    source: AnyArray
+    target: AnyArray
+    valid: NDArray[np.bool_] | None
+    draw: PatchDraw
+
+
+class PatchSampler:
+    """Random paired patches, each a function of `seed` and its number alone, so that a resumed run sees the same ones.
+
+    In an epoch each image gives as many patches as cover it once, in random order.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, patch_size: int, augmentation: AugmentationConfig, seed: int) -> None:
+        self._sources = [FilledSource(pair.source) for pair in pairs]
+        self._targets = [FilledSource(pair.target) for pair in pairs]
+        self._patch_size = patch_size
+        self._augmentation = augmentation
+        self._seed = seed
+        self._entries: list[tuple[int, tuple[int, ...]]] = []
+        for index, pair in enumerate(pairs):
+            height, width = plane_size(pair.source)
+            if min(height, width) < patch_size:
+                raise ImageError(
+                    f"{pair.source.name} has {height} x {width} pixels, less than a patch of {patch_size}; choose a "
+                    f"patch size of at most {min(height, width)}"
+                )
+            patches = -(-height // patch_size) * -(-width // patch_size)
+            for plane in plane_indices(pair.source):
+                self._entries += [(index, plane)] * patches
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    @property
+    def patches_per_epoch(self) -> int:
+        return len(self._entries)
+
+    def patch(self, number: int) -> Patch:
+        """Patch `number`, counted from 0 over all epochs; drawn again, a few times, while nearly all is invalid."""
+        epoch, position = divmod(number, len(self._entries))
+        index, plane = self._entries[self._epoch_order(epoch)[position]]
+        rng = np.random.default_rng([self._seed, 2, number])
+        for _ in range(_MAX_DRAWS):
+            patch = self._read(index, plane, rng)
+            if patch.valid is None or patch.valid.mean() >= _MIN_VALID_SHARE:
+                break
+        return patch
+
+    def _read(self, index: int, plane: tuple[int, ...], rng: np.random.Generator) -> Patch:
+        source, target = self._sources[index], self._targets[index]
+        draw = draw_patch(rng, *plane_size(source), self._patch_size, self._augmentation)
+        source_pixels, source_invalid = source.read_with_mask(draw.region, plane)
+        target_pixels, target_invalid = target.read_with_mask(draw.region, plane)
+        invalid = [mask for mask in (source_invalid, target_invalid) if mask is not None]
+        valid = ~np.logical_or.reduce(invalid) if invalid else None
+        return Patch(index, source_pixels, target_pixels, valid, draw)
+
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([self._seed, 3, epoch]).permutation(len(self._entries)))
+        return self._order[1]
 
 
 def _size(source: ArraySource) -> str:

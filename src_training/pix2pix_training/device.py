@@ -1,0 +1,41 @@
+"""Which device and precision to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from pix2pix_training.config import Precision
+from pix2pix_training.errors import SettingsError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda", "cuda:N" or "mps"; `SettingsError` where it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()) or (index and kind != "cuda"):
+        raise SettingsError(f"device {name!r} is not known; choose auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise SettingsError(
+                "device cuda was asked for, but there is no usable CUDA GPU; choose cpu or see `doctor`"
+            )
+        if index and int(index) >= count:
+            raise SettingsError(f"device {name} was asked for, but there are only {count} CUDA GPUs, numbered from 0")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("device mps was asked for, but this machine has none; choose cpu")
+    return torch.device(kind, int(index)) if index else torch.device(kind)
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype to compute in: float32 on a CPU unless asked otherwise, bfloat16 on a GPU that has it."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if precision == "fp16" and device.type == "cpu":
+        raise SettingsError("precision fp16 needs a GPU; choose fp32 or bf16 on a CPU")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

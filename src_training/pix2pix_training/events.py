@@ -1,0 +1,75 @@
+"""What a training run reports while it goes; the listeners are progress bars, plots and previews."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pix2pix_training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Everything is ready; `total_steps` is None where the length is a time. `config` has every default filled in."""
+
+    config: TrainingConfig
+    resumed_from_step: int
+    total_steps: int | None
+    steps_per_epoch: int
+    training_pairs: int
+    validation_pairs: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """One step; `losses` has D_fake, D_real, G_GAN and G_L1 (with its weight). `fraction` of the run is done."""
+
+    step: int
+    epoch: int
+    fraction: float
+    seconds: float
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """Mean scores of the validation images in [-1, 1] (data range 2)."""
+
+    step: int
+    scores: Mapping[str, float | None]
+    is_best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewReady:
+    """One validation image (or training patch): (C, H, W) each, in [-1, 1], on the CPU."""
+
+    step: int
+    source: Tensor
+    output: Tensor
+    target: Tensor
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved:
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run is complete; `model` is the best by validation MAE, or the last where there is no validation."""
+
+    steps: int
+    seconds: float
+    model: Path
+    model_step: int
+    scores: Mapping[str, float | None]
+
+
+Event = Started | StepDone | Validated | PreviewReady | CheckpointSaved | Finished

@@ -1,0 +1,96 @@
+"""The objective: adversarial terms and L1 (paper, section 3.1; further GAN modes as in the literature named below)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pix2pix_training.config import GanMode, ObjectiveConfig
+from pix2pix_training.networks import Discriminator
+
+GRADIENT_PENALTY_WEIGHT = 10.0
+
+
+@dataclass(frozen=True)
+class DiscriminatorLoss:
+    """`total` is what the discriminator minimises; `fake` and `real` are its two terms before the factor 0.5."""
+
+    total: Tensor
+    fake: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """`total` is what the generator minimises; `l1` includes its weight."""
+
+    total: Tensor
+    gan: Tensor
+    l1: Tensor
+
+
+def discriminator_loss(
+    discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+) -> DiscriminatorLoss:
+    """Loss of the discriminator on a translated and a real image, in two separate forwards.
+
+    The factor 0.5 slows the discriminator relative to the generator (paper, section 3.3).
+
+    Parameters
+    ----------
+    source, target, fake : (N, C, H, W) in [-1, 1]; gradients do not flow into `fake`.
+    """
+    fake = fake.detach()
+    on_fake = adversarial_loss(judge(discriminator, source, fake, objective), False, objective.gan_mode)
+    on_real = adversarial_loss(judge(discriminator, source, target, objective), True, objective.gan_mode)
+    total = 0.5 * (on_fake + on_real)
+    if objective.gan_mode == "wgangp":
+        total = total + _gradient_penalty(discriminator, source, target, fake, objective)
+    return DiscriminatorLoss(total=total, fake=on_fake, real=on_real)
+
+
+def generator_loss(
+    discriminator: Discriminator | None, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+) -> GeneratorLoss:
+    """``gan_weight * L_GAN + l1_weight * mean|target - fake|``; the GAN term in its non-saturating form."""
+    l1 = objective.l1_weight * F.l1_loss(fake, target)
+    if discriminator is None:
+        return GeneratorLoss(total=l1, gan=torch.zeros_like(l1), l1=l1)
+    logits = judge(discriminator, source, fake, objective)
+    gan = -logits.mean() if objective.gan_mode == "hinge" else adversarial_loss(logits, True, objective.gan_mode)
+    return GeneratorLoss(total=objective.gan_weight * gan + l1, gan=gan, l1=l1)
+
+
+def judge(discriminator: Discriminator, source: Tensor, image: Tensor, objective: ObjectiveConfig) -> Tensor:
+    """Logits of the discriminator, which sees the source too unless the objective is unconditional."""
+    return cast(Tensor, discriminator(torch.cat([source, image], 1) if objective.conditional else image))
+
+
+def adversarial_loss(logits: Tensor, is_real: bool, mode: GanMode) -> Tensor:
+    """Mean loss of logits that should say real, or fake.
+
+    vanilla: binary cross-entropy (Goodfellow 2014); lsgan: squared error to 1 or 0 (Mao 2017); wgangp: the signed mean
+    (Gulrajani 2017); hinge: the discriminator's hinge (Lim and Ye 2017).
+    """
+    if mode == "vanilla":
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(is_real)))
+    if mode == "lsgan":
+        return F.mse_loss(logits, torch.full_like(logits, float(is_real)))
+    signed = -logits if is_real else logits
+    return F.relu(1 + signed).mean() if mode == "hinge" else signed.mean()
+
+
+def _gradient_penalty(
+    discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+) -> Tensor:
+    """Squared distance of the critic's gradient norm from 1, between real and fake (Gulrajani 2017, equation 3)."""
+    share = torch.rand(target.shape[0], 1, 1, 1, device=target.device, dtype=target.dtype)
+    between = (share * target + (1 - share) * fake).requires_grad_(True)
+    logits = judge(discriminator, source, between, objective)
+    (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+    norms = torch.linalg.vector_norm(gradient.flatten(1) + 1e-16, dim=1)
+    return GRADIENT_PENALTY_WEIGHT * F.mse_loss(norms, torch.ones_like(norms))

@@ -1,0 +1,159 @@
+"""How close an image is to its target: MAE, PSNR, SSIM and Pearson correlation, gathered tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from pix2pix_training.array_source import AnyArray, Region
+
+SSIM_RADIUS = 5
+_SSIM_SIGMA = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of one image, or their mean; None where a score is undefined (Pearson of a constant, SSIM below 11 px)."""
+
+    mae: float
+    psnr: float | None
+    ssim: float | None
+    pearson: float | None
+
+    def as_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+class ScoreAccumulator:
+    """Gathers the scores of one image from tiles, exactly as if computed at once.
+
+    SSIM is that of Wang et al. 2004: Gaussian window of 11 pixels and sigma 1.5, K1 0.01, K2 0.03, means of the window
+    positions that lie wholly in the image, averaged over channels.
+
+    Parameters
+    ----------
+    data_range : difference between the largest and the smallest value that targets can take; for PSNR and SSIM.
+    """
+
+    def __init__(self, data_range: float) -> None:
+        self._data_range = data_range
+        self._count = 0
+        self._absolute = 0.0
+        self._moments = np.zeros(5)  # sums of p, t, p*p, t*t, p*t of values less `_shift`
+        self._shift: float | None = None
+        self._squared = 0.0
+        self._ssim_sum = 0.0
+        self._ssim_count = 0
+
+    def add(
+        self,
+        prediction: AnyArray,
+        target: AnyArray,
+        inner: Region | None = None,
+        valid: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add a tile.
+
+        Parameters
+        ----------
+        prediction, target : (C, h, w), any real dtype.
+        inner : the part that this tile answers for, in tile coordinates; around it the tile should carry `SSIM_RADIUS`
+            pixels of its neighbours, except at the border of the image. Default: all of it.
+        valid : (h, w) mask of pixels to score; SSIM leaves out windows centred on others.
+        """
+        inner = inner or Region(0, target.shape[1], 0, target.shape[2])
+        p, t = prediction.astype(np.float64), target.astype(np.float64)
+        mask = np.ones(t.shape[1:], bool) if valid is None else valid
+        keep = mask[inner.slices]
+        self._add_pixels(p[:, *inner.slices][:, keep], t[:, *inner.slices][:, keep])
+        if not mask.all():
+            p, t = np.where(mask, p, 0.0), np.where(mask, t, 0.0)
+        self._add_ssim(p, t, inner, mask)
+
+    def _add_pixels(self, p: NDArray[np.float64], t: NDArray[np.float64]) -> None:
+        if t.size == 0:
+            return
+        if self._shift is None:
+            self._shift = float(t.mean())
+        self._count += t.size
+        difference = p - t
+        self._absolute += float(np.abs(difference).sum())
+        self._squared += float((difference**2).sum())
+        p, t = p - self._shift, t - self._shift
+        self._moments += [p.sum(), t.sum(), (p * p).sum(), (t * t).sum(), (p * t).sum()]
+
+    def _add_ssim(self, p: NDArray[np.float64], t: NDArray[np.float64], inner: Region, mask: NDArray[np.bool_]) -> None:
+        height, width = t.shape[1:]
+        centres = Region(
+            max(inner.y0, SSIM_RADIUS),
+            min(inner.y1, height - SSIM_RADIUS),
+            max(inner.x0, SSIM_RADIUS),
+            min(inner.x1, width - SSIM_RADIUS),
+        )
+        if centres.height <= 0 or centres.width <= 0:
+            return
+        rows = slice(centres.y0 - SSIM_RADIUS, centres.y1 + SSIM_RADIUS)
+        columns = slice(centres.x0 - SSIM_RADIUS, centres.x1 + SSIM_RADIUS)
+        values = ssim_map(p[:, rows, columns], t[:, rows, columns], self._data_range)[:, mask[centres.slices]]
+        self._ssim_sum += float(values.sum())
+        self._ssim_count += values.size
+
+    def scores(self) -> Scores:
+        if self._count == 0:
+            return Scores(mae=math.nan, psnr=None, ssim=None, pearson=None)
+        mse = self._squared / self._count
+        return Scores(
+            mae=self._absolute / self._count,
+            psnr=10 * math.log10(self._data_range**2 / mse) if mse > 0 and self._data_range > 0 else None,
+            ssim=self._ssim_sum / self._ssim_count if self._ssim_count and self._data_range > 0 else None,
+            pearson=self._pearson(),
+        )
+
+    def _pearson(self) -> float | None:
+        p, t, pp, tt, pt = self._moments / self._count
+        variance_p, variance_t = pp - p * p, tt - t * t
+        negligible = 1e-12 * max(pp, tt, 1e-300)
+        if variance_p <= negligible or variance_t <= negligible:
+            return None
+        return float((pt - p * t) / math.sqrt(variance_p * variance_t))
+
+
+def score(prediction: AnyArray, target: AnyArray, data_range: float) -> Scores:
+    """Scores of an image (C, H, W) held in memory."""
+    accumulator = ScoreAccumulator(data_range)
+    accumulator.add(prediction, target)
+    return accumulator.scores()
+
+
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Mean of each score over the images for which it is defined."""
+    mae, psnr, ssim, pearson = (
+        _mean([s.as_dict()[name] for s in scores]) for name in ("mae", "psnr", "ssim", "pearson")
+    )
+    return Scores(mae=math.nan if mae is None else mae, psnr=psnr, ssim=ssim, pearson=pearson)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [v for v in values if v is not None and math.isfinite(v)]
+    return sum(defined) / len(defined) if defined else None
+
+
+def ssim_map(a: NDArray[np.float64], b: NDArray[np.float64], data_range: float) -> NDArray[np.float64]:
+    """SSIM of each window position inside (C, H, W) images, shape (C, H - 10, W - 10)."""
+    maps = torch.from_numpy(np.stack([a, b, a * a, b * b, a * b])).flatten(0, 1)[:, None]
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
+    weights = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
+    weights = weights / weights.sum()
+    blurred = F.conv2d(F.conv2d(maps, weights[None, None, :, None]), weights[None, None, None, :])
+    mean_a, mean_b, aa, bb, ab = blurred[:, 0].numpy().reshape(5, a.shape[0], *blurred.shape[-2:])
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    variances = (aa - mean_a**2) + (bb - mean_b**2)
+    structure = (2 * (ab - mean_a * mean_b) + c2) / (variances + c2)
+    result: NDArray[np.float64] = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure
+    return result

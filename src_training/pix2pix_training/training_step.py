@@ -1,0 +1,120 @@
+"""The two networks with their optimisers, and one step of training them, in the order of the paper (section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.losses import discriminator_loss, generator_loss
+from pix2pix_training.networks import Discriminator, build_generator, initialize_weights
+
+
+class TrainingStep:
+    """Generator, discriminator (None for an objective without one) and their Adam optimisers, on one device.
+
+    The weights are drawn from `config.seed`, which seeds torch.
+
+    Parameters
+    ----------
+    dtype : what the networks compute in; anything but float32 by autocast, float16 with a loss scaler.
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> None:
+        torch.manual_seed(config.seed)
+        self._objective = config.objective
+        self._learning_rate = config.learning_rate
+        self._device = device
+        self._dtype = dtype
+        self._betas = (config.beta1, config.beta2)
+        self.generator = build_generator(config.generator)
+        self.optimizer_g = self._prepare(self.generator)
+        self.discriminator: Discriminator | None = None
+        self.optimizer_d: torch.optim.Adam | None = None
+        if config.objective.gan_mode != "none":
+            seen = config.generator.source_channels if config.objective.conditional else 0
+            self.discriminator = Discriminator(seen + config.generator.target_channels, config.discriminator)
+            self.optimizer_d = self._prepare(self.discriminator)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+
+    def _prepare(self, network: nn.Module) -> torch.optim.Adam:
+        initialize_weights(network)
+        network.to(self._device).train()
+        return torch.optim.Adam(network.parameters(), lr=self._learning_rate, betas=self._betas)
+
+    def run(self, source: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
+        """One step: translate, improve the discriminator, then the generator against the improved discriminator.
+
+        Parameters
+        ----------
+        source, target : (N, C, H, W) float32 in [-1, 1].
+        valid : (N, 1, H, W) bool; pixels outside it teach neither network anything.
+
+        Returns
+        -------
+        dict
+            D_fake and D_real (where there is a discriminator), G_GAN, and G_L1 with its weight; scalars on the device.
+        """
+        with self._autocast():
+            fake = self.generator(source).float()
+        if valid is not None:
+            fake = torch.where(valid, fake, target)
+        losses = self._improve_discriminator(source, target, fake)
+        return {**losses, **self._improve_generator(source, target, fake)}
+
+    def _improve_discriminator(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        if self.discriminator is None or self.optimizer_d is None:
+            return {}
+        self.discriminator.requires_grad_(True)
+        with self._autocast():
+            loss = discriminator_loss(self.discriminator, source, target, fake, self._objective)
+        self._descend(self.optimizer_d, loss.total)
+        return {"D_fake": loss.fake.detach(), "D_real": loss.real.detach()}
+
+    def _improve_generator(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(False)
+        with self._autocast():
+            loss = generator_loss(self.discriminator, source, target, fake, self._objective)
+        self._descend(self.optimizer_g, loss.total)
+        self._scaler.update()
+        return {"G_GAN": loss.gan.detach(), "G_L1": loss.l1.detach()}
+
+    def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(optimizer)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32)
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Set the rate of both optimisers to `factor` times the configured one."""
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            for group in optimizer.param_groups if optimizer else ():
+                group["lr"] = self._learning_rate * factor
+
+    def state(self) -> dict[str, Any]:
+        """State_dicts of networks, optimisers and scaler, by name."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"generator": self.generator, "optimizer_g": self.optimizer_g, "scaler": self._scaler}
+        if self.discriminator is not None:
+            parts |= {"discriminator": self.discriminator, "optimizer_d": self.optimizer_d}
+        return parts
+
+    def first_non_finite(self) -> str | None:
+        """Name of a weight of the generator that is not finite, or None."""
+        for name, parameter in self.generator.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                return name
+        return None
