@@ -18,7 +18,7 @@ from napari_pix2pix.images.metadata import is_grey_ramp
 from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.tiff_chunks import PagePixels
 from napari_pix2pix.images.tiff_layout import PlaneLayout, plane_layout
-from napari_pix2pix.images.tiff_metadata import read_metadata
+from napari_pix2pix.images.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.images.tiff_ome import check_ome
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -126,7 +126,7 @@ def _palette(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> NDArray[np.uint
     colormap = page.colormap
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colormap is None or tif.is_imagej:
         return None
-    colours = (colormap.T if colormap.max() < 256 else colormap.T >> 8).astype(np.uint8)
+    colours = (colormap.T if colormap.max() < 256 else colormap.T >> 8).astype(np.uint8)[: palette_entries(tif)]
     return None if is_grey_ramp(colours) else colours
 
 

@@ -62,13 +62,27 @@ def _bit_depth(page: tifffile.TiffPage) -> int | None:
 
 def _from_plain(tif: tifffile.TiffFile) -> ImageMetadata:
     page = tif.series[0].keyframe
-    with suppress(ValueError, TypeError, KeyError):
-        record = json.loads(page.shaped_description or "")[METADATA_KEY]
+    if record := _plain_record(page):
         return replace(from_record(record), file_format="tiff")
     size = None if page.is_geotiff else _tagged_pixel_size(page)
     if size is None:
         return ImageMetadata(file_format="tiff")
     return ImageMetadata(pixel_size=size, unit="µm", file_format="tiff")
+
+
+def _plain_record(page: tifffile.TiffPage) -> dict[str, Any]:
+    """What this program wrote about its own image; empty for files of others."""
+    with suppress(ValueError, TypeError, KeyError):
+        return _as_record(json.loads(page.shaped_description or "")[METADATA_KEY])
+    return {}
+
+
+def palette_entries(tif: tifffile.TiffFile) -> int | None:
+    """How many colours of the palette are meant, where this program wrote the file; a TIFF always stores 2**bits."""
+    root = ome_root(tif.ome_metadata)
+    record = _plain_record(tif.series[0].keyframe) if root is None else _ome_record(root)
+    entries = record.get("palette_entries")
+    return entries if isinstance(entries, int) and entries > 0 else None
 
 
 def _pixels_per_unit(page: tifffile.TiffPage) -> tuple[float, float] | None:
@@ -138,8 +152,10 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
 def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
     root = ome_root(tif.ome_metadata)
     pixels = None if root is None else _pixels_element(root)
-    if pixels is None:
+    if root is None or pixels is None:
         return ImageMetadata(file_format="ome-tiff")
+    if record := _ome_record(root):
+        return replace(from_record(record), file_format="ome-tiff")
     unit = standard_unit(pixels.get("PhysicalSizeXUnit", "µm"))
     x, y, z = (_physical_size(pixels, axis, unit) for axis in "XYZ")
     channels = pixels.findall("{*}Channel")
@@ -151,6 +167,20 @@ def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
         channel_colors=_ome_colours(channels),
         file_format="ome-tiff",
     )
+
+
+def _ome_record(root: Element) -> dict[str, Any]:
+    """What this program wrote about its own image; empty for files of others."""
+    for annotation in root.iterfind("{*}StructuredAnnotations/{*}MapAnnotation"):
+        text = annotation.findtext("{*}Value/{*}M")
+        if annotation.get("Namespace") == METADATA_KEY and text is not None:
+            with suppress(ValueError):
+                return _as_record(json.loads(text))
+    return {}
+
+
+def _as_record(loaded: object) -> dict[str, Any]:
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def _pixels_element(root: Element) -> Element | None:

@@ -1,0 +1,247 @@
+"""Plain TIFF and OME-TIFF: tiled, compressed without loss, with a pyramid for large OME images.
+
+Tiles of all channels and levels come mixed, a TIFF wants them page by page: compressed tiles wait in a temporary file
+beside the output.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_pix2pix.images.metadata import METADATA_KEY, convert_length, to_record
+from napari_pix2pix.images.tile_grid import TileGrid, halved, pyramid_sizes
+from napari_pix2pix.images.writing import OutputSpec, Tile
+from pix2pix_training.array_source import AnyArray, Region
+
+TILE_PX = 256
+PYRAMID_FROM_PX = 2048
+"""Planes longer than this get a pyramid, down to half of it."""
+
+_BIGTIFF_FROM_BYTES = 4_000_000_000
+_BYTES_PER_TILE_ENTRY = 16
+_GDAL_NODATA = 42113
+_ZSTD_LEVEL = 5
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
+    ome = file_format == "ome-tiff"
+    sizes = _level_sizes(spec) if ome else [(spec.height, spec.width)]
+    with _TileSpool(path.parent, spec, sizes) as spool:
+        _fill(spool, spec, tiles)
+        _assemble(path, spec, spool, ome=ome)
+
+
+def _level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
+    if max(spec.height, spec.width) <= PYRAMID_FROM_PX:
+        return [(spec.height, spec.width)]
+    return pyramid_sizes(spec.height, spec.width, largest_px=PYRAMID_FROM_PX // 2)
+
+
+def _fill(spool: _TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
+    current: tuple[int, ...] | None = None
+    for plane, region, pixels in tiles:
+        if plane != current:
+            current = plane
+            index = int(np.ravel_multi_index(plane, spec.leading_shape)) if plane else 0
+            grid = _grid(spool, spec, index)
+        grid.add(region, pixels)
+
+
+def _grid(spool: _TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> TileGrid:
+    """The squares of one plane and level; what they hold goes to the spool, and halved to the next level."""
+    smaller = _grid(spool, spec, plane, level + 1) if level + 1 < len(spool.sizes) else None
+    average = spec.palette is None and spec.nodata is None
+
+    def emit(row: int, column: int, square: AnyArray) -> None:
+        spool.put(level, plane, row, column, square)
+        if smaller is not None:
+            height, width = grid.extent(row, column)
+            half = halved(square[:, :height, :width], average=average)
+            y, x = row * TILE_PX // 2, column * TILE_PX // 2
+            smaller.add(Region(y, y + half.shape[1], x, x + half.shape[2]), half)
+
+    grid = TileGrid((spec.channels, *spool.sizes[level]), spec.dtype, TILE_PX, emit)
+    return grid
+
+
+class _TileSpool:
+    """Compressed tiles in a temporary file, put in any order and taken page by page."""
+
+    def __init__(self, folder: Path, spec: OutputSpec, sizes: list[tuple[int, int]]) -> None:
+        self.sizes = sizes
+        self._predictor = predictor(spec.dtype)
+        self._pages_per_plane = 1 if spec.rgb else spec.channels
+        pages = int(np.prod(spec.leading_shape, dtype=int)) * self._pages_per_plane
+        grids = [(pages, -(-height // TILE_PX), -(-width // TILE_PX)) for height, width in sizes]
+        self._offsets = [np.zeros(grid, np.int64) for grid in grids]
+        self._lengths = [np.zeros(grid, np.int64) for grid in grids]
+        self._file = TemporaryFile(dir=folder)  # noqa: SIM115
+        self.nbytes = 0
+
+    def put(self, level: int, plane: int, row: int, column: int, square: AnyArray) -> None:
+        """Compress and keep a tile of all channels, shape (C, TILE_PX, TILE_PX)."""
+        first = plane * self._pages_per_plane
+        for index, samples in enumerate(np.split(np.moveaxis(square, 0, -1), self._pages_per_plane, axis=-1)):
+            encoded = encode_tile(np.ascontiguousarray(samples), self._predictor)
+            self._offsets[level][first + index, row, column] = self.nbytes
+            self._lengths[level][first + index, row, column] = len(encoded)
+            self.nbytes += self._file.write(encoded)
+
+    def tiles(self, level: int) -> Iterator[bytes]:
+        """All tiles of a level, page by page, in reading order."""
+        for offset, length in zip(self._offsets[level].flat, self._lengths[level].flat, strict=True):
+            self._file.seek(int(offset))
+            yield self._file.read(int(length))
+
+    @property
+    def count(self) -> int:
+        return sum(lengths.size for lengths in self._lengths)
+
+    def __enter__(self) -> _TileSpool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def predictor(dtype: np.dtype[Any]) -> int:
+    """The TIFF predictor that suits a type: horizontal differences, the floating point one, or none for bool."""
+    return {"b": 1, "f": 3}.get(dtype.kind, 2)
+
+
+def encode_tile(samples: AnyArray, predictor_tag: int) -> bytes:
+    """A tile of shape (Y, X, samples) as its bytes in a little-endian TIFF with zstd compression."""
+    little = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
+    if predictor_tag == 2:
+        little = imagecodecs.delta_encode(little, axis=-2)
+    elif predictor_tag == 3:
+        little = imagecodecs.floatpred_encode(little, axis=-2)
+    elif samples.dtype == np.bool_:
+        little = np.packbits(samples, axis=-2)
+    return bytes(imagecodecs.zstd_encode(little.tobytes(), _ZSTD_LEVEL))
+
+
+def _assemble(path: Path, spec: OutputSpec, spool: _TileSpool, *, ome: bool) -> None:
+    bigtiff = spool.nbytes + spool.count * _BYTES_PER_TILE_ENTRY > _BIGTIFF_FROM_BYTES
+    with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder="<", ome=ome) as tif:
+        for level in range(len(spool.sizes)):
+            tif.write(spool.tiles(level), **_page_options(spec, spool, level, ome=ome))
+
+
+def _page_options(spec: OutputSpec, spool: _TileSpool, level: int, *, ome: bool) -> dict[str, Any]:
+    """Arguments of `TiffWriter.write` for one level; the description goes with the first."""
+    options: dict[str, Any] = {
+        "shape": _stored_shape(spec, spool.sizes[level]),
+        "dtype": spec.dtype,
+        "tile": (TILE_PX, TILE_PX),
+        "compression": "zstd",
+        "predictor": predictor(spec.dtype),
+        "photometric": "rgb" if spec.rgb else "minisblack" if spec.palette is None else "palette",
+        "colormap": None if spec.palette is None else _colormap(spec),
+        "extratags": _extra_tags(spec),
+    }
+    if level > 0:
+        return options | {"subfiletype": 1, "metadata": None}
+    description = ome_description(spec) if ome else _plain_description(spec)
+    return options | _resolution(spec) | {"subifds": len(spool.sizes) - 1, "metadata": description}
+
+
+def _stored_shape(spec: OutputSpec, size: tuple[int, int]) -> tuple[int, ...]:
+    """Samples last for RGB, else channels as pages; see `_stored_axes`."""
+    if spec.rgb:
+        return (*spec.leading_shape, *size, 3)
+    return (*spec.leading_shape, spec.channels, *size)
+
+
+def _stored_axes(leading: str, spec: OutputSpec) -> str:
+    return leading + ("YXS" if spec.rgb else "CYX")
+
+
+def _colormap(spec: OutputSpec) -> NDArray[np.uint16]:
+    """Shape (3, 2**bits), 16 bits per colour, black beyond the palette."""
+    palette = np.zeros((3, 2 ** (spec.dtype.itemsize * 8)), np.uint16)
+    if spec.palette is not None:
+        palette[:, : len(spec.palette)] = spec.palette.T.astype(np.uint16) * 257
+    return palette
+
+
+def _extra_tags(spec: OutputSpec) -> list[tuple[int, str, int, str, bool]]:
+    return [] if spec.nodata is None else [(_GDAL_NODATA, "s", 0, repr(float(spec.nodata)), False)]
+
+
+def _resolution(spec: OutputSpec) -> dict[str, Any]:
+    metadata = spec.metadata
+    if metadata.pixel_size is None or metadata.unit is None:
+        return {}
+    y, x = (convert_length(size, metadata.unit, "cm") for size in metadata.pixel_size)
+    if not y or not x:
+        return {}
+    return {"resolution": (1 / x, 1 / y), "resolutionunit": "CENTIMETER"}
+
+
+def exact_record(spec: OutputSpec) -> dict[str, Any]:
+    """What this program wants back exactly, and the format has no field for."""
+    entries = {} if spec.palette is None else {"palette_entries": len(spec.palette)}
+    return to_record(spec.metadata) | entries
+
+
+def _plain_description(spec: OutputSpec) -> dict[str, Any]:
+    return {"axes": _stored_axes(spec.leading_axes, spec), METADATA_KEY: exact_record(spec)}
+
+
+def ome_description(spec: OutputSpec) -> dict[str, Any]:
+    """OME metadata for `TiffWriter.write`: sizes, names and colours, and the exact record as an annotation."""
+    metadata = spec.metadata
+    annotation = {"Namespace": METADATA_KEY, "Value": {"record": json.dumps(exact_record(spec))}}
+    return {
+        "axes": _stored_axes(time_and_depth(spec.leading_axes), spec),
+        "MapAnnotation": annotation,
+        **_ome_sizes(spec),
+        **({"SignificantBits": metadata.bit_depth} if metadata.bit_depth else {}),
+        **({} if spec.rgb else _ome_channels(spec)),
+    }
+
+
+def time_and_depth(leading: str) -> str:
+    """Leading axes as the T and Z that OME and ImageJ know; another axis takes the place of a missing one."""
+    result = leading
+    for letter in leading:
+        if letter not in "TZ":
+            result = result.replace(letter, "Z" if "Z" not in result else "T", 1)
+    return result
+
+
+def _ome_sizes(spec: OutputSpec) -> dict[str, Any]:
+    metadata = spec.metadata
+    y, x = metadata.pixel_size or (None, None)
+    sizes = {"X": x, "Y": y, "Z": metadata.z_spacing}
+    known = {f"PhysicalSize{axis}": size for axis, size in sizes.items() if size is not None}
+    units = {f"{name}Unit": metadata.unit for name in known if metadata.unit is not None}
+    return known | units if metadata.unit is not None else {}
+
+
+def _ome_channels(spec: OutputSpec) -> dict[str, Any]:
+    metadata = spec.metadata
+    attributes: dict[str, Any] = {}
+    if len(metadata.channel_names) == spec.channels:
+        attributes["Name"] = list(metadata.channel_names)
+    if len(metadata.channel_colors) == spec.channels:
+        attributes["Color"] = [_signed_rgba(colour) for colour in metadata.channel_colors]
+    return {"Channel": attributes} if attributes else {}
+
+
+def _signed_rgba(colour: tuple[int, int, int]) -> int:
+    """As OME stores a colour: red, green, blue and full alpha in one signed number."""
+    red, green, blue = colour
+    number = red << 24 | green << 16 | blue << 8 | 255
+    return number - 2**32 if number >= 2**31 else number

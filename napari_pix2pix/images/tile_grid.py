@@ -1,0 +1,91 @@
+"""Turns tiles of any size into the square tiles of a file, and those into the levels of a pyramid.
+
+Nothing but unfinished squares is kept: a square leaves as soon as its last pixel has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pix2pix_training.array_source import AnyArray, Region
+
+Emit = Callable[[int, int, AnyArray], None]
+"""Row and column of a square in the grid, and its pixels, shape (C, size, size), zero beyond the image."""
+
+
+@dataclass
+class _Unfinished:
+    pixels: AnyArray
+    missing: int
+
+
+class TileGrid:
+    """Squares of `size` pixels over a plane of shape (C, Y, X)."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[np.generic], size: int, emit: Emit) -> None:
+        self._channels, self._height, self._width = shape
+        self._dtype = dtype
+        self._size = size
+        self._emit = emit
+        self._unfinished: dict[tuple[int, int], _Unfinished] = {}
+
+    def add(self, region: Region, pixels: AnyArray) -> None:
+        """Take pixels of shape (C, region.height, region.width); every pixel must come once."""
+        for row, column, part in self._squares(region):
+            inside = pixels[:, part.y0 - region.y0 : part.y1 - region.y0, part.x0 - region.x0 : part.x1 - region.x0]
+            self._place(row, column, part, inside)
+
+    def _squares(self, region: Region) -> Iterator[tuple[int, int, Region]]:
+        size = self._size
+        for row in range(region.y0 // size, -(-region.y1 // size)):
+            for column in range(region.x0 // size, -(-region.x1 // size)):
+                yield (
+                    row,
+                    column,
+                    Region(
+                        max(region.y0, row * size),
+                        min(region.y1, (row + 1) * size),
+                        max(region.x0, column * size),
+                        min(region.x1, (column + 1) * size),
+                    ),
+                )
+
+    def _place(self, row: int, column: int, part: Region, pixels: AnyArray) -> None:
+        square = self._unfinished.pop((row, column), None) or self._empty(row, column)
+        y, x = part.y0 - row * self._size, part.x0 - column * self._size
+        square.pixels[:, y : y + part.height, x : x + part.width] = pixels
+        square.missing -= part.height * part.width
+        if square.missing:
+            self._unfinished[row, column] = square
+        else:
+            self._emit(row, column, square.pixels)
+
+    def _empty(self, row: int, column: int) -> _Unfinished:
+        height, width = self.extent(row, column)
+        return _Unfinished(np.zeros((self._channels, self._size, self._size), self._dtype), height * width)
+
+    def extent(self, row: int, column: int) -> tuple[int, int]:
+        """Height and width of the part of a square that lies within the image."""
+        return min(self._size, self._height - row * self._size), min(self._size, self._width - column * self._size)
+
+
+def pyramid_sizes(height: int, width: int, *, largest_px: int) -> list[tuple[int, int]]:
+    """Sizes of the levels, each half of the one before (rounded up), until none is longer than `largest_px`."""
+    sizes = [(height, width)]
+    while max(sizes[-1]) > largest_px:
+        sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+    return sizes
+
+
+def halved(pixels: AnyArray, *, average: bool) -> AnyArray:
+    """Shape (C, Y, X) to (C, ceil(Y/2), ceil(X/2)): means of 2 x 2 pixels in the same dtype, or every second pixel."""
+    if not average or pixels.dtype == np.bool_:
+        return pixels[:, ::2, ::2]
+    even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
+    blocks = even.reshape(len(even), even.shape[1] // 2, 2, even.shape[2] // 2, 2)
+    mean = blocks.mean(axis=(2, 4), dtype=np.float32 if even.dtype.itemsize < 4 else np.float64)
+    rounded: AnyArray = mean if even.dtype.kind == "f" else np.rint(mean)
+    return rounded.astype(pixels.dtype)
