@@ -1,0 +1,127 @@
+"""Translating an image file into an image file."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import torch
+
+from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.images.source import ImageSource, open_image
+from napari_pix2pix.images.writing import OutputSpec, check_output, resolve_format, write_image
+from napari_pix2pix.translation.memory import peak_memory_bytes
+from napari_pix2pix.translation.pipeline import Progress, Translator, invalid_marker
+from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.report import TranslationReport
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.array_source import plane_size
+from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.model_file import Model
+
+_PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def translate_file(
+    path_in: Path,
+    model: Model | Translator,
+    path_out: Path,
+    settings: TranslationSettings | None = None,
+    *,
+    file_format: str = "same",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> TranslationReport:
+    """Translate an image file; the output appears only when it is complete.
+
+    Parameters
+    ----------
+    path_in : anything that `open_image` reads.
+    model : a model, or a `Translator` that was made of one before (then `settings` are its own).
+    path_out : its ending decides the format where `file_format` is "same".
+    progress : called after each tile with the number done and the number of all.
+
+    Raises
+    ------
+    InputError
+        Image, model and settings do not fit together, or the output is refused; nothing was computed.
+    Pix2PixError
+        The work failed midway; nothing half-written stands at `path_out`.
+    """
+    started = time.perf_counter()
+    with open_image(Path(path_in)) as source:
+        translator = model if isinstance(model, Translator) else Translator(model, settings)
+        translator.check(source)
+        spec = output_spec(source, translator)
+        path_out = Path(path_out)
+        chosen = check_output(
+            path_out, spec, file_format=resolve_format(path_out, file_format, source), overwrite=overwrite
+        )
+        plan = translator.plan(plane_size(source))
+        ready = time.perf_counter()
+        with closing(translator.tiles(source, plan=plan, progress=progress)) as tiles:
+            write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
+        seconds = time.perf_counter() - ready
+    return _report(translator, plan, spec, seconds=seconds, seconds_setup=ready - started)
+
+
+def output_spec(source: ImageSource, translator: Translator) -> OutputSpec:
+    """What the translation of an open image will be: shape, dtype, and what is kept of the input's metadata."""
+    mapping = translator.model.target.mapping
+    palette = mapping.palette() if isinstance(mapping, CategoryMapping) else None
+    dtype = translator.output_dtype
+    marker = invalid_marker(dtype, source.nodata)
+    return OutputSpec(
+        axes=source.axes,
+        shape=translator.output_shape(source),
+        dtype=dtype,
+        metadata=_output_metadata(source.metadata, translator, colored=palette is not None),
+        palette=palette,
+        nodata=marker if source.nodata is not None else None,
+    )
+
+
+def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: bool) -> ImageMetadata:
+    """Pixel size and spacing of the input; channels of the target."""
+    channels = translator.output_channels
+    names = translator.output_channel_names
+    return replace(
+        ImageMetadata(),
+        pixel_size=own.pixel_size,
+        z_spacing=own.z_spacing,
+        unit=own.unit,
+        file_format=own.file_format,
+        channel_names=names if len(names) == channels else (),
+        rgb=channels == 3 and not colored and _looks_rgb(names, own),
+    )
+
+
+def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
+    """Three target channels are colours where they are named so, or are unnamed as an image's colours are."""
+    if names:
+        return [name.lower()[:1] for name in names] == ["r", "g", "b"]
+    return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
+
+
+def _report(
+    translator: Translator, plan: Plan, spec: OutputSpec, *, seconds: float, seconds_setup: float
+) -> TranslationReport:
+    planes = prod(spec.leading_shape)
+    return TranslationReport(
+        pixels=planes * spec.height * spec.width,
+        seconds=seconds,
+        seconds_setup=seconds_setup,
+        backend=translator.backend,
+        device=str(translator.device),
+        precision=_PRECISION_NAMES[translator.precision],
+        scheme=plan.scheme,
+        statistics=plan.statistics,
+        tile=plan.tile,
+        split_level=plan.split_level,
+        mac_overhead=plan.mac_overhead,
+        peak_memory_bytes=peak_memory_bytes(),
+        tiles=planes * plan.tiles,
+    )

@@ -1,0 +1,80 @@
+"""One plane of an image as the network sees it: filled, padded to the network's stride, mapped to [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_pix2pix.translation.prefetch import prefetched
+from napari_pix2pix.translation.tiling import Size
+from pix2pix_training.array_source import AnyArray, Region, plane_size
+from pix2pix_training.intensity import Mapping, to_tensor
+from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.padding import padded_index
+
+
+class PaddedImage:
+    """Windows of the padded plane, as (1, C, h, w) in [-1, 1] on a device.
+
+    Parameters
+    ----------
+    source : image whose invalid pixels are filled.
+    plane : index of its leading axes.
+    mapping : resolved for this image.
+    stride : the padded size is a multiple of it; the padding lies at the bottom and right.
+    dtype : of the result; float32 unless the network is of another type.
+    """
+
+    level = 0
+
+    def __init__(
+        self,
+        source: FilledSource,
+        plane: tuple[int, ...],
+        mapping: Mapping,
+        *,
+        stride: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._source = source
+        self._plane = plane
+        self._mapping = mapping
+        self.device = device
+        self._dtype = dtype
+        self.image_size: Size = plane_size(source)
+        self._rows, self._columns = (padded_index(n, stride).numpy() for n in self.image_size)
+        self.size: Size = (len(self._rows), len(self._columns))
+
+    def read(self, window: Region) -> Tensor:
+        return self._to_network(self._stored(window))
+
+    def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
+        """`read` of each region in turn; files are read ahead in another thread."""
+        with closing(prefetched(self._stored, regions)) as read_ahead:
+            for stored in read_ahead:
+                yield self._to_network(stored)
+
+    def _stored(self, window: Region) -> Tensor:
+        rows, columns = self._rows[window.y0 : window.y1], self._columns[window.x0 : window.x1]
+        region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+        stored = self._source.read(region, self._plane)
+        stored = _taken(_taken(stored, rows - region.y0, axis=1), columns - region.x0, axis=2)
+        return to_tensor(stored)
+
+    def _to_network(self, stored: Tensor) -> Tensor:
+        moved = stored.to(self.device, non_blocking=True)
+        return self._mapping.to_network(moved[None]).to(self._dtype)
+
+
+def _taken(stored: AnyArray, index: NDArray[Any], *, axis: int) -> AnyArray:
+    """``stored`` along an axis in the order of `index`; not copied where that changes nothing."""
+    if len(index) == stored.shape[axis] and bool((index == np.arange(len(index))).all()):
+        return stored
+    return stored.take(index, axis)

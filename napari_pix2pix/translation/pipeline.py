@@ -1,0 +1,250 @@
+"""From an open image to finished tiles: read ahead, map, run the generator, map back, restore invalid pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_pix2pix.translation.memory import default_budget_bytes
+from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.planner import make_plan
+from napari_pix2pix.translation.schemes import network_tiles
+from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
+from napari_pix2pix.translation.tiling import Size
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    MemorySource,
+    Region,
+    channel_count,
+    plane_indices,
+    plane_size,
+)
+from pix2pix_training.device import resolve_device, resolve_precision
+from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
+from pix2pix_training.intensity import Mapping, resolved
+from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
+from pix2pix_training.model_file import Model
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished tiles and of all tiles."""
+OutputTile = tuple[tuple[int, ...], Region, AnyArray]
+"""Plane, region, and stored pixels of shape (C, region.height, region.width)."""
+
+_SMALLEST_RESNET_PX = 5
+
+
+class Translator:
+    """A generator made ready on a device, to be applied to any number of images.
+
+    Raises
+    ------
+    SettingsError
+        The device is not there, or the model cannot run as asked.
+    """
+
+    def __init__(self, model: Model, settings: TranslationSettings | None = None) -> None:
+        self.model = model
+        self.settings = settings or TranslationSettings()
+        self.inference = resolved_inference(self.settings, model)
+        self.backend = _require_backend(self.settings.backend)
+        self.device = resolve_device(self.settings.device)
+        self.precision = resolve_precision(self.settings.precision, self.device)
+        network = model.generator(self.inference)
+        self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def plan(self, size: Size) -> Plan:
+        """How a plane of `size` (rows, columns) would be translated; with the memory that is free at this moment."""
+        budget = self.settings.max_memory or default_budget_bytes(self.device)
+        return make_plan(size, self.model.generator_config, self.inference, self.settings, budget)
+
+    def tiles(
+        self, source: ArraySource, *, plan: Plan | None = None, progress: Progress | None = None
+    ) -> Generator[OutputTile, None, None]:
+        """Finished tiles of all planes in storage order; within a plane row by row, left to right.
+
+        Nothing is computed before the first tile is asked for, except that the image is checked against the model.
+        """
+        self.check(source)
+        return self._tiles(source, plan or self.plan(plane_size(source)), progress)
+
+    def output_shape(self, source: ArraySource) -> tuple[int, ...]:
+        return (*source.shape[:-3], self.output_channels, *plane_size(source))
+
+    @property
+    def output_channels(self) -> int:
+        return self.model.target.mapping.image_channels
+
+    @property
+    def output_channel_names(self) -> tuple[str, ...]:
+        return self.model.target.channel_names
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.model.target.mapping.dtype)
+
+    def check(self, source: ArraySource) -> None:
+        """Raise `ImageError` where the image does not fit the model."""
+        check_channels(source, self.model)
+        if self.model.generator_config.architecture == "resnet" and min(plane_size(source)) < _SMALLEST_RESNET_PX:
+            raise ImageError(
+                f"{source.name}: {source.shape[-2]} x {source.shape[-1]} pixels are too few for a ResNet generator, "
+                f"which needs {_SMALLEST_RESNET_PX} x {_SMALLEST_RESNET_PX}"
+            )
+
+    def _tiles(self, source: ArraySource, plan: Plan, progress: Progress | None) -> Generator[OutputTile, None, None]:
+        planes = list(plane_indices(source))
+        mapping = resolved(self.model.source.mapping, source)
+        filled = FilledSource(source)
+        for number, plane in enumerate(planes):
+            filled.require_valid_pixels(plane)
+            for done, (region, pixels) in enumerate(self._plane_tiles(filled, plane, mapping, plan), start=1):
+                yield plane, region, pixels
+                if progress is not None:
+                    progress(number * plan.tiles + done, len(planes) * plan.tiles)
+
+    def _plane_tiles(
+        self, source: FilledSource, plane: tuple[int, ...], mapping: Mapping, plan: Plan
+    ) -> Iterator[tuple[Region, AnyArray]]:
+        image = PaddedImage(source, plane, mapping, stride=self.model.generator_config.stride, device=self.device)
+        outputs = network_tiles(self._network, image, plan)
+        while (item := self._next(outputs, plan)) is not None:
+            region, output = item
+            pixels = self._stored(output)
+            restore_invalid(pixels, source, plane, region)
+            yield region, pixels
+
+    def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
+        with torch.inference_mode(), self._autocast(), out_of_memory_explained(plan):
+            return next(outputs, None)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+
+    def _stored(self, output: Tensor) -> AnyArray:
+        with torch.inference_mode():
+            return self.model.target.mapping.from_network(output.float())[0].cpu().numpy()
+
+
+def translate_source(
+    source: ArraySource,
+    model: Model,
+    settings: TranslationSettings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Generator[OutputTile, None, None]:
+    """Translate an image tile by tile.
+
+    Parameters
+    ----------
+    source : any size; its channels must be those that the model was trained on, in the same order.
+    progress : called after each tile.
+
+    Yields
+    ------
+    tuple
+        Plane (index of the leading axes), region, and pixels (C, region.height, region.width) in the dtype of the
+        model's target; planes in storage order, within a plane row by row, all tiles of a row of equal height.
+
+    Raises
+    ------
+    InputError
+        Image, model and settings do not fit together, or a plane has no valid pixel.
+    Pix2PixError
+        Memory ran out.
+    """
+    return Translator(model, settings).tiles(source, progress=progress)
+
+
+def translate_array(
+    array: AnyArray,
+    model: Model,
+    settings: TranslationSettings | None = None,
+    *,
+    axes: str | None = None,
+    nodata: float | None = None,
+) -> AnyArray:
+    """Translate an array of shape (*leading, C, Y, X), or (Y, X) for one channel; see `translate_source`.
+
+    Returns
+    -------
+    ndarray
+        Shape (*leading, target channels, Y, X), in the dtype of the model's target.
+    """
+    source = MemorySource(array, axes=axes, nodata=nodata)
+    translator = Translator(model, settings)
+    tiles = translator.tiles(source)
+    result: AnyArray = np.empty(translator.output_shape(source), translator.output_dtype)
+    for plane, region, pixels in tiles:
+        index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
+        result[index] = pixels
+    return result
+
+
+def check_channels(source: ArraySource, model: Model) -> None:
+    """Raise `ImageError` where the image has other channels than the model was trained on."""
+    found, expected = channel_count(source), model.source.mapping.image_channels
+    if found == expected:
+        return
+    names = f" ({', '.join(model.source.channel_names)})" if model.source.channel_names else ""
+    raise ImageError(
+        f"{source.name} has {_channels(found)}, the model expects {expected}{names}; give an image with these channels"
+    )
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
+def restore_invalid(pixels: AnyArray, source: FilledSource, plane: tuple[int, ...], region: Region) -> None:
+    """Make invalid again, in place, what was filled: NaN, or nodata where an integer dtype can hold it, else 0."""
+    if not can_have_invalid_pixels(source.dtype, source.nodata):
+        return
+    _, mask = source.read_with_mask(region, plane)
+    if mask is not None:
+        pixels[:, mask] = invalid_marker(pixels.dtype, source.nodata)
+
+
+def invalid_marker(dtype: np.dtype[Any], nodata: float | None) -> float:
+    """What invalid pixels are in an output of `dtype`, from an image that marks them by NaN or `nodata`."""
+    if dtype.kind == "f":
+        return float("nan")
+    if nodata is None or dtype.kind == "b" or not float(nodata).is_integer():
+        return 0
+    limits = np.iinfo(dtype)
+    return int(nodata) if limits.min <= nodata <= limits.max else 0
+
+
+@contextmanager
+def out_of_memory_explained(plan: Plan) -> Iterator[None]:
+    """One clear line for the ways in which memory runs out."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(plan) from error
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise _out_of_memory(plan) from error
+
+
+def _out_of_memory(plan: Plan) -> Pix2PixError:
+    return Pix2PixError(
+        f"memory ran out (scheme {plan.scheme}, tile {plan.tile}, {plan.working_set_bytes / 2**20:.0f} MiB predicted); "
+        "set a smaller --max-memory, or a smaller --tile"
+    )
+
+
+def _require_backend(name: str) -> str:
+    if name in ("auto", "torch"):
+        return "torch"
+    raise SettingsError(f"backend {name} is not available here; choose auto or torch")

@@ -1,0 +1,64 @@
+"""Reading ahead: one thread prepares the next items while the caller works on the present one."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Item = TypeVar("Item")
+
+_POLL_S = 0.05
+
+
+class _Failure:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def prefetched(
+    prepare: Callable[[Task], Item], tasks: Iterable[Task], *, ahead: int = 1
+) -> Generator[Item, None, None]:
+    """``prepare(task)`` for each task, in order, made in one other thread.
+
+    At most `ahead` finished items wait, besides the one in work. An error of `prepare` is raised where its item was
+    due. However the iteration ends, the thread has ended before this generator has.
+    """
+    finished: queue.Queue[tuple[Item] | _Failure | None] = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+
+    def put(entry: tuple[Item] | _Failure | None) -> None:
+        while not stop.is_set():
+            try:
+                finished.put(entry, timeout=_POLL_S)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for task in tasks:
+                if stop.is_set():
+                    return
+                put((prepare(task),))
+        except BaseException as error:
+            put(_Failure(error))
+        else:
+            put(None)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        yield from _until_end(finished)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _until_end(finished: queue.Queue[tuple[Item] | _Failure | None]) -> Generator[Item, None, None]:
+    while (entry := finished.get()) is not None:
+        if isinstance(entry, _Failure):
+            raise entry.error
+        yield entry[0]

@@ -1,0 +1,32 @@
+"""What a translation did, in the fields that ``translate --json`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_pix2pix.translation.settings import Scheme
+from pix2pix_training.config import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationReport:
+    """What ran, which may differ from what was asked for where that was "auto".
+
+    `seconds` is without set-up (opening, loading the network, planning); `pixels` counts all planes;
+    `peak_memory_bytes` is the peak of the whole process since its start.
+    """
+
+    pixels: int
+    seconds: float
+    seconds_setup: float
+    backend: str
+    device: str
+    precision: str
+    scheme: Scheme
+    statistics: Statistics
+    tile: int
+    split_level: int | None
+    mac_overhead: float
+    peak_memory_bytes: int
+    tiles: int
+    tiles_reused: int = 0

@@ -1,0 +1,103 @@
+"""How a translation is to be run: validated settings, and what they mean for a given model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pix2pix_training.config import DropoutMode, InferenceConfig, Precision, Statistics
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.model_file import Model
+
+Scheme = Literal["auto", "whole", "exact", "blend"]
+Backend = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
+MIN_TILE_PX = 16
+MAX_DROPOUT_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationSettings:
+    """What a user may choose about a translation; None means "as the model says", or "choose for me".
+
+    Attributes
+    ----------
+    scheme : "whole" runs the image at once; "exact" gives the same result tile by tile; "blend" averages overlapping
+        windows, an approximation; "auto" takes the first of them that is possible within `max_memory`.
+    tile : side of a tile in pixels; rounded down to what the network's strides allow.
+    max_memory : bytes that the working set may take; None for half of what is free.
+    statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
+    dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
+    split_level : level at which the exact scheme splits a U-Net.
+    """
+
+    scheme: Scheme = "auto"
+    tile: int | None = None
+    max_memory: int | None = None
+    statistics: Statistics | None = None
+    dropout: DropoutMode | None = None
+    dropout_samples: int = 1
+    seed: int | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+    backend: Backend = "auto"
+    split_level: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("scheme", self.scheme, get_args(Scheme))
+        _check_choice("backend", self.backend, get_args(Backend))
+        _check_choice("precision", self.precision, get_args(Precision))
+        _check_choice("statistics", self.statistics, (None, *get_args(Statistics)))
+        _check_choice("dropout", self.dropout, (None, *get_args(DropoutMode)))
+        _check_range("tile", self.tile, MIN_TILE_PX, 2**20)
+        _check_range("max_memory", self.max_memory, 2**20, 2**60)
+        _check_range("dropout_samples", self.dropout_samples, 1, MAX_DROPOUT_SAMPLES)
+        _check_range("seed", self.seed, 0, 2**63 - 1)
+        _check_range("split_level", self.split_level, 1, 9)
+        if self.scheme == "exact" and self.statistics == "tile":
+            raise SettingsError(
+                "statistics 'tile' depend on the tiling, so scheme 'exact' cannot give them; choose scheme blend, "
+                "or statistics image"
+            )
+        if self.dropout_samples > 1 and self.dropout == "off":
+            raise SettingsError("several dropout samples need noise; set dropout to 'seeded'")
+
+
+def resolved_inference(settings: TranslationSettings, model: Model) -> InferenceConfig:
+    """The model's inference mode with the changes that the settings ask for.
+
+    Raises
+    ------
+    SettingsError
+        The generator cannot run in this mode, or dropout samples are asked of one without noise.
+    """
+    config, own = model.generator_config, model.inference
+    statistics = settings.statistics or own.statistics
+    if statistics == "running" and config.norm == "instance":
+        raise SettingsError(
+            "this model's instance norm keeps no running statistics; choose statistics image (or leave it out)"
+        )
+    if statistics == "tile" and settings.scheme == "exact":
+        raise SettingsError("the model asks for statistics of each tile, which scheme 'exact' cannot give; use blend")
+    dropout = settings.dropout or own.dropout
+    if settings.dropout_samples > 1 and (config.dropout == "none" or dropout == "off"):
+        reason = "the model has no dropout layers" if config.dropout == "none" else "dropout is off"
+        raise SettingsError(
+            f"{settings.dropout_samples} dropout samples would all be equal, as {reason}; leave it at 1"
+        )
+    seed = own.seed if settings.seed is None else settings.seed
+    return InferenceConfig(statistics=statistics, dropout=dropout, seed=seed)
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        known = ", ".join(str(c) for c in choices if c is not None)
+        raise SettingsError(f"{name} is {value!r}; choose one of {known}")
+
+
+def _check_range(name: str, value: int | None, low: int, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SettingsError(f"{name} is {value!r}; it must be a whole number")
+    if not low <= value <= high:
+        raise SettingsError(f"{name} is {value}; it must lie between {low} and {high}")

@@ -1,0 +1,60 @@
+"""Tiles of a plane and the windows around them. Knows only integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pix2pix_training.array_source import Region, regions_of
+
+Size = tuple[int, int]
+"""Rows and columns."""
+
+
+def tiles_of(size: Size, tile: int) -> Iterator[Region]:
+    """Squares of `tile` that cover a plane in reading order, the last of each row and column smaller."""
+    return regions_of(*size, tile)
+
+
+def tile_count(size: Size, tile: int) -> int:
+    return -(-size[0] // tile) * -(-size[1] // tile)
+
+
+def window_around(region: Region, halo: int, size: Size) -> Region:
+    """The region with `halo` more on each side, clipped to the plane."""
+    return Region(
+        max(0, region.y0 - halo),
+        min(size[0], region.y1 + halo),
+        max(0, region.x0 - halo),
+        min(size[1], region.x1 + halo),
+    )
+
+
+def scaled_down(region: Region, factor: int) -> Region:
+    """The same region in cells of `factor`; its edges must be multiples of that."""
+    return Region(region.y0 // factor, region.y1 // factor, region.x0 // factor, region.x1 // factor)
+
+
+def inside(region: Region, window: Region) -> Region:
+    """The region in coordinates of the window that contains it."""
+    return Region(region.y0 - window.y0, region.y1 - window.y0, region.x0 - window.x0, region.x1 - window.x0)
+
+
+def clipped(region: Region, size: Size) -> Region:
+    """The part of a region that lies within a plane; empty where none does."""
+    y1, x1 = min(region.y1, size[0]), min(region.x1, size[1])
+    return Region(min(region.y0, y1), y1, min(region.x0, x1), x1)
+
+
+def quarters(region: Region, alignment: int) -> list[Region]:
+    """The region cut in two along each axis at a multiple of `alignment`; one part alone where it is too small."""
+    rows, columns = (_halves(a, b, alignment) for a, b in ((region.y0, region.y1), (region.x0, region.x1)))
+    return [Region(y0, y1, x0, x1) for y0, y1 in rows for x0, x1 in columns]
+
+
+def _halves(start: int, stop: int, alignment: int) -> list[tuple[int, int]]:
+    middle = start + (stop - start) // 2 // alignment * alignment
+    return [(start, stop)] if middle == start else [(start, middle), (middle, stop)]
+
+
+def is_empty(region: Region) -> bool:
+    return region.height <= 0 or region.width <= 0
