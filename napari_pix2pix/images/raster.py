@@ -37,6 +37,8 @@ _MICROMETRES_PER_JFIF_UNIT = {1: 25_400.0, 2: 10_000.0}
 class RasterSource(ImageSource):
     """An image that is decoded whole; `decode` gives shape (C, Y, X)."""
 
+    decoded_whole = True
+
     def __init__(
         self,
         path: Path,

@@ -19,11 +19,6 @@ from napari_pix2pix.images.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
 
-READABLE_SUFFIXES = (
-    ".tif", ".tiff", ".btf", ".tf8", ".tf2", ".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".zarr",
-)  # fmt: skip
-"""Lower-case endings of the files (and of the OME-Zarr folders) that `open_image` reads."""
-
 DECODE_BUDGET_BYTES = 2 << 30
 """Most bytes that one indivisible piece of a file (a tile, a strip, a whole PNG) may take when decoded."""
 
@@ -45,7 +40,13 @@ class ImageSource(ABC):
     """An open image file: an `ArraySource` that also knows its path and metadata, and can be closed.
 
     Reading is thread-safe. Use it as a context manager, or call `close`.
+
+    Attributes
+    ----------
+    decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
     """
+
+    decoded_whole = False
 
     def __init__(
         self,
@@ -104,11 +105,6 @@ class ImageSource(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def is_image_path(path: Path) -> bool:
-    """Whether the name of `path` ends like an image that `open_image` can read; hidden files are not images."""
-    return path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
 
 
 def open_image(path: Path) -> ImageSource:

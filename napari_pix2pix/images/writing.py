@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.images.naming import JPEG_SUFFIXES, OME_TIFF_SUFFIXES, PNG_SUFFIXES, TIFF_SUFFIXES
 from napari_pix2pix.images.source import DECODE_BUDGET_BYTES, ImageSource
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, check_writable_target
@@ -82,24 +83,15 @@ class _Format:
     suffixes: tuple[str, ...]
 
 
-_TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
-_OME_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.btf", ".ome.tf8", ".ome.tf2")
-
 _FORMATS = {
-    "tiff": _Format(module="tiff_writing", suffixes=_TIFF_SUFFIXES),
-    "ome-tiff": _Format(module="tiff_writing", suffixes=_OME_SUFFIXES),
-    "imagej": _Format(module="imagej_writing", suffixes=_TIFF_SUFFIXES),
-    "png": _Format(module="raster_writing", suffixes=(".png",)),
-    "jpeg": _Format(module="raster_writing", suffixes=(".jpg", ".jpeg", ".jpe")),
+    "tiff": _Format(module="tiff_writing", suffixes=TIFF_SUFFIXES),
+    "ome-tiff": _Format(module="tiff_writing", suffixes=OME_TIFF_SUFFIXES),
+    "imagej": _Format(module="imagej_writing", suffixes=TIFF_SUFFIXES),
+    "png": _Format(module="raster_writing", suffixes=PNG_SUFFIXES),
+    "jpeg": _Format(module="raster_writing", suffixes=JPEG_SUFFIXES),
 }
 
 WRITABLE_FORMATS = tuple(_FORMATS)
-
-
-def image_stem(path: Path) -> str:
-    """The name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
-    stem = path.stem
-    return stem[:-4] if stem.lower().endswith(".ome") else stem
 
 
 def output_suffix(file_format: str, source_path: Path | None = None) -> str:
@@ -111,7 +103,7 @@ def output_suffix(file_format: str, source_path: Path | None = None) -> str:
 
 def _known_suffix(path: Path) -> str:
     """The image ending of a name in lower case, with ".ome" where it has that; "" for no known ending."""
-    suffixes = (suffix for entry in (_OME_SUFFIXES, *(f.suffixes for f in _FORMATS.values())) for suffix in entry)
+    suffixes = (suffix for entry in (OME_TIFF_SUFFIXES, *(f.suffixes for f in _FORMATS.values())) for suffix in entry)
     return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
 
 

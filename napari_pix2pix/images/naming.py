@@ -1,0 +1,23 @@
+"""Names of image files: which endings are images, and what a file is called without its ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
+OME_TIFF_SUFFIXES = tuple(f".ome{suffix}" for suffix in TIFF_SUFFIXES)
+PNG_SUFFIXES = (".png",)
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
+READABLE_SUFFIXES = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *JPEG_SUFFIXES, ".bmp", ".zarr")
+"""Lower-case endings of the files (and of the OME-Zarr folders) that `open_image` reads."""
+
+
+def is_image_path(path: Path) -> bool:
+    """Whether a name ends like an image that `open_image` can read; hidden files are not images."""
+    return path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
+
+
+def image_stem(path: Path) -> str:
+    """A name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
+    stem = path.stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
