@@ -1,0 +1,159 @@
+"""Exact tiles equal the whole image, whatever the network, the image and the tiling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from napari_pix2pix.translation.exact import exact_tiles
+from napari_pix2pix.translation.plan import Split
+from napari_pix2pix.translation.whole import whole_tiles
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.networks import UNet
+from tests.product.translation.conftest import assembled, padded, random_generator, random_image
+
+MEMORY = 1 << 30
+TOLERANCE = 1e-10
+"""In float64; the outputs lie in [-1, 1]."""
+
+
+def unet(
+    depth: int = 4,
+    norm: Norm = "batch",
+    architecture: Architecture = "unet",
+    *,
+    channels: int = 3,
+    dropout: bool = False,
+    statistics: Statistics = "running",
+    width: int = 3,
+) -> UNet:
+    config = GeneratorConfig(
+        architecture=architecture,
+        source_channels=channels,
+        target_channels=2,
+        base_width=width,
+        depth=depth,
+        norm=norm,
+        dropout="paper" if dropout else "none",
+    )
+    inference = InferenceConfig(
+        statistics="image" if norm == "instance" else statistics, dropout="seeded" if dropout else "off", seed=5
+    )
+    network = random_generator(config, inference)
+    assert isinstance(network, UNet)
+    return network
+
+
+def splits_at(*levels: int, tile_cells: int = 2, keep_raw: bool = False) -> tuple[Split, ...]:
+    starts = (0, *levels[:-1])
+    return tuple(
+        Split(start=start, stop=stop, tile=tile_cells * 2 ** (stop - start), keep_raw=keep_raw)
+        for start, stop in zip(starts, levels, strict=True)
+    )
+
+
+def whole(network: UNet, image: AnyArray) -> Tensor:
+    return assembled(whole_tiles(network, padded(image, network.config), 64), image)
+
+
+def exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> Tensor:
+    return assembled(exact_tiles(network, padded(image, network.config), splits, memory), image)
+
+
+def assert_exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> None:
+    expected = whole(network, image)
+    assert expected.std() > 0.02, "the comparison would show nothing"
+    assert (exact(network, image, splits, memory) - expected).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("statistics", ["running", "image"])
+@pytest.mark.parametrize("levels", [(1,), (2,), (3,), (4,), (2, 3), (1, 2, 3, 4), (2, 4)])
+def test_every_split_level_and_recursion(levels: tuple[int, ...], statistics: Statistics) -> None:
+    network = unet(depth=5, statistics=statistics, dropout=True)
+    for keep_raw in (False, True):
+        assert_exact(network, random_image(3, 150, 97), splits_at(*levels, keep_raw=keep_raw))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (37, 53), (64, 64), (300, 517)])
+@pytest.mark.parametrize("statistics", ["running", "image"])
+def test_every_size(size: tuple[int, int], statistics: Statistics) -> None:
+    assert_exact(unet(statistics=statistics), random_image(3, *size), splits_at(2, tile_cells=16, keep_raw=True))
+
+
+@pytest.mark.parametrize("architecture", ["unet", "encoder-decoder"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("depth", [2, 3, 6, 8])
+def test_every_network(depth: int, norm: Norm, architecture: Architecture) -> None:
+    network = unet(depth, norm, architecture, dropout=depth > 3, statistics="image")
+    levels = (1,) if depth == 2 else (2,) if depth == 3 else (2, 3, 5)
+    assert_exact(network, random_image(3, 110, 130), splits_at(*levels, tile_cells=4, keep_raw=depth % 2 == 0))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_every_channel_count(channels: int) -> None:
+    assert_exact(unet(channels=channels), random_image(channels, 70, 40), splits_at(2))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_combination(data: st.DataObject) -> None:
+    depth = data.draw(st.integers(2, 6), "depth")
+    levels = sorted(data.draw(st.sets(st.integers(1, depth - 1), min_size=1), "levels"))
+    network = unet(
+        depth,
+        data.draw(st.sampled_from(["batch", "instance", "none"]), "norm"),
+        data.draw(st.sampled_from(["unet", "encoder-decoder"]), "architecture"),
+        channels=1,
+        dropout=data.draw(st.booleans(), "dropout"),
+        statistics=data.draw(st.sampled_from(["running", "image"]), "statistics"),
+    )
+    image = random_image(1, data.draw(st.integers(1, 90), "rows"), data.draw(st.integers(1, 90), "columns"))
+    splits = splits_at(*levels, tile_cells=data.draw(st.integers(1, 5)), keep_raw=data.draw(st.booleans(), "keep"))
+    memory = data.draw(st.sampled_from([0, 20_000, MEMORY]), "memory")
+    reference = whole(network, image)
+    assert (exact(network, image, splits, memory) - reference).abs().max() < TOLERANCE
+
+
+def test_planes_on_disk_give_the_same_result() -> None:
+    network, image = unet(statistics="image"), random_image(3, 90, 140)
+    splits = splits_at(2, 3, keep_raw=True)
+    difference = exact(network, image, splits, memory=0) - exact(network, image, splits)
+    assert difference.abs().max() < TOLERANCE
+
+
+def test_one_cell_of_halo_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison would notice a halo that is one cell too small."""
+    monkeypatch.setattr("napari_pix2pix.translation.exact.window_around", lambda region, _halo, _size: region)
+    network, image = unet(), random_image(3, 64, 64)
+    assert (exact(network, image, splits_at(2, tile_cells=4)) - whole(network, image)).abs().max() > 1e-3
+
+
+def test_statistics_are_those_of_each_image() -> None:
+    """What one image left behind does not change the next."""
+    network, splits = unet(statistics="image"), splits_at(2)
+    dark, bright = random_image(3, 64, 64) // 4, random_image(3, 64, 64)
+    exact(network, dark, splits)
+    assert torch.equal(exact(network, bright, splits), exact(unet(statistics="image"), bright, splits))
+    assert_exact(network, dark, splits)
+
+
+def test_a_tile_too_large_for_the_device_is_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, image = unet(statistics="image"), random_image(3, 128, 96)
+    expected = whole(network, image)
+    convolve, limit = type(network.down_block(1)).forward, 40 * 40
+    refused = []
+
+    def small_only(block: object, x: Tensor) -> Tensor:
+        if block is network.down_block(1) and x.shape[-2] * x.shape[-1] > limit:
+            refused.append(x.shape)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return convolve(block, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(network.down_block(1)), "forward", small_only)
+    result = exact(network, image, splits_at(2, tile_cells=16))
+    assert refused
+    assert (result - expected).abs().max() < TOLERANCE
