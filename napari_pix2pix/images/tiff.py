@@ -20,10 +20,12 @@ from napari_pix2pix.images.tiff_chunks import PagePixels
 from napari_pix2pix.images.tiff_layout import PlaneLayout, plane_layout
 from napari_pix2pix.images.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.images.tiff_ome import check_ome
+from napari_pix2pix.images.tiff_structure import check_page_chain
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each odd tag; what matters is checked here
 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
@@ -61,7 +63,7 @@ class TiffSource(ImageSource):
             pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
             wanted = [i for i in self._channels if first <= i < first + self._layout.samples]
             result[[self._channels.index(i) for i in wanted]] = pixels[[i - first for i in wanted]]
-        return result if self._white is None else np.subtract(self._white, result, dtype=self.dtype)
+        return result if self._white is None else np.bitwise_xor(result, self._white)
 
     def close(self) -> None:
         self._pixels.close()
@@ -84,6 +86,7 @@ def open_source(path: Path) -> TiffSource:
     try:
         if not tif.pages:
             raise ImageError(f"{path} holds no image")
+        check_page_chain(path, tif)
         check_ome(path, tif)
         return TiffSource(path, tif)
     except BaseException:
@@ -130,8 +133,10 @@ def _palette(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> NDArray[np.uint
     return None if is_grey_ramp(colours) else colours
 
 
-def _white_value(page: tifffile.TiffPage) -> int | None:
-    """The stored value of black where 0 means white, else None."""
-    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or np.dtype(page.dtype).kind not in "bu":
+def _white_value(page: tifffile.TiffPage) -> np.generic | None:
+    """The stored value of black (all bits set) where 0 means white, else None."""
+    dtype = np.dtype(page.dtype).newbyteorder("=")
+    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or dtype.kind not in "bu":
         return None
-    return int(2**page.bitspersample - 1)
+    white: np.generic = dtype.type(2**page.bitspersample - 1)
+    return white

@@ -50,17 +50,20 @@ class PagePixels:
         if not self._raw:
             what = "a tile" if page.is_tiled else "a strip"
             check_decode_budget(self._path, (*self._chunk, self._samples), self._stored_dtype, what)
+        if self._start == 0:
+            raise _lacking(self._path)
         if self._start is None:
             for index in (0, len(self._series) - 1):
                 self._check_complete(self._series[index])
 
     def _check_complete(self, page: Any) -> None:
-        size = page.parent.filehandle.size
+        ends = [page.dataoffsets[0] + page.nbytes] if self._raw else []
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
             if offset == 0 or count == 0:
                 raise _lacking(self._path)
-            if offset + count > size and not self._raw:
-                raise _cut_short(self._path)
+            ends += [] if self._raw else [offset + count]
+        if max(ends, default=0) > page.parent.filehandle.size:
+            raise _cut_short(self._path)
 
     def read(self, index: int, region: Region) -> AnyArray:
         """Region of stored plane `index`, shape (region.height, region.width, samples), native byte order."""

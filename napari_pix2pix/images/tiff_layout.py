@@ -85,6 +85,8 @@ def _distinct(letters: str) -> str:
 def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, declared: int) -> None:
     """Compare the declared planes with what the file can hold, before anything of that size is allocated."""
     page = series.keyframe
+    if tif.is_imagej and series.kind in ("generic", "uniform"):
+        raise ImageError(f"{path} lacks planes of the stack that its ImageJ header declares; copy it again")
     plane_bytes = page.imagelength * page.imagewidth * page.shaped[4] * np.dtype(page.dtype).itemsize
     if declared > MAX_PLANES:
         raise ImageError(f"{path} declares {declared} planes; at most {MAX_PLANES} are allowed")

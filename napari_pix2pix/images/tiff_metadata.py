@@ -29,10 +29,11 @@ _MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 def read_metadata(tif: tifffile.TiffFile, channels: int) -> ImageMetadata:
     """Metadata of the first series; lists that do not have one entry per channel are left out."""
     page = tif.series[0].keyframe
+    metadata = _native(tif)
     metadata = replace(
-        _native(tif),
+        metadata,
         rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
-        bit_depth=_bit_depth(page),
+        bit_depth=metadata.bit_depth or _bit_depth(page),
     )
     return _with_fitting_lists(metadata, channels)
 
@@ -165,6 +166,7 @@ def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
         unit=unit if (x, y, z) != (None, None, None) else None,
         channel_names=_ome_names(channels),
         channel_colors=_ome_colours(channels),
+        bit_depth=_significant_bits(pixels, tif.series[0].keyframe),
         file_format="ome-tiff",
     )
 
@@ -196,6 +198,12 @@ def _physical_size(pixels: Element, axis: str, unit: str | None) -> float | None
         if size > 0 and unit is not None and own_unit is not None:
             return convert_length(size, own_unit, unit)
     return None
+
+
+def _significant_bits(pixels: Element, page: tifffile.TiffPage) -> int | None:
+    text = pixels.get("SignificantBits", "")
+    fewer = text.isdecimal() and 0 < int(text) < np.dtype(page.dtype).itemsize * 8
+    return int(text) if fewer and np.dtype(page.dtype).kind in "iu" else None
 
 
 def _ome_names(channels: list[Element]) -> tuple[str, ...]:
