@@ -8,6 +8,7 @@ the tools and for tests; it says nothing about how well real cells are predicted
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,3 +123,32 @@ def _smooth_noise(rng: np.random.Generator, height: int, width: int, scale: floa
     coarse = gaussian_filter(coarse, scale / step)
     fine: Plane = zoom(coarse, step, order=1)[:height, :width] if step > 1 else coarse[:height, :width]
     return fine / max(float(fine.std()), 1e-6)
+
+
+Layer = tuple[NDArray[np.uint16], dict[str, Any], str]
+
+
+def paired_layers() -> list[Layer]:
+    """A source and its two target channels, 1024 x 1024, as napari layers."""
+    cells = simulate_cells(1024, 1024, seed=0)
+    nuclei, cytoplasm = cells.target
+    return [
+        (cells.source, _shown("label-free", "gray"), "image"),
+        (nuclei, _shown("nuclei", "cyan"), "image"),
+        (cytoplasm, _shown("cytoplasm", "magenta"), "image"),
+    ]
+
+
+def large_layer() -> list[Layer]:
+    """A label-free image of 4096 x 4096 to translate with a model trained on `paired_layers`."""
+    return [(simulate_cells(4096, 4096, seed=1).source, _shown("large label-free", "gray"), "image")]
+
+
+def _shown(name: str, colormap: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "colormap": colormap,
+        "scale": (PIXEL_SIZE_UM, PIXEL_SIZE_UM),
+        "units": ("um", "um"),
+        "blending": "translucent" if colormap == "gray" else "additive",
+    }

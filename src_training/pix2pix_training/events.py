@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pix2pix_training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +65,14 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The run is complete; `model` is the best by validation MAE, or the last where there is no validation."""
+    """The run is complete; `model` is the best by validation MAE, or the last where there is no validation.
+
+    `seconds` counts all sessions of the run, `new_seconds` this one.
+    """
 
     steps: int
     seconds: float
+    new_seconds: float
     model: Path
     model_step: int
     scores: Mapping[str, float | None]

@@ -128,7 +128,7 @@ class _Run:
         self.best: dict[str, Any] | None = None
         if resume and folder.checkpoint.exists():
             self._restore()
-        self.resumed_from_step = self.step
+        self.resumed_from_seconds = self.seconds
 
     def _total_steps(self) -> int | None:
         config = self.config
@@ -315,6 +315,7 @@ class _Run:
         return Finished(
             steps=self.step,
             seconds=self.seconds,
+            new_seconds=self.seconds - self.resumed_from_seconds,
             model=self.folder.model,
             model_step=self.best["step"] if self.best else self.step,
             scores=self.best["scores"] if self.best else {},

@@ -1,0 +1,89 @@
+"""The commands, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+import typer
+
+from napari_pix2pix.cli import (
+    demo_command,
+    doctor_command,
+    evaluate_command,
+    info_command,
+    train_command,
+    translate_command,
+)
+from pix2pix_training.errors import InputError, Pix2PixError
+
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="napari-pix2pix",
+    help="Train pix2pix on paired images and translate images of any size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train_command.train)
+app.command("translate")(translate_command.translate)
+app.command("evaluate")(evaluate_command.evaluate)
+app.command("info")(info_command.info)
+app.command("doctor")(doctor_command.doctor)
+app.command("demo")(demo_command.demo)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed midway, 2 wrong use or unusable input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; an error is one line on stderr."""
+    _log_to_stderr()
+    try:
+        code = app(arguments, prog_name="napari-pix2pix", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return EXIT_WRONG_USE
+    except click.ClickException as error:
+        return _report(error.format_message(), EXIT_WRONG_USE)
+    except (click.Abort, KeyboardInterrupt):
+        return _report("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+    except InputError as error:
+        return _report(str(error), EXIT_WRONG_USE)
+    except Pix2PixError as error:
+        return _report(str(error), EXIT_FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except MemoryError:
+        return _report("out of memory; use a smaller --max-memory, patch or batch", EXIT_FAILED)
+    except OSError as error:
+        return _report(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_FAILED)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _report(message: str, code: int) -> int:
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    return code
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+def _log_to_stderr() -> None:
+    """Show the warnings of our own packages; other libraries' remarks are not for users."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    for name in ("napari_pix2pix", "pix2pix_training", "pix2pix_trt"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)

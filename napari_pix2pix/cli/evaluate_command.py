@@ -1,0 +1,52 @@
+"""``evaluate``: scores of translated images, or of a model, against targets."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_pix2pix.cli.console import parse_range, print_json, say, score_line
+from pix2pix_training.errors import SettingsError
+
+Option = typer.Option
+
+
+def evaluate(
+    target: Annotated[list[Path], Option(help="Real images: file or folder; again for more channels.")],
+    prediction: Annotated[Path | None, Option(help="Translated images: file or folder.")] = None,
+    model: Annotated[Path | None, Option(help="Model file, to translate --source with.")] = None,
+    source: Annotated[list[Path] | None, Option(help="Source images for --model; again for more channels.")] = None,
+    data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
+    region: Annotated[str | None, Option(help="Score only y0:y1,x0:x1 of each image.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Score translated images against real ones: MAE, PSNR, SSIM, Pearson."""
+    if (prediction is None) == (model is None or not source):
+        raise SettingsError("give either --prediction, or --model and --source")
+
+    from napari_pix2pix.evaluation import evaluate_pairs, translated_pairs
+    from napari_pix2pix.images.pairing import pairs_from_paths
+    from napari_pix2pix.training_data import parse_region
+    from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.model_file import load_model
+
+    limits = parse_range(data_range)
+    part = parse_region(region) if region else None
+    if prediction is not None:
+        result = evaluate_pairs(pairs_from_paths([prediction], target), data_range=limits, region=part)
+    else:
+        assert model is not None and source
+        with tempfile.TemporaryDirectory(prefix="napari-pix2pix-") as folder:
+            translator = Translator(load_model(model), TranslationSettings(device=device))
+            pairs = translated_pairs(pairs_from_paths(source, target), translator, Path(folder))
+            result = evaluate_pairs(pairs, data_range=limits, region=part)
+    for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
+        say(f"{name}: {score_line(scores.as_dict())}")
+    say(f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images")
+    if as_json:
+        print_json(result.as_dict())

@@ -1,0 +1,176 @@
+"""``train``: options -> settings and data -> the core's generator of events -> progress."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_pix2pix.cli.console import interrupt_flag, parse_channels, print_json, progress_bar, say, score_line
+from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated
+
+_LENGTHS = ("epochs", "steps", "minutes")
+Option = typer.Option
+
+
+def train(
+    out: Annotated[Path, Option(help="Folder of the run.")],
+    source: Annotated[list[Path] | None, Option(help="Source images: file or folder; again for more channels.")] = None,
+    target: Annotated[list[Path] | None, Option(help="Target images: file or folder; again for more channels.")] = None,
+    pairs: Annotated[Path | None, Option(help="Folder of side-by-side images, or a CSV of pairs.")] = None,
+    direction: Annotated[str, Option(help="For side-by-side images: AtoB or BtoA.")] = "AtoB",
+    preset_name: Annotated[str, Option("--preset", help="seamless or paper.")] = "seamless",
+    epochs: Annotated[int | None, Option(help="Length of the run in epochs [default: 200].")] = None,
+    steps: Annotated[int | None, Option(help="Length of the run in steps.")] = None,
+    minutes: Annotated[float | None, Option(help="Length of the run in minutes.")] = None,
+    patch_size: Annotated[int | None, Option(help="Side of a training patch in pixels.")] = None,
+    batch_size: Annotated[int | None, Option(help="Patches per step.")] = None,
+    base_width: Annotated[int | None, Option(help="Channels of the first layer, of both networks.")] = None,
+    depth: Annotated[int | None, Option(help="Down-samplings of the U-Net.")] = None,
+    source_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
+    target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
+    source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
+    target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
+    validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
+    checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
+    validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
+    init: Annotated[Path | None, Option(help="Model file to start from.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str | None, Option(help="fp32, bf16, fp16 or auto.")] = None,
+    seed: Annotated[int | None, Option(help="Makes runs repeatable.")] = None,
+    config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train a model on paired images."""
+    options = {
+        "epochs": epochs,
+        "steps": steps,
+        "minutes": minutes,
+        "patch_size": patch_size,
+        "batch_size": batch_size,
+        "source_values": source_values,
+        "target_values": target_values,
+        "checkpoint_every": checkpoint_every,
+        "validate_every": validate_every,
+        "precision": precision,
+        "seed": seed,
+        "generator": {"base_width": base_width, "depth": depth},
+        "discriminator": {"base_width": base_width},
+    }
+    settings = training_config(preset_name, config, options)
+
+    from napari_pix2pix import training_data
+    from pix2pix_training.model_file import load_model
+    from pix2pix_training.training import train as run_training
+
+    request = training_data.DataRequest(
+        sources=tuple(source or ()),
+        targets=tuple(target or ()),
+        pairs=pairs,
+        direction=direction,  # type: ignore[arg-type]  # checked where it is used
+        source_channels=parse_channels(source_channels),
+        target_channels=parse_channels(target_channels),
+        validation=training_data.DEFAULT_VALIDATION_FRACTION
+        if validation is None
+        else training_data.parse_validation(validation),
+    )
+    start = load_model(init) if init else None
+    data = training_data.load_training_data(request, patch_size=settings.patch_size, seed=settings.seed)
+    events = run_training(settings, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
+    result = show_training(events)
+    if as_json:
+        print_json(result)
+
+
+def training_config(preset_name: str, toml: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
+    """Preset, changed by the TOML file, changed by the options that are given."""
+    merged = asdict(preset(preset_name))  # type: ignore[arg-type]  # an unknown name is refused there
+    for layer in (_read_toml(toml) if toml else {}, options):
+        if any(layer.get(name) is not None for name in _LENGTHS):
+            merged.update(dict.fromkeys(_LENGTHS))
+        _merge(merged, layer)
+    return from_dict(TrainingConfig, merged)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), dict):
+            _merge(base[name], value)
+        elif value is not None:
+            base[name] = value
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"{path}: does not exist") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{path}: not a readable TOML file ({error})") from error
+
+
+def show_training(events: Iterable[Event]) -> dict[str, Any]:
+    """Consume the events, showing progress; Ctrl-C stops after the present step, with the state saved.
+
+    Returns the fields of ``--json``.
+    """
+    result: dict[str, Any] = {}
+    iterator = iter(events)
+    scores_note = ""
+    with interrupt_flag() as interrupted, progress_bar("training", "steps") as bar:
+        for event in iterator:
+            match event:
+                case Started():
+                    _announce(event)
+                    result["resumed_from_step"] = event.resumed_from_step
+                case StepDone():
+                    bar.update(event.fraction, event.step - result["resumed_from_step"], _losses(event) + scores_note)
+                case Validated():
+                    scores_note = f" | validation MAE {event.scores['mae']:.4f}"
+                    say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
+                case CheckpointSaved():
+                    result["checkpoint"] = str(event.path)
+                case Finished():
+                    result |= _summary(event, result["resumed_from_step"])
+            if interrupted.is_set() and not isinstance(event, Finished):
+                iterator.close()  # type: ignore[attr-defined]  # events come from a generator
+                raise KeyboardInterrupt
+    result.pop("checkpoint", None)
+    say(f"model of step {result['model_step']}: {result['model']}")
+    return {name: value for name, value in result.items() if name != "model_step"}
+
+
+def _announce(event: Started) -> None:
+    length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} minutes"
+    say(to_toml(event.config).strip())
+    say("")
+    if event.resumed_from_step:
+        say(f"resumed from step {event.resumed_from_step}")
+    say(
+        f"training for {length} on {event.device}: {event.training_pairs} pairs, {event.validation_pairs} held out, "
+        f"{event.steps_per_epoch} steps an epoch"
+    )
+
+
+def _losses(event: StepDone) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in event.losses.items())
+
+
+def _summary(event: Finished, resumed_from_step: int) -> dict[str, Any]:
+    new_steps = event.steps - resumed_from_step
+    return {
+        "steps": event.steps,
+        "seconds": event.seconds,
+        "seconds_per_step": event.new_seconds / new_steps if new_steps else None,
+        "metrics": dict(event.scores),
+        "model": str(event.model),
+        "model_step": event.model_step,
+    }

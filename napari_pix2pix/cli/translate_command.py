@@ -1,0 +1,79 @@
+"""``translate``: files and folders through a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_pix2pix.cli.console import parse_size, print_json, progress_bar, say
+
+Option = typer.Option
+
+
+def translate(
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    model: Annotated[Path, Option(help="Model file.")],
+    out: Annotated[Path, Option(help="Output file for one input, else a folder.")],
+    file_format: Annotated[str, Option("--format", help="same, tiff, ome-tiff, imagej, png or jpeg.")] = "same",
+    as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
+    backend: Annotated[str, Option(help="auto or torch.")] = "auto",
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
+    scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",
+    tile: Annotated[int | None, Option(help="Side of a tile in pixels.")] = None,
+    max_memory: Annotated[str | None, Option(help="Working set, such as 2GB [default: half of what is free].")] = None,
+    statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
+    dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
+    dropout_samples: Annotated[int, Option(help="Translate with that many seeds: mean and deviation.", min=1)] = 1,
+    seed: Annotated[int | None, Option(help="Seed of the noise [default: as the model says].")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
+    on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
+    as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Translate images of any size."""
+    from napari_pix2pix.translation.batch import jobs_for, plan_lines, translate_batch
+    from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.errors import SettingsError
+    from pix2pix_training.model_file import load_model
+
+    if on_error not in ("stop", "skip"):
+        raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
+    settings = TranslationSettings(
+        scheme=scheme,  # type: ignore[arg-type]  # the settings check their own choices
+        tile=tile,
+        max_memory=parse_size(max_memory),
+        statistics=statistics,  # type: ignore[arg-type]
+        dropout=dropout,  # type: ignore[arg-type]
+        dropout_samples=dropout_samples,
+        seed=seed,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]
+        backend=backend,  # type: ignore[arg-type]
+    )
+    jobs = jobs_for(inputs, out, file_format=file_format, as_channels=as_channels)
+    translator = Translator(load_model(model), settings)
+    if dry_run:
+        for line in plan_lines(jobs, translator):
+            say(line)
+        return
+    with progress_bar("translating", "files") as bar:
+        report = translate_batch(
+            jobs,
+            translator,
+            file_format=file_format,
+            overwrite=overwrite,
+            on_error=on_error,  # type: ignore[arg-type]
+            progress=lambda done, count, part: bar.update((done + part) / count, done, f"file {done + 1} of {count}"),
+        )
+    for path in report.outputs:
+        say(str(path))
+    if report.total is not None:
+        say(
+            f"{report.total.pixels / 1e6:.2f} megapixels in {report.total.seconds:.1f} s (scheme {report.total.scheme})"
+        )
+    if as_json:
+        print_json(report.as_dict())

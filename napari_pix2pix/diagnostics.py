@@ -1,0 +1,78 @@
+"""What this installation can do: versions, devices, and which backends can run, or why not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_REQUIRED = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "tifffile",
+    "imagecodecs",
+    "zarr",
+    "Pillow",
+    "scikit-image",
+    "safetensors",
+    "typer",
+    "rich",
+    "platformdirs",
+    "magicgui",
+    "pyqtgraph",
+)
+_OPTIONAL = (
+    "napari",
+    "PyQt6",
+    "PySide6",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13",
+    "onnx",
+    "rasterio",
+    "distributed",
+)
+
+
+def diagnose() -> dict[str, Any]:
+    """Facts for ``doctor``; `problems` lists what needs attention, in words."""
+    import torch
+
+    from napari_pix2pix.images.memory import available_memory_bytes
+    from pix2pix_training.device import resolve_device
+
+    required = {name: _version(name) for name in _REQUIRED}
+    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"}
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
+    if torch.backends.mps.is_available():
+        devices["mps"] = "Apple GPU"
+    return {
+        "napari_pix2pix": _version("napari-pix2pix"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": required,
+        "optional_packages": {name: _version(name) or "not installed" for name in _OPTIONAL},
+        "devices": devices,
+        "default_device": str(resolve_device("auto")),
+        "available_memory_bytes": available_memory_bytes(),
+        "backends": _backends(),
+        "problems": [f"{name} is missing: pip install {name}" for name, v in required.items() if v is None],
+    }
+
+
+def _backends() -> dict[str, str]:
+    """Each backend, with "ready" or the reason why it cannot run."""
+    later = "not part of this version yet"
+    return {"torch": "ready", "openvino": later, "tensorrt": later, "tensorrt-rtx": later}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,176 @@
+"""How well translated images agree with their targets: scores per image, their mean, and those of a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pix2pix.images import ImageMetadata, OutputSpec, open_image, write_image
+from napari_pix2pix.translation.pipeline import Translator
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    Region,
+    channel_count,
+    plane_indices,
+    plane_size,
+    regions_of,
+)
+from pix2pix_training.errors import ImageError
+from pix2pix_training.intensity import percentiles
+from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
+from pix2pix_training.pairs import Pair
+
+_TILE = 1024
+_RANGE_PERCENTILES = (0.1, 99.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Scores by image name, their mean, the data range used, and the mean scores of the best constant images.
+
+    The constants are the median of all targets for MAE, and their mean for PSNR and SSIM, per channel.
+    """
+
+    images: tuple[tuple[str, Scores], ...]
+    mean: Scores
+    constant: Scores
+    data_range: tuple[float, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "images": [{"name": name, **scores.as_dict()} for name, scores in self.images],
+            "mean": self.mean.as_dict(),
+            "constant": self.constant.as_dict(),
+            "data_range": list(self.data_range),
+        }
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair], *, data_range: tuple[float, float] | None = None, region: Region | None = None
+) -> Evaluation:
+    """Compare predictions (the sources of `pairs`) with their targets, tile by tile.
+
+    Parameters
+    ----------
+    pairs : prediction and target with equal channel counts; values are compared as stored, without fitting.
+    data_range : smallest and largest value that targets can take; for 8-bit targets 0 to 255, else by default the
+        percentiles 0.1 and 99.9 of all targets, because SSIM and PSNR mean little over the range of a 16-bit type.
+    region : part of each image to score.
+    """
+    if region is not None:
+        pairs = [pair.crop(region) for pair in pairs]
+    for pair in pairs:
+        _check_channels(pair)
+    targets = [pair.target for pair in pairs]
+    limits = data_range or default_range(targets)
+    span = limits[1] - limits[0]
+    images = tuple((pair.name, _scores(pair.source, pair.target, span)) for pair in pairs)
+    return Evaluation(
+        images=images,
+        mean=mean_scores([scores for _, scores in images]),
+        constant=_constant_scores(targets, span),
+        data_range=limits,
+    )
+
+
+def default_range(targets: Sequence[ArraySource]) -> tuple[float, float]:
+    """0 to 255 for 8-bit targets, else percentiles over all of them and all channels."""
+    if targets[0].dtype in (np.uint8, np.bool_):
+        return (0.0, 255.0) if targets[0].dtype == np.uint8 else (0.0, 1.0)
+    low, high = percentiles(targets, _RANGE_PERCENTILES)
+    if min(low) == max(high):
+        raise ImageError(f"{targets[0].name}: the targets are constant, so there is no data range; give --data-range")
+    return min(low), max(high)
+
+
+def _check_channels(pair: Pair) -> None:
+    predicted, wanted = channel_count(pair.source), channel_count(pair.target)
+    if predicted != wanted:
+        raise ImageError(f"{pair.source.name} has {predicted} channels and its target {pair.target.name} has {wanted}")
+
+
+def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Scores:
+    accumulator = ScoreAccumulator(span)
+    predictions, targets = FilledSource(prediction), FilledSource(target)
+    for plane in plane_indices(target):
+        for inner in regions_of(*plane_size(target), _TILE):
+            outer = _with_margin(inner, *plane_size(target))
+            predicted, bad_prediction = predictions.read_with_mask(outer, plane)
+            wanted, bad_target = targets.read_with_mask(outer, plane)
+            bad = [mask for mask in (bad_prediction, bad_target) if mask is not None]
+            valid = ~np.logical_or.reduce(bad) if bad else None
+            accumulator.add(predicted, wanted, _within(inner, outer), valid)
+    return accumulator.scores()
+
+
+def _constant_scores(targets: Sequence[ArraySource], span: float) -> Scores:
+    medians, _ = percentiles(targets, (50.0, 50.0))
+    means = _means(targets)
+    by_median = mean_scores([_scores(_Constant(t, np.array(medians)), t, span) for t in targets])
+    by_mean = mean_scores([_scores(_Constant(t, means), t, span) for t in targets])
+    return Scores(mae=by_median.mae, psnr=by_mean.psnr, ssim=by_mean.ssim, pearson=None)
+
+
+def _means(targets: Sequence[ArraySource]) -> AnyArray:
+    """Mean of each channel over all valid pixels."""
+    sums, count = np.zeros(channel_count(targets[0])), 0
+    for target in map(FilledSource, targets):
+        for plane in plane_indices(target):
+            for region in regions_of(*plane_size(target), _TILE):
+                stored, invalid = target.read_with_mask(region, plane)
+                pixels = stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]
+                sums += pixels.sum(1, dtype=np.float64)
+                count += pixels.shape[1]
+    return sums / max(count, 1)
+
+
+class _Constant:
+    """An image of one value per channel, of the size of another."""
+
+    nodata = None
+    palette = None
+
+    def __init__(self, like: ArraySource, values: AnyArray) -> None:
+        self.name = "constant"
+        self.axes = like.axes
+        self.shape = like.shape
+        self.dtype = np.dtype(np.float64)
+        self._values = values
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return np.broadcast_to(self._values[:, None, None], (len(self._values), region.height, region.width)).copy()
+
+
+def _with_margin(inner: Region, height: int, width: int) -> Region:
+    return Region(
+        max(0, inner.y0 - SSIM_RADIUS),
+        min(height, inner.y1 + SSIM_RADIUS),
+        max(0, inner.x0 - SSIM_RADIUS),
+        min(width, inner.x1 + SSIM_RADIUS),
+    )
+
+
+def _within(inner: Region, outer: Region) -> Region:
+    return Region(inner.y0 - outer.y0, inner.y1 - outer.y0, inner.x0 - outer.x0, inner.x1 - outer.x0)
+
+
+def translated_pairs(pairs: Sequence[Pair], translator: Translator, folder: Path) -> list[Pair]:
+    """Translate the sources of `pairs` into files in `folder`; the pairs of those with the targets."""
+    result = []
+    for number, pair in enumerate(pairs):
+        spec = OutputSpec(
+            axes=pair.source.axes,
+            shape=translator.output_shape(pair.source),
+            dtype=translator.output_dtype,
+            metadata=ImageMetadata(),
+        )
+        path = folder / f"{number}.tif"
+        write_image(path, spec, translator.tiles(pair.source), file_format="tiff", overwrite=False)
+        result.append(Pair(open_image(path), pair.target, pair.name))
+    return result

@@ -1,0 +1,113 @@
+"""Pictures for people: images side by side with captions, and learning curves, as one PNG."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.atomic import atomic_write
+
+_MARGIN = 14
+_CAPTION = 26
+_INK = (30, 30, 30)
+_FAINT = (205, 205, 205)
+_LINES = ((31, 119, 180), (214, 98, 30), (44, 140, 60), (140, 86, 160))
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture (Y, X, 3) with its caption."""
+
+    caption: str
+    pixels: RGB
+
+
+def write_figure(rows: Sequence[Sequence[Panel]], path: Path) -> None:
+    """Rows of panels, each scaled to the same width, on white."""
+    columns = max(len(row) for row in rows)
+    side = 420
+    drawn = [[_scaled(panel, side) for panel in row] for row in rows]
+    heights = [max(image.height for image in row) + _CAPTION + _MARGIN for row in drawn]
+    canvas = Image.new("RGB", (_MARGIN + columns * (side + _MARGIN), _MARGIN + sum(heights)), "white")
+    draw = ImageDraw.Draw(canvas)
+    y = _MARGIN
+    for row, images, height in zip(rows, drawn, heights, strict=True):
+        for column, (panel, image) in enumerate(zip(row, images, strict=True)):
+            x = _MARGIN + column * (side + _MARGIN)
+            draw.text((x, y + 2), panel.caption, fill=_INK, font=ImageFont.load_default(15))
+            canvas.paste(image, (x, y + _CAPTION))
+        y += height
+    with atomic_write(path) as partial:
+        canvas.save(partial, format="PNG")
+
+
+def _scaled(panel: Panel, width: int) -> Image.Image:
+    image = Image.fromarray(panel.pixels)
+    height = max(1, round(image.height * width / image.width))
+    smooth = Image.Resampling.LANCZOS if image.width > width else Image.Resampling.NEAREST
+    return image.resize((width, height), smooth)
+
+
+def grey(plane: AnyArray, limits: tuple[float, float]) -> RGB:
+    """(Y, X) -> grey picture; `limits` become black and white."""
+    return np.repeat(_bytes(plane, limits)[..., None], 3, axis=2)
+
+
+def composite(channels: AnyArray, limits: Sequence[tuple[float, float]], colors: Sequence[tuple[int, int, int]]) -> RGB:
+    """(C, Y, X) -> picture of the channels added in their colours."""
+    total = np.zeros((*channels.shape[1:], 3), np.float32)
+    for plane, ends, color in zip(channels, limits, colors, strict=True):
+        total += _bytes(plane, ends)[..., None].astype(np.float32) * (np.array(color, np.float32) / 255)
+    clipped: RGB = np.clip(total, 0, 255).astype(np.uint8)
+    return clipped
+
+
+def contrast_limits(plane: AnyArray) -> tuple[float, float]:
+    """Percentiles 0.5 and 99.8."""
+    low, high = np.percentile(plane, (0.5, 99.8))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _bytes(plane: AnyArray, limits: tuple[float, float]) -> RGB:
+    scaled = (plane.astype(np.float32) - limits[0]) / (limits[1] - limits[0])
+    result: RGB = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return result
+
+
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, width: int = 840, height: int = 840) -> RGB:
+    """Curves of (step, value) with axes from zero, and a legend."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(26)
+    right = max((x for line in lines.values() for x, _ in line), default=1.0)
+    top = max((y for line in lines.values() for _, y in line), default=1.0) * 1.05
+    frame = (90, 20, width - 30, height - 70)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return frame[0] + x / right * (frame[2] - frame[0]), frame[3] - y / top * (frame[3] - frame[1])
+
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        level = place(0, share * top)[1]
+        draw.line((frame[0], level, frame[2], level), fill=_FAINT, width=2)
+        draw.text((8, level - 16), f"{share * top:.2f}", fill=_INK, font=font)
+        draw.text((place(share * right, 0)[0] - 24, frame[3] + 12), f"{share * right:.0f}", fill=_INK, font=font)
+    for number, (name, line) in enumerate(lines.items()):
+        color = _LINES[number % len(_LINES)]
+        draw.line([place(x, y) for x, y in line], fill=color, width=5)
+        draw.text((frame[0] + 260, frame[1] + 14 + 36 * number), name, fill=color, font=font)
+    return np.asarray(image)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a run's ``metrics.csv``, without the empty cells."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

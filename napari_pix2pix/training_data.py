@@ -1,0 +1,176 @@
+"""From what a user names (paths, channels, what to hold out) to the data that `train` takes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_pix2pix.images import ImageMetadata, is_image_path, open_image
+from napari_pix2pix.images.pairing import Direction, pairs_from_composites, pairs_from_csv, pairs_from_paths
+from pix2pix_training.array_source import Region
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
+from pix2pix_training.training import TrainingData
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_VALIDATION_FRACTION = 0.1
+Validation = float | Path | Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRequest:
+    """Where the pairs are.
+
+    Either `sources` and `targets` (files or folders; several are the channels of one image), or `pairs`: a folder of
+    side-by-side images, or a CSV table. `validation` is a fraction of the pairs, a folder, or a region of one pair.
+    """
+
+    sources: tuple[Path, ...] = ()
+    targets: tuple[Path, ...] = ()
+    pairs: Path | None = None
+    direction: Direction = "AtoB"
+    source_channels: tuple[int, ...] | None = None
+    target_channels: tuple[int, ...] | None = None
+    validation: Validation = DEFAULT_VALIDATION_FRACTION
+
+    def __post_init__(self) -> None:
+        if self.pairs is not None and (self.sources or self.targets):
+            raise SettingsError("give either --pairs, or --source and --target, not both")
+        if self.pairs is None and not (self.sources and self.targets):
+            raise SettingsError("give the training images: --source and --target, or --pairs")
+
+
+def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> TrainingData:
+    """Open the pairs lazily and hold out the validation part.
+
+    Raises
+    ------
+    InputError
+        Images are missing, cannot be paired or opened, or the validation part does not fit.
+    """
+    pairs = _open_pairs(request, request.sources, request.targets, request.pairs)
+    split = _split(request, pairs, patch_size=patch_size, seed=seed)
+    if not split.validation:
+        logger.warning("nothing is held out for validation, so the last model is kept instead of the best")
+    first_source, first_target = _first_files(request)
+    return TrainingData(
+        split=split,
+        source_traits=_traits(first_source, request.source_channels),
+        target_traits=_traits(first_target, request.target_channels),
+    )
+
+
+def parse_validation(text: str) -> Validation:
+    """ "0.1" -> a fraction, "y0:y1,x0:x1" -> a region, anything else -> a folder that must exist."""
+    if (region := _parsed_region(text)) is not None:
+        return region
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if not Path(text).exists():
+        raise SettingsError(
+            f"validation {text!r} is neither a fraction, nor a region y0:y1,x0:x1, nor a folder that exists"
+        )
+    return Path(text)
+
+
+def parse_region(text: str) -> Region:
+    """ "y0:y1,x0:x1" in pixels."""
+    region = _parsed_region(text)
+    if region is None or region.height <= 0 or region.width <= 0:
+        raise SettingsError(f"region {text!r} is not of the form y0:y1,x0:x1 with y0 < y1 and x0 < x1, in pixels")
+    return region
+
+
+def _parsed_region(text: str) -> Region | None:
+    match = re.fullmatch(r"(\d+):(\d+),(\d+):(\d+)", text.replace(" ", ""))
+    return Region(*map(int, match.groups())) if match else None
+
+
+def _open_pairs(
+    request: DataRequest, sources: Sequence[Path], targets: Sequence[Path], composites: Path | None
+) -> list[Pair]:
+    source_channels, target_channels = request.source_channels, request.target_channels
+    if composites is None:
+        return pairs_from_paths(sources, targets, source_channels=source_channels, target_channels=target_channels)
+    if composites.suffix.lower() == ".csv":
+        return pairs_from_csv(composites, source_channels=source_channels, target_channels=target_channels)
+    return pairs_from_composites(
+        composites, request.direction, source_channels=source_channels, target_channels=target_channels
+    )
+
+
+def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed: int) -> Split:
+    validation = request.validation
+    if isinstance(validation, Region):
+        if len(pairs) != 1:
+            raise SettingsError(f"a validation region needs a single pair, and there are {len(pairs)}; give a fraction")
+        return split_region(pairs[0], validation, patch_size=patch_size)
+    if isinstance(validation, Path):
+        return Split(tuple(pairs), tuple(_validation_pairs(request, validation)))
+    return split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
+
+
+def _validation_pairs(request: DataRequest, folder: Path) -> list[Pair]:
+    """Pairs of a validation folder: side-by-side images or a CSV as in training, else subfolders named like those."""
+    if request.pairs is not None:
+        return _open_pairs(request, (), (), folder)
+    sources = [folder / path.name for path in request.sources]
+    targets = [folder / path.name for path in request.targets]
+    missing = [path for path in (*sources, *targets) if not path.exists()]
+    if missing:
+        raise SettingsError(
+            f"{missing[0]} does not exist; the validation folder needs what the training folders are called"
+        )
+    return _open_pairs(request, sources, targets, None)
+
+
+def _first_files(request: DataRequest) -> tuple[list[Path], list[Path]]:
+    """Files of the first pair, one per `--source` and `--target`; none where the pairs are not named by path."""
+    if request.pairs is not None:
+        return [], []
+    return [_first_file(p) for p in request.sources], [_first_file(p) for p in request.targets]
+
+
+def _first_file(path: Path) -> Path:
+    return path if is_image_path(path) else min(p for p in path.iterdir() if is_image_path(p))
+
+
+def _traits(files: Sequence[Path], channels: Sequence[int] | None) -> ImageTraits:
+    """What the files say of pixel size and channels; names of files where several make one image."""
+    if not files:
+        return ImageTraits()
+    described = [_described(file) for file in files]
+    first = described[0][0]
+    names = [
+        name
+        for (metadata, axes, count), file in zip(described, files, strict=True)
+        for name in _channel_names(metadata, count, file.stem if len(files) > 1 else "")
+    ]
+    if channels is not None:
+        names = [names[i] for i in channels]
+    return ImageTraits(
+        axes=described[0][1],
+        channel_names=tuple(names) if any(names) else (),
+        pixel_size=first.pixel_size,
+        unit=first.unit,
+    )
+
+
+def _described(file: Path) -> tuple[ImageMetadata, str, int]:
+    with open_image(file) as image:
+        return image.metadata, image.axes, image.shape[-3]
+
+
+def _channel_names(metadata: ImageMetadata, count: int, stem: str) -> list[str]:
+    if len(metadata.channel_names) == count:
+        return list(metadata.channel_names)
+    if metadata.rgb and count == 3:
+        return ["red", "green", "blue"]
+    return [stem if count == 1 else f"{stem} {i}".strip() if stem else "" for i in range(count)]
