@@ -212,7 +212,7 @@ def _open_pairs(
     for position in range(len(entries[0].targets)):
         _share_palette([images[position] for _, images in opened])
     pairs = [
-        _pair(entry, _stacked(sources, source_channels), _stacked(targets, target_channels))
+        _pair(entry, sources, targets, source_channels, target_channels)
         for entry, (sources, targets) in zip(entries, opened, strict=True)
     ]
     check_consistent(pairs)
@@ -226,9 +226,15 @@ def _opened(entry: _Entry, paths: Sequence[Path], cache: PixelCache) -> list[Cac
         raise _with_origin(entry, error) from error
 
 
-def _pair(entry: _Entry, source: ArraySource, target: ArraySource) -> Pair:
+def _pair(
+    entry: _Entry,
+    sources: Sequence[CachedSource],
+    targets: Sequence[CachedSource],
+    source_channels: Sequence[int] | None,
+    target_channels: Sequence[int] | None,
+) -> Pair:
     try:
-        return Pair(source, target, entry.name)
+        return Pair(_stacked(sources, source_channels), _stacked(targets, target_channels), entry.name)
     except ImageError as error:
         raise _with_origin(entry, error) from error
 
