@@ -78,10 +78,10 @@ def _forget_statistics(network: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Planes:
-    """Where decoding goes on from: the decoder's output at a level, and the encoder's if it is stored."""
+    """Where decoding goes on from: features of the encoder (if stored) and of the decoder (none below the deepest)."""
 
     encoded: FeaturePlane | None
-    up: FeaturePlane
+    up: FeaturePlane | None
 
 
 class _Stage:
@@ -133,6 +133,8 @@ class _Stage:
     def _deep_planes(self) -> _Planes:
         """Encoder features and decoder output at level `stop`."""
         encoded = self._encoded_plane()
+        if encoded.level == self._network.depth:
+            return _Planes(encoded=encoded, up=None)
         up = self._up_of(encoded)
         if self._network.skips:
             return _Planes(encoded=encoded, up=up)
@@ -183,7 +185,7 @@ class _Stage:
     def _decoding(self, level: int, planes: _Planes) -> _Pass:
         """Decoder levels down to `level`, the last one raw; skips are read where stored, else encoded again."""
         network, start = self._network, self._split.start
-        top = planes.up.level
+        top = self._split.stop if planes.up is None else planes.up.level
         encoded_again = range(start + 1, top + 1 if planes.encoded is None else top)
         needs_source = network.skips and level in encoded_again
 
@@ -193,7 +195,7 @@ class _Stage:
                 skips.update(zip(encoded_again, network.encode(features, start, encoded_again[-1]), strict=True))
             if planes.encoded is not None:
                 skips[top] = planes.encoded.read(scaled_down(window, self._cell))
-            x = planes.up.read(scaled_down(window, 2 ** (top - start)))
+            x = None if planes.up is None else planes.up.read(scaled_down(window, 2 ** (top - start)))
             for k in range(top, level, -1):
                 x = network.up_block(k)(_joined(network, skips.get(k), x))
             return network.up_block(level).convolve(_joined(network, skips.get(level), x))
@@ -248,9 +250,9 @@ class _Stage:
         return self._store.new(level, channels, (rows, columns))
 
     def _drop(self, planes: _Planes) -> None:
-        self._store.release(planes.up)
-        if planes.encoded is not None:
-            self._store.release(planes.encoded)
+        for plane in (planes.encoded, planes.up):
+            if plane is not None:
+                self._store.release(plane)
 
 
 def _fill(plane: FeaturePlane, raws: Iterable[tuple[Region, Tensor]], norm: nn.Module) -> None:
@@ -283,8 +285,11 @@ def _wants_statistics(norm: nn.Module) -> TypeGuard[StatisticsNorm]:
     return isinstance(norm, StatisticsNorm) and norm.statistics == "image"
 
 
-def _joined(network: UNet, skip: Tensor | None, up: Tensor) -> Tensor:
-    return up if skip is None else network.join(skip, up)
+def _joined(network: UNet, skip: Tensor | None, up: Tensor | None) -> Tensor:
+    if skip is not None:
+        return network.join(skip, up)
+    assert up is not None
+    return up
 
 
 def _return_cached_memory() -> None:

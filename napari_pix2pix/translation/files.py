@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from math import prod
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.source import ImageSource, open_image
+from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.writing import OutputSpec, check_output, resolve_format, write_image
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator, invalid_marker
@@ -26,7 +28,7 @@ _PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16
 
 
 def translate_file(
-    path_in: Path,
+    path_in: Path | Sequence[Path],
     model: Model | Translator,
     path_out: Path,
     settings: TranslationSettings | None = None,
@@ -39,7 +41,7 @@ def translate_file(
 
     Parameters
     ----------
-    path_in : anything that `open_image` reads.
+    path_in : anything that `open_image` reads, or several files that are the channels of one image.
     model : a model, or a `Translator` that was made of one before (then `settings` are its own).
     path_out : its ending decides the format where `file_format` is "same".
     progress : called after each tile with the number done and the number of all.
@@ -52,7 +54,7 @@ def translate_file(
         The work failed midway; nothing half-written stands at `path_out`.
     """
     started = time.perf_counter()
-    with open_image(Path(path_in)) as source:
+    with open_images([Path(path_in)] if isinstance(path_in, str | Path) else path_in) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
         translator.check(source)
         spec = output_spec(source, translator)

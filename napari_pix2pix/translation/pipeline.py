@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -116,12 +116,12 @@ class Translator:
         self, source: FilledSource, plane: tuple[int, ...], mapping: Mapping, plan: Plan
     ) -> Iterator[tuple[Region, AnyArray]]:
         image = PaddedImage(source, plane, mapping, stride=self.model.generator_config.stride, device=self.device)
-        outputs = network_tiles(self._network, image, plan)
-        while (item := self._next(outputs, plan)) is not None:
-            region, output = item
-            pixels = self._stored(output)
-            restore_invalid(pixels, source, plane, region)
-            yield region, pixels
+        with closing(network_tiles(self._network, image, plan)) as outputs:
+            while (item := self._next(outputs, plan)) is not None:
+                region, output = item
+                pixels = self._stored(output)
+                restore_invalid(pixels, source, plane, region)
+                yield region, pixels
 
     def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
         with torch.inference_mode(), self._autocast(), out_of_memory_explained(plan):

@@ -22,6 +22,15 @@ class Split:
     tile: int
     keep_raw: bool = False
 
+    @property
+    def cell(self) -> int:
+        """Cells of level `start` in a cell of level `stop`; a window has one of these around its tile."""
+        return 1 << (self.stop - self.start)
+
+    @property
+    def window(self) -> int:
+        return self.tile + 2 * self.cell
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -31,11 +40,11 @@ class Plan:
     ----------
     scheme : "whole", "exact" or "blend".
     statistics : what the norm layers use under this scheme.
-    tile : side of the tiles of the result in pixels.
-    splits : of the exact scheme for U-Nets, from the image to the deepest plane.
-    halo : pixels around a tile, for exact tiles of a ResNet; overlap of neighbouring windows for "blend".
+    tile : side of the tiles of the result in pixels; of the windows for "blend".
+    splits : of the exact scheme for U-Nets, from the image to the deepest plane; empty for other schemes.
+    halo : pixels around an exact tile of a ResNet; least overlap of neighbouring windows for "blend".
     padded_size : rows and columns of the padded image.
-    working_set_bytes : predicted peak of activations, planes and tiles, without weights.
+    working_set_bytes : predicted peak of activations, planes in memory and tiles, without weights.
     plane_bytes : most bytes of feature planes at a time, in memory or on disk.
     memory_for_planes_bytes : planes beyond this go to disk.
     mac_overhead : multiply-accumulates relative to running the whole image at once.
@@ -57,3 +66,7 @@ class Plan:
     @property
     def split_level(self) -> int | None:
         return self.splits[0].stop if self.splits else None
+
+    @property
+    def planes_on_disk(self) -> bool:
+        return self.plane_bytes > self.memory_for_planes_bytes

@@ -1,17 +1,30 @@
-"""Chooses the plan for an image from the network, the settings and a memory budget."""
+"""Chooses the plan for an image from the network, the settings and a memory budget. Pure functions."""
 
 from __future__ import annotations
 
-from napari_pix2pix.translation.plan import Plan
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from napari_pix2pix.translation import cost, split_costs
+from napari_pix2pix.translation.blend import spans
+from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.tiling import Size, tile_count
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 _OUTPUT_TILE = 1024
-
-
-def padded_size(size: Size, stride: int) -> Size:
-    return -(-size[0] // stride) * stride, -(-size[1] // stride) * stride
+_TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+_ELEMENT_BYTES = 4
+_SCRATCH = 1.25
+"""Memory of kernels and of the allocator on top of the tensors themselves, as measured."""
+_SMALL_TILE_PX = 40
+"""A tile of side n takes about 1 + n0 / n of the time per pixel of a large one; this is n0, as measured."""
+_MACS_PER_DISK_BYTE = 140
+"""Arithmetic in the time of writing a byte to disk and reading it back."""
 
 
 def make_plan(
@@ -21,14 +34,274 @@ def make_plan(
     settings: TranslationSettings,
     budget_bytes: int,
 ) -> Plan:
-    """The plan for a plane of `size` (rows, columns) within `budget_bytes`."""
-    tile = settings.tile or _OUTPUT_TILE
+    """The plan for a plane of `size` (rows, columns) within `budget_bytes`.
+
+    Raises
+    ------
+    SettingsError
+        The scheme, tile or split level that was asked for is not possible with this network or in this memory.
+    """
+    request = _Request(size, config, inference, settings, budget_bytes)
+    _check_split_level(request)
+    plan = _CHOICES[settings.scheme](request)
+    if inference.statistics == "tile" and plan.scheme != "whole":
+        logger.warning("norm statistics of each tile: colours may jump from tile to tile")
+    elif plan.statistics == "tile" and inference.statistics != "tile":
+        logger.warning("scheme blend cannot use the statistics of the image, it takes those of each window")
+    return plan
+
+
+@dataclass(frozen=True)
+class _Request:
+    size: Size
+    config: GeneratorConfig
+    inference: InferenceConfig
+    settings: TranslationSettings
+    budget_bytes: int
+
+    @property
+    def padded(self) -> Size:
+        return padded_size(self.size, self.config.stride)
+
+    @property
+    def padded_pixels(self) -> int:
+        return self.padded[0] * self.padded[1]
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.inference.statistics
+
+    @property
+    def gathers(self) -> bool:
+        """Whether norm layers need passes over the image for their statistics."""
+        return self.statistics == "image" and self.config.norm != "none"
+
+    @property
+    def tile_bytes_per_pixel(self) -> int:
+        """Tiles that wait for the network and for the file, in their stored types."""
+        return 8 * (2 * self.config.source_channels + self.config.target_channels)
+
+    @property
+    def budget(self) -> str:
+        return f"{self.budget_bytes / 2**20:.0f} MiB"
+
+
+def padded_size(size: Size, stride: int) -> Size:
+    return -(-size[0] // stride) * stride, -(-size[1] // stride) * stride
+
+
+def _check_split_level(request: _Request) -> None:
+    level, config = request.settings.split_level, request.config
+    if level is None:
+        return
+    if config.architecture == "resnet":
+        raise SettingsError("split_level is for U-Nets; leave it out for a ResNet generator")
+    if level >= config.depth:
+        raise SettingsError(f"split_level is {level}; this generator has {config.depth} levels, so choose less")
+
+
+def _automatic(request: _Request) -> Plan:
+    asks_for_tiles = request.settings.tile is not None or request.settings.split_level is not None
+    whole = _whole_plan(request)
+    if not asks_for_tiles and _whole_problem(request, whole, request.budget_bytes) is None:
+        return whole
+    if request.statistics == "tile" or _exact_problem(request) is not None:
+        return _blend_plan(request)
+    return _exact_plan(request)
+
+
+def _whole(request: _Request) -> Plan:
+    """As asked for; the default budget, half of what is free, may be exceeded for that."""
+    plan = _whole_plan(request)
+    limit = request.budget_bytes * (1 if request.settings.max_memory is not None else 2)
+    problem = _whole_problem(request, plan, limit)
+    if problem is not None:
+        raise SettingsError(problem)
+    return plan
+
+
+def _whole_plan(request: _Request) -> Plan:
+    tile = request.settings.tile or _OUTPUT_TILE
+    elements = cost.deep_peak(request.config, 0) * request.padded_pixels
     return Plan(
         scheme="whole",
-        statistics=inference.statistics,
+        statistics=request.statistics,
         tile=tile,
-        padded_size=padded_size(size, config.stride),
-        working_set_bytes=0,
+        padded_size=request.padded,
+        working_set_bytes=_bytes(elements) + request.padded_pixels * request.tile_bytes_per_pixel,
         mac_overhead=1.0,
-        tiles=tile_count(size, tile),
+        tiles=tile_count(request.size, tile),
     )
+
+
+def _whole_problem(request: _Request, plan: Plan, limit_bytes: int) -> str | None:
+    if cost.largest_tensor(request.config) * request.padded_pixels > cost.MAX_TENSOR_ELEMENTS:
+        return "scheme whole would need a tensor of more than 2^31 elements for this image; use scheme auto or exact"
+    if plan.working_set_bytes <= limit_bytes:
+        return None
+    needed = plan.working_set_bytes / 2**20
+    return f"scheme whole needs {needed:.0f} MiB for this image, {limit_bytes / 2**20:.0f} MiB are allowed; use exact"
+
+
+def _exact_problem(request: _Request) -> str | None:
+    if request.config.architecture == "resnet" and request.gathers:
+        return (
+            "scheme exact cannot run a ResNet on the statistics of an image that does not fit the memory budget of "
+            f"{request.budget}; choose statistics running, scheme blend, or more --max-memory"
+        )
+    return None
+
+
+def _exact(request: _Request) -> Plan:
+    if request.config.architecture == "resnet" and request.gathers:
+        whole = _whole_plan(request)
+        if _whole_problem(request, whole, request.budget_bytes) is None:
+            return whole
+    problem = _exact_problem(request)
+    if problem is not None:
+        raise SettingsError(problem)
+    return _exact_plan(request)
+
+
+def _exact_plan(request: _Request) -> Plan:
+    return _resnet_plan(request) if request.config.architecture == "resnet" else _unet_plan(request)
+
+
+def _unet_plan(request: _Request) -> Plan:
+    """The cheapest of all combinations of split level and tile size that fit."""
+    plans = [plan for level in _split_levels(request) for tile in _tile_choices(request) for plan in
+             _split_plans(request, level, tile)]  # fmt: skip
+    fitting = [plan for plan in plans if plan.working_set_bytes <= request.budget_bytes]
+    if not fitting:
+        least = min(plan.working_set_bytes for plan in plans) / 2**20
+        raise SettingsError(
+            f"the exact scheme needs at least {least:.0f} MiB here, and {request.budget} are allowed; raise "
+            "--max-memory, or choose a smaller --tile"
+        )
+    return min(fitting, key=lambda plan: _relative_time(request, plan))
+
+
+def _relative_time(request: _Request, plan: Plan) -> float:
+    spilled = max(0, plan.plane_bytes - plan.memory_for_planes_bytes) / request.padded_pixels
+    disk = spilled * _MACS_PER_DISK_BYTE / cost.unet_macs(request.config)
+    return plan.mac_overhead * (1 + _SMALL_TILE_PX / plan.tile) + disk
+
+
+def _split_levels(request: _Request) -> range:
+    level, deepest = request.settings.split_level, request.config.depth - 1
+    return range(level, level + 1) if level is not None else range(min(2, deepest), min(4, deepest) + 1)
+
+
+def _tile_choices(request: _Request) -> tuple[int, ...]:
+    if request.settings.tile is not None:
+        return (request.settings.tile,)
+    longest = max(request.padded)
+    return tuple(t for t in _TILES if t < longest) or _TILES[-1:]
+
+
+def _split_plans(request: _Request, level: int, tile: int) -> Iterator[Plan]:
+    """Plans that split first at `level`: with fewer deeper splits first, with and without keeping raw planes."""
+    for splits in _split_sequences(request, level, tile):
+        for keep_raw in (True, False) if request.gathers else (False,):
+            yield _plan_of(request, tuple(replace(s, keep_raw=keep_raw) for s in splits))
+
+
+def _split_sequences(request: _Request, level: int, tile: int) -> Iterator[tuple[Split, ...]]:
+    """The first split alone, then with more and more of the deep part split too, where each level costs no more."""
+    splits: tuple[Split, ...] = ()
+    start, stop = 0, level
+    while True:
+        cell = 2 ** (stop - start)
+        splits = (*splits, Split(start=start, stop=stop, tile=max(cell, tile // cell * cell)))
+        yield splits
+        if stop == request.config.depth:
+            return
+        start, stop = stop, stop + 1
+
+
+def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
+    config, pixels = request.config, request.padded_pixels
+    deepest = splits[-1].stop
+    deep = cost.deep_peak(config, deepest) * pixels if deepest < config.depth else 0.0
+    windows = max(split_costs.stage_peak(config, split) for split in splits)
+    tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
+    transient = _bytes(max(deep, windows)) + tiles
+    planes = int(split_costs.planes_peak(config, splits) * pixels * _ELEMENT_BYTES)
+    in_memory = max(0, request.budget_bytes - transient)
+    return Plan(
+        scheme="exact",
+        statistics=request.statistics,
+        tile=splits[0].tile,
+        splits=splits,
+        padded_size=request.padded,
+        working_set_bytes=transient + min(planes, in_memory),
+        plane_bytes=planes,
+        memory_for_planes_bytes=in_memory,
+        mac_overhead=split_costs.mac_overhead(config, splits, request.padded, gathers=request.gathers),
+        tiles=tile_count(request.size, splits[0].tile),
+    )
+
+
+def _resnet_plan(request: _Request) -> Plan:
+    halo, stride = cost.receptive_radius(request.config), request.config.stride
+    tile = next(
+        (t for t in _tile_choices(request) if _window_bytes(request, t + 2 * halo) <= request.budget_bytes), None
+    )
+    if tile is None:
+        raise SettingsError(f"the exact scheme does not fit {request.budget}; raise --max-memory or use scheme blend")
+    tile = tile // stride * stride
+    return Plan(
+        scheme="exact",
+        statistics=request.statistics,
+        tile=tile,
+        halo=halo,
+        padded_size=request.padded,
+        working_set_bytes=_window_bytes(request, tile + 2 * halo),
+        mac_overhead=split_costs.window_overhead(request.padded, tile, halo),
+        tiles=tile_count(request.size, tile),
+    )
+
+
+def _blend_plan(request: _Request) -> Plan:
+    """Windows of at least twice the network's stride that overlap by a quarter."""
+    stride = request.config.stride
+    smallest = 2 * stride
+    sides = [max(smallest, tile // stride * stride) for tile in _tile_choices(request)]
+    sides = [min(side, max(request.padded)) for side in sides]
+    fitting = [side for side in sides if _blend_bytes(request, side) <= request.budget_bytes]
+    side = next(iter(fitting), None)
+    if side is None:
+        raise SettingsError(
+            f"blending windows of {min(sides)} px needs {_blend_bytes(request, min(sides)) / 2**20:.0f} MiB, "
+            f"{request.budget} are allowed; raise --max-memory"
+        )
+    overlap = min(side - stride, max(stride, side // 4 // stride * stride)) if side > stride else 0
+    rows, columns = (spans(length, side, overlap) for length in request.padded)
+    windows = sum(row[1] - row[0] for row in rows) * sum(column[1] - column[0] for column in columns)
+    return Plan(
+        scheme="blend",
+        statistics="tile" if request.gathers else request.statistics,
+        tile=side,
+        halo=overlap,
+        padded_size=request.padded,
+        working_set_bytes=_blend_bytes(request, side),
+        mac_overhead=windows / request.padded_pixels,
+        tiles=len(rows) * len(columns),
+    )
+
+
+def _blend_bytes(request: _Request, side: int) -> int:
+    band = side * request.padded[1] * request.config.target_channels * _ELEMENT_BYTES
+    return _window_bytes(request, side) + 2 * band
+
+
+def _window_bytes(request: _Request, side: int) -> int:
+    density = cost.deep_peak(request.config, 0)
+    return _bytes(density * side**2) + side**2 * request.tile_bytes_per_pixel
+
+
+def _bytes(elements: float) -> int:
+    return int(elements * _ELEMENT_BYTES * _SCRATCH)
+
+
+_CHOICES = {"auto": _automatic, "whole": _whole, "exact": _exact, "blend": _blend_plan}

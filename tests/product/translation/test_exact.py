@@ -71,7 +71,7 @@ def assert_exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memo
 
 
 @pytest.mark.parametrize("statistics", ["running", "image"])
-@pytest.mark.parametrize("levels", [(1,), (2,), (3,), (4,), (2, 3), (1, 2, 3, 4), (2, 4)])
+@pytest.mark.parametrize("levels", [(1,), (2,), (3,), (5,), (2, 3), (1, 2, 3, 4, 5), (2, 4)])
 def test_every_split_level_and_recursion(levels: tuple[int, ...], statistics: Statistics) -> None:
     network = unet(depth=5, statistics=statistics, dropout=True)
     for keep_raw in (False, True):
@@ -102,7 +102,7 @@ def test_every_channel_count(channels: int) -> None:
 @given(st.data())
 def test_any_combination(data: st.DataObject) -> None:
     depth = data.draw(st.integers(2, 6), "depth")
-    levels = sorted(data.draw(st.sets(st.integers(1, depth - 1), min_size=1), "levels"))
+    levels = sorted(data.draw(st.sets(st.integers(1, depth), min_size=1), "levels"))
     network = unet(
         depth,
         data.draw(st.sampled_from(["batch", "instance", "none"]), "norm"),

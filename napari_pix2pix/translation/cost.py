@@ -1,0 +1,99 @@
+"""What a generator costs in arithmetic and memory, counted from its layers. Knows no budget and no scheme.
+
+Densities are elements per image pixel: features of level k with c channels have c / 4**k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pix2pix_training.config import GeneratorConfig
+
+_KERNEL_AREA = 16
+MAX_TENSOR_ELEMENTS = 2**31 - 1
+"""Many kernels index with 32 bits."""
+
+
+def feature_channels(config: GeneratorConfig, level: int) -> int:
+    """Channels of a U-Net encoder at `level`; 0 is the image."""
+    return config.source_channels if level == 0 else config.base_width * min(2 ** (level - 1), 8)
+
+
+def up_channels(config: GeneratorConfig, level: int) -> int:
+    """Channels of a U-Net decoder's output at the resolution of `level`; 0 is the result."""
+    return config.target_channels if level == 0 else feature_channels(config, level)
+
+
+def joined_channels(config: GeneratorConfig, level: int) -> int:
+    """Channels that decoder `level` takes in."""
+    own = feature_channels(config, level)
+    return own if level == config.depth or config.architecture != "unet" else 2 * own
+
+
+def down_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
+    """Multiply-accumulates per image pixel of some encoder levels."""
+    return sum(_KERNEL_AREA * feature_channels(config, k - 1) * feature_channels(config, k) / 4.0**k for k in levels)
+
+
+def up_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
+    """Multiply-accumulates per image pixel of some decoder levels."""
+    return sum(_KERNEL_AREA * joined_channels(config, k) * up_channels(config, k - 1) / 4.0**k for k in levels)
+
+
+def unet_macs(config: GeneratorConfig) -> float:
+    levels = range(1, config.depth + 1)
+    return down_macs(config, levels) + up_macs(config, levels)
+
+
+def feature_density(config: GeneratorConfig, level: int) -> float:
+    return feature_channels(config, level) / 4.0**level
+
+
+def up_density(config: GeneratorConfig, level: int) -> float:
+    return up_channels(config, level) / 4.0**level
+
+
+def encoding_peak(config: GeneratorConfig, start: int, stop: int) -> float:
+    """Most elements alive, per image pixel, while levels `start` + 1 to `stop` are encoded and all kept."""
+    alive = peak = feature_density(config, start)
+    for level in range(start + 1, stop + 1):
+        output, activated = feature_density(config, level), feature_density(config, level - 1)
+        peak = max(peak, alive + output + max(activated, output))
+        alive += output
+    return peak
+
+
+def decoding_peak(config: GeneratorConfig, start: int, top: int) -> float:
+    """Most elements alive while decoder levels `top` to `start` + 1 run, all features down to `top` being kept."""
+    kept = sum(feature_density(config, k) for k in range(start, top + 1))
+    peak = 0.0
+    for level in range(top, start, -1):
+        below, joined = up_density(config, level), joined_channels(config, level) / 4.0**level
+        output = up_density(config, level - 1)
+        peak = max(peak, kept + below + joined + output + max(joined, 2 * output if level > 1 else 0))
+    return peak
+
+
+def deep_peak(config: GeneratorConfig, level: int) -> float:
+    """Most elements alive while everything below `level` runs at once; level 0 is the whole network."""
+    if config.architecture == "resnet":
+        return 3.2 * config.base_width + 2 * (config.source_channels + config.target_channels)
+    return max(encoding_peak(config, level, config.depth), decoding_peak(config, level, config.depth))
+
+
+def largest_tensor(config: GeneratorConfig) -> float:
+    """Elements per image pixel of the largest single tensor of the whole network."""
+    ends = max(config.source_channels, config.target_channels)
+    if config.architecture == "resnet":
+        return max(ends, config.base_width)
+    return max(ends, *(joined_channels(config, k) / 4.0**k for k in range(1, config.depth + 1)))
+
+
+def receptive_radius(config: GeneratorConfig) -> int:
+    """Pixels around an output pixel of a ResNet that it depends on, a multiple of its stride.
+
+    The 7 x 7 convolutions reach 3, the strided ones 1 and 2, each of two convolutions in a block 4, the transposed
+    ones 4 and 2.
+    """
+    reach = 3 + 1 + 2 + 2 * 4 * config.blocks + 4 + 2 + 3
+    return -(-reach // config.stride) * config.stride

@@ -1,0 +1,31 @@
+"""Exact tiles for networks with a finite receptive field and fixed statistics: the ResNet generator.
+
+A window with the receptive field around its tile, in phase with the network's strides and clipped at the image border,
+gives there what the whole image gives: the layers' own reflection acts on the tile only at true borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+
+from torch import Tensor
+
+from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.tiling import clipped, inside, is_empty, tiles_of, window_around
+from pix2pix_training.array_source import Region
+from pix2pix_training.networks import Generator as Network
+from pix2pix_training.networks import set_noise_origin
+
+
+def halo_tiles(
+    network: Network, image: PaddedImage, tile: int, halo: int
+) -> Generator[tuple[Region, Tensor], None, None]:
+    """Regions of the image in reading order with the network's output there; `tile` and `halo` fit its strides."""
+    regions = [r for r in tiles_of(image.size, tile) if not is_empty(clipped(r, image.image_size))]
+    windows = [window_around(region, halo, image.size) for region in regions]
+    with closing(image.windows(windows)) as inputs:
+        for region, window, x in zip(regions, windows, inputs, strict=True):
+            set_noise_origin(network, window.y0, window.x0)
+            kept = clipped(region, image.image_size)
+            yield kept, network(x)[..., *inside(kept, window).slices]

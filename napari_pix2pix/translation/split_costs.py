@@ -1,0 +1,70 @@
+"""What the exact scheme costs for given splits: arithmetic, windows, planes. Pure functions of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_pix2pix.translation import cost
+from napari_pix2pix.translation.plan import Split
+from napari_pix2pix.translation.tiling import Size
+from pix2pix_training.config import GeneratorConfig
+
+
+def mac_overhead(config: GeneratorConfig, splits: Sequence[Split], size: Size, *, gathers: bool) -> float:
+    """Multiply-accumulates relative to the whole image; `gathers` where norm layers need passes for statistics."""
+    shallow = sum(_stage_macs(config, split, size, gathers=gathers) for split in splits)
+    deep = range(splits[-1].stop + 1, config.depth + 1)
+    return (shallow + cost.down_macs(config, deep) + cost.up_macs(config, deep)) / cost.unet_macs(config)
+
+
+def _stage_macs(config: GeneratorConfig, split: Split, size: Size, *, gathers: bool) -> float:
+    start, stop = split.start, split.stop
+    shallow = range(start + 1, stop + 1)
+    encoding = cost.down_macs(config, shallow)
+    if gathers:
+        encoding += sum(cost.down_macs(config, range(start + 1, k + 1)) for k in shallow[:-1] if k > 1)
+    decoding, top = 0.0, stop
+    for level in reversed(shallow):
+        if not (level == start + 1 or gathers):
+            continue
+        decoding += _decode_macs(config, split, top, level)
+        top = level - 1 if split.keep_raw else top
+    return (encoding + decoding) * window_overhead((size[0] >> start, size[1] >> start), split.tile, split.cell)
+
+
+def _decode_macs(config: GeneratorConfig, split: Split, top: int, level: int) -> float:
+    """Decoder levels `top` to `level`, and the encoder levels that are run again for their skips."""
+    stored = top == split.stop
+    again = range(split.start + 1, top if stored else top + 1)
+    needs_source = config.architecture == "unet" and level in again
+    skips = cost.down_macs(config, again) if needs_source else 0.0
+    return skips + cost.up_macs(config, range(level, top + 1))
+
+
+def window_overhead(size: Size, tile: int, halo: int) -> float:
+    """Area of all windows, clipped to the plane, relative to the plane."""
+    return _length_overhead(size[0], tile, halo) * _length_overhead(size[1], tile, halo)
+
+
+def _length_overhead(length: int, tile: int, halo: int) -> float:
+    starts = range(0, length, tile)
+    return sum(min(length, a + tile + halo) - max(0, a - halo) for a in starts) / length
+
+
+def stage_peak(config: GeneratorConfig, split: Split) -> float:
+    """Most elements alive while one window of a stage is computed."""
+    density = max(
+        cost.encoding_peak(config, split.start, split.stop), cost.decoding_peak(config, split.start, split.stop)
+    )
+    return density * split.window**2 * 4.0**split.start
+
+
+def planes_peak(config: GeneratorConfig, splits: Sequence[Split]) -> float:
+    """Most elements of planes that exist at a time, per image pixel."""
+    split, deeper = splits[0], splits[1:]
+    encoded = cost.feature_density(config, split.stop)
+    up = cost.up_density(config, split.stop) if split.stop < config.depth else 0.0
+    below = planes_peak(config, deeper) if deeper else 0.0
+    raw = cost.up_density(config, split.stop - 1) if split.keep_raw and split.stop > 1 else 0.0
+    result = cost.up_density(config, split.start) if split.start else 0.0
+    return max(encoded + max(below, up), encoded + up + max(raw, result), raw + result)
