@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_pix2pix.images import ImageMetadata, is_image_path, open_image
+from napari_pix2pix.images import is_image_path
+from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.pairing import Direction, pairs_from_composites, pairs_from_csv, pairs_from_paths
 from pix2pix_training.array_source import Region
 from pix2pix_training.errors import SettingsError
@@ -143,34 +144,12 @@ def _first_file(path: Path) -> Path:
 
 
 def _traits(files: Sequence[Path], channels: Sequence[int] | None) -> ImageTraits:
-    """What the files say of pixel size and channels; names of files where several make one image."""
+    """What the files say of pixel size and channels."""
     if not files:
         return ImageTraits()
-    described = [_described(file) for file in files]
-    first = described[0][0]
-    names = [
-        name
-        for (metadata, axes, count), file in zip(described, files, strict=True)
-        for name in _channel_names(metadata, count, file.stem if len(files) > 1 else "")
-    ]
-    if channels is not None:
-        names = [names[i] for i in channels]
-    return ImageTraits(
-        axes=described[0][1],
-        channel_names=tuple(names) if any(names) else (),
-        pixel_size=first.pixel_size,
-        unit=first.unit,
-    )
-
-
-def _described(file: Path) -> tuple[ImageMetadata, str, int]:
-    with open_image(file) as image:
-        return image.metadata, image.axes, image.shape[-3]
-
-
-def _channel_names(metadata: ImageMetadata, count: int, stem: str) -> list[str]:
-    if len(metadata.channel_names) == count:
-        return list(metadata.channel_names)
-    if metadata.rgb and count == 3:
-        return ["red", "green", "blue"]
-    return [stem if count == 1 else f"{stem} {i}".strip() if stem else "" for i in range(count)]
+    with open_images(files) as image:
+        metadata, axes, count = image.metadata, image.axes, image.shape[-3]
+    names = metadata.channel_names or (("red", "green", "blue") if metadata.rgb and count == 3 else ())
+    if channels is not None and names:
+        names = tuple(names[i] for i in channels)
+    return ImageTraits(axes=axes, channel_names=names, pixel_size=metadata.pixel_size, unit=metadata.unit)

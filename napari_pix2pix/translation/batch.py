@@ -1,4 +1,4 @@
-"""Translating many files: which output belongs to which input, one after the other, stopping at or skipping failures."""
+"""Translating many files: which output belongs to which input; stopping at failures, or skipping them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_pix2pix.images import is_image_path, open_image
+from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.naming import image_stem
 from napari_pix2pix.images.pairing import natural_key
 from napari_pix2pix.images.writing import output_suffix, resolve_format
@@ -107,7 +108,7 @@ def translate_batch(
     Raises
     ------
     Pix2PixError
-        With `on_error` "stop", at the first failure; what was finished stays. With "skip", at the end, where all failed.
+        With `on_error` "stop", at the first failure; what was finished stays. With "skip", where all failed.
     """
     outputs: list[Path] = []
     reports: list[TranslationReport] = []
@@ -159,12 +160,13 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
     """What would be done, one line for each output, without doing it."""
     lines = []
     for job in jobs:
-        with open_image(job.inputs[0]) as source:
+        with open_images(job.inputs) as source:
+            translator.check(source)
             plan = translator.plan(plane_size(source))
             height, width = plane_size(source)
             lines.append(
-                f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles a "
-                f"plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times the arithmetic of the "
+                f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles "
+                f"a plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times the arithmetic of the "
                 "whole image"
             )
     return lines

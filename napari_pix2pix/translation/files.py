@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -90,8 +89,7 @@ def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: boo
     """Pixel size and spacing of the input; channels of the target."""
     channels = translator.output_channels
     names = translator.output_channel_names
-    return replace(
-        ImageMetadata(),
+    return ImageMetadata(
         pixel_size=own.pixel_size,
         z_spacing=own.z_spacing,
         unit=own.unit,
