@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
@@ -29,9 +30,10 @@ from pix2pix_training.array_source import (
 )
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
-from pix2pix_training.intensity import Mapping, resolved
+from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.model_file import Model
+from pix2pix_training.networks import noise_layers
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +84,20 @@ class Translator:
 
     @property
     def output_channels(self) -> int:
-        return self.model.target.mapping.image_channels
+        """Those of the target; twice as many for dropout samples: the means, then the standard deviations."""
+        channels = self.model.target.mapping.image_channels
+        return channels if self.settings.dropout_samples == 1 else 2 * channels
 
     @property
     def output_channel_names(self) -> tuple[str, ...]:
-        return self.model.target.channel_names
+        names = self.model.target.channel_names
+        if self.settings.dropout_samples == 1:
+            return names
+        return tuple(f"{name} {kind}" for kind in ("mean", "standard deviation") for name in names)
 
     @property
     def output_dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.model.target.mapping.dtype)
+        return np.dtype(self.model.target.mapping.dtype if self.settings.dropout_samples == 1 else np.float32)
 
     def check(self, source: ArraySource) -> None:
         """Raise `ImageError` where the image does not fit the model."""
@@ -116,12 +123,30 @@ class Translator:
         self, source: FilledSource, plane: tuple[int, ...], mapping: Mapping, plan: Plan
     ) -> Iterator[tuple[Region, AnyArray]]:
         image = PaddedImage(source, plane, mapping, stride=self.model.generator_config.stride, device=self.device)
-        with closing(network_tiles(self._network, image, plan)) as outputs:
+        with closing(self._outputs(image, plan)) as outputs:
             while (item := self._next(outputs, plan)) is not None:
                 region, output = item
                 pixels = self._stored(output)
                 restore_invalid(pixels, source, plane, region)
                 yield region, pixels
+
+    def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
+        if self.settings.dropout_samples == 1:
+            return network_tiles(self._network, image, plan)
+
+        def run(number: int) -> Generator[tuple[Region, Tensor], None, None]:
+            for noise in noise_layers(self._network):
+                noise.seed = self.inference.seed + number
+            return network_tiles(self._network, image, plan)
+
+        return sampled_tiles(
+            run,
+            self.settings.dropout_samples,
+            channels=self.model.generator_config.target_channels,
+            size=image.image_size,
+            device=self.device,
+            memory_bytes=plan.memory_for_samples_bytes,
+        )
 
     def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
         with torch.inference_mode(), self._autocast(), out_of_memory_explained(plan):
@@ -131,8 +156,20 @@ class Translator:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
 
     def _stored(self, output: Tensor) -> AnyArray:
+        mapping = self.model.target.mapping
         with torch.inference_mode():
-            return self.model.target.mapping.from_network(output.float())[0].cpu().numpy()
+            if self.settings.dropout_samples > 1:
+                return _in_stored_units(output, mapping)[0].cpu().numpy()
+            return mapping.from_network(output.float())[0].cpu().numpy()
+
+
+def _in_stored_units(output: Tensor, mapping: Mapping) -> Tensor:
+    """Means and standard deviations from the network's range to that of the target's pixels, as float32."""
+    assert isinstance(mapping, LinearMapping)
+    mean, deviation = output.chunk(2, 1)
+    low, high = (output.new_tensor(ends)[:, None, None] for ends in (mapping.low, mapping.high))
+    half = (high - low) / 2
+    return torch.cat([(mean + 1) * half + low, deviation * half], 1)
 
 
 def translate_source(

@@ -47,6 +47,7 @@ class Plan:
     working_set_bytes : predicted peak of activations, planes in memory and tiles, without weights.
     plane_bytes : most bytes of feature planes at a time, in memory or on disk.
     memory_for_planes_bytes : planes beyond this go to disk.
+    memory_for_samples_bytes : sums over dropout samples beyond this go to disk.
     mac_overhead : multiply-accumulates relative to running the whole image at once.
     tiles : number of tiles of the result.
     """
@@ -60,6 +61,7 @@ class Plan:
     working_set_bytes: int
     plane_bytes: int = 0
     memory_for_planes_bytes: int = 0
+    memory_for_samples_bytes: int = 0
     mac_overhead: float
     tiles: int
 

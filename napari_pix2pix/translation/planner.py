@@ -21,7 +21,7 @@ _TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 _ELEMENT_BYTES = 4
 _SCRATCH = 1.25
 """Memory of kernels and of the allocator on top of the tensors themselves, as measured."""
-_SMALL_TILE_PX = 40
+_SMALL_TILE_PX = 8
 """A tile of side n takes about 1 + n0 / n of the time per pixel of a large one; this is n0, as measured."""
 _MACS_PER_DISK_BYTE = 140
 """Arithmetic in the time of writing a byte to disk and reading it back."""
@@ -41,9 +41,17 @@ def make_plan(
     SettingsError
         The scheme, tile or split level that was asked for is not possible with this network or in this memory.
     """
-    request = _Request(size, config, inference, settings, budget_bytes)
+    for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
+    request = _Request(size, config, inference, settings, budget_bytes - for_samples)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
+    sums = min(for_samples, 2 * size[0] * size[1] * config.target_channels * _ELEMENT_BYTES)
+    plan = replace(
+        plan,
+        memory_for_samples_bytes=for_samples,
+        working_set_bytes=plan.working_set_bytes + sums,
+        mac_overhead=plan.mac_overhead * settings.dropout_samples,
+    )
     if inference.statistics == "tile" and plan.scheme != "whole":
         logger.warning("norm statistics of each tile: colours may jump from tile to tile")
     elif plan.statistics == "tile" and inference.statistics != "tile":
@@ -223,7 +231,7 @@ def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
     config, pixels = request.config, request.padded_pixels
     deepest = splits[-1].stop
     deep = cost.deep_peak(config, deepest) * pixels if deepest < config.depth else 0.0
-    windows = max(split_costs.stage_peak(config, split) for split in splits)
+    windows = max(split_costs.stage_peak(config, split, request.padded) for split in splits)
     tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
     transient = _bytes(max(deep, windows)) + tiles
     planes = int(split_costs.planes_peak(config, splits) * pixels * _ELEMENT_BYTES)

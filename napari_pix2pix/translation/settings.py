@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pix2pix_training.config import DropoutMode, InferenceConfig, Precision, Statistics
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
 
 Scheme = Literal["auto", "whole", "exact", "blend"]
@@ -84,6 +85,8 @@ def resolved_inference(settings: TranslationSettings, model: Model) -> Inference
         raise SettingsError(
             f"{settings.dropout_samples} dropout samples would all be equal, as {reason}; leave it at 1"
         )
+    if settings.dropout_samples > 1 and isinstance(model.target.mapping, CategoryMapping):
+        raise SettingsError("dropout samples are averaged, and this model's target are categories; leave it at 1")
     seed = own.seed if settings.seed is None else settings.seed
     return InferenceConfig(statistics=statistics, dropout=dropout, seed=seed)
 

@@ -51,12 +51,13 @@ def _length_overhead(length: int, tile: int, halo: int) -> float:
     return sum(min(length, a + tile + halo) - max(0, a - halo) for a in starts) / length
 
 
-def stage_peak(config: GeneratorConfig, split: Split) -> float:
+def stage_peak(config: GeneratorConfig, split: Split, size: Size) -> float:
     """Most elements alive while one window of a stage is computed."""
     density = max(
         cost.encoding_peak(config, split.start, split.stop), cost.decoding_peak(config, split.start, split.stop)
     )
-    return density * split.window**2 * 4.0**split.start
+    rows, columns = (min(split.window, length >> split.start) for length in size)
+    return density * rows * columns * 4.0**split.start
 
 
 def planes_peak(config: GeneratorConfig, splits: Sequence[Split]) -> float:
