@@ -85,6 +85,11 @@ class _Request:
         return self.statistics == "image" and self.config.norm != "none"
 
     @property
+    def norm_copies(self) -> float:
+        """Norm layers that find the statistics of what they are given copy it; measured on the whole network."""
+        return 1.25 if self.gathers else 1.0
+
+    @property
     def tile_bytes_per_pixel(self) -> int:
         """Tiles that wait for the network and for the file, in their stored types."""
         return 8 * (2 * self.config.source_channels + self.config.target_channels)
@@ -130,7 +135,7 @@ def _whole(request: _Request) -> Plan:
 
 def _whole_plan(request: _Request) -> Plan:
     tile = request.settings.tile or _OUTPUT_TILE
-    elements = cost.deep_peak(request.config, 0) * request.padded_pixels
+    elements = cost.deep_peak(request.config, 0) * request.padded_pixels * request.norm_copies
     return Plan(
         scheme="whole",
         statistics=request.statistics,
@@ -230,7 +235,7 @@ def _split_sequences(request: _Request, level: int, tile: int) -> Iterator[tuple
 def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
     config, pixels = request.config, request.padded_pixels
     deepest = splits[-1].stop
-    deep = cost.deep_peak(config, deepest) * pixels if deepest < config.depth else 0.0
+    deep = cost.deep_peak(config, deepest) * pixels * request.norm_copies if deepest < config.depth else 0.0
     windows = max(split_costs.stage_peak(config, split, request.padded) for split in splits)
     tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
     transient = _bytes(max(deep, windows)) + tiles
@@ -304,7 +309,7 @@ def _blend_bytes(request: _Request, side: int) -> int:
 
 
 def _window_bytes(request: _Request, side: int) -> int:
-    density = cost.deep_peak(request.config, 0)
+    density = cost.deep_peak(request.config, 0) * request.norm_copies
     return _bytes(density * side**2) + side**2 * request.tile_bytes_per_pixel
 
 

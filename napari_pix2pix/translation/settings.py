@@ -60,7 +60,7 @@ class TranslationSettings:
                 "or statistics image"
             )
         if self.dropout_samples > 1 and self.dropout == "off":
-            raise SettingsError("several dropout samples need noise; set dropout to 'seeded'")
+            raise SettingsError("dropout_samples above 1 need noise; set dropout to 'seeded'")
 
 
 def resolved_inference(settings: TranslationSettings, model: Model) -> InferenceConfig:

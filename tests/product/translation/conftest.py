@@ -67,7 +67,8 @@ def random_image(channels: int, height: int, width: int, dtype: str = "uint8", s
     random = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, height)[:, None] * np.linspace(0.2, 1, width)[None]
     values: Any = 0.5 * random.random((channels, height, width)) + 0.5 * ramp
-    return (values * 255).astype(dtype) if np.dtype(dtype).kind in "iu" else values.astype(dtype)
+    stored: AnyArray = (values * 255 if np.dtype(dtype).kind in "iu" else values).astype(dtype)
+    return stored
 
 
 def padded(image: AnyArray, config: GeneratorConfig) -> PaddedImage:

@@ -1,0 +1,87 @@
+"""Files in, files out, read back from disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_pix2pix.images import open_image
+from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.array_source import Region
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.errors import ImageError, OutputError
+from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.model_file import ImageDescription, Model
+from tests.product.translation.conftest import random_image, random_model
+
+EXACT = TranslationSettings(scheme="exact", tile=64)
+
+
+@pytest.fixture
+def model() -> Model:
+    model = random_model(
+        GeneratorConfig(base_width=3, depth=3, source_channels=1, target_channels=2), InferenceConfig()
+    )
+    return replace(model, target=replace(model.target, channel_names=("nuclei", "membrane")))
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    path = tmp_path / "stack.ome.tif"
+    pixels = np.stack([random_image(1, 150, 110, seed=z)[0] for z in range(3)])
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    units = {f"PhysicalSize{axis}Unit": "µm" for axis in "XYZ"}
+    tifffile.imwrite(path, pixels, metadata={**metadata, **units})
+    return path
+
+
+def test_pixels_and_metadata_arrive(stack: Path, model: Model, tmp_path: Path) -> None:
+    out = tmp_path / "out.ome.tif"
+    report = translate_file(stack, model, out, EXACT)
+    with open_image(out) as written, open_image(stack) as source:
+        assert (written.axes, written.shape, written.dtype.name) == ("ZCYX", (3, 2, 150, 110), "uint8")
+        assert written.metadata.channel_names == ("nuclei", "membrane")
+        for name in ("pixel_size", "z_spacing", "unit"):
+            assert getattr(written.metadata, name) == getattr(source.metadata, name)
+        whole = Region(0, 150, 0, 110)
+        expected = translate_array(source.read(whole, (1,)), model, EXACT)
+        np.testing.assert_array_equal(written.read(whole, (1,)), expected)
+    assert (report.pixels, report.tiles, report.scheme, report.tile) == (3 * 150 * 110, 3 * 3 * 2, "exact", 64)
+    assert (report.backend, report.device, report.precision, report.tiles_reused) == ("torch", "cpu", "fp32", 0)
+    assert report.split_level is not None
+    assert report.seconds > 0 < report.seconds_setup
+    assert report.mac_overhead > 1
+
+
+def test_nothing_is_overwritten_or_left_behind(stack: Path, model: Model, tmp_path: Path) -> None:
+    out = tmp_path / "out.tif"
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        translate_file(stack, model, out, EXACT)
+    assert out.read_text() == "mine"
+    translate_file(stack, model, out, EXACT, overwrite=True)
+    assert tifffile.imread(out).shape == (3, 2, 150, 110)
+
+
+def test_wrong_channels_are_refused_before_work(tmp_path: Path, model: Model) -> None:
+    path = tmp_path / "rgb.png"
+    tifffile.imwrite(path.with_suffix(".tif"), random_image(3, 30, 30).transpose(1, 2, 0), photometric="rgb")
+    with pytest.raises(ImageError, match="3 channels, the model expects 1"):
+        translate_file(path.with_suffix(".tif"), model, tmp_path / "out.tif")
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_categories_keep_their_colours(tmp_path: Path, stack: Path, model: Model) -> None:
+    colors = ((255, 0, 0), (0, 0, 255))
+    mapping = CategoryMapping(dtype="uint8", values=((0,), (4,)), colors=colors)
+    out = tmp_path / "labels.tif"
+    translate_file(stack, replace(model, target=ImageDescription(mapping=mapping)), out, EXACT)
+    with open_image(out) as written:
+        assert written.palette is not None
+        assert tuple(written.palette[4]) == (0, 0, 255)

@@ -1,0 +1,128 @@
+"""Plans within a memory budget."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from napari_pix2pix.translation import cost, split_costs
+from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.planner import make_plan, padded_size
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, preset
+from pix2pix_training.errors import SettingsError
+
+UNET = GeneratorConfig()
+INSTANCE = preset("seamless").generator
+RESNET = GeneratorConfig(architecture="resnet")
+RUNNING, IMAGE, TILE = (InferenceConfig(statistics=s) for s in ("running", "image", "tile"))
+GIB = 1 << 30
+
+
+def plan(
+    side: int,
+    budget: float = GIB,
+    config: GeneratorConfig = UNET,
+    inference: InferenceConfig = RUNNING,
+    **choices: Any,
+) -> Plan:
+    return make_plan((side, side), config, inference, TranslationSettings(**choices), int(budget))
+
+
+def test_an_image_that_fits_is_run_whole() -> None:
+    chosen = plan(700)
+    assert (chosen.scheme, chosen.mac_overhead, chosen.padded_size) == ("whole", 1.0, (768, 768))
+
+
+@pytest.mark.parametrize("config", [UNET, INSTANCE])
+@pytest.mark.parametrize("side", [4096, 16384, 65536, 1_000_000])
+@pytest.mark.parametrize("budget", [GIB, 12 * GIB])
+def test_images_of_any_size_fit_any_budget(config: GeneratorConfig, side: int, budget: int) -> None:
+    chosen = plan(side, budget, config, IMAGE if config is INSTANCE else RUNNING)
+    assert chosen.working_set_bytes <= budget
+    assert chosen.scheme == "whole" or 1 < chosen.mac_overhead < 1.25
+    if chosen.scheme == "exact":
+        assert chosen.splits[0].start == 0
+        assert all(a.stop == b.start for a, b in pairwise(chosen.splits))
+
+
+def test_tensors_of_more_than_2_to_the_31_elements_are_avoided() -> None:
+    assert plan(7900, 1000 * GIB).scheme == "whole"
+    assert plan(7937, 1000 * GIB).scheme == "exact"
+    with pytest.raises(SettingsError, match="2\\^31"):
+        plan(8200, 1000 * GIB, scheme="whole")
+
+
+def test_what_is_asked_for_is_done() -> None:
+    chosen = plan(2000, 4 * GIB, tile=300, split_level=3)
+    assert (chosen.scheme, chosen.tile, chosen.split_level) == ("exact", 296, 3)
+    assert plan(2000, scheme="blend").scheme == "blend"
+    assert plan(600, scheme="exact").scheme == "exact"
+
+
+def test_resnets() -> None:
+    assert plan(4096, config=RESNET).halo == 88
+    assert plan(4096, config=RESNET).scheme == "exact"
+    assert plan(4096, config=RESNET, inference=IMAGE).scheme == "blend"
+    assert plan(256, config=RESNET, inference=IMAGE, scheme="exact").scheme == "whole"
+    with pytest.raises(SettingsError, match="ResNet on the statistics of an image"):
+        plan(4096, config=RESNET, inference=IMAGE, scheme="exact")
+    with pytest.raises(SettingsError, match="split_level"):
+        plan(4096, config=RESNET, split_level=2)
+
+
+def test_statistics_of_tiles_need_windows_and_warn(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert plan(4096, inference=TILE).scheme == "blend"
+    assert "colours may jump" in caplog.text
+    assert plan(512, inference=TILE).scheme == "whole"
+
+
+def test_blend_reports_that_it_takes_the_statistics_of_windows(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert plan(4096, inference=IMAGE, scheme="blend").statistics == "tile"
+    assert "those of each window" in caplog.text
+
+
+def test_too_little_memory_is_refused_in_one_line() -> None:
+    for choices in ({"scheme": "whole", "max_memory": GIB}, {"scheme": "exact"}, {"scheme": "blend"}):
+        with pytest.raises(SettingsError, match="MiB") as error:
+            plan(4096, 30e6 if "max_memory" not in choices else GIB, **choices)
+        assert "\n" not in str(error.value)
+    with pytest.raises(SettingsError, match="split_level is 8"):
+        plan(4096, split_level=8)
+
+
+def test_arithmetic_is_counted_from_the_layers() -> None:
+    two = GeneratorConfig(base_width=2, depth=2, source_channels=1, target_channels=1)
+    macs = 16 * 1 * 2 / 4 + 16 * 2 * 4 / 16 + 16 * 4 * 2 / 16 + 16 * 4 * 1 / 4
+    assert cost.unet_macs(two) == macs
+    one_tile = (Split(start=0, stop=1, tile=64),)
+    assert split_costs.mac_overhead(two, one_tile, (64, 64), gathers=False) == 1
+    assert split_costs.window_overhead((64, 128), 32, 2) == (68 / 64) * (140 / 128)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(2, 1.02), (3, 1.14), (4, 1.32)])
+def test_overhead_is_that_of_the_published_cost_model(level: int, expected: float) -> None:
+    split = (Split(start=0, stop=level, tile=512),)
+    assert split_costs.mac_overhead(UNET, split, (10240, 10240), gathers=False) == pytest.approx(expected, abs=0.02)
+
+
+def test_planes_take_the_published_bytes() -> None:
+    for level, expected in ((2, 64), (3, 32), (4, 16)):
+        elements = split_costs.planes_peak(UNET, (Split(start=0, stop=level, tile=512),))
+        assert 4 * elements == expected
+
+
+def test_kept_raw_planes_save_arithmetic() -> None:
+    kept, not_kept = (Split(start=0, stop=3, tile=512, keep_raw=keep) for keep in (True, False))
+    size = (4096, 4096)
+    more = split_costs.mac_overhead(UNET, (not_kept,), size, gathers=True)
+    assert split_costs.mac_overhead(UNET, (kept,), size, gathers=True) < 1.25 < 1.8 < more
+
+
+def test_padded_size() -> None:
+    assert padded_size((1, 257), 256) == (256, 512)

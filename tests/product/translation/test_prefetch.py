@@ -1,0 +1,44 @@
+"""Reading ahead in a thread that always ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from napari_pix2pix.translation.prefetch import prefetched
+
+
+def no_thread_left() -> bool:
+    return not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_items_come_in_order() -> None:
+    assert list(prefetched(lambda n: n * n, range(50), ahead=3)) == [n * n for n in range(50)]
+    assert no_thread_left()
+
+
+def test_no_more_is_prepared_than_allowed() -> None:
+    prepared: list[int] = []
+    items = prefetched(prepared.append, range(100), ahead=2)
+    next(items)
+    time.sleep(0.2)
+    assert len(prepared) <= 1 + 2 + 1
+    items.close()
+    assert no_thread_left()
+
+
+def test_an_error_arrives_where_its_item_was_due() -> None:
+    items = prefetched(lambda n: 6 // n, [3, 2, 0, 1])
+    assert [next(items), next(items)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(items)
+    assert no_thread_left()
+
+
+def test_closing_early_ends_a_waiting_thread() -> None:
+    items = prefetched(lambda n: n, range(1000))
+    next(items)
+    items.close()
+    assert no_thread_left()
