@@ -162,11 +162,11 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
     for job in jobs:
         with open_images(job.inputs) as source:
             translator.check(source)
-            plan = translator.plan(plane_size(source))
             height, width = plane_size(source)
+            plan = translator.plan((height, width))
             lines.append(
                 f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles "
-                f"a plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times the arithmetic of the "
-                "whole image"
+                f"a plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times the arithmetic of "
+                "the whole image"
             )
     return lines

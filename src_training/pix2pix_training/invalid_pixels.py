@@ -102,8 +102,6 @@ class FilledSource:
         missing = np.isnan(means)
         if missing.all():
             raise ImageError(f"{self.name}: not one valid pixel (all are NaN, infinite or nodata)")
-        if not missing.any():
-            return means
         nearest: Any = distance_transform_edt(missing, return_distances=False, return_indices=True)
         filled: AnyArray = means[tuple(nearest)]
         return np.round(filled) if self.dtype.kind in "iu" else filled

@@ -1,0 +1,132 @@
+"""Stages, statistics and positioned noise of the generators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.networks import (
+    PositionedDropout,
+    UNet,
+    build_generator,
+    initialize_weights,
+    noise_layers,
+    norm_layers,
+    set_inference_mode,
+    set_noise_origin,
+)
+from pix2pix_training.padding import pad_to_stride
+
+
+def small_unet(**changes: object) -> UNet:
+    torch.manual_seed(0)
+    config = GeneratorConfig(**{"base_width": 4, "depth": 4, "source_channels": 1, **changes})  # type: ignore[arg-type]
+    network = UNet(config)
+    initialize_weights(network)
+    return network
+
+
+@pytest.mark.parametrize("architecture", ["unet", "encoder-decoder"])
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_three_stages_equal_the_whole(architecture: str, level: int) -> None:
+    network = small_unet(architecture=architecture).eval()
+    x = torch.randn(1, 1, 48, 64)
+    skips = network.encode(x, 0, level)
+    staged = network.decode(network.deep(skips[-1], level), skips, 0)
+    assert torch.equal(staged, network(x))
+
+
+@pytest.mark.parametrize("depth", range(3, 10))
+def test_any_depth_runs(depth: int) -> None:
+    network = small_unet(depth=depth, base_width=1).eval()
+    assert network(torch.randn(1, 1, 2**depth, 2**depth)).shape == (1, 3, 2**depth, 2**depth)
+
+
+def test_resnet_keeps_the_size() -> None:
+    network = build_generator(GeneratorConfig(architecture="resnet", blocks=2, base_width=2, dropout="reference"))
+    assert network.eval()(torch.randn(1, 3, 20, 24)).shape == (1, 3, 20, 24)
+
+
+@pytest.mark.parametrize(
+    "placement, depth, levels",
+    [("paper", 8, [6, 7, 8]), ("reference", 8, [5, 6, 7]), ("reference", 6, [5]), ("none", 8, [])],
+)
+def test_dropout_lies_where_paper_and_reference_have_it(placement: str, depth: int, levels: list[int]) -> None:
+    network = small_unet(dropout=placement, depth=depth, base_width=1)
+    assert [noise.layer for noise in noise_layers(network)] == levels
+
+
+def test_image_statistics_equal_training_mode_at_batch_one() -> None:
+    network = small_unet()
+    x = torch.randn(1, 1, 32, 32)
+    expected = network.train()(x)
+    set_inference_mode(network, InferenceConfig(statistics="image"))
+    assert torch.allclose(network(x), expected, atol=1e-6)
+
+
+def test_fixed_statistics_take_precedence() -> None:
+    network = small_unet(norm="instance").eval()
+    x = torch.randn(1, 1, 32, 32)
+    free = network(x)
+    for norm in norm_layers(network):
+        norm.fixed = (torch.zeros(norm.channels), torch.ones(norm.channels))
+    assert not torch.allclose(network(x), free)
+
+
+def test_running_statistics_are_refused_where_there_are_none() -> None:
+    with pytest.raises(SettingsError, match="no running statistics"):
+        set_inference_mode(small_unet(norm="instance"), InferenceConfig(statistics="running"))
+
+
+def test_noise_depends_on_position_and_seed_alone() -> None:
+    noise = PositionedDropout(layer=5, stride=4).eval()
+    noise.seed = 7
+    ones = torch.ones(1, 3, 20, 24)
+    whole = noise(ones)
+    noise.origin = (8 * 4, 5 * 4)
+    assert torch.equal(noise(ones[..., 8:, 5:]), whole[..., 8:, 5:])
+    noise.origin, noise.seed = (0, 0), 8
+    assert not torch.equal(noise(ones), whole)
+
+
+def test_noise_is_fair_and_keeps_the_mean() -> None:
+    noise = PositionedDropout(layer=5, stride=1).eval()
+    noise.seed = 0
+    values = noise(torch.ones(1, 8, 200, 200))
+    assert set(values.unique().tolist()) == {0.0, 2.0}
+    assert values.mean().item() == pytest.approx(1, abs=0.01)
+    neighbours = (values[..., 1:] * values[..., :-1]).mean().item()
+    assert neighbours == pytest.approx(1, abs=0.02)
+
+
+def test_seeded_dropout_repeats_and_off_is_off() -> None:
+    network = small_unet(dropout="paper")
+    x = torch.randn(1, 1, 32, 32)
+    outputs = []
+    for inference in (InferenceConfig(dropout="seeded"), InferenceConfig(dropout="seeded"), InferenceConfig()):
+        set_inference_mode(network, inference)
+        set_noise_origin(network, 0, 0)
+        outputs.append(network(x))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+def test_weights_are_initialised_as_in_the_paper() -> None:
+    network = small_unet(base_width=32)
+    weight = network.down_block(3).conv.weight
+    assert weight.mean().item() == pytest.approx(0, abs=1e-3)
+    assert weight.std().item() == pytest.approx(0.02, rel=0.02)
+    scale = next(norm_layers(network)).weight
+    assert scale is not None
+    assert scale.mean().item() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("size, padded, mode", [(5, 8, "reflect"), (8, 8, "none"), (2, 8, "replicate")])
+def test_padding_reflects_where_it_can(size: int, padded: int, mode: str) -> None:
+    x = torch.arange(size, dtype=torch.float32).expand(1, 1, size, size)
+    result = pad_to_stride(x, 8)[0, 0, 0]
+    assert result.shape == (padded,)
+    expected = {"reflect": [3.0, 2.0, 1.0], "replicate": [1.0] * 6, "none": []}[mode]
+    assert result[size:].tolist() == expected

@@ -1,0 +1,171 @@
+"""Splits without overlap, and patches that are functions of seed and number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pix2pix_training.array_source import CroppedSource, MemorySource, Region, SelectedChannels, StackedChannels
+from pix2pix_training.augmentation import apply_draw, draw_patch
+from pix2pix_training.config import AugmentationConfig
+from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.pairs import Pair, PatchSampler, check_consistent, split_fraction, split_region
+
+PLAIN = AugmentationConfig(flips="none")
+
+
+def coordinates(height: int, width: int, name: str = "image") -> MemorySource:
+    """An image whose two channels are the row and the column of each pixel."""
+    return MemorySource(np.array(np.mgrid[:height, :width], np.int32), name=name)
+
+
+def pair(height: int, width: int, name: str = "image") -> Pair:
+    return Pair(coordinates(height, width, name), coordinates(height, width, name), name)
+
+
+def touched(pair: Pair) -> set[tuple[int, int]]:
+    height, width = pair.source.shape[-2:]
+    rows, columns = pair.source.read(Region(0, height, 0, width))
+    return set(zip(rows.ravel().tolist(), columns.ravel().tolist(), strict=True))
+
+
+def test_pairs_of_different_sizes_are_refused() -> None:
+    with pytest.raises(ImageError, match="equal height and width"):
+        Pair(coordinates(8, 8), coordinates(8, 9), "x")
+    with pytest.raises(ImageError, match="equal length"):
+        Pair(MemorySource(np.zeros((2, 1, 4, 4)), axes="ZCYX"), MemorySource(np.zeros((3, 1, 4, 4)), axes="ZCYX"), "x")
+
+
+def test_sets_of_different_channels_or_types_are_refused() -> None:
+    one = Pair(MemorySource(np.zeros((1, 8, 8))), coordinates(8, 8), "one")
+    with pytest.raises(ImageError, match="same number of channels"):
+        check_consistent([pair(8, 8), one])
+    other = Pair(MemorySource(np.zeros((2, 8, 8), np.uint8), name="u8"), coordinates(8, 8), "one")
+    with pytest.raises(ImageError, match="same type"):
+        check_consistent([pair(8, 8), other])
+    with pytest.raises(ImageError, match="no pairs"):
+        check_consistent([])
+
+
+def test_fraction_holds_out_whole_pairs() -> None:
+    pairs = [pair(8, 8, str(i)) for i in range(20)]
+    split = split_fraction(pairs, 0.1, patch_size=4, seed=0)
+    assert len(split.validation) == 2
+    assert {p.name for p in split.training} | {p.name for p in split.validation} == {str(i) for i in range(20)}
+    assert split == split_fraction(pairs, 0.1, patch_size=4, seed=0)
+    with pytest.raises(SettingsError, match="leaves none"):
+        split_fraction(pairs[:2], 0.99, patch_size=4, seed=0)
+
+
+@pytest.mark.parametrize("size", [(100, 60), (60, 100)])
+def test_band_of_a_single_pair_is_a_patch_away_from_training(size: tuple[int, int]) -> None:
+    split = split_fraction([pair(*size)], 0.1, patch_size=16, seed=0)
+    axis = size.index(100)
+    last_trained = max(p[axis] for t in split.training for p in touched(t))
+    first_held_out = min(p[axis] for p in touched(split.validation[0]))
+    assert first_held_out - last_trained == 16 + 1
+
+
+def test_image_too_small_for_a_band_is_trained_on_whole() -> None:
+    split = split_fraction([pair(40, 40)], 0.1, patch_size=16, seed=0)
+    assert not split.validation
+    assert split.training[0].source.shape == (2, 40, 40)
+
+
+def test_region_is_held_out_with_a_gap_on_all_sides() -> None:
+    split = split_region(pair(120, 100), Region(50, 70, 40, 60), patch_size=16)
+    held_out = touched(split.validation[0])
+    assert len(held_out) == 20 * 20
+    for part in split.training:
+        for y, x in touched(part):
+            assert y < 50 - 16 or y >= 70 + 16 or x < 40 - 16 or x >= 60 + 16
+    assert len(split.training) == 4
+
+
+def test_region_without_room_is_refused() -> None:
+    with pytest.raises(SettingsError, match="leaves no room"):
+        split_region(pair(40, 40), Region(10, 30, 10, 30), patch_size=16)
+    with pytest.raises(ImageError, match="does not lie within"):
+        split_region(pair(40, 40), Region(10, 50, 10, 30), patch_size=8)
+
+
+def test_patches_depend_on_seed_and_number_alone() -> None:
+    pairs = [pair(50, 70), pair(40, 40)]
+    first, second = (PatchSampler(pairs, patch_size=16, augmentation=PLAIN, seed=1) for _ in range(2))
+    later = [first.patch(n) for n in range(30)]
+    assert np.array_equal(second.patch(25).source, later[25].source)
+    assert not np.array_equal(later[0].source, later[1].source)
+
+
+def test_an_epoch_covers_each_image_by_its_area() -> None:
+    sampler = PatchSampler([pair(32, 48), pair(16, 16)], patch_size=16, augmentation=PLAIN, seed=0)
+    assert sampler.patches_per_epoch == 6 + 1
+    assert sorted(sampler.patch(n).pair_index for n in range(7)) == [0] * 6 + [1]
+
+
+def test_stacks_give_patches_of_all_planes() -> None:
+    stack = MemorySource(
+        np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8), axes="ZCYX"
+    )
+    sampler = PatchSampler([Pair(stack, stack, "stack")], patch_size=8, augmentation=PLAIN, seed=0)
+    assert sorted(int(sampler.patch(n).source.max()) for n in range(3)) == [0, 1, 2]
+
+
+def test_image_smaller_than_the_patch_is_refused_with_advice() -> None:
+    with pytest.raises(ImageError, match=r"40 x 30 pixels, less than a patch of 64; choose .* at most 30"):
+        PatchSampler([pair(40, 30)], patch_size=64, augmentation=PLAIN, seed=0)
+
+
+def test_nearly_invalid_patches_are_drawn_again() -> None:
+    image = np.full((1, 64, 64), np.nan, np.float32)
+    image[:, :32, :32] = 1
+    sampler = PatchSampler(
+        [Pair(MemorySource(image), MemorySource(image), "x")], patch_size=16, augmentation=PLAIN, seed=0
+    )
+    patches = map(sampler.patch, range(16))
+    shares = [1.0 if p.valid is None else p.valid.mean() for p in patches]
+    assert sum(share >= 0.1 for share in shares) == 16
+
+
+@pytest.mark.parametrize("jitter", [1.0, 286 / 256])
+def test_patch_is_a_crop_of_the_enlarged_image(jitter: float) -> None:
+    """Compared with enlarging the whole image first, as the reference does."""
+    image = torch.rand(1, 64, 64) * 2 - 1
+    config = AugmentationConfig(flips="none", scale_jitter=jitter)
+    size = round(64 * jitter)
+    enlarged = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", align_corners=False)[0]
+    for seed in range(5):
+        draw = draw_patch(np.random.default_rng(seed), 64, 64, 48, config)
+        found = apply_draw(image[:, *draw.region.slices], draw, 48, smooth=True)
+        y, x = draw.offset
+        expected = enlarged[:, y : y + 48, x : x + 48].clamp(-1, 1)
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_source_and_target_get_the_same_flips_and_turns() -> None:
+    config = AugmentationConfig(flips="both", quarter_turns=True)
+    image = torch.arange(36.0).reshape(1, 6, 6) / 36
+    seen = set()
+    for seed in range(60):
+        draw = draw_patch(np.random.default_rng(seed), 6, 6, 6, config)
+        turned = apply_draw(image, draw, 6, smooth=True)
+        assert torch.equal(turned, apply_draw(image, draw, 6, smooth=False))
+        seen.add(tuple(turned.flatten().tolist()))
+    assert len(seen) == 8
+
+
+def test_views_of_sources() -> None:
+    base = coordinates(10, 12, "base")
+    crop = CroppedSource(base, Region(2, 8, 3, 9))
+    assert crop.read(Region(0, 1, 0, 1)).ravel().tolist() == [2, 3]
+    assert SelectedChannels(base, [1]).read(Region(4, 5, 6, 7)).ravel().tolist() == [6]
+    stacked = StackedChannels([base, SelectedChannels(base, [0])])
+    assert stacked.shape == (3, 10, 12)
+    assert stacked.read(Region(4, 5, 6, 7)).ravel().tolist() == [4, 6, 4]
+    with pytest.raises(ImageError, match="no channel 2"):
+        SelectedChannels(base, [2])
+    with pytest.raises(ImageError, match="cannot be channels of one image"):
+        StackedChannels([base, coordinates(10, 13)])
+    with pytest.raises(ImageError, match="must end in CYX"):
+        MemorySource(np.zeros((2, 2, 2)), axes="YXC")
