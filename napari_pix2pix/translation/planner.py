@@ -214,22 +214,24 @@ def _tile_choices(request: _Request) -> tuple[int, ...]:
 
 def _split_plans(request: _Request, level: int, tile: int) -> Iterator[Plan]:
     """Plans that split first at `level`: with fewer deeper splits first, with and without keeping raw planes."""
-    for splits in _split_sequences(request, level, tile):
-        for keep_raw in (True, False) if request.gathers else (False,):
-            yield _plan_of(request, tuple(replace(s, keep_raw=keep_raw) for s in splits))
+    for deeper_tile in (tile, tile // 2, tile // 4):
+        for splits in _split_sequences(request, level, tile, deeper_tile):
+            for keep_raw in (True, False) if request.gathers else (False,):
+                yield _plan_of(request, tuple(replace(split, keep_raw=keep_raw) for split in splits))
 
 
-def _split_sequences(request: _Request, level: int, tile: int) -> Iterator[tuple[Split, ...]]:
+def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int) -> Iterator[tuple[Split, ...]]:
     """The first split alone, then with more and more of the deep part split too, where each level costs no more."""
-    splits: tuple[Split, ...] = ()
-    start, stop = 0, level
-    while True:
-        cell = 2 ** (stop - start)
-        splits = (*splits, Split(start=start, stop=stop, tile=max(cell, tile // cell * cell)))
+    splits: tuple[Split, ...] = (_split(0, level, tile),)
+    yield splits
+    for start in range(level, request.config.depth):
+        splits = (*splits, _split(start, start + 1, deeper_tile))
         yield splits
-        if stop == request.config.depth:
-            return
-        start, stop = stop, stop + 1
+
+
+def _split(start: int, stop: int, tile: int) -> Split:
+    cell = 1 << (stop - start)
+    return Split(start=start, stop=stop, tile=max(cell, tile // cell * cell))
 
 
 def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:

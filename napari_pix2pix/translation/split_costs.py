@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.plan import Split
@@ -46,6 +47,7 @@ def window_overhead(size: Size, tile: int, halo: int) -> float:
     return _length_overhead(size[0], tile, halo) * _length_overhead(size[1], tile, halo)
 
 
+@cache
 def _length_overhead(length: int, tile: int, halo: int) -> float:
     starts = range(0, length, tile)
     return sum(min(length, a + tile + halo) - max(0, a - halo) for a in starts) / length
