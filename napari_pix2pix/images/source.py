@@ -34,6 +34,7 @@ _SIGNATURES = (
     (b"\xff\xd8\xff", "raster"),
     (b"BM", "raster"),
 )
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
 
 
 class ImageSource(ABC):
@@ -133,6 +134,8 @@ def open_image(path: Path) -> ImageSource:
 def _format_module(path: Path) -> str:
     if not path.exists():
         raise ImageError(f"{path} does not exist")
+    if any((path / name).is_file() for name in _ZARR_FILES):
+        return "ome_zarr"
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not an image file")
     beginning = _first_bytes(path)
@@ -140,7 +143,7 @@ def _format_module(path: Path) -> str:
         if beginning.startswith(signature):
             return module
     reason = "is empty" if not beginning else "is not an image of a known format"
-    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files")
+    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, and OME-Zarr folders")
 
 
 def _first_bytes(path: Path) -> bytes:

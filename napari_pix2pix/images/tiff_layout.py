@@ -11,10 +11,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.axes import distinct, sorted_leading
 from napari_pix2pix.images.source import MAX_PLANES
 from pix2pix_training.errors import ImageError
-
-_SPARE_LETTERS = "QPRABDEFGH"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +59,16 @@ def plane_layout(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSe
 
 def _sorted_layout(outer: str, outer_shape: tuple[int, ...], samples: int) -> PlaneLayout:
     channel_axes = [i for i, letter in enumerate(outer) if letter in "CS"]
-    leading = [i for i, n in enumerate(outer_shape) if n > 1 and i not in channel_axes]
-    leading.sort(key=lambda i: "TZ".find(outer[i]))
+    leading = sorted_leading(outer, outer_shape)
     single = [i for i in range(len(outer)) if i not in leading and i not in channel_axes]
     stored = np.arange(prod(outer_shape), dtype=np.int64).reshape(outer_shape)
     leading_shape = tuple(outer_shape[i] for i in leading)
     return PlaneLayout(
-        axes=_distinct("".join(outer[i] for i in leading)) + "CYX",
+        axes=distinct("".join(outer[i] for i in leading)) + "CYX",
         leading_shape=leading_shape,
         order=stored.transpose(*leading, *single, *channel_axes).reshape(*leading_shape, -1),
         samples=samples,
     )
-
-
-def _distinct(letters: str) -> str:
-    """Replace repeated letters and those that mean rows, columns or channels."""
-    result = ""
-    for letter in letters:
-        spare = (other for other in _SPARE_LETTERS if other not in result and other not in letters)
-        result += next(spare) if letter in result or letter in "CYX" else letter
-    return result
 
 
 def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, declared: int) -> None:

@@ -7,37 +7,42 @@ beside the output.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from math import prod
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.images.metadata import METADATA_KEY, convert_length, to_record
 from napari_pix2pix.images.tile_grid import TileGrid, halved, pyramid_sizes
+from napari_pix2pix.images.tile_spool import TILE_PX, TileSpool, predictor
 from napari_pix2pix.images.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 
-TILE_PX = 256
 PYRAMID_FROM_PX = 2048
 """Planes longer than this get a pyramid, down to half of it."""
 
 _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
 _GDAL_NODATA = 42113
-_ZSTD_LEVEL = 5
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     ome = file_format == "ome-tiff"
     sizes = _level_sizes(spec) if ome else [(spec.height, spec.width)]
-    with _TileSpool(path.parent, spec, sizes) as spool:
+    with TileSpool(
+        path.parent,
+        planes=prod(spec.leading_shape),
+        pages_per_plane=1 if spec.rgb else spec.channels,
+        sizes=sizes,
+        dtype=spec.dtype,
+    ) as spool:
         _fill(spool, spec, tiles)
+        spool.finish()
         _assemble(path, spec, spool, ome=ome)
 
 
@@ -47,7 +52,7 @@ def _level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
     return pyramid_sizes(spec.height, spec.width, largest_px=PYRAMID_FROM_PX // 2)
 
 
-def _fill(spool: _TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
+def _fill(spool: TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
     current: tuple[int, ...] | None = None
     for plane, region, pixels in tiles:
         if plane != current:
@@ -57,7 +62,7 @@ def _fill(spool: _TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
         grid.add(region, pixels)
 
 
-def _grid(spool: _TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> TileGrid:
+def _grid(spool: TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> TileGrid:
     """The squares of one plane and level; what they hold goes to the spool, and halved to the next level."""
     smaller = _grid(spool, spec, plane, level + 1) if level + 1 < len(spool.sizes) else None
     average = spec.palette is None and spec.nodata is None
@@ -74,71 +79,14 @@ def _grid(spool: _TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> Ti
     return grid
 
 
-class _TileSpool:
-    """Compressed tiles in a temporary file, put in any order and taken page by page."""
-
-    def __init__(self, folder: Path, spec: OutputSpec, sizes: list[tuple[int, int]]) -> None:
-        self.sizes = sizes
-        self._predictor = predictor(spec.dtype)
-        self._pages_per_plane = 1 if spec.rgb else spec.channels
-        pages = int(np.prod(spec.leading_shape, dtype=int)) * self._pages_per_plane
-        grids = [(pages, -(-height // TILE_PX), -(-width // TILE_PX)) for height, width in sizes]
-        self._offsets = [np.zeros(grid, np.int64) for grid in grids]
-        self._lengths = [np.zeros(grid, np.int64) for grid in grids]
-        self._file = TemporaryFile(dir=folder)  # noqa: SIM115
-        self.nbytes = 0
-
-    def put(self, level: int, plane: int, row: int, column: int, square: AnyArray) -> None:
-        """Compress and keep a tile of all channels, shape (C, TILE_PX, TILE_PX)."""
-        first = plane * self._pages_per_plane
-        for index, samples in enumerate(np.split(np.moveaxis(square, 0, -1), self._pages_per_plane, axis=-1)):
-            encoded = encode_tile(np.ascontiguousarray(samples), self._predictor)
-            self._offsets[level][first + index, row, column] = self.nbytes
-            self._lengths[level][first + index, row, column] = len(encoded)
-            self.nbytes += self._file.write(encoded)
-
-    def tiles(self, level: int) -> Iterator[bytes]:
-        """All tiles of a level, page by page, in reading order."""
-        for offset, length in zip(self._offsets[level].flat, self._lengths[level].flat, strict=True):
-            self._file.seek(int(offset))
-            yield self._file.read(int(length))
-
-    @property
-    def count(self) -> int:
-        return sum(lengths.size for lengths in self._lengths)
-
-    def __enter__(self) -> _TileSpool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def predictor(dtype: np.dtype[Any]) -> int:
-    """The TIFF predictor that suits a type: horizontal differences, the floating point one, or none for bool."""
-    return {"b": 1, "f": 3}.get(dtype.kind, 2)
-
-
-def encode_tile(samples: AnyArray, predictor_tag: int) -> bytes:
-    """A tile of shape (Y, X, samples) as its bytes in a little-endian TIFF with zstd compression."""
-    little = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
-    if predictor_tag == 2:
-        little = imagecodecs.delta_encode(little, axis=-2)
-    elif predictor_tag == 3:
-        little = imagecodecs.floatpred_encode(little, axis=-2)
-    elif samples.dtype == np.bool_:
-        little = np.packbits(samples, axis=-2)
-    return bytes(imagecodecs.zstd_encode(little.tobytes(), _ZSTD_LEVEL))
-
-
-def _assemble(path: Path, spec: OutputSpec, spool: _TileSpool, *, ome: bool) -> None:
+def _assemble(path: Path, spec: OutputSpec, spool: TileSpool, *, ome: bool) -> None:
     bigtiff = spool.nbytes + spool.count * _BYTES_PER_TILE_ENTRY > _BIGTIFF_FROM_BYTES
     with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder="<", ome=ome) as tif:
         for level in range(len(spool.sizes)):
             tif.write(spool.tiles(level), **_page_options(spec, spool, level, ome=ome))
 
 
-def _page_options(spec: OutputSpec, spool: _TileSpool, level: int, *, ome: bool) -> dict[str, Any]:
+def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) -> dict[str, Any]:
     """Arguments of `TiffWriter.write` for one level; the description goes with the first."""
     options: dict[str, Any] = {
         "shape": _stored_shape(spec, spool.sizes[level]),

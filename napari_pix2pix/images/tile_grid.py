@@ -85,7 +85,10 @@ def halved(pixels: AnyArray, *, average: bool) -> AnyArray:
     if not average or pixels.dtype == np.bool_:
         return pixels[:, ::2, ::2]
     even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
-    blocks = even.reshape(len(even), even.shape[1] // 2, 2, even.shape[2] // 2, 2)
-    mean = blocks.mean(axis=(2, 4), dtype=np.float32 if even.dtype.itemsize < 4 else np.float64)
-    rounded: AnyArray = mean if even.dtype.kind == "f" else np.rint(mean)
+    wide = np.float64 if even.dtype.itemsize > 2 else np.float32
+    total: AnyArray = even[:, ::2, ::2].astype(wide)
+    for y, x in ((0, 1), (1, 0), (1, 1)):
+        total += even[:, y::2, x::2]
+    total *= 0.25
+    rounded: AnyArray = total if even.dtype.kind == "f" else np.rint(total, out=total)
     return rounded.astype(pixels.dtype)
