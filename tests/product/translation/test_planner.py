@@ -90,7 +90,7 @@ def test_blend_reports_that_it_takes_the_statistics_of_windows(caplog: pytest.Lo
 def test_too_little_memory_is_refused_in_one_line() -> None:
     for choices in ({"scheme": "whole", "max_memory": GIB}, {"scheme": "exact"}, {"scheme": "blend"}):
         with pytest.raises(SettingsError, match="MiB") as error:
-            plan(4096, 8e6 if "max_memory" not in choices else GIB, **choices)
+            plan(4096, 2e6 if "max_memory" not in choices else GIB, **choices)
         assert "\n" not in str(error.value)
     with pytest.raises(SettingsError, match="split_level is 8"):
         plan(4096, split_level=8)
