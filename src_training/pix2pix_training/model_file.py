@@ -162,12 +162,12 @@ def _check_container(path: Path) -> None:
             start = file.read(9)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    if start[:2] in (b"PK", b"\x80\x02") or start[:1] == b"\x80":
-        raise ModelFileError(
-            f"{path}: a Python pickle, which could run code; it is not opened. Convert it with import-weights"
-        )
     header_bytes = int.from_bytes(start[:8], "little")
     if len(start) < 9 or start[8:9] != b"{" or header_bytes > path.stat().st_size:
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            raise ModelFileError(
+                f"{path}: a Python pickle, which could run code, so it is not opened; use a model file"
+            )
         raise ModelFileError(f"{path}: not a model file, or truncated; get a new copy of it")
     if header_bytes > _MAX_HEADER_BYTES:
         raise ModelFileError(f"{path}: a header of {header_bytes} bytes is not plausible; the file is damaged")

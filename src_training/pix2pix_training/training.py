@@ -159,6 +159,10 @@ class _Run:
             is_last = self._fraction_done() >= 1
             numbers = {name: float(value) for name, value in losses.items()}
             self._require_finite(numbers)
+            if self.step % self.config.validate_every == 0 or is_last:
+                yield from self._validate(numbers)
+            if self.step % self.config.checkpoint_every == 0 or is_last:
+                yield self._save()
             yield StepDone(
                 step=self.step,
                 epoch=(self.step - 1) // self.steps_per_epoch,
@@ -166,10 +170,6 @@ class _Run:
                 seconds=self.seconds,
                 losses=numbers,
             )
-            if self.step % self.config.validate_every == 0 or is_last:
-                yield from self._validate(numbers)
-            if self.step % self.config.checkpoint_every == 0 or is_last:
-                yield self._save()
         yield self._finished()
 
     def _fraction_done(self) -> float:

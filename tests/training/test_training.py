@@ -1,0 +1,271 @@
+"""The training loop: what it writes, how it stops and resumes, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pix2pix_training.array_source import MemorySource
+from pix2pix_training.config import (
+    AugmentationConfig,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    InferenceConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    from_dict,
+)
+from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
+from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
+from pix2pix_training.model_file import load_model
+from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.training import TrainingData, train
+from pix2pix_training.training_step import TrainingStep
+
+TINY = TrainingConfig(
+    generator=GeneratorConfig(base_width=4, depth=3, dropout="paper"),
+    discriminator=DiscriminatorConfig(base_width=4, layers=2),
+    augmentation=AugmentationConfig(flips="both", scale_jitter=1.1),
+    patch_size=32,
+    steps=10,
+    checkpoint_every=4,
+    validate_every=5,
+)
+
+
+def striped(name: str, seed: int) -> Pair:
+    """A source of random stripes and a target that is its negative."""
+    rng = np.random.default_rng(seed)
+    stripes = np.repeat(rng.integers(0, 256, (1, 12, 48)), 4, axis=1).astype(np.uint8)
+    return Pair(MemorySource(stripes, name=name), MemorySource(255 - stripes, name=f"{name} target"), name)
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    return TrainingData(split=Split((striped("a", 0), striped("b", 1)), (striped("c", 2),)))
+
+
+def weights(run: Path) -> Mapping[str, Any]:
+    saved: Mapping[str, Any] = torch.load(run / "last.pt", weights_only=True)["networks"]
+    return saved
+
+
+def equal(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return bool(first == second)
+
+
+def of_kind(events: list[Event], kind: type[Event]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_a_run_leaves_its_folder_complete(data: TrainingData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    events = list(train(TINY, data, run))
+    assert sorted(p.name for p in run.iterdir()) == [
+        "config.toml",
+        "last.pt",
+        "metrics.csv",
+        "model.safetensors",
+        "previews",
+    ]
+    assert isinstance(events[0], Started)
+    assert [e.step for e in of_kind(events, StepDone)] == list(range(1, 11))
+    assert [e.step for e in of_kind(events, Validated)] == [5, 10]
+    assert [e.step for e in of_kind(events, CheckpointSaved)] == [4, 8, 10]
+    assert all(e.path.stat().st_size > 100 for e in of_kind(events, PreviewReady))
+    assert isinstance(events[-1], Finished)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["5", "10"]
+    assert 0 < float(rows[1]["mae"]) < 2
+
+
+def test_settings_are_written_so_that_they_can_be_read_back(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=1), data, tmp_path / "run"))
+    saved = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"))
+    expected = replace(TINY, steps=1, generator=replace(TINY.generator, source_channels=1, target_channels=1))
+    assert from_dict(TrainingConfig, saved) == expected
+
+
+def test_the_best_model_is_kept_and_scored(data: TrainingData, tmp_path: Path) -> None:
+    events = list(train(TINY, data, tmp_path / "run"))
+    best = min(of_kind(events, Validated), key=lambda e: e.scores["mae"])
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.training["step"] == best.step == events[-1].model_step  # type: ignore[union-attr]
+    assert model.metrics == best.scores
+
+
+def test_it_learns(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(
+        TINY, steps=120, validate_every=20, learning_rate=2e-3, generator=replace(TINY.generator, dropout="none")
+    )
+    scores = [e.scores["mae"] for e in of_kind(list(train(config, data, tmp_path / "run")), Validated)]
+    assert scores[-1] < 0.6 * scores[0]
+
+
+def test_equal_seeds_give_equal_runs(data: TrainingData, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        list(train(TINY, data, tmp_path / name))
+    list(train(replace(TINY, seed=1), data, tmp_path / "three"))
+    assert equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    assert not equal(weights(tmp_path / "one"), weights(tmp_path / "three"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 9])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+    data: TrainingData, tmp_path: Path, stop_after: int
+) -> None:
+    list(train(TINY, data, tmp_path / "whole"))
+    events = train(TINY, data, tmp_path / "parts")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == stop_after:
+            events.close()  # type: ignore[attr-defined]
+    assert torch.load(tmp_path / "parts" / "last.pt", weights_only=True)["step"] == stop_after
+    resumed = list(train(TINY, data, tmp_path / "parts", resume=True))
+    assert isinstance(resumed[0], Started)
+    assert resumed[0].resumed_from_step == stop_after
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    states = [torch.load(tmp_path / n / "last.pt", weights_only=True)["random_state"] for n in ("whole", "parts")]
+    assert equal(*states)
+    tables = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("whole", "parts")]
+    without_times = [[line.split(",")[:2] + line.split(",")[3:] for line in table] for table in tables]
+    assert without_times[0] == without_times[1]
+
+
+def test_resuming_a_complete_run_does_nothing(data: TrainingData, tmp_path: Path) -> None:
+    list(train(TINY, data, tmp_path / "run"))
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    events = list(train(TINY, data, tmp_path / "run", resume=True))
+    assert [type(e) for e in events] == [Started, Finished]
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_resuming_under_other_settings_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=2), data, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="learning_rate"):
+        list(train(replace(TINY, learning_rate=1e-3), data, tmp_path / "run", resume=True))
+    other = TrainingData(split=Split((striped("z", 0),), data.split.validation))
+    with pytest.raises(CheckpointError, match="other images"):
+        list(train(TINY, other, tmp_path / "run", resume=True))
+    assert list(train(replace(TINY, steps=4), data, tmp_path / "run", resume=True))[-1].steps == 4  # type: ignore[union-attr]
+
+
+def test_damaged_checkpoint_is_one_line(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=2), data, tmp_path / "run"))
+    checkpoint = tmp_path / "run" / "last.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-3000])
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        list(train(TINY, data, tmp_path / "run", resume=True))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_existing_run_is_not_touched_without_permission(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=1), data, tmp_path / "run"))
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="holds a training run already"):
+        list(train(TINY, data, tmp_path / "run"))
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    list(train(replace(TINY, steps=2), data, tmp_path / "run", overwrite=True))
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
+
+
+def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=3), data, tmp_path / "first"))
+    model = load_model(tmp_path / "first" / "model.safetensors")
+    frozen = replace(TINY, steps=1, learning_rate=0.0)
+    list(train(frozen, data, tmp_path / "second", init=model))
+    parameters = weights(tmp_path / "second")["generator"]
+    assert torch.equal(parameters["down.0.conv.weight"], model.weights["down.0.conv.weight"])
+    wider = replace(TINY, generator=replace(TINY.generator, base_width=8))
+    with pytest.raises(SettingsError, match="base_width 4 in the model, 8 asked"):
+        list(train(wider, data, tmp_path / "third", init=model))
+
+
+def test_losses_that_explode_stop_the_run_and_keep_the_checkpoint(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=4), data, tmp_path / "run"))
+    checkpoint = tmp_path / "run" / "last.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["networks"]["generator"]["down.0.conv.weight"].fill_(torch.inf)
+    torch.save(saved, checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(
+        TrainingError, match=r"broke down at step 5: .*no longer finite; the checkpoint of step 4 is kept"
+    ):
+        list(train(TINY, data, tmp_path / "run", resume=True))
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "lsgan", "wgangp", "hinge", "none"])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_every_objective_trains(mode: str, conditional: bool) -> None:
+    objective = ObjectiveConfig(gan_mode=mode, conditional=conditional)  # type: ignore[arg-type]
+    config = replace(TINY, objective=objective, steps=1)
+    step = TrainingStep(config, torch.device("cpu"), torch.float32)
+    before = step.generator.state_dict()["down.0.conv.weight"].clone()
+    losses = step.run(torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32).clamp(-1, 1))
+    assert all(bool(torch.isfinite(value)) for value in losses.values())
+    assert ("D_fake" in losses) == (mode != "none")
+    assert not torch.equal(step.generator.state_dict()["down.0.conv.weight"], before)
+
+
+def test_bfloat16_trains_close_to_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(1, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2))
+    config = replace(TINY, generator=replace(TINY.generator, dropout="none"))
+    losses = [
+        TrainingStep(config, torch.device("cpu"), dtype).run(x, y)["G_L1"].item()
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_invalid_pixels_teach_nothing() -> None:
+    """Whatever stands there, the losses and the new weights are the same."""
+    x = torch.randn(1, 3, 32, 32).clamp(-1, 1)
+    y = torch.randn(1, 3, 32, 32).clamp(-1, 1)
+    valid = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    step = TrainingStep(replace(TINY, objective=ObjectiveConfig(gan_mode="none")), torch.device("cpu"), torch.float32)
+    valid[..., :, :] = False
+    before = step.generator.state_dict()["down.0.conv.weight"].clone()
+    assert step.run(x, y, valid)["G_L1"].item() == 0
+    assert torch.equal(step.generator.state_dict()["down.0.conv.weight"], before)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"epochs": 3}, "give only one"),
+        ({"patch_size": 36}, "not a multiple of 8.*choose 32"),
+        (
+            {"inference": InferenceConfig(), "generator": GeneratorConfig(norm="instance", depth=3)},
+            "no running statistics",
+        ),
+        ({"batch_size": 0}, "between 1"),
+        ({"precision": "fp8"}, "choose one of"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        replace(TINY, **changes)
+
+
+def test_unwritable_folder_is_one_line(data: TrainingData, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Pix2PixError) as caught:
+        list(train(TINY, data, tmp_path / "file" / "run"))
+    assert "\n" not in str(caught.value)
+    assert "file" in str(caught.value)
