@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Translator:
     """
 
     def __init__(self, model: Model, settings: TranslationSettings | None = None) -> None:
-        self.model = model
+        self.model = replace(model, weights={})  # the network has its own copy
         self.settings = settings or TranslationSettings()
         self.inference = resolved_inference(self.settings, model)
         self.backend = _require_backend(self.settings.backend)
@@ -64,9 +65,18 @@ class Translator:
         network = model.generator(self.inference)
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def _weights_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self._network.parameters())
+
     def plan(self, size: Size) -> Plan:
-        """How a plane of `size` (rows, columns) would be translated; with the memory that is free at this moment."""
-        budget = self.settings.max_memory or default_budget_bytes(self.device)
+        """How a plane of `size` (rows, columns) would be translated.
+
+        Without `max_memory` it depends on what is free at this moment; with it, the weights count too.
+        """
+        budget = default_budget_bytes(self.device)
+        if self.settings.max_memory is not None:
+            budget = max(self.settings.max_memory - self._weights_bytes, self.settings.max_memory // 2)
         return make_plan(size, self.model.generator_config, self.inference, self.settings, budget)
 
     def tiles(
