@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from napari_pix2pix.cli import (
@@ -21,10 +21,12 @@ from pix2pix_training.errors import InputError, Pix2PixError
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
+# Wrong use as typer reports it; newer versions carry their own copy of click, so it is taken from typer.
+_CLICK_EXCEPTION: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 app = typer.Typer(
     name="napari-pix2pix",
     help="Train pix2pix on paired images and translate images of any size.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,14 +48,11 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error is one line on stderr."""
     _log_to_stderr()
     try:
-        code = app(arguments, prog_name="napari-pix2pix", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(error.format_message() + "\n")
-        return EXIT_WRONG_USE
-    except click.ClickException as error:
+        code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
+    except _CLICK_EXCEPTION as error:
         return _report(error.format_message(), EXIT_WRONG_USE)
-    except (click.Abort, KeyboardInterrupt):
-        return _report("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+    except (typer.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED  # typer itself turns some interrupts into this code
     except InputError as error:
         return _report(str(error), EXIT_WRONG_USE)
     except Pix2PixError as error:
@@ -65,6 +64,10 @@ def run(arguments: list[str]) -> int:
         return _report("out of memory; use a smaller --max-memory, patch or batch", EXIT_FAILED)
     except OSError as error:
         return _report(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_FAILED)
+    if code == EXIT_INTERRUPTED:
+        return _report("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+    if not arguments:
+        return EXIT_WRONG_USE
     return code if isinstance(code, int) else EXIT_DONE
 
 

@@ -89,7 +89,7 @@ def _assemble(path: Path, spec: OutputSpec, spool: TileSpool, *, ome: bool) -> N
 def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) -> dict[str, Any]:
     """Arguments of `TiffWriter.write` for one level; the description goes with the first."""
     options: dict[str, Any] = {
-        "shape": _stored_shape(spec, spool.sizes[level]),
+        "shape": _stored_shape(spec, spool.sizes[level], ome=ome),
         "dtype": spec.dtype,
         "tile": (TILE_PX, TILE_PX),
         "compression": "zstd",
@@ -104,15 +104,18 @@ def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) 
     return options | _resolution(spec) | {"subifds": len(spool.sizes) - 1, "metadata": description}
 
 
-def _stored_shape(spec: OutputSpec, size: tuple[int, int]) -> tuple[int, ...]:
+def _stored_shape(spec: OutputSpec, size: tuple[int, int], *, ome: bool) -> tuple[int, ...]:
     """Samples last for RGB, else channels as pages; see `_stored_axes`."""
+    lengths = {"C": spec.channels, "S": 3, "Y": size[0], "X": size[1]}
+    inner = _stored_axes("", spec, ome=ome)
+    return (*spec.leading_shape, *(lengths[letter] for letter in inner))
+
+
+def _stored_axes(leading: str, spec: OutputSpec, *, ome: bool) -> str:
+    """A single channel is no axis of a plain TIFF, so that others read a 2-D image as one."""
     if spec.rgb:
-        return (*spec.leading_shape, *size, 3)
-    return (*spec.leading_shape, spec.channels, *size)
-
-
-def _stored_axes(leading: str, spec: OutputSpec) -> str:
-    return leading + ("YXS" if spec.rgb else "CYX")
+        return leading + "YXS"
+    return leading + ("YX" if spec.channels == 1 and not ome else "CYX")
 
 
 def _colormap(spec: OutputSpec) -> NDArray[np.uint16]:
@@ -144,7 +147,7 @@ def exact_record(spec: OutputSpec) -> dict[str, Any]:
 
 
 def _plain_description(spec: OutputSpec) -> dict[str, Any]:
-    return {"axes": _stored_axes(spec.leading_axes, spec), METADATA_KEY: exact_record(spec)}
+    return {"axes": _stored_axes(spec.leading_axes, spec, ome=False), METADATA_KEY: exact_record(spec)}
 
 
 def ome_description(spec: OutputSpec) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def ome_description(spec: OutputSpec) -> dict[str, Any]:
     metadata = spec.metadata
     annotation = {"Namespace": METADATA_KEY, "Value": {"record": json.dumps(exact_record(spec))}}
     return {
-        "axes": _stored_axes(time_and_depth(spec.leading_axes), spec),
+        "axes": _stored_axes(time_and_depth(spec.leading_axes), spec, ome=True),
         "MapAnnotation": annotation,
         **_ome_sizes(spec),
         **({"SignificantBits": metadata.bit_depth} if metadata.bit_depth else {}),

@@ -1,0 +1,345 @@
+"""The command line: what it promises for good input, in files, numbers and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_pix2pix.cli.application import run
+from pix2pix_training.model_file import load_model, save_model
+from tests.product.conftest import model_for
+
+TINY = ["--patch-size", "32", "--base-width", "4", "--depth", "3"]
+
+
+def result_of(arguments: Sequence[str | Path], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Run with --json and parse the last line of stdout."""
+    capsys.readouterr()
+    assert run([*map(str, arguments), "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return result
+
+
+def train_tiny(folders: tuple[Path, Path], out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    source, target = folders
+    return result_of(
+        ["train", "--source", source, "--target", target, "--out", out, "--steps", "3", *TINY, *more], capsys
+    )
+
+
+def test_train_translate_evaluate(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = train_tiny(folders, tmp_path / "run", capsys)
+    assert trained.keys() == {"steps", "seconds", "seconds_per_step", "resumed_from_step", "metrics", "model"}
+    assert trained["steps"] == 3
+    assert trained["metrics"]["mae"] > 0
+    model = Path(trained["model"])
+    translated = result_of(["translate", folders[0], "--model", model, "--out", tmp_path / "out"], capsys)
+    assert [Path(p).name for p in translated["outputs"]] == ["0.tif", "1.tif", "2.tif", "3.tif"]
+    assert translated["pixels"] == 4 * 40 * 48
+    expected = {
+        *("outputs", "pixels", "seconds", "seconds_setup", "backend", "device", "precision", "scheme", "statistics"),
+        *("tile", "split_level", "mac_overhead", "peak_memory_bytes", "tiles", "tiles_reused"),
+    }
+    assert translated.keys() == expected
+    scored = result_of(["evaluate", "--prediction", tmp_path / "out", "--target", folders[1]], capsys)
+    directly = result_of(["evaluate", "--model", model, "--source", folders[0], "--target", folders[1]], capsys)
+    assert directly == scored
+    assert scored["data_range"] == [0, 255]
+    assert len(scored["images"]) == 4
+    assert scored["constant"]["pearson"] is None
+
+
+def test_resume_continues_where_the_run_stopped(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny(folders, tmp_path / "run", capsys)
+    again = train_tiny(folders, tmp_path / "run", capsys, "--resume")
+    assert (again["steps"], again["resumed_from_step"], again["seconds_per_step"]) == (3, 3, None)
+
+
+def test_defaults_stand_in_the_config_of_the_run(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny(folders, tmp_path / "run", capsys)
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"))
+    assert (config["seed"], config["precision"], config["generator"]["depth"]) == (0, "fp32", 3)
+    train_tiny(folders, tmp_path / "again", capsys, "--config", str(tmp_path / "run" / "config.toml"), "--steps", "2")
+    again = tomllib.loads((tmp_path / "again" / "config.toml").read_text(encoding="utf-8"))
+    assert again == {**config, "steps": 2}
+
+
+def test_paper_preset_writes_the_test_mode_of_the_paper(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = train_tiny(folders, tmp_path / "run", capsys, "--preset", "paper")
+    model = load_model(Path(trained["model"]))
+    assert (model.inference.statistics, model.inference.dropout) == ("image", "seeded")
+    assert model.generator_config.dropout == "paper"
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_pairs_from_side_by_side_images(direction: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for number in range(2):
+        left = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(np.concatenate([left, 255 - left], 1)).save(folder / f"{number}.png")
+    arguments: list[str | Path] = [
+        "train",
+        "--pairs",
+        folder,
+        "--direction",
+        direction,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        "1",
+        *TINY,
+    ]
+    assert result_of([*arguments, "--validation", "0.5"], capsys)["steps"] == 1
+
+
+def test_pairs_from_a_table_with_channels_in_separate_files(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "pairs.csv"
+    rows = [f"source/{n}.tif,target/{n}.tif,target/{n}.tif" for n in range(3)]
+    table.write_text("\n".join(["source,source_2,target", *rows]))
+    trained = result_of(["train", "--pairs", table, "--out", tmp_path / "run", "--steps", "1", *TINY], capsys)
+    assert load_model(Path(trained["model"])).generator_config.source_channels == 2
+
+
+def test_large_16_bit_pair_with_channels_per_file_and_a_held_out_region(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "t"):
+        pixels = rng.integers(0, 60_000, (120, 200)).astype(np.uint16)
+        (tmp_path / f"{name}.png").write_bytes(imagecodecs.png_encode(pixels))
+    files: list[str | Path] = [
+        "--source",
+        tmp_path / "a.png",
+        "--source",
+        tmp_path / "b.png",
+        "--target",
+        tmp_path / "t.png",
+    ]
+    trained = result_of(
+        ["train", *files, "--out", tmp_path / "run", "--steps", "1", *TINY, "--validation", "0:120,150:200"], capsys
+    )
+    model = load_model(Path(trained["model"]))
+    assert model.source.channel_names == ("a", "b")
+    inputs: list[str | Path] = [tmp_path / "a.png", tmp_path / "b.png"]
+    translated = result_of(
+        ["translate", *inputs, "--as-channels", "--model", trained["model"], "--out", tmp_path / "out.tif"], capsys
+    )
+    written = tifffile.imread(translated["outputs"][0])
+    assert (written.shape, written.dtype.name) == ((120, 200), "uint16")
+    scored = result_of(
+        ["evaluate", "--model", trained["model"], *files, "--region", "0:120,150:200"],
+        capsys,
+    )
+    assert scored["mean"]["mae"] > 0
+
+
+def test_labels_are_translated_as_categories_with_their_colours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("photo", "label"):
+        (tmp_path / side).mkdir()
+    palette = [0, 0, 0, 200, 30, 30, 30, 200, 30]
+    for number in range(2):
+        label = np.zeros((32, 40), np.uint8)
+        label[10:, 10:] = 1 + number
+        image = Image.fromarray(label, mode="P")
+        image.putpalette(palette)
+        image.save(tmp_path / "label" / f"{number}.png")
+        Image.fromarray(label * 100).save(tmp_path / "photo" / f"{number}.png")
+    sides: list[str | Path] = ["--source", tmp_path / "photo", "--target", tmp_path / "label"]
+    trained = result_of(
+        ["train", *sides, "--out", tmp_path / "run", "--steps", "1", *TINY, "--validation", "0"], capsys
+    )
+    translated = result_of(
+        ["translate", tmp_path / "photo", "--model", trained["model"], "--out", tmp_path / "out", "--format", "png"],
+        capsys,
+    )
+    with Image.open(translated["outputs"][0]) as written:
+        assert written.mode == "P"
+        assert written.getpalette()[:9] == palette  # type: ignore[index]
+        assert set(np.unique(np.asarray(written))) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_output_has_the_size_of_the_input_and_the_type_of_the_target(
+    dtype: str, channels: int, image_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.safetensors"
+    save_model(model_for(1, channels, target=dtype), model)
+    result_of(["translate", image_path, "--model", model, "--out", tmp_path / "out.ome.tif"], capsys)
+    written = tifffile.imread(tmp_path / "out.ome.tif")
+    assert written.dtype == np.dtype(dtype)
+    assert written.size == channels * 40 * 50
+
+
+def test_stack_is_translated_plane_by_plane_with_its_pixel_size(
+    model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (3, 24, 30), np.uint8)
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "stack.ome.tif", stack, metadata=metadata)
+    result_of(
+        ["translate", tmp_path / "stack.ome.tif", "--model", model_path, "--out", tmp_path / "out.ome.tif"], capsys
+    )
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as written:
+        assert written.series[0].axes == "ZYX"
+        assert 'PhysicalSizeX="0.25"' in (written.ome_metadata or "")
+        planes = written.asarray()
+    tifffile.imwrite(tmp_path / "plane.tif", stack[1])
+    result_of(["translate", tmp_path / "plane.tif", "--model", model_path, "--out", tmp_path / "plane_out.tif"], capsys)
+    assert np.array_equal(tifffile.imread(tmp_path / "plane_out.tif"), planes[1])
+
+
+def test_nan_and_nodata_stay_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = np.random.default_rng(0).random((40, 50), np.float32)
+    image[5:20, 10:30] = np.nan
+    tifffile.imwrite(tmp_path / "in.tif", image)
+    save_model(model_for(1, 1, "float32", "float32"), tmp_path / "m.safetensors")
+    arguments: list[str | Path] = [
+        "translate",
+        tmp_path / "in.tif",
+        "--model",
+        tmp_path / "m.safetensors",
+        "--out",
+        tmp_path / "out.tif",
+    ]
+    result_of(arguments, capsys)
+    assert np.array_equal(np.isnan(tifffile.imread(tmp_path / "out.tif")), np.isnan(image))
+
+
+@pytest.mark.parametrize("size", [(1, 2), (3, 3), (9, 40)])
+@pytest.mark.parametrize("value", [None, 7])
+def test_tiny_and_constant_images_are_legal(
+    size: tuple[int, int], value: int | None, model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, size, np.uint8) if value is None else np.full(size, value, np.uint8)
+    Image.fromarray(image).save(tmp_path / "in.png")
+    result_of(["translate", tmp_path / "in.png", "--model", model_path, "--out", tmp_path / "out.png"], capsys)
+    with Image.open(tmp_path / "out.png") as written:
+        assert written.size == size[::-1]
+
+
+def test_dry_run_writes_nothing(
+    model_path: Path, image_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["translate", image_path, "--model", model_path, "--out", tmp_path / "out.tif", "--dry-run"]
+    assert run(list(map(str, arguments))) == 0
+    assert "40 x 50 pixels, scheme whole" in capsys.readouterr().err
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_skipping_failures_translates_the_rest(
+    folders: tuple[Path, Path], model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = folders[0] / "1.tif"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    arguments: list[str | Path] = [
+        "translate",
+        folders[0],
+        "--model",
+        model_path,
+        "--out",
+        tmp_path / "out",
+        "--on-error",
+        "skip",
+    ]
+    result = result_of([*arguments, "--format", "tiff"], capsys)
+    assert [Path(p).name for p in result["outputs"]] == ["0.tif", "2.tif", "3.tif"]
+    assert "1.tif" in result["failed"][str(damaged)]
+
+
+def test_info_describes_models_and_images(
+    model_path: Path, image_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert result_of(["info", image_path], capsys)["shape"] == [1, 40, 50]
+    described = result_of(["info", model_path], capsys)
+    assert described["generator"]["base_width"] == 4
+    assert run(["info", str(model_path)]) == 0
+    assert "base_width: 4" in capsys.readouterr().out
+
+
+def test_doctor_says_what_can_run_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = result_of(["doctor"], capsys)
+    assert facts["backends"]["torch"] == "ready"
+    assert facts["devices"]["cpu"]
+    assert facts["problems"] == []
+
+
+def test_demo_leaves_figure_model_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = result_of(["demo", "--out", tmp_path / "demo", "--steps", "2"], capsys)
+    with Image.open(result["figure"]) as figure:
+        assert figure.size[0] > 1000
+    assert load_model(Path(result["model"])).generator_config.target_channels == 2
+    assert result["scores"]["mae"] > 0
+    assert run(["demo", "--out", str(tmp_path / "demo")]) == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    assert run(["demo", "--out", str(tmp_path / "mine"), "--overwrite"]) == 2
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def imported_by(code: str) -> set[str]:
+    listing = f"import sys; {code}; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    return set(found.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_neither_torch_nor_napari_nor_qt() -> None:
+    found = imported_by("from napari_pix2pix.cli.application import run; run(['--help'])")
+    assert not found & {"torch", "napari", "qtpy", "PyQt6", "PySide6", "numpy", "tifffile"}
+
+
+def test_everything_but_the_widgets_imports_without_napari() -> None:
+    modules = sorted(
+        ".".join(path.with_suffix("").parts)
+        for path in Path("napari_pix2pix").rglob("*.py")
+        if path.name != "__init__.py" and "_widgets" not in path.parts
+    )
+    block = "sys.modules.update(napari=None, qtpy=None, magicgui=None)"
+    imports = "; ".join(f"import {module}" for module in modules)
+    assert "torch" in imported_by(f"{block}; {imports}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for child processes")
+def test_interrupt_keeps_what_is_finished(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = map(str, folders)
+    arguments = ["train", "--source", source, "--target", target, "--out", str(tmp_path / "run"), "--steps", "100000"]
+    command = [sys.executable, "-m", "napari_pix2pix", *arguments, *TINY, "--validate-every", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ}) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in errors
+    assert (tmp_path / "run" / "last.pt").exists()
+    assert load_model(tmp_path / "run" / "model.safetensors").training["step"] > 0
