@@ -1,65 +1,76 @@
-"""How much memory this process may still take."""
+"""How much memory this process may still take, without packages beyond the standard library."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _FALLBACK_BYTES = 4 << 30
-_MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory_bytes() -> int:
-    """Free memory of the machine, or of the container where that is less; a guess of 4 GiB where it cannot be told."""
-    if sys.platform == "win32":
-        return _windows_bytes()
-    if _MEMINFO.exists():
-        return min(_linux_bytes(), _container_bytes())
-    return _half_of_installed()
+    """Memory that new work can take: what the system says is free, or what a container still allows, if less."""
+    candidates = [n for n in (_linux_available(), _windows_available(), *_cgroup_left()) if n is not None]
+    return min(candidates, default=_half_of_physical())
 
 
-def _linux_bytes() -> int:
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else _half_of_installed()
-
-
-def _container_bytes() -> int:
-    """What a cgroup (version 2) still allows; file cache that can be dropped counts as free."""
+def _linux_available() -> int | None:
     try:
-        limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
-        droppable = re.search(r"^inactive_file (\d+)", (_CGROUP / "memory.stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):  # no cgroup, or the limit is the word "max"
-        return sys.maxsize
-    return max(0, limit - used + (int(droppable[1]) if droppable else 0))
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return next(found, None)
 
 
-def _half_of_installed() -> int:
+def _cgroup_left() -> Iterator[int]:
+    """What the limits of a container leave, for version 2 and version 1 of Linux control groups."""
+    for folder, limit_name, used_name, cache_name in (
+        (_CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        limit, used = _number_in(folder / limit_name), _number_in(folder / used_name)
+        if limit is not None and used is not None and limit < 2**60:
+            yield max(0, limit - used + _statistic_in(folder / "memory.stat", cache_name))
+
+
+def _number_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _statistic_in(path: Path, name: str) -> int:
+    """An entry of a "name value" file, 0 where it is missing; files cached in memory can be dropped at once."""
+    try:
+        rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
+        return next((int(row[1]) for row in rows if row[0] == name), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _windows_available() -> int | None:
+    if sys.platform != "win32":
+        return None
+
+    class MemoryStatus(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "p0", "p1", "v0", "v1", "x")),
+        ]
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
+    return int(status.free) if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def _half_of_physical() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
+    except (AttributeError, ValueError, OSError):
         return _FALLBACK_BYTES
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = (
-        ("length", ctypes.c_uint32),
-        ("load_percent", ctypes.c_uint32),
-        ("total", ctypes.c_uint64),
-        ("available", ctypes.c_uint64),
-        ("page_file", ctypes.c_uint64 * 2),
-        ("address_space", ctypes.c_uint64 * 3),
-    )
-
-
-def _windows_bytes() -> int:
-    status = _MemoryStatus()
-    status.length = ctypes.sizeof(status)
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - absent from the stubs of other platforms
-    return int(status.available) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else _FALLBACK_BYTES
