@@ -1,0 +1,71 @@
+"""The command line that does what a widget is set to do. Imports neither napari nor Qt."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pix2pix_training.config import TrainingConfig, preset
+
+_PROGRAM = "napari-pix2pix"
+_DEFAULTS = {"scheme": "auto", "device": "auto", "statistics": None}
+_PLAIN: tuple[str, ...] = (
+    "epochs",
+    "steps",
+    "minutes",
+    "patch_size",
+    "batch_size",
+    "seed",
+    "precision",
+    "source_values",
+)
+_PLAIN += ("target_values", "checkpoint_every", "validate_every")
+
+
+def translate_command(model: Path, layers: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, bool]:
+    """The ``translate`` command for the files of `layers`, and whether all of them have one.
+
+    A layer without a file is named by what it would be saved as.
+    """
+    files = [layer_file(layer) for layer in layers]
+    inputs = [str(path) for path, _ in files]
+    words = ["translate", *inputs, "--model", str(model), "--out", f"{Path(inputs[0]).stem}-translated.tif"]
+    words += ["--as-channels"] if len(inputs) > 1 else []
+    words += _changed(options, _DEFAULTS)
+    return shlex.join([_PROGRAM, *words]), all(exists for _, exists in files)
+
+
+def train_command(
+    sources: Sequence[Path], targets: Sequence[Path], out: Path, config: TrainingConfig, other: Mapping[str, Any]
+) -> str:
+    """The ``train`` command; `other` are options that are no part of `config`, those that are None are left out."""
+    words = ["train"]
+    for option, paths in (("--source", sources), ("--target", targets)):
+        words += [word for path in paths for word in (option, str(path))]
+    words += ["--out", str(out), "--preset", config.preset]
+    own, usual = asdict(config), asdict(preset(config.preset))
+    words += _changed({name: own[name] for name in _PLAIN}, usual)
+    words += _changed({name: own["generator"][name] for name in ("base_width", "depth")}, usual["generator"])
+    words += [word for name, value in other.items() if value is not None for word in _option(name, value)]
+    return shlex.join([_PROGRAM, *words])
+
+
+def _changed(values: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    pairs = [(name, value) for name, value in values.items() if value is not None and value != usual.get(name)]
+    return [word for name, value in pairs for word in _option(name, value)]
+
+
+def _option(name: str, value: Any) -> tuple[str, str]:
+    return f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def layer_file(layer: Any) -> tuple[Path, bool]:
+    """The file that a layer was opened from, or the name to save it under, and whether it is there."""
+    path = getattr(getattr(layer, "source", None), "path", None)
+    if path:
+        return Path(path), True
+    return Path(re.sub(r"[^\w.-]+", "-", layer.name).strip("-") + ".tif"), False

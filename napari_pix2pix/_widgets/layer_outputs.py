@@ -1,0 +1,108 @@
+"""Where and how results are shown: the place of the source layer, colours by what the channels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from napari.utils import DirectLabelColormap
+from napari.utils.transforms import Affine
+
+from napari_pix2pix._widgets.layer_sources import Extent, ImageLayer, is_rgb, spatial_axes
+from napari_pix2pix._widgets.translation_job import Translated
+from napari_pix2pix.images.metadata import standard_unit
+
+METADATA_KEY = "napari-pix2pix"
+_COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def placement(layer: Any, *, channel_axis: int | None = None, extent: Extent | None = None) -> dict[str, Any]:
+    """Where `layer` lies, as arguments for a new layer: scale, translate, rotate, shear, affine, units, axis_labels.
+
+    Parameters
+    ----------
+    channel_axis : axis that the new layer lacks.
+    extent : part of the layer that the new one covers; None for all of it.
+    """
+    kept = spatial_axes(layer, channel_axis)
+    own = Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
+    result = {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": np.asarray(layer.affine.affine_matrix),
+        "units": tuple(layer.units[axis] for axis in kept),
+        "axis_labels": tuple(layer.axis_labels[axis] for axis in kept),
+    }
+    if len(kept) < layer.ndim:
+        own = own.set_slice(kept)
+        affine = layer.affine.set_slice(kept)
+        result |= {"scale": own.scale, "translate": own.translate, "rotate": own.rotate, "shear": own.shear}
+        result["affine"] = np.asarray(affine.affine_matrix)
+    if extent is not None:
+        start = np.array([first for first, _ in extent], float)
+        result["translate"] = np.asarray(result["translate"]) + own.linear_matrix @ start
+    return result
+
+
+def pixel_size(layer: Any) -> tuple[float | None, str | None]:
+    """Width of a pixel and its unit; None where the layer counts in pixels."""
+    unit = standard_unit(str(layer.units[-1]))
+    return (None, None) if unit is None else (abs(float(layer.scale[-1])), unit)
+
+
+def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any], model_name: str) -> list[LayerData]:
+    """The layers that show a result: one in colours, one of labels, or one per channel.
+
+    Parameters
+    ----------
+    layer : the source, which lends its metadata and, with RGB, the way colours are shown.
+    place : see `placement`.
+    """
+    common = {
+        **place,
+        "metadata": {**getattr(layer, "metadata", {}), METADATA_KEY: dict(result.provenance)},
+    }
+    pixels, base = result.pixels, f"{layer.name} → {model_name}"
+    if _shown_in_colours(result, layer):
+        return [(np.moveaxis(pixels, -3, -1), {**common, "name": base, "rgb": True}, "image")]
+    channels = pixels.shape[-3]
+    if result.limits is None and pixels.dtype.kind in "biu" and channels == 1:
+        labels = pixels[..., 0, :, :].astype(np.uint8 if pixels.dtype.kind == "b" else pixels.dtype, copy=False)
+        return [(labels, {**common, **_label_colors(result), "name": base}, "labels")]
+    names = result.channel_names or tuple(f"channel {i}" for i in range(channels))
+    return [
+        (
+            pixels[..., number, :, :],
+            {**common, **_appearance(result, number, channels), "name": base if channels == 1 else f"{base}: {name}"},
+            "image",
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def _shown_in_colours(result: Translated, layer: ImageLayer) -> bool:
+    if result.pixels.shape[-3] != 3 or result.pixels.dtype != np.uint8:
+        return False
+    names = [name.lower()[:1] for name in result.channel_names]
+    return names == ["r", "g", "b"] or (not names and (is_rgb(layer) or result.limits is not None))
+
+
+def _label_colors(result: Translated) -> dict[str, Any]:
+    if not result.colors:
+        return {}
+    colors: dict[Any, Any] = {None: np.zeros(4, np.float32), **result.colors}
+    return {"colormap": DirectLabelColormap(color_dict=colors)}
+
+
+def _appearance(result: Translated, number: int, channels: int) -> dict[str, Any]:
+    look: dict[str, Any] = {"colormap": "gray"}
+    if channels > 1:
+        look = {"colormap": _COLORMAPS[number % len(_COLORMAPS)], "blending": "additive"}
+    if result.limits is not None:
+        look["contrast_limits"] = result.limits[number]
+    return look

@@ -1,0 +1,130 @@
+"""What a model file says about itself, in words, and whether an image fits it. Imports neither napari nor Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_pix2pix.images.metadata import convert_length
+from pix2pix_training.array_source import ArraySource
+
+if TYPE_CHECKING:
+    from pix2pix_training.model_file import ImageDescription, Model
+
+_TOLERATED_RATIO = 1.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """The facts about a model that a user chooses it by; `pixel_size` is (y, x) in `unit`."""
+
+    path: Path
+    architecture: str
+    source_channels: int
+    source_names: tuple[str, ...]
+    source_dtype: str
+    target_channels: int
+    target_names: tuple[str, ...]
+    target_dtype: str
+    pixel_size: tuple[float, float] | None
+    unit: str | None
+    statistics: str
+    metrics: Mapping[str, float]
+    steps: int | None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and text of each line."""
+        size = "not recorded" if self.pixel_size is None else f"{self.pixel_size[1]:.4g} {self.unit or 'units'}"
+        scores = [f"{name} {value:.3g}" for name, value in self.metrics.items() if isinstance(value, int | float)]
+        return [
+            ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
+            ("Source", _side(self.source_channels, self.source_names, self.source_dtype)),
+            ("Target", _side(self.target_channels, self.target_names, self.target_dtype)),
+            ("Pixel size", size),
+            ("Validation", ", ".join(scores) or "none"),
+        ]
+
+
+def _side(channels: int, names: tuple[str, ...], dtype: str) -> str:
+    named = f" ({', '.join(names)})" if names else ""
+    return f"{channels} channel{'s' if channels != 1 else ''}{named}, {dtype}"
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read a model file as a whole, so that a damaged one is noticed now.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, damaged, of another kind or of a newer version.
+    """
+    from pix2pix_training.model_file import load_model
+
+    return card_of(load_model(path), path)
+
+
+def card_of(model: Model, path: Path) -> ModelCard:
+    steps = model.training.get("step")
+    return ModelCard(
+        path=path,
+        architecture=_architecture(model),
+        **_described("source", model.source),
+        **_described("target", model.target),
+        pixel_size=model.source.pixel_size,
+        unit=model.source.unit,
+        statistics=model.inference.statistics,
+        metrics=dict(model.metrics),
+        steps=steps if isinstance(steps, int) else None,
+    )
+
+
+def _described(side: str, image: ImageDescription) -> dict[str, Any]:
+    return {
+        f"{side}_channels": image.mapping.image_channels,
+        f"{side}_names": image.channel_names,
+        f"{side}_dtype": image.mapping.dtype,
+    }
+
+
+def _architecture(model: Model) -> str:
+    config = model.generator_config
+    size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"depth {config.depth}"
+    names = {"unet": "U-Net", "resnet": "ResNet", "encoder-decoder": "encoder-decoder"}
+    return f"{names[config.architecture]}, {size}, width {config.base_width}"
+
+
+def fit_problem(card: ModelCard, source: ArraySource) -> str | None:
+    """Why an image cannot go through the model, in words; None where it can."""
+    found = source.shape[-3]
+    if found == card.source_channels:
+        return None
+    names = f" ({', '.join(card.source_names)})" if card.source_names else ""
+    return f"The model expects {_channels(card.source_channels)}{names}, and the choice has {found}."
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' if count != 1 else ''}"
+
+
+def fit_warnings(card: ModelCard, source: ArraySource, pixel_size: float | None, unit: str | None) -> list[str]:
+    """What may make the result poor: pixels of another type or size than those of the training images."""
+    warnings = []
+    if source.dtype.name != card.source_dtype:
+        warnings.append(f"The model was trained on {card.source_dtype}, the layer is {source.dtype.name}.")
+    ratio = _size_ratio(card, pixel_size, unit)
+    if ratio is not None and not 1 / _TOLERATED_RATIO < ratio < _TOLERATED_RATIO:
+        warnings.append(
+            f"Pixels are {pixel_size:.4g} {unit}, the model was trained on {card.rows()[3][1]}: "
+            f"rescale the layer by {ratio:.3g} for a good result."
+        )
+    return warnings
+
+
+def _size_ratio(card: ModelCard, pixel_size: float | None, unit: str | None) -> float | None:
+    """Pixel size of the layer over that of training; None where one of them is unknown."""
+    if card.pixel_size is None or card.unit is None or pixel_size is None or unit is None:
+        return None
+    converted = convert_length(pixel_size, unit, card.unit)
+    return None if converted is None else converted / card.pixel_size[1]

@@ -1,0 +1,305 @@
+"""The Translate widget: a model, layers, a button."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QApplication, QLabel, QProgressBar, QPushButton
+
+from napari_pix2pix._widgets.command_line import translate_command
+from napari_pix2pix._widgets.forms import (
+    Choice,
+    LayerPicker,
+    Message,
+    PathField,
+    ask_model,
+    collapsed,
+    form,
+    row,
+    scrolling,
+)
+from napari_pix2pix._widgets.job_widget import JobWidget
+from napari_pix2pix._widgets.layer_outputs import output_layers, pixel_size, placement
+from napari_pix2pix._widgets.layer_sources import Extent, size_in_words, view_extent
+from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, load_card
+from napari_pix2pix._widgets.recent_models import recent_models
+from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
+from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from pix2pix_training.array_source import ArraySource
+from pix2pix_training.errors import ImageError, Pix2PixError
+
+SCHEMES = {"automatic": "auto", "whole image at once": "whole", "exact tiles": "exact", "blended tiles": "blend"}
+STATISTICS = {"as the model says": None, "of training": "running", "of the image": "image", "of each tile": "tile"}
+DEVICES = {"automatic": "auto", "CPU": "cpu", "NVIDIA GPU": "cuda", "Apple GPU": "mps"}
+
+_open: WeakSet[TranslateWidget]
+
+
+class TranslateWidget(JobWidget):
+    """Form -> `TranslationRequest` -> worker -> new layers."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._card: ModelCard | None = None
+        self._card_worker: CoreWorker | None = None
+        self._show_result: Callable[[Translated], None] | None = None
+        self._build()
+        self._connect()
+        self._offer_recent()
+        self._choose_active_layer()
+        _open.add(self)
+
+    def _build(self) -> None:
+        self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
+        self.model = PathField(ask_model, "model.safetensors")
+        self.card = QLabel("Choose a model, or train one.")
+        self.card.setWordWrap(True)
+        self.picker = LayerPicker(self.viewer, tip="Tick the image; several layers are the channels of one image.")
+        self.fit = Message()
+        self.part = Choice({"whole layer": "whole", "current view": "view"}, "What to translate.")
+        self.scheme = Choice(SCHEMES, "How an image larger than memory is translated.")
+        self.statistics = Choice(STATISTICS, "Where the network's normalisation takes its statistics.")
+        self.device = Choice(DEVICES, "Where the network runs.")
+        self.translate_button = QPushButton("Translate")
+        self.cancel_button = QPushButton("Cancel")
+        self.copy_button = QPushButton("Copy command line")
+        self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
+        self.progress = QProgressBar()
+        self.state = Message()
+        advanced = form([("Scheme", self.scheme), ("Statistics", self.statistics), ("Device", self.device)])
+        self.advanced = collapsed("Advanced", advanced)
+        scrolling(
+            self,
+            [
+                form([("Model", self.model), ("", self.recent)]),
+                self.card,
+                form([("Image", self.picker), ("Part", self.part)]),
+                self.fit,
+                self.advanced,
+                row(self.translate_button, self.cancel_button),
+                self.progress,
+                self.state,
+                self.copy_button,
+            ],
+        )
+        self.setMinimumWidth(330)
+        self.progress.setVisible(False)
+
+    def _connect(self) -> None:
+        self.recent.activated.connect(self._on_recent_chosen)
+        self.model.changed.connect(self._on_model_changed)
+        self.picker.changed.connect(self._refresh)
+        self.part.currentIndexChanged.connect(self._refresh)
+        self.translate_button.clicked.connect(self._on_translate)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.copy_button.clicked.connect(self._on_copy)
+        recent_models().changed.connect(self._on_model_added)
+
+    def set_model(self, path: Path) -> None:
+        """Choose a model file."""
+        self.model.set_path(path)
+
+    def _choose_active_layer(self) -> None:
+        active = self.viewer.layers.selection.active
+        self.picker.choose([active] if active is not None else list(self.viewer.layers)[:1])
+
+    # The model
+
+    def _offer_recent(self) -> None:
+        self.recent.clear()
+        self.recent.addItem("recent models", None)
+        for path in recent_models().paths():
+            self.recent.addItem(f"{path.parent.name}/{path.name}", path)
+            self.recent.setItemData(self.recent.count() - 1, str(path), 3)  # tool tip
+        self.recent.setVisible(self.recent.count() > 1)
+
+    def _on_recent_chosen(self, _index: int) -> None:
+        if self.recent.value is not None:
+            self.set_model(self.recent.value)
+            self.recent.setCurrentIndex(0)
+
+    def _on_model_added(self, path: Path) -> None:
+        self._offer_recent()
+        if self.model.path is None:
+            self.set_model(path)
+
+    def _on_model_changed(self) -> None:
+        self._card = None
+        if self._card_worker is not None:
+            self._card_worker.quit()
+        path = self.model.path
+        if path is None or not path.is_file():
+            self.card.setText("Choose a model, or train one." if path is None else f"{path} does not exist.")
+            self._refresh()
+            return
+        self.card.setText("reading the model…")
+        self._card_worker = start_worker(
+            partial(_card_events, path),
+            on_events=self._on_card,
+            on_error=self._on_card_error,
+            on_end=self._refresh,
+        )
+
+    def _on_card(self, cards: list[ModelCard]) -> None:
+        card = cards[-1]
+        if card.path != self.model.path:
+            return
+        self._card = card
+        lines = [f"<tr><td>{label}&nbsp;&nbsp;</td><td>{text}</td></tr>" for label, text in card.rows()]
+        self.card.setText(f"<table>{''.join(lines)}</table>")
+        self._refresh()
+
+    def _on_card_error(self, error: Exception) -> None:
+        self.card.setText(str(error))
+
+    # The choice, in words
+
+    def _refresh(self, *_: Any) -> None:
+        problem, warnings = self._judge()
+        text = problem or "\n".join(warnings) or self._summary()
+        self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
+        is_ready = problem is None and self._card is not None
+        self.translate_button.setEnabled(is_ready and not self.is_running)
+        self.cancel_button.setEnabled(self.is_running)
+        self.copy_button.setEnabled(is_ready)
+
+    def _judge(self) -> tuple[str | None, list[str]]:
+        """What forbids the translation, and what may spoil it."""
+        try:
+            source = self.picker.source()
+        except ImageError as error:
+            return str(error), []
+        if self._card is None:
+            return None, []
+        problem = fit_problem(self._card, source)
+        return problem, fit_warnings(self._card, source, *pixel_size(self.picker.layers[0]))
+
+    def _summary(self) -> str:
+        return size_in_words(self.picker.source())
+
+    # The work
+
+    def _extent(self) -> Extent | None:
+        """The part to translate; None for all."""
+        if self.part.value == "whole":
+            return None
+        return visible_extent(self.viewer, self.picker.layers[0], self.picker.channel_axis)
+
+    def options(self) -> dict[str, Any]:
+        """Fields of `TranslationSettings` as they are chosen."""
+        return {"scheme": self.scheme.value, "statistics": self.statistics.value, "device": self.device.value}
+
+    def _on_translate(self) -> None:
+        assert self._card is not None  # the button is disabled without a model
+        layer, axis = self.picker.layers[0], self.picker.channel_axis
+        try:
+            extent = self._extent()
+            source: ArraySource = self.picker.source(extent)
+        except Pix2PixError as error:
+            self.state.say(str(error), "error")
+            return
+        request = TranslationRequest(model=self._card.path, source=source, options=self.options())
+        self._show_result = partial(self._add_layers, layer, placement(layer, channel_axis=axis, extent=extent), extent)
+        self.state.say("reading the model…")
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(True)
+        recent_models().add(self._card.path)
+        self.run(partial(translation_events, request))
+        self._refresh()
+
+    def on_events(self, events: list[Any]) -> None:
+        for event in events:
+            match event:
+                case TilesDone():
+                    self._show_tiles(event)
+                case Translated():
+                    self._deliver(event)
+
+    def _deliver(self, result: Translated) -> None:
+        if self._show_result is not None:
+            self._show_result(result)
+        self._show_result = None
+
+    def _show_tiles(self, event: TilesDone) -> None:
+        self.progress.setRange(0, event.total if event.done else 0)
+        self.progress.setValue(event.done)
+        self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
+
+    def _add_layers(self, layer: Any, place: dict[str, Any], extent: Extent | None, result: Translated) -> None:
+        model = Path(result.provenance["model"])
+        if extent is not None:
+            result = _with_provenance(result, extent=[list(part) for part in extent])
+        for data, attributes, kind in output_layers(result, layer, place, model.parent.name):
+            getattr(self.viewer, f"add_{kind}")(data, **attributes)
+        facts = result.provenance
+        self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
+
+    def on_error(self, error: Exception) -> None:
+        self._show_result = None
+        self.state.say(str(error), "error")
+
+    def on_end(self) -> None:
+        self.progress.setVisible(False)
+        if self._show_result is not None:
+            self._show_result = None
+            self.state.say("cancelled")
+        self._refresh()
+
+    def _on_cancel(self) -> None:
+        self.stop()
+        self.cancel_button.setEnabled(False)
+        self.state.say("stopping after this tile…")
+
+    def _on_copy(self) -> None:
+        assert self._card is not None  # the button is disabled without a model
+        command, complete = translate_command(self._card.path, self.picker.layers, self.options())
+        QApplication.clipboard().setText(command)
+        show_info(
+            "The command is on the clipboard."
+            if complete
+            else "The command is on the clipboard; save the layers under the names in it first."
+        )
+
+    def on_closed(self) -> None:
+        super().on_closed()
+        self.picker.disconnect_viewer()
+        _open.discard(self)
+
+
+_open = WeakSet()
+
+
+def open_widgets(viewer: Viewer) -> list[TranslateWidget]:
+    """The Translate widgets of a viewer."""
+    return [widget for widget in _open if widget.viewer is viewer]
+
+
+def visible_extent(viewer: Viewer, layer: Any, channel_axis: int | None) -> Extent:
+    """The part of `layer` on the screen; raises `ImageError` where that is no rectangle of its last two axes."""
+    if viewer.dims.ndisplay != 2 or list(viewer.dims.displayed) != [viewer.dims.ndim - 2, viewer.dims.ndim - 1]:
+        raise ImageError(
+            "the current view is not a plane of the last two axes; show it in 2-D, or take the whole layer"
+        )
+    factors = layer.downsample_factors[layer.data_level] if layer.multiscale else [1.0] * layer.ndim
+    return view_extent(
+        layer,
+        corners=layer.corner_pixels,
+        downsampling=factors,
+        point=layer.world_to_data(viewer.dims.point),
+        channel_axis=channel_axis,
+    )
+
+
+def _with_provenance(result: Translated, **facts: Any) -> Translated:
+    return replace(result, provenance={**result.provenance, **facts})
+
+
+def _card_events(path: Path) -> Any:
+    yield load_card(path)

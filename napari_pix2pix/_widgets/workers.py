@@ -1,0 +1,118 @@
+"""Generators of the core in worker threads: stopped between events, closed in the thread, errors as one line.
+
+A generator worker of napari ends without a word where a RuntimeError is raised (CUDA out of memory is one), and leaves
+the generator to the garbage collector when it is asked to quit. Neither happens here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing, suppress
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error
+from superqt.utils import GeneratorWorker
+
+from pix2pix_training.errors import Pix2PixError
+
+logger = logging.getLogger(__name__)
+
+MakeEvents = Callable[[], Iterable[Any]]
+_BATCH_SECONDS = 0.1
+
+
+class CoreWorker(GeneratorWorker):
+    """Runs what `start_worker` gives it; `quit` asks it to stop after the present event."""
+
+    def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: threading.Event) -> None:
+        super().__init__(function, make_events, stop)
+        self.stop = stop
+
+    def quit(self) -> None:
+        self.stop.set()
+
+
+def start_worker(
+    make_events: MakeEvents,
+    *,
+    on_events: Callable[[list[Any]], None],
+    on_error: Callable[[Exception], None],
+    on_end: Callable[[], None],
+) -> CoreWorker:
+    """Run the generator that `make_events` makes, in a thread; the callbacks run in the main thread.
+
+    `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
+    notification besides `on_error`. `on_end` comes last, always.
+    """
+    worker: CoreWorker = create_worker(
+        guarded_events,
+        make_events,
+        threading.Event(),
+        _start_thread=False,
+        _worker_class=CoreWorker,
+        _ignore_errors=True,
+    )
+    worker.yielded.connect(on_events)
+    worker.errored.connect(_notify)
+    worker.errored.connect(on_error)
+    worker.finished.connect(on_end)
+    worker.start()
+    return worker
+
+
+def _notify(error: Exception) -> None:
+    show_error(str(error))
+
+
+def guarded_events(make_events: MakeEvents, stop: threading.Event) -> Generator[list[Any], None, None]:
+    """Events in batches until they end or `stop` is set; then the core's generator is closed, which saves its state."""
+    try:
+        yield from _batches(make_events, stop)
+    except Pix2PixError:
+        raise
+    except Exception as error:
+        logger.exception("unexpected error in a worker")
+        raise Pix2PixError(_one_line(error)) from error
+    finally:
+        release_gpu_memory()
+
+
+def _batches(make_events: MakeEvents, stop: threading.Event) -> Generator[list[Any], None, None]:
+    batch: list[Any] = []
+    sent = time.monotonic()
+    with closing(_generator(make_events)) as events:
+        for event in events:
+            batch.append(event)
+            if stop.is_set():
+                break
+            if time.monotonic() - sent >= _BATCH_SECONDS:
+                yield batch
+                batch, sent = [], time.monotonic()
+    if batch:
+        yield batch
+
+
+def _generator(make_events: MakeEvents) -> Generator[Any, None, None]:
+    yield from make_events()
+
+
+def _one_line(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, ImportError | OSError) and "torch" in str(error).lower():
+        return f"PyTorch could not be loaded ({first}); start napari after `import torch`, or reinstall torch"
+    if isinstance(error, MemoryError) or "out of memory" in first.lower():
+        return f"memory ran out ({first or 'MemoryError'}); choose a smaller patch, batch, width or tile"
+    return f"{type(error).__name__}: {first}"
+
+
+def release_gpu_memory() -> None:
+    """Give cached memory of the GPU back to others; does nothing where torch was never loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()

@@ -1,0 +1,93 @@
+"""A viewer in a real window, where napari, Qt and a display are there; else the tests that need one are skipped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pix2pix_training.model_file import save_model
+from tests.product.conftest import model_for
+
+WaitUntil = Callable[..., None]
+_MODULES = ("napari", "pytestqt", "qtpy")
+
+
+def _missing() -> str | None:
+    absent = [name for name in _MODULES if find_spec(name) is None]
+    if absent:
+        return f"needs {', '.join(absent)}"
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        return "needs a display: xvfb-run -a python -m pytest tests/widgets"
+    return None
+
+
+@pytest.fixture
+def viewer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty viewer with this plugin; the list of recent models is the test's own."""
+    if (reason := _missing()) is not None:
+        pytest.skip(reason)
+    from napari_pix2pix._widgets import recent_models
+
+    monkeypatch.setattr(recent_models, "_shared", recent_models.RecentModels(tmp_path / "state" / "recent.json"))
+    _register_plugin()
+    yield request.getfixturevalue("make_napari_viewer")(show=False)
+    from superqt.utils import WorkerBase
+
+    WorkerBase.await_workers(20_000)
+
+
+def _register_plugin() -> None:
+    """napari's test fixtures hide installed plugins; bring this one back from the manifest beside the sources."""
+    from npe2 import PluginManager, PluginManifest
+
+    import napari_pix2pix
+
+    manifest = PluginManifest.from_file(Path(napari_pix2pix.__file__).with_name("napari.yaml"))
+    manager = PluginManager.instance()
+    if manifest.name not in manager:
+        manager.register(manifest)
+
+
+@pytest.fixture
+def wait_until(viewer: Any, request: pytest.FixtureRequest) -> WaitUntil:
+    """Process events until a condition holds."""
+    qtbot = request.getfixturevalue("qtbot")
+
+    def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+        qtbot.waitUntil(condition, timeout=int(seconds * 1000))
+
+    return wait
+
+
+@pytest.fixture
+def translate(viewer: Any) -> Any:
+    """The Translate widget, opened through the manifest."""
+    return viewer.window.add_plugin_dock_widget("napari-pix2pix", "Translate")[1]
+
+
+@pytest.fixture
+def grey_model(tmp_path: Path) -> Path:
+    path = tmp_path / "grey" / "model.safetensors"
+    path.parent.mkdir()
+    save_model(model_for(1, 1), path)
+    return path
+
+
+@pytest.fixture
+def rgb_model(tmp_path: Path) -> Path:
+    path = tmp_path / "rgb" / "model.safetensors"
+    path.parent.mkdir()
+    save_model(model_for(3, 3), path)
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

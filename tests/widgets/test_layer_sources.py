@@ -1,0 +1,176 @@
+"""Layers as images: axes, extents and lazy reading, on stand-ins for layers, without napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pix2pix._widgets.layer_sources import (
+    LazyArraySource,
+    axis_letters,
+    full_extent,
+    likely_channel_axis,
+    pair_problem,
+    source_of,
+    view_extent,
+)
+from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.errors import ImageError
+
+
+@dataclass
+class Layer:
+    """What `source_of` asks of a layer."""
+
+    data: Any
+    axis_labels: tuple[str, ...]
+    name: str = "layer"
+    multiscale: bool = False
+    rgb: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axis_labels)
+
+
+class Recording:
+    """An array that remembers what was read of it."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.reads: list[tuple[Any, ...]] = []
+
+    def __getitem__(self, index: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        self.reads.append(index)
+        part: np.ndarray[Any, Any] = self.array[index]
+        return part
+
+
+ARRAY = np.arange(3 * 2 * 5 * 6, dtype=np.uint16).reshape(3, 2, 5, 6)
+REGION = Region(1, 4, 2, 6)
+
+
+def test_plane_of_a_two_dimensional_layer() -> None:
+    source = source_of([Layer(ARRAY[0, 0], ("y", "x"))])
+    assert (source.axes, source.shape, source.dtype.name) == ("CYX", (1, 5, 6), "uint16")
+    assert np.array_equal(source.read(REGION), ARRAY[0, 0][None, 1:4, 2:6])
+
+
+@pytest.mark.parametrize("channel_axis", [0, 1])
+def test_channel_axis_comes_first_in_what_is_read(channel_axis: int) -> None:
+    source = source_of([Layer(ARRAY, ("z", "c", "y", "x"))], channel_axis=channel_axis)
+    moved = np.moveaxis(ARRAY, channel_axis, 1)
+    assert source.shape == moved.shape
+    for plane in range(moved.shape[0]):
+        assert np.array_equal(source.read(REGION, (plane,)), moved[plane][:, 1:4, 2:6])
+
+
+def test_rgba_layer_gives_its_three_colours() -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (4, 5, 6, 4), np.uint8)
+    source = source_of([Layer(colours, ("t", "y", "x"), rgb=True)])
+    assert (source.axes, source.shape) == ("TCYX", (4, 3, 5, 6))
+    assert np.array_equal(source.read(REGION, (2,)), np.moveaxis(colours[2, 1:4, 2:6, :3], -1, 0))
+
+
+def test_several_layers_are_the_channels_in_the_order_given() -> None:
+    layers = [Layer(ARRAY[0, 1], ("y", "x"), "a"), Layer(ARRAY[0, 0], ("-2", "-1"), "b")]
+    source = source_of(layers)
+    assert source.shape == (2, 5, 6)
+    assert np.array_equal(source.read(REGION), ARRAY[0, ::-1, 1:4, 2:6])
+
+
+def test_layers_of_other_size_are_refused() -> None:
+    with pytest.raises(ImageError, match="b: its size"):
+        source_of([Layer(ARRAY[0, 0], ("y", "x"), "a"), Layer(ARRAY[0, 0, 1:], ("y", "x"), "b")])
+
+
+def test_extent_shifts_every_axis() -> None:
+    source = source_of([Layer(ARRAY, ("t", "c", "y", "x"))], channel_axis=1, extent=((2, 3), (1, 5), (2, 6)))
+    assert source.shape == (1, 2, 4, 4)
+    assert np.array_equal(source.read(Region(1, 3, 0, 2), (0,)), ARRAY[2, :, 2:4, 2:4])
+
+
+def test_only_the_region_is_read() -> None:
+    lazy = Recording(ARRAY)
+    LazyArraySource(lazy, name="lazy", axes="TCYX").read(REGION, (1,))
+    assert lazy.reads == [(1, slice(None), slice(1, 4), slice(2, 6))]
+
+
+def test_multiscale_layer_is_read_at_full_resolution() -> None:
+    layer = Layer([ARRAY[0, 0], ARRAY[0, 0, ::2, ::2]], ("y", "x"), multiscale=True)
+    assert source_of([layer]).shape == (1, 5, 6)
+    assert full_extent(layer, None) == ((0, 5), (0, 6))
+
+
+def test_what_is_read_may_be_changed() -> None:
+    array = ARRAY.copy()
+    source_of([Layer(array[0, 0], ("y", "x"))]).read(REGION)[:] = 0
+    assert np.array_equal(array, ARRAY)
+
+
+def test_complex_pixels_are_refused() -> None:
+    with pytest.raises(ImageError, match="complex64"):
+        source_of([Layer(np.zeros((4, 4), np.complex64), ("y", "x"))])
+
+
+@pytest.mark.parametrize(
+    ("labels", "channel_axis", "letters"),
+    [
+        (("-2", "-1"), None, "YX"),
+        (("z", "y", "x"), None, "ZYX"),
+        (("-4", "-3", "-2", "-1"), None, "ABYX"),
+        (("-4", "-3", "-2", "-1"), 1, "ACYX"),
+        (("a", "-3", "-2", "-1"), None, "ABYX"),
+        (("c", "z", "y", "x"), None, "AZYX"),
+        (("z", "z", "y", "x"), None, "ZAYX"),
+    ],
+)
+def test_axis_letters(labels: tuple[str, ...], channel_axis: int | None, letters: str) -> None:
+    assert axis_letters(Layer(None, labels), channel_axis) == letters
+
+
+def test_channel_axis_is_guessed_from_its_label() -> None:
+    assert likely_channel_axis(Layer(ARRAY, ("z", "channel", "y", "x"))) == 1
+    assert likely_channel_axis(Layer(ARRAY, ("z", "t", "y", "x"))) is None
+
+
+def test_spatial_axis_cannot_hold_channels() -> None:
+    with pytest.raises(ImageError, match="axis 2 cannot hold the channels"):
+        source_of([Layer(ARRAY, ("t", "c", "y", "x"))], channel_axis=2)
+
+
+def test_view_is_in_pixels_of_full_resolution() -> None:
+    layer = Layer(np.zeros((7, 400, 600), np.uint8), ("z", "y", "x"))
+    extent = view_extent(
+        layer,
+        corners=np.array([[0, 10, 20], [0, 39, 200]]),
+        downsampling=(1, 4, 4),
+        point=(3.4, 0, 0),
+        channel_axis=None,
+    )
+    assert extent == ((3, 4), (40, 160), (80, 600))
+
+
+def test_view_beside_the_layer_is_refused() -> None:
+    layer = Layer(np.zeros((40, 60), np.uint8), ("y", "x"))
+    with pytest.raises(ImageError, match="nothing of it is on the screen"):
+        view_extent(layer, corners=np.array([[0, 60], [39, 80]]), downsampling=(1, 1), point=(0, 0), channel_axis=None)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ((1, 64, 64), (2, 64, 64), None),
+        ((1, 64, 64), (1, 64, 60), "target 64 x 60"),
+        ((3, 1, 64, 64), (4, 1, 64, 64), "planes 3, target 4"),
+        ((1, 20, 64), (1, 20, 64), "smaller than a patch of 32"),
+    ],
+)
+def test_pair_problem(source: tuple[int, ...], target: tuple[int, ...], words: str | None) -> None:
+    problem = pair_problem(MemorySource(np.zeros(source)), MemorySource(np.zeros(target)), 32)
+    assert (problem is None) if words is None else (problem is not None and words in problem)

@@ -1,0 +1,248 @@
+"""The Translate widget in a viewer: every kind of layer, its place, cancelling, errors, closing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pix2pix import load_model, translate_array
+from tests.widgets.conftest import WaitUntil
+
+PLACE: dict[str, Any] = {
+    "scale": (0.5, 0.25),
+    "translate": (10.0, -3.0),
+    "rotate": 30.0,
+    "shear": (0.1,),
+    "affine": [[1.0, 0.2, 4.0], [0.0, 1.0, 5.0], [0.0, 0.0, 1.0]],
+    "units": ("um", "um"),
+    "axis_labels": ("y", "x"),
+}
+
+
+@pytest.fixture
+def run(viewer: Any, translate: Any, wait_until: WaitUntil) -> Callable[[Path, list[Any]], list[Any]]:
+    """Translate layers with a model; the new layers."""
+
+    def translated(model: Path, layers: list[Any]) -> list[Any]:
+        before = list(viewer.layers)
+        translate.set_model(model)
+        translate.picker.choose(layers)
+        wait_until(lambda: translate.translate_button.isEnabled())
+        translate.translate_button.click()
+        assert translate.is_running
+        wait_until(lambda: not translate.is_running)
+        return [layer for layer in viewer.layers if layer not in before]
+
+    return translated
+
+
+def assert_same_place(output: Any, source: Any) -> None:
+    for name in ("scale", "translate", "rotate", "shear"):
+        np.testing.assert_allclose(getattr(output, name), getattr(source, name), atol=1e-12, err_msg=name)
+    np.testing.assert_allclose(output.affine.affine_matrix, source.affine.affine_matrix)
+    assert output.units == source.units
+    assert output.axis_labels == source.axis_labels
+
+
+def test_two_dimensional_layer(viewer: Any, run: Any, grey_model: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (40, 56), np.uint8)
+    source = viewer.add_image(image, name="cells", metadata={"crs": "EPSG:25832"}, **PLACE)
+    (output,) = run(grey_model, [source])
+    np.testing.assert_array_equal(output.data, translate_array(image, load_model(grey_model))[0])
+    assert_same_place(output, source)
+    assert output.name == "cells → grey"
+    assert output.metadata["crs"] == "EPSG:25832"
+    provenance = output.metadata["napari-pix2pix"]
+    assert provenance["model"] == str(grey_model)
+    assert provenance["source"] == "cells"
+    assert provenance["scheme"] == "whole"
+
+
+def test_rgb_layer(viewer: Any, run: Any, rgb_model: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (40, 48, 3), np.uint8)
+    source = viewer.add_image(image, **PLACE)
+    (output,) = run(rgb_model, [source])
+    assert output.rgb
+    expected = translate_array(np.moveaxis(image, -1, 0), load_model(rgb_model))
+    np.testing.assert_array_equal(output.data, np.moveaxis(expected, 0, -1))
+    assert_same_place(output, source)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
+def test_stack(viewer: Any, run: Any, grey_model: Path, rng: np.random.Generator, kind: str) -> None:
+    stack = rng.integers(0, 256, (3, 40, 48), np.uint8)
+    source = viewer.add_image(
+        _as(kind, stack),
+        scale=(2, 0.5, 0.5),
+        units=("um", "um", "um"),
+        axis_labels=("z", "y", "x"),
+        translate=(1, 2, 3),
+    )
+    (output,) = run(grey_model, [source])
+    model = load_model(grey_model)
+    np.testing.assert_array_equal(output.data, np.stack([translate_array(plane, model)[0] for plane in stack]))
+    assert_same_place(output, source)
+
+
+def _as(kind: str, array: np.ndarray[Any, Any]) -> Any:
+    if kind == "dask":
+        return pytest.importorskip("dask.array").from_array(array, chunks=(1, 16, 16))
+    if kind == "zarr":
+        return pytest.importorskip("zarr").array(array, chunks=(1, 16, 16))
+    return array
+
+
+def test_multiscale_layer_is_translated_at_full_resolution(
+    viewer: Any, run: Any, grey_model: Path, rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 256, (64, 64), np.uint8)
+    source = viewer.add_image([image, image[::2, ::2]], multiscale=True, scale=(0.5, 0.5))
+    (output,) = run(grey_model, [source])
+    np.testing.assert_array_equal(output.data, translate_array(image, load_model(grey_model))[0])
+    assert_same_place(output, source)
+
+
+def test_selected_layers_are_channels(viewer: Any, run: Any, rgb_model: Path, rng: np.random.Generator) -> None:
+    channels = rng.integers(0, 256, (3, 40, 48), np.uint8)
+    layers = [viewer.add_image(channel, **PLACE) for channel in channels]
+    (output,) = run(rgb_model, layers)
+    expected = translate_array(channels, load_model(rgb_model))
+    np.testing.assert_array_equal(output.data, np.moveaxis(expected, 0, -1))
+    assert_same_place(output, layers[0])
+
+
+def test_channel_axis_of_a_layer(viewer: Any, run: Any, rgb_model: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (2, 3, 40, 48), np.uint8)
+    source = viewer.add_image(image, axis_labels=("z", "c", "y", "x"), scale=(4, 1, 0.5, 0.25), translate=(7, 9, 1, 2))
+    (output,) = run(rgb_model, [source])
+    model = load_model(rgb_model)
+    expected = np.stack([np.moveaxis(translate_array(plane, model), 0, -1) for plane in image])
+    np.testing.assert_array_equal(output.data, expected)
+    np.testing.assert_allclose(output.scale, (4, 0.5, 0.25))
+    np.testing.assert_allclose(output.translate, (7, 1, 2))
+    assert output.axis_labels == ("z", "y", "x")
+
+
+def test_current_view(viewer: Any, translate: Any, run: Any, grey_model: Path, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (2, 96, 96), np.uint8)
+    source = viewer.add_image(image, scale=(1, 0.5, 0.5), rotate=(0, 0, 20))
+    viewer.dims.set_current_step(0, 1)
+    source.corner_pixels = np.array([[0, 8, 16], [0, 55, 79]])
+    translate.part.choose("view")
+    (output,) = run(grey_model, [source])
+    assert output.data.shape == (1, 48, 64)
+    crop = image[1, 8:56, 16:80]
+    np.testing.assert_array_equal(output.data[0], translate_array(crop, load_model(grey_model))[0])
+    np.testing.assert_allclose(output.data_to_world((0, 0, 0)), source.data_to_world((1, 8, 16)))
+    np.testing.assert_allclose(output.data_to_world((0, 47, 63)), source.data_to_world((1, 55, 79)))
+
+
+def test_wrong_channels_are_told_in_words(
+    viewer: Any, translate: Any, wait_until: WaitUntil, rgb_model: Path, rng: np.random.Generator
+) -> None:
+    viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8))
+    translate.set_model(rgb_model)
+    translate.picker.choose(list(viewer.layers))
+    wait_until(lambda: "expects 3 channels" in translate.fit.text())
+    assert not translate.translate_button.isEnabled()
+
+
+def test_damaged_model_is_told_in_words(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> None:
+    grey_model.write_bytes(grey_model.read_bytes()[:-100])
+    viewer.add_image(np.zeros((40, 48), np.uint8))
+    translate.set_model(grey_model)
+    wait_until(lambda: "cannot be read" in translate.card.text() or "damaged" in translate.card.text())
+    assert not translate.translate_button.isEnabled()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("unexpected")])
+def test_error_in_the_worker_ends_the_work(
+    viewer: Any, translate: Any, run: Any, grey_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    from napari_pix2pix.translation.pipeline import Translator
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise error
+        yield
+
+    monkeypatch.setattr(Translator, "tiles", failing)
+    source = viewer.add_image(np.zeros((40, 48), np.uint8))
+    assert run(grey_model, [source]) == []
+    assert str(error) in translate.state.text()
+    assert str(error) in notification_manager.records[-1].message
+    assert translate.translate_button.isEnabled()
+    notification_manager.records.clear()
+
+
+def test_cancel(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> None:
+    source = viewer.add_image(np.random.default_rng(0).integers(0, 256, (500, 64, 64), np.uint8))
+    translate.set_model(grey_model)
+    translate.picker.choose([source])
+    wait_until(lambda: translate.translate_button.isEnabled())
+    translate.translate_button.click()
+    wait_until(lambda: translate.progress.value() > 0)
+    translate.cancel_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text() == "cancelled"
+    assert list(viewer.layers) == [source]
+    assert translate.translate_button.isEnabled()
+
+
+def test_closing_the_viewer_stops_the_work(
+    viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path
+) -> None:
+    viewer.add_image(np.zeros((5000, 64, 64), np.uint8) + np.arange(64, dtype=np.uint8))
+    translate.set_model(grey_model)
+    translate.picker.choose(list(viewer.layers))
+    wait_until(lambda: translate.translate_button.isEnabled())
+    translate.translate_button.click()
+    wait_until(lambda: translate.progress.value() > 0)
+    worker = translate._worker
+    viewer.close()
+    wait_until(lambda: not worker.is_running, 20)
+
+
+def test_removing_the_widget_stops_the_work(
+    viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path
+) -> None:
+    viewer.add_image(np.zeros((5000, 64, 64), np.uint8) + np.arange(64, dtype=np.uint8))
+    translate.set_model(grey_model)
+    translate.picker.choose(list(viewer.layers))
+    wait_until(lambda: translate.translate_button.isEnabled())
+    translate.translate_button.click()
+    worker = translate._worker
+    viewer.window.remove_dock_widget(translate)
+    wait_until(lambda: not worker.is_running, 20)
+    viewer.layers.clear()
+
+
+def test_layers_that_come_go_and_change_names(viewer: Any, translate: Any) -> None:
+    layer = viewer.add_image(np.zeros((8, 8), np.uint8), name="one")
+    viewer.add_points(np.zeros((1, 2)))
+    assert [translate.picker.list.item(i).text() for i in range(translate.picker.list.count())] == ["one"]
+    layer.name = "other"
+    assert translate.picker.list.item(0).text() == "other"
+    translate.picker.choose([layer])
+    viewer.layers.remove(layer)
+    assert translate.picker.layers == []
+    assert not translate.translate_button.isEnabled()
+
+
+def test_copied_command(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    viewer.add_image(np.zeros((40, 48), np.uint8), name="my cells")
+    translate.set_model(grey_model)
+    translate.picker.choose(list(viewer.layers))
+    translate.scheme.choose("blend")
+    wait_until(lambda: translate.copy_button.isEnabled())
+    translate.copy_button.click()
+    words = QApplication.clipboard().text()
+    assert words.startswith("napari-pix2pix translate my-cells.tif --model ")
+    assert words.endswith("--scheme blend")
