@@ -36,6 +36,7 @@ from napari_pix2pix._widgets.layer_sources import (
     likely_channel_axis,
     source_of,
 )
+from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
 
 _ROWS_SHOWN = 3
@@ -160,6 +161,11 @@ class LayerPicker(QWidget):
         self._known = []
 
     @property
+    def offered(self) -> list[Any]:
+        """All layers that can be ticked, in the order shown."""
+        return list(self._known)
+
+    @property
     def layers(self) -> list[Any]:
         """The layers that are ticked and still in the viewer, in the order shown."""
         return [layer for layer in self._known if self._item(layer).checkState() == Qt.CheckState.Checked]
@@ -191,7 +197,9 @@ class LayerPicker(QWidget):
         chosen = self.layers
         for layer in self._known:
             layer.events.name.disconnect(self._on_renamed)
-        self._known = [layer for layer in self._viewer.layers if isinstance(layer, Image | Labels)]
+        self._known = [
+            layer for layer in self._viewer.layers if isinstance(layer, Image | Labels) and not is_preview(layer)
+        ]
         self.list.blockSignals(True)
         self.list.clear()
         for layer in self._known:

@@ -1,0 +1,47 @@
+"""What the menus do, and what happens when a model file is dropped on the viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari.viewer
+
+from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets.train_widget import TrainWidget
+from napari_pix2pix._widgets.translate_widget import TranslateWidget
+
+_NO_LAYERS: list[tuple[None]] = [(None,)]
+Reader = Callable[[str | list[str]], list[tuple[None]]]
+
+
+def translate_selected(viewer: napari.viewer.Viewer) -> None:
+    """Open the Translate widget with the selected layers chosen."""
+    widget = opened(viewer, "Translate", TranslateWidget)
+    if viewer.layers.selection:
+        widget.picker.choose(_selected(viewer))
+
+
+def train_selected(viewer: napari.viewer.Viewer) -> None:
+    """Open the Train widget; the lowest of the selected layers is the source, the others are the target."""
+    widget = opened(viewer, "Train", TrainWidget)
+    if layers := _selected(viewer):
+        widget.choose_layers(layers[:1], layers[1:])
+
+
+def model_reader(path: str | list[str]) -> Reader | None:
+    """A reader for one model file, None for several paths."""
+    return _read_model if isinstance(path, str) else None
+
+
+def _read_model(path: str | list[str]) -> list[tuple[None]]:
+    """Show the model in the Translate widget of the current viewer; there is no layer to add."""
+    viewer = napari.current_viewer()
+    if viewer is not None and isinstance(path, str):
+        opened(viewer, "Translate", TranslateWidget).set_model(Path(path))
+    return _NO_LAYERS
+
+
+def _selected(viewer: Any) -> list[Any]:
+    return [layer for layer in viewer.layers if layer in viewer.layers.selection]

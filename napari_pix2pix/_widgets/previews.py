@@ -1,0 +1,55 @@
+"""The layers that show how a run is getting on: source, output and target of a validation image, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.viewer import Viewer
+
+from napari_pix2pix._widgets.training_job import Preview
+
+PREVIEW_KEY = "napari-pix2pix-preview"
+_GAP = 0.05
+
+
+class PreviewLayers:
+    """Three layers below everything else in the viewer; a layer that the user removes stays away."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._layers: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Forget layers of an earlier run that were removed, so that they are shown again."""
+        self._layers = {name: layer for name, layer in self._layers.items() if layer in self._viewer.layers}
+
+    def show(self, preview: Preview, scale: tuple[float, float]) -> None:
+        """Add the layers, or change their pixels; `scale` is that of the source layer."""
+        if not self._layers:
+            self._add(preview, scale)
+            self._viewer.reset_view()
+            return
+        for name, layer in self._layers.items():
+            if layer in self._viewer.layers:
+                layer.data = preview.images[name]
+
+    def _add(self, preview: Preview, scale: tuple[float, float]) -> None:
+        top, left = self._free_place(scale)
+        for name, pixels in preview.images.items():
+            self._layers[name] = self._viewer.add_image(
+                pixels, name=f"preview: {name}", scale=scale, translate=(top, left), metadata={PREVIEW_KEY: name}
+            )
+            left += pixels.shape[1] * scale[1] * (1 + _GAP)
+
+    def _free_place(self, scale: tuple[float, float]) -> tuple[float, float]:
+        """Where the first layer goes: below the left corner of all that is there."""
+        if not len(self._viewer.layers):
+            return 0.0, 0.0
+        low, high = np.asarray(self._viewer.layers.extent.world)
+        height = high[-2] - low[-2]
+        return float(high[-2] + max(scale[0], _GAP * height)), float(low[-1])
+
+
+def is_preview(layer: Any) -> bool:
+    return PREVIEW_KEY in layer.metadata

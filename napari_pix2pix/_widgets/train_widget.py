@@ -1,0 +1,272 @@
+"""The Train widget: two images or folders, a few settings, and how the run is getting on."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QApplication, QProgressBar, QPushButton
+
+from napari_pix2pix._widgets.command_line import train_command
+from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets.forms import Message, PathField, ask_folder, form, row, scrolling
+from napari_pix2pix._widgets.job_widget import JobWidget
+from napari_pix2pix._widgets.loss_plot import LossPlot
+from napari_pix2pix._widgets.previews import PreviewLayers
+from napari_pix2pix._widgets.recent_models import recent_models
+from napari_pix2pix._widgets.training_images import TrainingImages
+from napari_pix2pix._widgets.training_job import (
+    Preview,
+    TrainingRequest,
+    computing_device,
+    free_run_folder,
+    resumed_config,
+    run_state,
+    time_left,
+    training_events,
+)
+from napari_pix2pix._widgets.training_settings import TrainingSettings
+from napari_pix2pix._widgets.translate_widget import TranslateWidget
+from napari_pix2pix._widgets.workers import start_worker
+from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.events import Finished, StepDone, Validated
+
+_RUNS_FOLDER = "pix2pix-runs"
+_PROGRESS_PARTS = 1000
+
+
+class TrainWidget(JobWidget):
+    """Form -> `TrainingRequest` -> worker -> progress, curves, previews and a model."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.images = TrainingImages(napari_viewer)
+        self.settings = TrainingSettings()
+        self._previews = PreviewLayers(napari_viewer)
+        self._scale = (1.0, 1.0)
+        self._model: Path | None = None
+        self._first_step: StepDone | None = None
+        self._has_outcome = False
+        self._build()
+        self._connect()
+        self._choose_first_layers()
+        self._on_images_changed()
+        start_worker(
+            computing_device, on_events=self._on_device_known, on_error=self._on_no_device, on_end=self._refresh
+        )
+
+    # The form
+
+    def _build(self) -> None:
+        self.out = PathField(ask_folder, "folder for the model and its curves")
+        self.out.set_path(free_run_folder(Path.home() / _RUNS_FOLDER))
+        self.train_button = QPushButton("Train")
+        self.stop_button = QPushButton("Stop")
+        self.resume_button = QPushButton("Resume")
+        self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
+        self.problem = Message()
+        self.progress = QProgressBar()
+        self.progress.setVisible(False)
+        self.state = Message()
+        self.plot = LossPlot()
+        self.plot.setVisible(False)
+        self.translate_button = QPushButton("Translate with it")
+        self.translate_button.setToolTip("Open the model of the run folder in the Translate widget.")
+        self.copy_button = QPushButton("Copy command line")
+        scrolling(
+            self,
+            [
+                self.images,
+                self.settings,
+                form([("Run folder", self.out)]),
+                self.problem,
+                row(self.train_button, self.stop_button, self.resume_button),
+                self.progress,
+                self.state,
+                self.plot,
+                row(self.translate_button, self.copy_button),
+            ],
+        )
+        self.setMinimumWidth(380)
+
+    def _connect(self) -> None:
+        self.images.changed.connect(self._on_images_changed)
+        self.settings.changed.connect(self._refresh)
+        self.settings.preset.currentIndexChanged.connect(self._on_images_changed)
+        self.out.changed.connect(self._refresh)
+        self.train_button.clicked.connect(self._on_train)
+        self.resume_button.clicked.connect(self._on_resume)
+        self.stop_button.clicked.connect(self._on_stop)
+        self.translate_button.clicked.connect(self._on_translate)
+        self.copy_button.clicked.connect(self._on_copy)
+
+    def choose_layers(self, sources: list[Any], targets: list[Any]) -> None:
+        """Tick layers as source and target."""
+        self.images.choose_layers(sources, targets)
+
+    def _choose_first_layers(self) -> None:
+        layers = self.images.source.offered
+        self.choose_layers(layers[:1], layers[1:])
+
+    def _on_images_changed(self) -> None:
+        if (size := self.images.source_size()) is not None:
+            self.settings.suggest_patch_size(*size)
+        self._refresh()
+
+    def _on_device_known(self, kinds: list[str]) -> None:
+        self.settings.suggest_width_for(kinds[-1])
+
+    def _on_no_device(self, error: Exception) -> None:
+        self.state.say(str(error), "error")
+
+    # The choice, in words
+
+    def _refresh(self, *_: Any) -> None:
+        has_images = self.images.judge(self.settings.patch_size.value())
+        obstacle = self._obstacle()
+        folder = "nothing" if self.out.path is None else run_state(self.out.path)
+        hint = "" if folder == "nothing" or self.is_running else _HINTS[folder]
+        self.problem.say(obstacle or hint, "error" if obstacle else "plain")
+        is_ready = has_images and obstacle is None
+        self.train_button.setEnabled(is_ready and not self.is_running and folder == "nothing")
+        self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
+        self.stop_button.setEnabled(self.is_running)
+        self.copy_button.setEnabled(is_ready)
+        self.translate_button.setEnabled(self.out.path is not None and _model_in(self.out.path).is_file())
+
+    def _obstacle(self) -> str | None:
+        """What forbids to start, images apart."""
+        if self.out.path is None:
+            return "Choose a run folder."
+        try:
+            self.settings.config(target_is_labels=self.images.target_is_labels)
+        except Pix2PixError as error:
+            return str(error)
+        return None
+
+    # The work
+
+    def _on_train(self) -> None:
+        self._start(resume=False)
+
+    def _on_resume(self) -> None:
+        self._start(resume=True)
+
+    def _start(self, *, resume: bool) -> None:
+        assert self.out.path is not None  # the buttons are disabled without a folder
+        try:
+            request = self._request(self.out.path, resume)
+        except Pix2PixError as error:
+            self.state.say(str(error), "error")
+            return
+        self._scale = self.images.source_scale()
+        self._model = _model_in(self.out.path)
+        self._first_step, self._has_outcome = None, False
+        self._previews.start()
+        if not resume:
+            self.plot.clear_run()
+        self.plot.setVisible(True)
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(True)
+        self.state.say("getting ready…")
+        self.run(partial(training_events, request))
+        self._refresh()
+
+    def _request(self, out: Path, resume: bool) -> TrainingRequest:
+        settings = self.settings
+        return TrainingRequest(
+            config=resumed_config(out, settings.chosen_length())
+            if resume
+            else settings.config(target_is_labels=self.images.target_is_labels),
+            images=self.images.chosen(),
+            out=out,
+            device=settings.device.value,
+            validation=settings.validation.value(),
+            resume=resume,
+            init=None if resume else settings.init.path,
+        )
+
+    def on_events(self, events: list[Any]) -> None:
+        for event in events:
+            match event:
+                case StepDone():
+                    self.plot.add_losses(event.step, event.losses)
+                case Validated():
+                    self.plot.add_scores(event.step, event.scores)
+                case Finished():
+                    self._has_outcome = True
+                    self.state.say(_finished_words(event), "good")
+        self.plot.redraw()
+        if previews := [event for event in events if isinstance(event, Preview)]:
+            self._previews.show(previews[-1], self._scale)
+        if steps := [event for event in events if isinstance(event, StepDone)]:
+            self._show_progress(steps)
+
+    def _show_progress(self, steps: list[StepDone]) -> None:
+        self._first_step = self._first_step or steps[0]
+        last = steps[-1]
+        self.progress.setRange(0, _PROGRESS_PARTS)
+        self.progress.setValue(round(_PROGRESS_PARTS * last.fraction))
+        if not self._has_outcome:
+            self.state.say(f"step {last.step}, epoch {last.epoch + 1}{time_left(self._first_step, last)}")
+
+    def on_error(self, error: Exception) -> None:
+        self._has_outcome = True
+        self.state.say(str(error), "error")
+
+    def on_end(self) -> None:
+        self.progress.setVisible(False)
+        if not self._has_outcome:
+            self.state.say("stopped; Resume goes on from here")
+        if self._model is not None and self._model.is_file():
+            recent_models().add(self._model)
+        self._refresh()
+
+    def _on_stop(self) -> None:
+        self.stop()
+        self.stop_button.setEnabled(False)
+        self.state.say("stopping after this step…")
+
+    def _on_translate(self) -> None:
+        assert self.out.path is not None  # the button is disabled without a model
+        opened(self.viewer, "Translate", TranslateWidget).set_model(_model_in(self.out.path))
+
+    def _on_copy(self) -> None:
+        assert self.out.path is not None  # the button is disabled without a folder
+        sources, targets = self.images.files()
+        command = train_command(
+            [path for path, _ in sources],
+            [path for path, _ in targets],
+            self.out.path,
+            self.settings.config(target_is_labels=self.images.target_is_labels),
+            self.settings.command_options(),
+        )
+        QApplication.clipboard().setText(command)
+        is_complete = all(exists for _, exists in [*sources, *targets])
+        first = "The command is on the clipboard"
+        show_info(f"{first}." if is_complete else f"{first}; save the layers under the names in it first.")
+
+    def on_closed(self) -> None:
+        super().on_closed()
+        self.images.disconnect_viewer()
+
+
+_HINTS = {
+    "run": "The run folder holds a run: resume it, or choose another folder for a new one.",
+    "model": "The run folder holds a model already: choose another folder.",
+}
+
+
+def _model_in(folder: Path) -> Path:
+    return folder / "model.safetensors"
+
+
+def _finished_words(event: Finished) -> str:
+    mae = event.scores.get("mae")
+    score = "" if mae is None else f", validation MAE {mae:.4f}"
+    if event.new_seconds == 0:
+        return f"the run was complete already at step {event.steps}; set a greater length to go on"
+    return f"done: {event.steps} steps, model of step {event.model_step}{score}"

@@ -1,0 +1,211 @@
+"""The part of the Train widget that says which images: layers or folders, with a judgement in words."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+
+from napari_pix2pix._widgets.command_line import layer_file
+from napari_pix2pix._widgets.forms import Choice, LayerPicker, Message, PathField, ask_folder, form, row
+from napari_pix2pix._widgets.layer_outputs import pixel_size
+from napari_pix2pix._widgets.layer_sources import is_labels, is_rgb, pair_problem, size_in_words
+from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
+from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from pix2pix_training.array_source import channel_count
+from pix2pix_training.errors import Pix2PixError
+
+NamedFiles = list[tuple[Path, bool]]
+"""Paths, and whether there is a file."""
+
+
+class TrainingImages(QWidget):
+    """Source and target; `changed` is emitted when the choice or what is known about it is another one."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._found: FoldersChecked | None = None
+        self._folder_problem: str | None = None
+        self._folder_worker: CoreWorker | None = None
+        self.kind = Choice({"open layers": "layers", "folders": "folders"}, "Where the training images are.")
+        self.source = LayerPicker(viewer, tip="What the network sees; several layers are channels.")
+        self.target = LayerPicker(viewer, tip="What it learns to make of it; several layers are channels.")
+        self.source_folder = PathField(ask_folder, "folder of source images")
+        self.target_folder = PathField(ask_folder, "folder of target images")
+        self.stack = QStackedWidget()
+        self.stack.addWidget(row(_titled("Source", self.source), _titled("Target", self.target)))
+        self.stack.addWidget(form([("Source", self.source_folder), ("Target", self.target_folder)]))
+        self.message = Message()
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (form([("Images from", self.kind)]), self.stack, self.message):
+            layout.addWidget(part)
+        self._fit_stack()
+
+    def _fit_stack(self) -> None:
+        """Only the page that is shown takes room."""
+        for index in range(self.stack.count()):
+            is_shown = index == self.stack.currentIndex()
+            policy = QSizePolicy.Policy.Preferred if is_shown else QSizePolicy.Policy.Ignored
+            self.stack.widget(index).setSizePolicy(policy, policy)
+        self.stack.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def _connect(self) -> None:
+        self.kind.currentIndexChanged.connect(self._on_kind_changed)
+        for picker in (self.source, self.target):
+            picker.changed.connect(self.changed)
+        for folder in (self.source_folder, self.target_folder):
+            folder.changed.connect(self._on_folder_changed)
+
+    @property
+    def are_layers(self) -> bool:
+        return bool(self.kind.value == "layers")
+
+    @property
+    def target_is_labels(self) -> bool:
+        """Whether all target layers are labels, whose pixels are categories."""
+        targets = self.target.layers
+        return self.are_layers and bool(targets) and all(map(is_labels, targets))
+
+    def choose_layers(self, sources: list[Any], targets: list[Any]) -> None:
+        """Tick layers as source and target."""
+        self.kind.choose("layers")
+        self.source.choose(sources)
+        self.target.choose(targets)
+
+    def source_size(self) -> tuple[int, int] | None:
+        """Height and width of the chosen source layers; None where that is not known."""
+        if not self.are_layers:
+            return None
+        try:
+            height, width = self.source.source().shape[-2:]
+        except Pix2PixError:
+            return None
+        return height, width
+
+    def source_scale(self) -> tuple[float, float]:
+        """Height and width of a source pixel in the viewer."""
+        if not self.are_layers:
+            return 1.0, 1.0
+        scale = self.source.layers[0].scale
+        return float(scale[-2]), float(scale[-1])
+
+    def chosen(self) -> LayerPair | FolderPair:
+        """The images, for a worker; only after `judge` found no problem."""
+        folders = self._folders()
+        if not self.are_layers and folders is not None:
+            return folders
+        return LayerPair(
+            source=self.source.source(),
+            target=self.target.source(),
+            source_facts=_facts(self.source),
+            target_facts=_facts(self.target),
+        )
+
+    def files(self) -> tuple[NamedFiles, NamedFiles]:
+        """Paths of source and target for a command line."""
+        folders = self._folders()
+        if not self.are_layers and folders is not None:
+            return [(folders.source, True)], [(folders.target, True)]
+        return list(map(layer_file, self.source.layers)), list(map(layer_file, self.target.layers))
+
+    def judge(self, patch_size: int) -> bool:
+        """Say in words what is chosen, or what is wrong with it; whether it can be trained on."""
+        problem, words = self._judge_layers(patch_size) if self.are_layers else self._judge_folders()
+        self.message.say(problem or words, "error" if problem else "plain")
+        return problem is None
+
+    def _judge_layers(self, patch_size: int) -> tuple[str | None, str]:
+        for picker, side in ((self.source, "source"), (self.target, "target")):
+            if not picker.layers:
+                return f"Tick a {side} layer.", ""
+        if any(layer in self.target.layers for layer in self.source.layers):
+            return "A layer is ticked as source and as target.", ""
+        try:
+            source, target = self.source.source(), self.target.source()
+        except Pix2PixError as error:
+            return str(error), ""
+        words = f"Source: {size_in_words(source)}.\nTarget: {size_in_words(target)}."
+        return pair_problem(source, target, patch_size), words
+
+    def _judge_folders(self) -> tuple[str | None, str]:
+        folders = self._folders()
+        if folders is None:
+            return "Choose the two folders.", ""
+        for folder in (folders.source, folders.target):
+            if not folder.is_dir():
+                return f"{folder} is not a folder.", ""
+        if self._folder_problem is not None:
+            return self._folder_problem, ""
+        return ("Pairing the files…", "") if self._found is None else (None, self._found.words)
+
+    def _folders(self) -> FolderPair | None:
+        source, target = self.source_folder.path, self.target_folder.path
+        return None if source is None or target is None else FolderPair(source=source, target=target)
+
+    def _on_kind_changed(self) -> None:
+        self.stack.setCurrentIndex(self.kind.currentIndex())
+        self._fit_stack()
+        self.changed.emit()
+
+    def _on_folder_changed(self) -> None:
+        self._found = self._folder_problem = None
+        if self._folder_worker is not None:
+            self._folder_worker.quit()
+        folders = self._folders()
+        if folders is not None and folders.source.is_dir() and folders.target.is_dir():
+            self._folder_worker = start_worker(
+                partial(check_folders, folders),
+                on_events=self._on_folders_checked,
+                on_error=partial(self._on_folders_wrong, folders),
+                on_end=self.changed.emit,
+            )
+        self.changed.emit()
+
+    def _on_folders_checked(self, events: list[FoldersChecked]) -> None:
+        if events[-1].folders == self._folders():
+            self._found = events[-1]
+
+    def _on_folders_wrong(self, folders: FolderPair, error: Exception) -> None:
+        if folders == self._folders():
+            self._folder_problem = str(error)
+
+    def disconnect_viewer(self) -> None:
+        self.source.disconnect_viewer()
+        self.target.disconnect_viewer()
+
+
+def _titled(title: str, content: QWidget) -> QWidget:
+    widget = QWidget()
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(3)
+    layout.addWidget(QLabel(title))
+    layout.addWidget(content)
+    layout.addStretch(1)
+    return widget
+
+
+def _facts(picker: LayerPicker) -> LayerFacts:
+    """Channel names where each layer is a channel or all are colours; pixel size where it has a unit."""
+    layers = picker.layers
+    names = tuple(layer.name for layer in layers)
+    if len(layers) == 1 and is_rgb(layers[0]):
+        names = ("red", "green", "blue")
+    size, unit = pixel_size(layers[0])
+    height = abs(float(layers[0].scale[-2]))
+    return LayerFacts(
+        channel_names=names if len(names) == channel_count(picker.source()) else (),
+        pixel_size=None if size is None else (height, size),
+        unit=unit,
+    )

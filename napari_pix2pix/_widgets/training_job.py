@@ -1,0 +1,232 @@
+"""The work behind the Train button: frozen settings and images, and a generator of events. No napari, no Qt."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pix2pix._widgets.layer_sources import size_in_words
+from pix2pix_training.array_source import ArraySource
+from pix2pix_training.config import Preset, TrainingConfig, from_dict, preset
+from pix2pix_training.errors import CheckpointError, SettingsError
+from pix2pix_training.events import StepDone
+
+VALIDATION_FRACTION = 0.1
+_PATCHES = (256, 128, 64, 32)
+_PATCHES_ALONG_IMAGE = 3  # one to train on, one to validate on, a gap between them
+_COLORS = ((0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFacts:
+    """What layers say of their images besides pixels; `pixel_size` is (y, x) in `unit`."""
+
+    channel_names: tuple[str, ...] = ()
+    pixel_size: tuple[float, float] | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPair:
+    """A source and a target from layers."""
+
+    source: ArraySource
+    target: ArraySource
+    source_facts: LayerFacts
+    target_facts: LayerFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderPair:
+    """Folders of images, paired by name."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """All that a run needs; `init` is a model to start from."""
+
+    config: TrainingConfig
+    images: LayerPair | FolderPair
+    out: Path
+    device: str = "auto"
+    validation: float = VALIDATION_FRACTION
+    resume: bool = False
+    init: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A validation image as RGB, shape (H, W, 3), uint8."""
+
+    step: int
+    images: Mapping[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldersChecked:
+    """What two folders hold, in words."""
+
+    folders: FolderPair
+    words: str
+
+
+def training_config(
+    preset_name: Preset,
+    *,
+    length: Mapping[str, float],
+    base_width: int,
+    depth: int,
+    options: Mapping[str, Any],
+) -> TrainingConfig:
+    """The settings of a preset with the changes of the form.
+
+    Raises
+    ------
+    SettingsError
+        A value is not allowed, or values do not fit together.
+    """
+    base = preset(preset_name)
+    return replace(
+        base,
+        generator=replace(base.generator, base_width=base_width, depth=depth),
+        discriminator=replace(base.discriminator, base_width=base_width),
+        **{**length, **options},
+    )
+
+
+def suggested_patch_size(height: int, width: int, stride: int) -> int:
+    """The largest usual patch of which the image holds a few, so that a part can be held out for validation."""
+    fitting = (
+        size
+        for size in _PATCHES
+        if size % stride == 0 and size <= min(height, width) and _PATCHES_ALONG_IMAGE * size <= max(height, width)
+    )
+    return next(fitting, stride)
+
+
+def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
+    """The events of `pix2pix_training.training.train`, previews as RGB; close the generator to stop and save.
+
+    Raises
+    ------
+    InputError
+        Settings, images or the run folder cannot be used.
+    TrainingError
+        Training failed midway.
+    """
+    from napari_pix2pix.training_data import DataRequest, load_training_data
+    from pix2pix_training.events import PreviewReady
+    from pix2pix_training.model_file import load_model
+    from pix2pix_training.training import train
+
+    config, images = request.config, request.images
+    if isinstance(images, FolderPair):
+        wanted = DataRequest(sources=(images.source,), targets=(images.target,), validation=request.validation)
+        data = load_training_data(wanted, patch_size=config.patch_size, seed=config.seed)
+    else:
+        data = _data_of_layers(images, request)
+    init = load_model(request.init) if request.init is not None else None
+    for event in train(config, data, request.out, device=request.device, resume=request.resume, init=init):
+        if isinstance(event, PreviewReady):
+            sides = {"source": event.source, "output": event.output, "target": event.target}
+            yield Preview(step=event.step, images={name: as_rgb(image.numpy()) for name, image in sides.items()})
+        else:
+            yield event
+
+
+def _data_of_layers(images: LayerPair, request: TrainingRequest) -> Any:
+    from pix2pix_training.pairs import Pair, split_fraction
+    from pix2pix_training.training import TrainingData
+
+    pair = Pair(images.source, images.target, images.source.name)
+    config = request.config
+    return TrainingData(
+        split=split_fraction([pair], request.validation, patch_size=config.patch_size, seed=config.seed),
+        source_traits=_traits(images.source, images.source_facts),
+        target_traits=_traits(images.target, images.target_facts),
+    )
+
+
+def _traits(image: ArraySource, facts: LayerFacts) -> Any:
+    from pix2pix_training.model_file import ImageTraits
+
+    return ImageTraits(axes=image.axes, channel_names=facts.channel_names, pixel_size=facts.pixel_size, unit=facts.unit)
+
+
+def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
+    """Pair the files of two folders and say what was found; raises `InputError` where they cannot be paired."""
+    from napari_pix2pix.images.pairing import pairs_from_paths
+    from pix2pix_training.pairs import check_consistent
+
+    pairs = pairs_from_paths([folders.source], [folders.target])
+    check_consistent(pairs)
+    count = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
+    words = f"{count}. Source: {size_in_words(pairs[0].source)}. Target: {size_in_words(pairs[0].target)}."
+    yield FoldersChecked(folders=folders, words=words)
+
+
+def computing_device() -> Generator[str, None, None]:
+    """The kind of device that "auto" is on this machine: "cpu", "cuda" or "mps"."""
+    from pix2pix_training.device import resolve_device
+
+    yield resolve_device("auto").type
+
+
+def as_rgb(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """(C, H, W) in [-1, 1] -> (H, W, 3): one channel grey, three as they are, others in colours of their own, added."""
+    unit = (np.clip(image, -1, 1) + 1) / 2
+    if len(unit) == 1:
+        unit = np.repeat(unit, 3, axis=0)
+    elif len(unit) != 3:
+        colors = np.array([_COLORS[i % len(_COLORS)] for i in range(len(unit))], unit.dtype)
+        unit = np.minimum(np.einsum("chw,cr->rhw", unit, colors), 1)
+    return np.ascontiguousarray(np.moveaxis((unit * 255).round().astype(np.uint8), 0, -1))
+
+
+def run_state(folder: Path) -> str:
+    """What a run folder holds: "nothing", "run" (which can be resumed) or "model" (without a checkpoint)."""
+    if (folder / "last.pt").is_file():
+        return "run"
+    return "model" if (folder / "model.safetensors").is_file() else "nothing"
+
+
+def free_run_folder(parent: Path) -> Path:
+    """The first of run-1, run-2, ... in `parent` that does not exist."""
+    number = 1
+    while (parent / f"run-{number}").exists():
+        number += 1
+    return parent / f"run-{number}"
+
+
+def resumed_config(folder: Path, length: Mapping[str, float]) -> TrainingConfig:
+    """The settings that the run in `folder` was started with, and another length.
+
+    Raises
+    ------
+    CheckpointError
+        The folder's ``config.toml`` is missing or damaged.
+    """
+    path = folder / "config.toml"
+    try:
+        saved = from_dict(TrainingConfig, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, SettingsError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); start a new run") from error
+    return replace(saved, **{"epochs": None, "steps": None, "minutes": None, **length})  # type: ignore[arg-type]
+
+
+def time_left(first: StepDone, last: StepDone) -> str:
+    """ ", 3 min left", from the pace between two steps of this session; empty where it is not known yet."""
+    done = last.fraction - first.fraction
+    if done <= 0:
+        return ""
+    seconds = (last.seconds - first.seconds) / done * (1 - last.fraction)
+    return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"

@@ -1,0 +1,173 @@
+"""The part of the Train widget that says how: preset, length, sizes, and the rest behind "Advanced"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QVBoxLayout, QWidget
+
+from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, row
+from napari_pix2pix._widgets.training_job import (
+    VALIDATION_FRACTION,
+    suggested_patch_size,
+    training_config,
+)
+from napari_pix2pix._widgets.translate_widget import DEVICES
+from pix2pix_training.config import TrainingConfig, preset
+
+LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
+PRESETS = {"seamless, for large images": "seamless", "as in the paper": "paper"}
+VALUES = {
+    "automatic": "auto",
+    "range of the pixel type": "dtype",
+    "range of the training set": "training-set",
+    "range of each image": "image",
+    "categories": "categories",
+}
+PRECISIONS = {"32-bit": "fp32", "automatic": "auto", "bfloat16": "bf16", "float16": "fp16"}
+_WIDTH_ON_CPU = 32
+_PREVIEW_EVERY_STEPS = 100
+
+
+class TrainingSettings(QWidget):
+    """The fields of a `TrainingConfig`; `changed` is emitted when one of them is changed."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        usual = preset("seamless")
+        self.preset = Choice(PRESETS, "A set of settings; those below can be changed.")
+        self.length = QDoubleSpinBox()
+        self.unit = Choice({name: name for name in LENGTHS}, "How the length of the run is counted.")
+        self.patch_size = _whole(16, 4096, usual.patch_size, 32, "Side of a training patch in pixels.")
+        self.batch_size = _whole(1, 4096, usual.batch_size, 1, "Patches per step.")
+        self.base_width = _whole(1, 1024, usual.generator.base_width, 8, "Channels of the first layer.")
+        self.advanced = collapsed("Advanced", self._advanced(usual))
+        self._suggested = {self.patch_size: usual.patch_size, self.base_width: usual.generator.base_width}
+        sizes = row(self.patch_size, self.batch_size)
+        rows = [("Preset", self.preset), ("Length", row(self.length, self.unit)), ("Patch, batch", sizes)]
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(form([*rows, ("Base width", self.base_width)]))
+        layout.addWidget(self.advanced)
+        self._on_unit_changed()
+        self._connect()
+
+    def _advanced(self, usual: TrainingConfig) -> QWidget:
+        self.depth = _whole(2, 10, usual.generator.depth, 1, "Down-samplings of the U-Net.")
+        self.learning_rate = _real(1e-5, 1, usual.learning_rate, 1e-4, 5, "Step width of the optimiser.")
+        self.validation = _real(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
+        self.preview_every = _whole(1, 10**6, _PREVIEW_EVERY_STEPS, 50, "Steps between previews and validations.")
+        self.source_values = Choice(VALUES, "What the source's pixel values mean.")
+        targets = {label: value for label, value in VALUES.items() if value != "image"}
+        self.target_values = Choice(targets, "What the target's pixel values mean; labels layers are categories.")
+        self.device = Choice(DEVICES, "Where the network is trained.")
+        self.precision = Choice(PRECISIONS, "Arithmetic of the training.")
+        self.seed = _whole(0, 2**31 - 1, usual.seed, 1, "Makes runs repeatable.")
+        self.init = PathField(ask_model, "model to start from")
+        return form(
+            [
+                ("Depth", self.depth),
+                ("Learning rate", self.learning_rate),
+                ("Held out", self.validation),
+                ("Preview every", self.preview_every),
+                ("Source values", self.source_values),
+                ("Target values", self.target_values),
+                ("Device", self.device),
+                ("Precision", self.precision),
+                ("Seed", self.seed),
+                ("Start from", self.init),
+            ]
+        )
+
+    def _connect(self) -> None:
+        self.preset.currentIndexChanged.connect(self._on_preset_changed)
+        self.unit.currentIndexChanged.connect(self._on_unit_changed)
+        for field in self.findChildren(QAbstractSpinBox):
+            field.valueChanged.connect(self.changed)
+        for choice in self.findChildren(Choice):
+            choice.currentIndexChanged.connect(self.changed)
+        self.init.changed.connect(self.changed)
+
+    def config(self, *, target_is_labels: bool) -> TrainingConfig:
+        """The settings; raises `SettingsError` where they do not fit together."""
+        target_values = self.target_values.value
+        if target_is_labels and target_values == "auto":
+            target_values = "categories"
+        return training_config(
+            self.preset.value,
+            length=self.chosen_length(),
+            base_width=self.base_width.value(),
+            depth=self.depth.value(),
+            options={
+                "patch_size": self.patch_size.value(),
+                "batch_size": self.batch_size.value(),
+                "learning_rate": self.learning_rate.value(),
+                "validate_every": self.preview_every.value(),
+                "source_values": self.source_values.value,
+                "target_values": target_values,
+                "precision": self.precision.value,
+                "seed": self.seed.value(),
+            },
+        )
+
+    def chosen_length(self) -> dict[str, float]:
+        """ "minutes", "epochs" or "steps", and how many."""
+        unit, value = self.unit.value, self.length.value()
+        return {unit: value if unit == "minutes" else round(value)}
+
+    def command_options(self) -> dict[str, Any]:
+        """Options of the command line that are no part of `config`; None where they have their defaults."""
+        validation, device = self.validation.value(), self.device.value
+        return {
+            "validation": None if validation == VALIDATION_FRACTION else validation,
+            "device": None if device == "auto" else device,
+            "init": self.init.path,
+        }
+
+    def suggest_patch_size(self, height: int, width: int) -> None:
+        """A patch size for images of this size, unless the user has set one."""
+        self._suggest(self.patch_size, suggested_patch_size(height, width, 2 ** self.depth.value()))
+
+    def suggest_width_for(self, device: str) -> None:
+        """A network that trains in reasonable time on this kind of device, unless the user has set one."""
+        if device == "cpu":
+            self._suggest(self.base_width, _WIDTH_ON_CPU)
+
+    def _suggest(self, field: QSpinBox, value: int) -> None:
+        if field.value() == self._suggested[field]:
+            self._suggested[field] = value
+            field.setValue(value)
+
+    def _on_preset_changed(self) -> None:
+        usual = preset(self.preset.value)
+        self.depth.setValue(usual.generator.depth)
+        self.learning_rate.setValue(usual.learning_rate)
+        self._suggest(self.patch_size, usual.patch_size)
+
+    def _on_unit_changed(self) -> None:
+        is_time = self.unit.value == "minutes"
+        self.length.setDecimals(1 if is_time else 0)
+        self.length.setRange(0.1 if is_time else 1, 10**6)
+        self.length.setValue(LENGTHS[self.unit.value])
+
+
+def _whole(low: int, high: int, value: int, step: int, tip: str) -> QSpinBox:
+    field = QSpinBox()
+    field.setRange(low, high)
+    field.setSingleStep(step)
+    field.setValue(value)
+    field.setToolTip(tip)
+    return field
+
+
+def _real(low: float, high: float, value: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:
+    field = QDoubleSpinBox()
+    field.setDecimals(decimals)
+    field.setRange(low, high)
+    field.setSingleStep(step)
+    field.setValue(value)
+    field.setToolTip(tip)
+    return field

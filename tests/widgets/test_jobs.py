@@ -1,0 +1,160 @@
+"""What the widgets work with but Qt: previews, histories, suggestions, command lines, model cards."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from napari_pix2pix._widgets.command_line import train_command, translate_command
+from napari_pix2pix._widgets.loss_history import History
+from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings
+from napari_pix2pix._widgets.training_job import (
+    VALIDATION_FRACTION,
+    as_rgb,
+    free_run_folder,
+    resumed_config,
+    suggested_patch_size,
+    time_left,
+    training_config,
+)
+from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
+from pix2pix_training.array_source import MemorySource
+from pix2pix_training.config import TrainingConfig, to_toml
+from pix2pix_training.errors import CheckpointError, SettingsError
+from pix2pix_training.events import StepDone
+from tests.product.conftest import model_for
+
+
+def config(**options: object) -> TrainingConfig:
+    return training_config("seamless", length={"steps": 9}, base_width=8, depth=4, options=options)
+
+
+def test_validation_default_is_that_of_the_command_line() -> None:
+    assert VALIDATION_FRACTION == DEFAULT_VALIDATION_FRACTION
+
+
+def test_settings_of_the_form() -> None:
+    settings = config(patch_size=48)
+    assert (settings.generator.base_width, settings.discriminator.base_width, settings.generator.depth) == (8, 8, 4)
+    assert (settings.steps, settings.patch_size, settings.generator.norm) == (9, 48, "instance")
+    with pytest.raises(SettingsError, match="not a multiple of 16"):
+        config(patch_size=40)
+
+
+def test_resumed_settings_are_those_of_the_folder_with_another_length(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(config(seed=5)), encoding="utf-8")
+    resumed = resumed_config(tmp_path, {"minutes": 2.0})
+    assert (resumed.seed, resumed.steps, resumed.minutes) == (5, None, 2.0)
+    (tmp_path / "config.toml").write_text("nonsense = = 1", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        resumed_config(tmp_path, {"steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "stride", "size"),
+    [
+        (1024, 1024, 32, 256),
+        (512, 512, 32, 128),
+        (300, 400, 32, 128),
+        (64, 90, 32, 32),
+        (2000, 2000, 256, 256),
+        (100, 700, 32, 64),
+    ],
+)
+def test_suggested_patch_size(height: int, width: int, stride: int, size: int) -> None:
+    assert suggested_patch_size(height, width, stride) == size
+
+
+def test_free_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "run-1").mkdir()
+    assert free_run_folder(tmp_path) == tmp_path / "run-2"
+    assert free_run_folder(tmp_path / "none") == tmp_path / "none" / "run-1"
+
+
+def test_preview_colours() -> None:
+    grey = as_rgb(np.array([[[-1.0, 1.0, 3.0]]]))
+    assert grey.tolist() == [[[0, 0, 0], [255, 255, 255], [255, 255, 255]]]
+    two = as_rgb(np.array([[[1.0, -1.0]], [[-1.0, 1.0]]]))
+    assert two.tolist() == [[[0, 255, 255], [255, 0, 255]]]
+    three = as_rgb(np.array([[[1.0]], [[-1.0]], [[0.0]]]))
+    assert three.tolist() == [[[255, 0, 128]]]
+
+
+def test_history_of_a_long_run_is_drawn_as_means() -> None:
+    history = History()
+    for step in range(1, 2502):
+        history.add(step, {"a": float(step)})
+    steps, values = history.curve("a")
+    assert len(steps) == 834
+    assert steps[0] == values[0] == 2
+    assert steps[-1] == values[-1] == 2500.5
+
+
+def test_history_leaves_gaps() -> None:
+    history = History()
+    history.add(1, {"a": 1.0})
+    history.add(2, {"b": None, "a": float("inf")})
+    assert np.isnan(history.curve("a")[1]).tolist() == [False, True]
+    assert np.isnan(history.curve("b")[1]).tolist() == [True, True]
+    assert history.curve("none")[0].size == 0
+
+
+def test_time_left() -> None:
+    def step(number: int, fraction: float, seconds: float) -> StepDone:
+        return StepDone(step=number, epoch=0, fraction=fraction, seconds=seconds, losses={})
+
+    first = step(10, 0.5, 100)  # of a resumed run
+    assert time_left(first, first) == ""
+    assert time_left(first, step(12, 0.6, 120)) == ", 80 s left"
+    assert time_left(first, step(12, 0.51, 120)) == ", 16 min left"
+
+
+def test_commands() -> None:
+    layer = SimpleNamespace(name="my cells", source=SimpleNamespace(path="/data/cells 1.tif"))
+    command, complete = translate_command(Path("m.safetensors"), [layer], {"scheme": "auto", "statistics": "image"})
+    assert shlex.split(command)[2:4] == ["/data/cells 1.tif", "--model"]
+    assert command.endswith("--out 'cells 1-translated.tif' --statistics image")
+    assert complete
+    words = train_command([Path("a")], [Path("b")], Path("run"), config(), {"device": "cpu", "init": None})
+    expected = "train --source a --target b --out run --preset seamless --steps 9 --base-width 8 --depth 4 --device cpu"
+    assert words == f"napari-pix2pix {expected}"
+
+
+def test_model_card() -> None:
+    card = card_of(model_for(1, 2, "uint16"), Path("m.safetensors"))
+    rows = dict(card.rows())
+    assert rows["Network"] == "U-Net, depth 3, width 4"
+    assert rows["Source"] == "1 channel, uint16"
+    assert rows["Target"] == "2 channels, uint8"
+    image = MemorySource(np.zeros((3, 8, 8), np.uint8))
+    assert fit_problem(card, image) == "The model expects 1 channel, and the choice has 3."
+    assert fit_warnings(card, image, None, None) == ["The model was trained on uint16, the layer is uint8."]
+
+
+def test_another_pixel_size_is_noticed_across_units() -> None:
+    from dataclasses import replace
+
+    card = replace(card_of(model_for(1, 1), Path("m")), pixel_size=(0.5, 0.5), unit="µm")
+    image = MemorySource(np.zeros((8, 8), np.uint8))
+    assert fit_warnings(card, image, 500.0, "nm") == []
+    (warning,) = fit_warnings(card, image, 1.0, "µm")
+    assert "rescale the layer by 2" in warning
+
+
+def test_choices_are_those_of_the_settings() -> None:
+    pytest.importorskip("qtpy")
+    pytest.importorskip("napari")
+    from napari_pix2pix._widgets import training_settings, translate_widget
+    from napari_pix2pix.translation.settings import Scheme
+    from pix2pix_training.config import Precision, Preset, Statistics, Values
+
+    assert set(translate_widget.SCHEMES.values()) == set(get_args(Scheme))
+    assert set(translate_widget.STATISTICS.values()) == {None, *get_args(Statistics)}
+    assert set(training_settings.VALUES.values()) == set(get_args(Values))
+    assert set(training_settings.PRECISIONS.values()) == set(get_args(Precision))
+    assert set(training_settings.PRESETS.values()) == set(get_args(Preset))

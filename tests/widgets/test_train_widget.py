@@ -1,0 +1,206 @@
+"""The Train widget in a viewer: words beside the choice, a run to a usable model, stop, resume, closing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_pix2pix import load_model
+from tests.widgets.conftest import WaitUntil
+
+
+@pytest.fixture
+def pair(viewer: Any) -> list[Any]:
+    """A source and its negative, 96 x 128, 8-bit, half a micrometre per pixel."""
+    coarse = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    image = np.kron(coarse, np.ones((4, 4), np.uint8))
+    place: dict[str, Any] = {"scale": (0.5, 0.5), "units": ("um", "um")}
+    return [viewer.add_image(image, name="phase", **place), viewer.add_image(255 - image, name="stain", **place)]
+
+
+@pytest.fixture
+def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
+    """The Train widget, set to a tiny network and few steps."""
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    settings = widget.settings
+    widget.out.set_path(tmp_path / "run")
+    settings.depth.setValue(3)
+    settings.base_width.setValue(4)
+    settings.patch_size.setValue(32)
+    settings.preview_every.setValue(3)
+    settings.unit.choose("steps")
+    settings.length.setValue(6)
+    return widget
+
+
+def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:
+    translate = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Translate")[1]
+    assert train.train_button.isEnabled()
+    train.train_button.click()
+    assert train.is_running
+    assert train.stop_button.isEnabled()
+    assert not train.train_button.isEnabled()
+    wait_until(lambda: not train.is_running)
+    assert "done: 6 steps" in train.state.text()
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.source.channel_names == ("phase",)
+    assert model.target.channel_names == ("stain",)
+    assert model.source.pixel_size == (0.5, 0.5)
+    assert model.source.unit == "µm"
+    assert model.training["config"]["steps"] == 6
+    assert model.training["validation_pairs"] == 1
+    previews = {layer.name: layer for layer in viewer.layers if layer not in pair}
+    assert list(previews) == ["preview: source", "preview: output", "preview: target"]
+    assert all(layer.rgb for layer in previews.values())
+    assert np.array_equal(255 - previews["preview: source"].data, previews["preview: target"].data)
+    steps, losses = train.plot.losses.listDataItems()[0].getOriginalDataset()
+    assert steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert (losses > 0).all()
+    wait_until(
+        lambda: (
+            (translate.translate_button.isEnabled() and translate.picker.layers == pair[:1]) or _choose(translate, pair)
+        )
+    )
+    translate.translate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert viewer.layers[-1].name == "phase → run"
+
+
+def _choose(translate: Any, pair: list[Any]) -> bool:
+    translate.picker.choose(pair[:1])
+    return False
+
+
+def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
+    train.settings.length.setValue(100_000)
+    train.train_button.click()
+    wait_until(lambda: train.progress.maximum() > 0)
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+    assert train.state.text() == "stopped; Resume goes on from here"
+    assert (tmp_path / "run" / "last.pt").is_file()
+    assert not train.train_button.isEnabled()
+    assert "resume it" in train.problem.text()
+    stopped_at = load_model(tmp_path / "run" / "model.safetensors").training["step"]
+    import torch
+
+    step = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"]
+    assert step >= stopped_at
+    train.settings.length.setValue(step + 3)
+    train.resume_button.click()
+    wait_until(lambda: not train.is_running)
+    assert f"done: {step + 3} steps" in train.state.text()
+
+
+def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
+    message, button = train.images.message, train.train_button
+    assert message.text() == ("Source: 96 x 128 pixels, 1 channel, uint8.\nTarget: 96 x 128 pixels, 1 channel, uint8.")
+    other = viewer.add_image(np.zeros((96, 100, 3), np.uint8), name="other")
+    train.choose_layers(pair[:1], [other])
+    assert "target 96 x 100" in message.text()
+    assert not button.isEnabled()
+    train.choose_layers(pair[:1], pair[:1])
+    assert message.text() == "A layer is ticked as source and as target."
+    train.choose_layers(pair[:1], [])
+    assert message.text() == "Tick a target layer."
+    train.choose_layers(pair[:1], pair[1:])
+    assert button.isEnabled()
+    train.settings.patch_size.setValue(36)
+    assert "not a multiple of 8" in train.problem.text()
+    assert not button.isEnabled()
+    train.settings.patch_size.setValue(128)
+    assert "smaller than a patch of 128" in message.text()
+    assert not button.isEnabled()
+
+
+def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None:
+    viewer.add_image(np.zeros((300, 400), np.uint8))
+    viewer.add_image(np.zeros((300, 400), np.uint8))
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    assert train.images.source.layers == [viewer.layers[0]]
+    assert train.images.target.layers == [viewer.layers[1]]
+    assert train.settings.patch_size.value() == 128
+    import torch
+
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        wait_until(lambda: train.settings.base_width.value() == 32)
+
+
+def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
+    for side, pixels in (("a", image), ("b", 255 - image)):
+        (tmp_path / side).mkdir()
+        for number in range(3):
+            tifffile.imwrite(tmp_path / side / f"{number}.tif", np.roll(pixels, number))
+    train.images.kind.choose("folders")
+    assert train.images.message.text() == "Choose the two folders."
+    assert not train.train_button.isEnabled()
+    train.images.source_folder.set_path(tmp_path / "a")
+    train.images.target_folder.set_path(tmp_path / "b")
+    wait_until(lambda: train.images.message.text().startswith("3 pairs. Source: 48 x 64 pixels, 1 channel, uint8."))
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    assert "done: 6 steps" in train.state.text()
+    (tmp_path / "b" / "2.tif").unlink()
+    train.images.target_folder.set_path(tmp_path)
+    train.images.target_folder.set_path(tmp_path / "b")
+    wait_until(lambda: "2" in train.images.message.text() and "pairs" not in train.images.message.text()[:8])
+    assert not train.train_button.isEnabled()
+
+
+def test_labels_are_categories(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:
+    labels = viewer.add_labels((np.asarray(pair[0].data) > 127).astype(np.int32) * 7)
+    train.choose_layers(pair[:1], [labels])
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    mapping = load_model(tmp_path / "run" / "model.safetensors").target.mapping
+    assert getattr(mapping, "values", None) == ((0,), (7,))
+
+
+def test_error_in_the_worker_ends_the_run(train: Any, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari.utils.notifications import notification_manager
+
+    from pix2pix_training.training_step import TrainingStep
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(TrainingStep, "run", failing)
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    assert train.state.text().startswith("memory ran out (CUDA out of memory")
+    assert notification_manager.records[-1].message == train.state.text()
+    assert train.train_button.isEnabled()
+    notification_manager.records.clear()
+
+
+@pytest.mark.parametrize("how", ["viewer", "widget"])
+def test_closing_stops_the_run_and_saves_it(
+    viewer: Any, train: Any, tmp_path: Path, wait_until: WaitUntil, how: str
+) -> None:
+    train.settings.length.setValue(100_000)
+    train.train_button.click()
+    wait_until(lambda: train.progress.maximum() > 0)
+    worker = train._worker
+    if how == "viewer":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(train)
+    wait_until(lambda: not worker.is_running, 20)
+    assert (tmp_path / "run" / "last.pt").is_file()
+
+
+def test_copied_command(train: Any, tmp_path: Path) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    from napari_pix2pix.cli.application import run
+
+    train.copy_button.click()
+    words = QApplication.clipboard().text()
+    assert words.startswith("napari-pix2pix train --source phase.tif --target stain.tif --out ")
+    assert "--steps 6 --patch-size 32" in words
+    assert run([*words.split()[1:], "--depth", "99"]) == 2  # the options are known; the depth is not allowed
