@@ -18,6 +18,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error
 from superqt.utils import GeneratorWorker
 
+from napari_pix2pix._widgets.llvm_clash import keep_triton_out
 from pix2pix_training.errors import Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def start_worker(
     `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
     notification besides `on_error`. `on_end` comes last, always.
     """
+    keep_triton_out()
     worker: CoreWorker = create_worker(
         guarded_events,
         make_events,
