@@ -57,7 +57,7 @@ def translate(folder: Path, model: Path) -> None:
     widget.advanced.expand(animate=False)
     _save(viewer, folder / "translate-form.png")
     widget.advanced.collapse(animate=False)
-    viewer.camera.zoom *= 4
+    viewer.scene.camera.zoom *= 4
     _settle(0.5)
     widget.part.choose("view")
     widget.translate_button.click()

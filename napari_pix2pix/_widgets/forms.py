@@ -135,7 +135,7 @@ class LayerPicker(QWidget):
         self.list.setToolTip(tip)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.list.setFixedHeight(_ROWS_SHOWN * (self.list.fontMetrics().height() + 10) + 6)
+        self.list.setFixedHeight(_ROWS_SHOWN * (self.list.fontMetrics().height() + 4) + 6)
         self.list.itemChanged.connect(self._on_item_changed)
         self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")
         self.axis.currentIndexChanged.connect(self.changed)
@@ -270,6 +270,7 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
     """`content` behind a line to click on."""
     section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
     section.layout().setContentsMargins(0, 0, 0, 0)
+    section.layout().setSpacing(0)
     section.setContent(content)
     section.collapse(animate=False)
     return section
@@ -280,7 +281,7 @@ def scrolling(outer: QWidget, parts: Sequence[QWidget]) -> None:
     content = QWidget()
     column = QVBoxLayout(content)
     column.setContentsMargins(6, 6, 6, 6)
-    column.setSpacing(7)
+    column.setSpacing(5)
     for part in parts:
         column.addWidget(part)
     column.addStretch(1)

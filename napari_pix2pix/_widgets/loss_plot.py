@@ -11,7 +11,7 @@ from napari_pix2pix._widgets.loss_history import History
 
 _LOSSES = {"G_L1": "#58a6ff", "G_GAN": "#e3b341", "D_real": "#7ee787", "D_fake": "#ff7b72"}
 _SCORE, _SCORE_COLOR = "mae", "#d2a8ff"
-_HEIGHT_PX = 250
+_HEIGHT_PX = 230
 
 
 class LossPlot(pg.GraphicsLayoutWidget):
@@ -23,8 +23,8 @@ class LossPlot(pg.GraphicsLayoutWidget):
         self.setFixedHeight(_HEIGHT_PX)
         self.losses = self._plot(0, "loss")
         self.losses.setLogMode(y=True)
-        self.losses.addLegend(offset=(-5, 2), colCount=4, labelTextSize="8pt", verSpacing=-4)
-        self.scores = self._plot(1, "validation MAE")
+        self.losses.setTitle("&nbsp;&nbsp;".join(_colored(*item) for item in _LOSSES.items()), size="8pt")
+        self.scores = self._plot(1, "held-out MAE")
         self.scores.setLabel("bottom", "step")
         self.scores.setXLink(self.losses)
         self._curves = {name: self.losses.plot(pen=pg.mkPen(color), name=name) for name, color in _LOSSES.items()}
@@ -35,6 +35,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
         plot = self.addPlot(row=row, col=0)
         plot.setLabel("left", label)
         plot.getAxis("left").setWidth(58)
+        plot.getAxis("left").enableAutoSIPrefix(False)
         plot.showGrid(x=True, y=True, alpha=0.2)
         plot.setMenuEnabled(False)
         plot.hideButtons()
@@ -55,3 +56,7 @@ class LossPlot(pg.GraphicsLayoutWidget):
         for name, curve in self._curves.items():
             curve.setData(*self._losses.curve(name))
         self._score.setData(*self._scores.curve(_SCORE))
+
+
+def _colored(name: str, color: str) -> str:
+    return f'<span style="color: {color}">{name}</span>'

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pix2pix_training.model_file import ImageDescription, Model
 
 _TOLERATED_RATIO = 1.1
+_SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class ModelCard:
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
         size = "not recorded" if self.pixel_size is None else f"{self.pixel_size[1]:.4g} {self.unit or 'units'}"
-        scores = [f"{name} {value:.3g}" for name, value in self.metrics.items() if isinstance(value, int | float)]
+        known = {name: value for name, value in self.metrics.items() if isinstance(value, int | float)}
+        scores = [f"{_SCORES.get(name, name)} {value:.3g}" for name, value in known.items()]
         return [
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
             ("Source", _side(self.source_channels, self.source_names, self.source_dtype)),

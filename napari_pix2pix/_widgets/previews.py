@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,31 +25,32 @@ class PreviewLayers:
         """Forget layers of an earlier run that were removed, so that they are shown again."""
         self._layers = {name: layer for name, layer in self._layers.items() if layer in self._viewer.layers}
 
-    def show(self, preview: Preview, scale: tuple[float, float]) -> None:
-        """Add the layers, or change their pixels; `scale` is that of the source layer."""
+    def show(self, preview: Preview, pixels: Mapping[str, Any]) -> None:
+        """Add the layers, or change their pixels; `pixels` are scale, units and axis labels of the source."""
         if not self._layers:
-            self._add(preview, scale)
+            self._add(preview, pixels)
             self._viewer.reset_view()
             return
         for name, layer in self._layers.items():
             if layer in self._viewer.layers:
                 layer.data = preview.images[name]
 
-    def _add(self, preview: Preview, scale: tuple[float, float]) -> None:
-        top, left = self._free_place(scale)
-        for name, pixels in preview.images.items():
+    def _add(self, preview: Preview, pixels: Mapping[str, Any]) -> None:
+        height, width = pixels["scale"]
+        top, left = self._free_place(height)
+        for name, image in preview.images.items():
             self._layers[name] = self._viewer.add_image(
-                pixels, name=f"preview: {name}", scale=scale, translate=(top, left), metadata={PREVIEW_KEY: name}
+                image, name=f"preview: {name}", translate=(top, left), metadata={PREVIEW_KEY: name}, **pixels
             )
-            left += pixels.shape[1] * scale[1] * (1 + _GAP)
+            left += image.shape[1] * width * (1 + _GAP)
 
-    def _free_place(self, scale: tuple[float, float]) -> tuple[float, float]:
+    def _free_place(self, least_gap: float) -> tuple[float, float]:
         """Where the first layer goes: below the left corner of all that is there."""
         if not len(self._viewer.layers):
             return 0.0, 0.0
         low, high = np.asarray(self._viewer.layers.extent.world)
         height = high[-2] - low[-2]
-        return float(high[-2] + max(scale[0], _GAP * height)), float(low[-1])
+        return float(high[-2] + max(least_gap, _GAP * height)), float(low[-1])
 
 
 def is_preview(layer: Any) -> bool:

@@ -46,7 +46,7 @@ class TrainWidget(JobWidget):
         self.images = TrainingImages(napari_viewer)
         self.settings = TrainingSettings()
         self._previews = PreviewLayers(napari_viewer)
-        self._scale = (1.0, 1.0)
+        self._pixels: dict[str, Any] = {}
         self._model: Path | None = None
         self._first_step: StepDone | None = None
         self._has_outcome = False
@@ -162,7 +162,7 @@ class TrainWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        self._scale = self.images.source_scale()
+        self._pixels = self.images.source_pixels()
         self._model = _model_in(self.out.path)
         self._first_step, self._has_outcome = None, False
         self._previews.start()
@@ -201,7 +201,7 @@ class TrainWidget(JobWidget):
                     self.state.say(_finished_words(event), "good")
         self.plot.redraw()
         if previews := [event for event in events if isinstance(event, Preview)]:
-            self._previews.show(previews[-1], self._scale)
+            self._previews.show(previews[-1], self._pixels)
         if steps := [event for event in events if isinstance(event, StepDone)]:
             self._show_progress(steps)
 

@@ -93,12 +93,12 @@ class TrainingImages(QWidget):
             return None
         return height, width
 
-    def source_scale(self) -> tuple[float, float]:
-        """Height and width of a source pixel in the viewer."""
+    def source_pixels(self) -> dict[str, Any]:
+        """Scale, units and axis labels of a source plane, as arguments for a layer beside it."""
         if not self.are_layers:
-            return 1.0, 1.0
-        scale = self.source.layers[0].scale
-        return float(scale[-2]), float(scale[-1])
+            return {"scale": (1.0, 1.0)}
+        layer = self.source.layers[0]
+        return {name: getattr(layer, name)[-2:] for name in ("scale", "units", "axis_labels")}
 
     def chosen(self) -> LayerPair | FolderPair:
         """The images, for a worker; only after `judge` found no problem."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, row
 from napari_pix2pix._widgets.training_job import (
@@ -159,6 +159,7 @@ def _whole(low: int, high: int, value: int, step: int, tip: str) -> QSpinBox:
     field.setRange(low, high)
     field.setSingleStep(step)
     field.setValue(value)
+    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     field.setToolTip(tip)
     return field
 
@@ -169,5 +170,6 @@ def _real(low: float, high: float, value: float, step: float, decimals: int, tip
     field.setRange(low, high)
     field.setSingleStep(step)
     field.setValue(value)
+    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     field.setToolTip(tip)
     return field
