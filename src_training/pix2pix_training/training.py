@@ -116,18 +116,19 @@ class _Run:
         self.patches = MappedPairs(
             data.split.training, self.sampler, self.source_mapping, self.target_mapping, config.patch_size, self.device
         )
-        folder.prepare(resume=resume, overwrite=overwrite)
         self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             _check_fits(init, self.config)
             self.networks.generator.load_state_dict(init.weights)
+        folder.prepare(resume=resume, overwrite=overwrite)
         self.step = self.saved_step = 0
         self.seconds = 0.0
         self.best: dict[str, Any] | None = None
         if resume and folder.checkpoint.exists():
             self._restore()
+        folder.drop_metrics_after(self.step)
         self.resumed_from_seconds = self.seconds
 
     def _total_steps(self) -> int | None:
@@ -309,7 +310,6 @@ class _Run:
         self.step = self.saved_step = saved["step"]
         self.seconds = saved["seconds"]
         self.best = saved["best"]
-        self.folder.drop_metrics_after(self.step)
 
     def _finished(self) -> Finished:
         return Finished(
