@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,13 +129,13 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
         for event in iterator:
             match event:
                 case Started():
-                    _announce(event)
+                    _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
                 case StepDone():
                     bar.update(event.fraction, event.step - result["resumed_from_step"], _losses(event) + scores_note)
                 case Validated():
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
-                    say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
+                    bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case CheckpointSaved():
                     result["checkpoint"] = str(event.path)
                 case Finished():
@@ -148,7 +148,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name != "model_step"}
 
 
-def _announce(event: Started) -> None:
+def _announce(event: Started, say: Callable[[str], None]) -> None:
     length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} minutes"
     say(to_toml(event.config).strip())
     say("")
