@@ -105,7 +105,7 @@ def _inferred_unet(state: Mapping[str, Tensor]) -> GeneratorConfig:
 def _inferred_resnet(state: Mapping[str, Tensor]) -> GeneratorConfig:
     first = state["model.1.weight"]
     blocks = {m[1] for name in state if (m := re.match(r"model\.(\d+)\.conv_block\.", name))}
-    second_convolution = next((v for k, v in state.items() if k.endswith(".conv_block.6.weight")), first[0])
+    has_dropout = any(k.endswith(".conv_block.6.weight") and v.ndim == 4 for k, v in state.items())
     last = max((int(m[1]), name) for name in state if (m := re.fullmatch(r"model\.(\d+)\.weight", name)))[1]
     return GeneratorConfig(
         architecture="resnet",
@@ -114,7 +114,7 @@ def _inferred_resnet(state: Mapping[str, Tensor]) -> GeneratorConfig:
         base_width=first.shape[0],
         blocks=len(blocks),
         norm=_inferred_norm(state, "model.1.bias"),
-        dropout="reference" if second_convolution.ndim == 4 else "none",
+        dropout="reference" if has_dropout else "none",
     )
 
 
