@@ -29,7 +29,7 @@ from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator, translate_array
 from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, Region, whole_plane
-from pix2pix_training.config import preset
+from pix2pix_training.config import Keep, preset
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData, train
@@ -46,6 +46,7 @@ class Task:
     data: Callable[[Path], TrainingData]
     held_out: Callable[[Path, TrainingData], Sequence[Pair]]
     drawn: Drawing
+    keep: Keep = "best"
 
 
 def em_membranes(folder: Path) -> TrainingData:
@@ -107,7 +108,7 @@ def draw_stains(source: AnyArray, result: AnyArray, target: AnyArray) -> list[Pa
 
 TASKS = (
     Task("em_membranes", em_membranes, validation_pairs, draw_grey),
-    Task("facades", facades, validation_pairs, draw_rgb),
+    Task("facades", facades, validation_pairs, draw_rgb, keep="last"),
     Task("labelfree", labelfree, labelfree_right, draw_stains),
 )
 
@@ -123,6 +124,7 @@ def trained(task: Task, data: TrainingData, out: Path, minutes: float, base_widt
         generator=replace(config.generator, base_width=base_width),
         discriminator=replace(config.discriminator, base_width=base_width),
         minutes=minutes,
+        keep=task.keep,
     )
     print(f"{task.name}: training {minutes:g} minutes, {load()}", flush=True)
     facts = show_training(train(config, data, out / task.name, resume=True))

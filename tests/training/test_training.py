@@ -109,6 +109,17 @@ def test_the_best_model_is_kept_and_scored(data: TrainingData, tmp_path: Path) -
     assert model.metrics == best.scores
 
 
+def test_the_last_model_is_kept_on_request(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(TINY, keep="last", learning_rate=0.1)
+    events = list(train(config, data, tmp_path / "run"))
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.training["step"] == 10 == events[-1].model_step  # type: ignore[union-attr]
+    assert model.metrics == of_kind(events, Validated)[-1].scores
+    assert torch.equal(
+        model.weights["down.0.conv.weight"], weights(tmp_path / "run")["generator"]["down.0.conv.weight"]
+    )
+
+
 def test_it_learns(data: TrainingData, tmp_path: Path) -> None:
     config = replace(
         TINY, steps=120, validate_every=20, learning_rate=2e-3, generator=replace(TINY.generator, dropout="none")
