@@ -32,7 +32,7 @@ class Panel:
 
 
 def write_figure(rows: Sequence[Sequence[Panel]], path: Path) -> None:
-    """Rows of panels, each scaled to the same width, on white."""
+    """Rows of panels, each scaled to the same width, on white; a PNG, or a JPEG where `path` ends in .jpg."""
     columns = max(len(row) for row in rows)
     side = 420
     drawn = [[_scaled(panel, side) for panel in row] for row in rows]
@@ -47,7 +47,7 @@ def write_figure(rows: Sequence[Sequence[Panel]], path: Path) -> None:
             canvas.paste(image, (x, y + _CAPTION))
         y += height
     with atomic_write(path) as partial:
-        canvas.save(partial, format="PNG")
+        canvas.save(partial, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=88)
 
 
 def _scaled(panel: Panel, width: int) -> Image.Image:

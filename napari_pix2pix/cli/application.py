@@ -13,6 +13,7 @@ from napari_pix2pix.cli import (
     demo_command,
     doctor_command,
     evaluate_command,
+    import_weights_command,
     info_command,
     train_command,
     translate_command,
@@ -35,6 +36,7 @@ app.command("train")(train_command.train)
 app.command("translate")(translate_command.translate)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("info")(info_command.info)
+app.command("import-weights")(import_weights_command.import_weights)
 app.command("doctor")(doctor_command.doctor)
 app.command("demo")(demo_command.demo)
 

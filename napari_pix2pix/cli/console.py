@@ -80,6 +80,10 @@ class ProgressBar:
         self._progress = progress
         self._task = task
 
+    def say(self, message: str) -> None:
+        """A line above the bar."""
+        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
     def update(self, fraction: float, done: int, note: str = "") -> None:
         self._progress.update(self._task, completed=fraction, done=done, note=note)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,7 @@ def train(
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
+    keep: Annotated[str | None, Option(help="Model to keep: best (by validation MAE) or last.")] = None,
     init: Annotated[Path | None, Option(help="Model file to start from.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str | None, Option(help="fp32, bf16, fp16 or auto.")] = None,
@@ -61,6 +62,7 @@ def train(
         "checkpoint_every": checkpoint_every,
         "validate_every": validate_every,
         "precision": precision,
+        "keep": keep,
         "seed": seed,
         "generator": {"base_width": base_width, "depth": depth},
         "discriminator": {"base_width": base_width},
@@ -129,13 +131,13 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
         for event in iterator:
             match event:
                 case Started():
-                    _announce(event)
+                    _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
                 case StepDone():
                     bar.update(event.fraction, event.step - result["resumed_from_step"], _losses(event) + scores_note)
                 case Validated():
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
-                    say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
+                    bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case CheckpointSaved():
                     result["checkpoint"] = str(event.path)
                 case Finished():
@@ -148,7 +150,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name != "model_step"}
 
 
-def _announce(event: Started) -> None:
+def _announce(event: Started, say: Callable[[str], None]) -> None:
     length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} minutes"
     say(to_toml(event.config).strip())
     say("")

@@ -34,7 +34,8 @@ from napari_pix2pix.translation.tiling import (
     window_around,
 )
 from pix2pix_training.array_source import Region
-from pix2pix_training.networks import StatisticsNorm, UNet, norm_layers, set_noise_origin
+from pix2pix_training.layers import StatisticsNorm
+from pix2pix_training.networks import UNet, norm_layers, set_noise_origin
 
 logger = logging.getLogger(__name__)
 

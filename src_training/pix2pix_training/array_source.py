@@ -117,7 +117,7 @@ class MemorySource:
         return np.array(self._array[index])
 
 
-class _View:
+class SourceView:
     """An `ArraySource` made from another; passes on everything that a subclass does not change."""
 
     def __init__(self, base: ArraySource) -> None:
@@ -130,7 +130,7 @@ class _View:
         self.palette = base.palette
 
 
-class CroppedSource(_View):
+class CroppedSource(SourceView):
     """A rectangle of another source."""
 
     def __init__(self, base: ArraySource, region: Region) -> None:
@@ -149,7 +149,7 @@ class CroppedSource(_View):
         return self._base.read(Region(region.y0 + y0, region.y1 + y0, region.x0 + x0, region.x1 + x0), plane)
 
 
-class SelectedChannels(_View):
+class SelectedChannels(SourceView):
     """Some channels of another source, in the order given; `channels` are indices from 0."""
 
     def __init__(self, base: ArraySource, channels: Sequence[int]) -> None:
@@ -167,7 +167,7 @@ class SelectedChannels(_View):
         return self._base.read(region, plane)[self._channels]
 
 
-class StackedChannels(_View):
+class StackedChannels(SourceView):
     """Several sources of equal size as the channels of one; the dtype is their common one."""
 
     def __init__(self, bases: Sequence[ArraySource]) -> None:

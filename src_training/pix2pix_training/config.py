@@ -24,6 +24,7 @@ Schedule = Literal["constant", "linear"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Flips = Literal["none", "horizontal", "both"]
 Preset = Literal["seamless", "paper"]
+Keep = Literal["best", "last"]
 Values = Literal["auto", "dtype", "training-set", "image", "categories"]
 
 
@@ -134,7 +135,10 @@ class InferenceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length."""
+    """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
+
+    `keep` chooses the model that is saved: the best by validation MAE, which favours smooth results, or the last.
+    """
 
     preset: Preset = "seamless"
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -157,6 +161,7 @@ class TrainingConfig:
     seed: int = 0
     checkpoint_every: int = 500
     validate_every: int = 500
+    keep: Keep = "best"
     validation_images: int = 16
     validation_size: int = 512
 

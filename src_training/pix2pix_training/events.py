@@ -65,7 +65,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The run is complete; `model` is the best by validation MAE, or the last where there is no validation.
+    """The run is complete; `model` is the best by validation MAE, or the last (`keep`, or no validation).
 
     `seconds` counts all sessions of the run, `new_seconds` this one.
     """

@@ -5,8 +5,10 @@ A mapping is linear (its ends from the dtype, the training set, or each whole im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -251,8 +253,9 @@ class _Histogram:
         cumulative = np.cumsum(self._counts)
         if cumulative[-1] == 0:
             return 0.0, 0.0
-        low, high = (int(np.searchsorted(cumulative, p / 100 * cumulative[-1])) for p in percents)
-        return float(low + self._offset), float(min(high, self._counts.size - 1) + self._offset)
+        ranks = (max(1, math.ceil(Fraction(str(p)) * int(cumulative[-1]) / 100)) for p in percents)
+        low, high = (int(np.searchsorted(cumulative, rank)) for rank in ranks)
+        return float(low + self._offset), float(high + self._offset)
 
 
 class _Sample:

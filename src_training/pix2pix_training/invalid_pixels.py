@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_size, regions_of
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size, regions_of
 from pix2pix_training.errors import ImageError
 
 BLOCK = 64
@@ -30,20 +30,14 @@ def invalid_values(stored: AnyArray, nodata: float | None) -> NDArray[np.bool_]:
     return invalid
 
 
-class FilledSource:
+class FilledSource(SourceView):
     """An `ArraySource` whose invalid values are replaced; `read_with_mask` says where they were.
 
     Raises `ImageError` at the first read of a plane where no pixel of some channel is valid.
     """
 
     def __init__(self, base: ArraySource) -> None:
-        self._base = base
-        self.name = base.name
-        self.axes = base.axes
-        self.shape = base.shape
-        self.dtype = base.dtype
-        self.nodata = base.nodata
-        self.palette = base.palette
+        super().__init__(base)
         self._block_means: dict[tuple[int, ...], AnyArray] = {}
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:

@@ -14,113 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import SettingsError
-
-DROPOUT_RATE = 0.5
-
-
-class StatisticsNorm(nn.Module):
-    """Batch or instance norm that can be told at inference whose statistics to use.
-
-    In training mode it is the plain layer. In eval mode: the running averages ("running"), the statistics of each image
-    in hand ("image"), or `fixed` ones, which exact translation gathers over a whole large image beforehand.
-    """
-
-    weight: Tensor | None
-    bias: Tensor | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
-
-    def __init__(self, channels: int, *, affine: bool, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.channels = channels
-        self.eps = eps
-        self.momentum = momentum
-        self.statistics: Statistics = "running" if affine else "image"
-        self.fixed: tuple[Tensor, Tensor] | None = None
-        if affine:
-            self.weight = nn.Parameter(torch.ones(channels))
-            self.bias = nn.Parameter(torch.zeros(channels))
-            self.register_buffer("running_mean", torch.zeros(channels))
-            self.register_buffer("running_var", torch.ones(channels))
-            self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
-        else:
-            self.weight = self.bias = self.running_mean = self.running_var = self.num_batches_tracked = None
-
-    @property
-    def has_running_statistics(self) -> bool:
-        return self.running_mean is not None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.fixed is not None:
-            mean, var = self.fixed
-            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
-        if self.running_mean is None:
-            return F.instance_norm(x, eps=self.eps)
-        if self.training:
-            cast(Tensor, self.num_batches_tracked).add_(1)
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
-            )
-        if self.statistics == "running":
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-
-
-class PositionedDropout(nn.Module):
-    """Dropout whose noise at inference depends only on seed, layer, channel and image coordinate.
-
-    So a large image gets the same noise however it is cut into tiles. In training mode it is plain dropout.
-
-    Parameters
-    ----------
-    layer : number that sets the noise of this layer apart from that of the others.
-    stride : image pixels per row or column of the features that the layer sees.
-    """
-
-    def __init__(self, layer: int, stride: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.stride = stride
-        self.seed: int | None = None
-        self.origin = (0, 0)  # image pixel of the first row and column, a multiple of `stride`
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return F.dropout(x, DROPOUT_RATE, True)
-        if self.seed is None:
-            return x
-        rows, columns = (o // self.stride for o in self.origin)
-        keep = _positioned_bits(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device)
-        return x * keep.to(x.dtype) * (1 / (1 - DROPOUT_RATE))
-
-
-def _positioned_bits(
-    seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device
-) -> Tensor:
-    """One fair random bit per feature, shape (channels, rows, columns): a hash of its position (MurmurHash3)."""
-    channels, rows, columns = shape
-    key = _mix(torch.tensor((seed & 0xFFFFFFFF) ^ ((seed >> 32) * 0x9E3779B1 & 0xFFFFFFFF), device=device) + layer)
-    h = _mix(key + torch.arange(channels, device=device)[:, None, None])
-    h = _mix(h + torch.arange(origin[0], origin[0] + rows, device=device)[None, :, None])
-    h = _mix(h + torch.arange(origin[1], origin[1] + columns, device=device)[None, None, :])
-    return h >= 2**31
-
-
-def _mix(h: Tensor) -> Tensor:
-    """Mix the low 32 bits of int64 values."""
-    h = (h * 0x9E3779B1) & 0xFFFFFFFF
-    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
-    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
-    return h ^ (h >> 16)
-
-
-def _norm(kind: Norm, channels: int) -> nn.Module:
-    if kind == "none":
-        return nn.Identity()
-    return StatisticsNorm(channels, affine=kind == "batch")
+from pix2pix_training.layers import PositionedDropout, StatisticsNorm, make_norm
 
 
 class DownBlock(nn.Module):
@@ -130,7 +26,7 @@ class DownBlock(nn.Module):
         super().__init__()
         self.activate = activate
         self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=norm != "batch")
-        self.norm = _norm(norm, outputs) if normalize else nn.Identity()
+        self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
 
     def convolve(self, x: Tensor) -> Tensor:
         """The block without its norm."""
@@ -146,7 +42,7 @@ class UpBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, norm: Norm, normalize: bool, dropout: nn.Module) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=norm != "batch" or not normalize)
-        self.norm = _norm(norm, outputs) if normalize else nn.Identity()
+        self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
         self.dropout = dropout
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -266,7 +162,7 @@ class ResidualBlock(nn.Module):
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=norm != "batch"),
-            _norm(norm, width),
+            make_norm(norm, width),
             nn.ReLU(),
         ]
         if dropout is not None:
@@ -274,7 +170,7 @@ class ResidualBlock(nn.Module):
         layers += [
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=norm != "batch"),
-            _norm(norm, width),
+            make_norm(norm, width),
         ]
         self.conv_block = nn.Sequential(*layers)
 
@@ -296,13 +192,13 @@ class ResNet(nn.Module):
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             nn.Conv2d(config.source_channels, width, 7, bias=bias),
-            _norm(norm, width),
+            make_norm(norm, width),
             nn.ReLU(),
         ]
         for factor in (1, 2):
             layers += [
                 nn.Conv2d(width * factor, width * factor * 2, 3, 2, 1, bias=bias),
-                _norm(norm, width * factor * 2),
+                make_norm(norm, width * factor * 2),
                 nn.ReLU(),
             ]
         for block in range(config.blocks):
@@ -311,7 +207,7 @@ class ResNet(nn.Module):
         for factor in (4, 2):
             layers += [
                 nn.ConvTranspose2d(width * factor, width * factor // 2, 3, 2, 1, output_padding=1, bias=bias),
-                _norm(norm, width * factor // 2),
+                make_norm(norm, width * factor // 2),
                 nn.ReLU(),
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, config.target_channels, 7)]
@@ -345,7 +241,7 @@ def _pixel_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]
         nn.Conv2d(channels, width, 1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(width, 2 * width, 1, bias=bias),
-        _norm(config.norm, 2 * width),
+        make_norm(config.norm, 2 * width),
         nn.LeakyReLU(0.2),
         nn.Conv2d(2 * width, 1, 1, bias=bias),
     ]
@@ -360,7 +256,7 @@ def _patch_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]
         stride = 1 if layer == config.layers else 2
         layers += [
             nn.Conv2d(inputs, outputs, 4, stride, 1, bias=bias),
-            _norm(config.norm, outputs),
+            make_norm(config.norm, outputs),
             nn.LeakyReLU(0.2),
         ]
         inputs = outputs

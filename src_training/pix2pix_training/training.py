@@ -116,18 +116,20 @@ class _Run:
         self.patches = MappedPairs(
             data.split.training, self.sampler, self.source_mapping, self.target_mapping, config.patch_size, self.device
         )
-        folder.prepare(resume=resume, overwrite=overwrite)
         self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             _check_fits(init, self.config)
             self.networks.generator.load_state_dict(init.weights)
+        folder.prepare(resume=resume, overwrite=overwrite)
         self.step = self.saved_step = 0
         self.seconds = 0.0
         self.best: dict[str, Any] | None = None
+        self.latest: dict[str, Any] | None = None
         if resume and folder.checkpoint.exists():
             self._restore()
+        folder.drop_metrics_after(self.step)
         self.resumed_from_seconds = self.seconds
 
     def _total_steps(self) -> int | None:
@@ -213,9 +215,11 @@ class _Run:
         self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
         if scores is not None:
             is_best = self.best is None or scores.mae < self.best["scores"]["mae"]
+            self.latest = {"step": self.step, "scores": values}
             if is_best:
-                self.best = {"step": self.step, "scores": values}
-                self._save_model()
+                self.best = self.latest
+                if self.config.keep == "best":
+                    self._save_model()
             yield Validated(step=self.step, scores=values, is_best=is_best)
         source, target = self.preview_pair
         output = self._translate(source)
@@ -247,7 +251,7 @@ class _Run:
             target=ImageDescription(mapping=self.target_mapping, **asdict(self.data.target_traits)),
             inference=self.config.inference,
             training=self._provenance(),
-            metrics=dict(self.best["scores"]) if self.best and self.best["step"] == self.step else {},
+            metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
         )
 
     def _provenance(self) -> dict[str, Any]:
@@ -266,7 +270,7 @@ class _Run:
     def _save(self) -> CheckpointSaved:
         if (name := self.networks.first_non_finite()) is not None:
             raise TrainingError(f"training broke down at step {self.step}: the weights {name} are no longer finite")
-        if self.best is None:
+        if self.best is None or self.config.keep == "last":
             self._save_model()
         checkpoint = Checkpoint(
             config=self.config,
@@ -309,16 +313,16 @@ class _Run:
         self.step = self.saved_step = saved["step"]
         self.seconds = saved["seconds"]
         self.best = saved["best"]
-        self.folder.drop_metrics_after(self.step)
 
     def _finished(self) -> Finished:
+        kept = self.best if self.config.keep == "best" else self.latest
         return Finished(
             steps=self.step,
             seconds=self.seconds,
             new_seconds=self.seconds - self.resumed_from_seconds,
             model=self.folder.model,
-            model_step=self.best["step"] if self.best else self.step,
-            scores=self.best["scores"] if self.best else {},
+            model_step=kept["step"] if kept else self.step,
+            scores=kept["scores"] if kept else {},
         )
 
 

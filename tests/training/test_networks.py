@@ -7,8 +7,8 @@ import torch
 
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.layers import PositionedDropout
 from pix2pix_training.networks import (
-    PositionedDropout,
     UNet,
     build_generator,
     initialize_weights,

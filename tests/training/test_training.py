@@ -109,6 +109,17 @@ def test_the_best_model_is_kept_and_scored(data: TrainingData, tmp_path: Path) -
     assert model.metrics == best.scores
 
 
+def test_the_last_model_is_kept_on_request(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(TINY, keep="last", learning_rate=0.1)
+    events = list(train(config, data, tmp_path / "run"))
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.training["step"] == 10 == events[-1].model_step  # type: ignore[union-attr]
+    assert model.metrics == of_kind(events, Validated)[-1].scores
+    assert torch.equal(
+        model.weights["down.0.conv.weight"], weights(tmp_path / "run")["generator"]["down.0.conv.weight"]
+    )
+
+
 def test_it_learns(data: TrainingData, tmp_path: Path) -> None:
     config = replace(
         TINY, steps=120, validate_every=20, learning_rate=2e-3, generator=replace(TINY.generator, dropout="none")
@@ -192,7 +203,8 @@ def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
     assert torch.equal(parameters["down.0.conv.weight"], model.weights["down.0.conv.weight"])
     wider = replace(TINY, generator=replace(TINY.generator, base_width=8))
     with pytest.raises(SettingsError, match="base_width 4 in the model, 8 asked"):
-        list(train(wider, data, tmp_path / "third", init=model))
+        list(train(wider, data, tmp_path / "second", init=model, overwrite=True))
+    assert weights(tmp_path / "second")["generator"].keys() == parameters.keys()
 
 
 def test_losses_that_explode_stop_the_run_and_keep_the_checkpoint(data: TrainingData, tmp_path: Path) -> None:
@@ -269,3 +281,11 @@ def test_unwritable_folder_is_one_line(data: TrainingData, tmp_path: Path) -> No
         list(train(TINY, data, tmp_path / "file" / "run"))
     assert "\n" not in str(caught.value)
     assert "file" in str(caught.value)
+
+
+def test_resuming_a_run_without_a_checkpoint_starts_it_again(data: TrainingData, tmp_path: Path) -> None:
+    list(train(TINY, data, tmp_path / "run"))
+    (tmp_path / "run" / "last.pt").unlink()
+    events = list(train(TINY, data, tmp_path / "run", resume=True))
+    assert events[0].resumed_from_step == 0  # type: ignore[union-attr]
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2

@@ -1,0 +1,117 @@
+"""The two layers whose behaviour at inference a model file decides: norm, and dropout as noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pix2pix_training.config import Norm, Statistics
+
+DROPOUT_RATE = 0.5
+
+
+class StatisticsNorm(nn.Module):
+    """Batch or instance norm that can be told at inference whose statistics to use.
+
+    In training mode it is the plain layer. In eval mode: the running averages ("running"), the statistics of each image
+    in hand ("image"), or `fixed` ones, which exact translation gathers over a whole large image beforehand.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(self, channels: int, *, affine: bool, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.channels = channels
+        self.eps = eps
+        self.momentum = momentum
+        self.statistics: Statistics = "running" if affine else "image"
+        self.fixed: tuple[Tensor, Tensor] | None = None
+        if affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+            self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+        else:
+            self.weight = self.bias = self.running_mean = self.running_var = self.num_batches_tracked = None
+
+    @property
+    def has_running_statistics(self) -> bool:
+        return self.running_mean is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fixed is not None:
+            mean, var = self.fixed
+            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        if self.running_mean is None:
+            return F.instance_norm(x, eps=self.eps)
+        if self.training:
+            cast(Tensor, self.num_batches_tracked).add_(1)
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
+            )
+        if self.statistics == "running":
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class PositionedDropout(nn.Module):
+    """Dropout whose noise at inference depends only on seed, layer, channel and image coordinate.
+
+    So a large image gets the same noise however it is cut into tiles. In training mode it is plain dropout.
+
+    Parameters
+    ----------
+    layer : number that sets the noise of this layer apart from that of the others.
+    stride : image pixels per row or column of the features that the layer sees.
+    """
+
+    def __init__(self, layer: int, stride: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.stride = stride
+        self.seed: int | None = None
+        self.origin = (0, 0)  # image pixel of the first row and column, a multiple of `stride`
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.dropout(x, DROPOUT_RATE, True)
+        if self.seed is None:
+            return x
+        rows, columns = (o // self.stride for o in self.origin)
+        keep = _positioned_bits(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device)
+        return x * keep.to(x.dtype) * (1 / (1 - DROPOUT_RATE))
+
+
+def _positioned_bits(
+    seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device
+) -> Tensor:
+    """One fair random bit per feature, shape (channels, rows, columns): a hash of its position (MurmurHash3)."""
+    channels, rows, columns = shape
+    key = _mix(torch.tensor((seed & 0xFFFFFFFF) ^ ((seed >> 32) * 0x9E3779B1 & 0xFFFFFFFF), device=device) + layer)
+    h = _mix(key + torch.arange(channels, device=device)[:, None, None])
+    h = _mix(h + torch.arange(origin[0], origin[0] + rows, device=device)[None, :, None])
+    h = _mix(h + torch.arange(origin[1], origin[1] + columns, device=device)[None, None, :])
+    return h >= 2**31
+
+
+def _mix(h: Tensor) -> Tensor:
+    """Mix the low 32 bits of int64 values."""
+    h = (h * 0x9E3779B1) & 0xFFFFFFFF
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return h ^ (h >> 16)
+
+
+def make_norm(kind: Norm, channels: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    return StatisticsNorm(channels, affine=kind == "batch")

@@ -1,0 +1,77 @@
+"""Wheel and sdist: what they hold, and that they work apart from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SMOKE = """
+import sys
+sys.modules["npe2"] = sys.modules["napari"] = None
+import numpy as np, tifffile
+from pathlib import Path
+import napari_pix2pix
+from napari_pix2pix.cli.application import run
+assert "site" in Path(napari_pix2pix.__file__).parts, napari_pix2pix.__file__
+rng = np.random.default_rng(0)
+for name in ("source", "target"):
+    tifffile.imwrite(f"{name}.tif", rng.integers(0, 4096, (64, 96)).astype(np.uint16))
+small = ["--patch-size", "32", "--base-width", "4", "--depth", "3"]
+assert run(["train", "--source", "source.tif", "--target", "target.tif", "--out", "run", "--steps", "5", *small]) == 0
+assert run(["translate", "source.tif", "--model", "run/model.safetensors", "--out", "out.tif"]) == 0
+assert tifffile.imread("out.tif").shape == (64, 96)
+assert run(["doctor"]) in (0, 1)
+"""
+
+
+def build(source: Path, out: Path, kind: str) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (result,) = out.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return result
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("not run from a checkout")
+    return build(ROOT, tmp_path_factory.mktemp("sdist"), "sdist")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the sdist, so both are tested."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    return build(source, tmp_path_factory.mktemp("wheel"), "wheel")
+
+
+def test_wheel_holds_the_three_packages_and_the_manifest(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        entry_points = next(archive.read(n).decode() for n in names if n.endswith("entry_points.txt"))
+    top = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert top == {"napari_pix2pix", "pix2pix_training", "pix2pix_trt"}
+    assert "napari_pix2pix/napari.yaml" in names
+    assert "napari-pix2pix = napari_pix2pix:napari.yaml" in entry_points
+    assert "napari-pix2pix = napari_pix2pix.__main__:main" in entry_points
+
+
+def test_installed_wheel_trains_and_translates_without_napari(wheel: Path, tmp_path: Path) -> None:
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-c", SMOKE], cwd=work, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
