@@ -22,7 +22,7 @@ _MODULES = ("napari", "pytestqt", "qtpy")
 def _missing() -> str | None:
     absent = [name for name in _MODULES if find_spec(name) is None]
     if absent:
-        return f"needs {', '.join(absent)}"
+        return f"needs {', '.join(absent)}: pip install -e '.[test-widgets]'"
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         return "needs a display: xvfb-run -a python -m pytest tests/widgets"
     return None
