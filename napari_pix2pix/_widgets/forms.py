@@ -66,21 +66,26 @@ class Choice(QComboBox):
 
     def __init__(self, choices: Mapping[str, Any], tip: str = "") -> None:
         super().__init__()
-        for label, value in choices.items():
-            self.addItem(label, value)
+        self._values: list[Any] = []
+        self.fill(choices)
         self.setToolTip(tip)
         self.setMinimumContentsLength(6)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
+    def fill(self, choices: Mapping[str, Any]) -> None:
+        """Offer these entries instead, the first of them chosen; kept here, as PySide6 miscounts None in Qt's items."""
+        self._values = list(choices.values())
+        self.clear()
+        self.addItems(list(choices))
+
     @property
     def value(self) -> Any:
-        return self.currentData()
+        return self._values[self.currentIndex()]
 
     def choose(self, value: Any) -> None:
         """Select the entry with `value`, which must be there."""
-        index = next(i for i in range(self.count()) if self.itemData(i) == value)
-        self.setCurrentIndex(index)
+        self.setCurrentIndex(self._values.index(value))
 
 
 class PathField(QWidget):
@@ -227,11 +232,8 @@ class LayerPicker(QWidget):
         if wanted is None and first is not None:
             wanted = likely_channel_axis(first)
         self.axis.blockSignals(True)
-        self.axis.clear()
-        self.axis.addItem("no channel axis", None)
-        for axis in offered:
-            self.axis.addItem(_axis_name(first, axis), axis)
-        self.axis.setCurrentIndex(max(0, self.axis.findData(wanted)) if wanted in offered else 0)
+        self.axis.fill({"no channel axis": None, **{_axis_name(first, axis): axis for axis in offered}})
+        self.axis.choose(wanted if wanted in offered else None)
         self.axis.blockSignals(False)
         self.axis.setVisible(len(offered) > 0)
 

@@ -113,11 +113,7 @@ class TranslateWidget(JobWidget):
     # The model
 
     def _offer_recent(self) -> None:
-        self.recent.clear()
-        self.recent.addItem("recent models", None)
-        for path in recent_models().paths():
-            self.recent.addItem(f"{path.parent.name}/{path.name}", path)
-            self.recent.setItemData(self.recent.count() - 1, str(path), 3)  # tool tip
+        self.recent.fill({"recent models": None, **{str(path): path for path in recent_models().paths()}})
         self.recent.setVisible(self.recent.count() > 1)
 
     def _on_recent_chosen(self, _index: int) -> None:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any
 
-from napari.qt.threading import create_worker
+from napari.qt.threading import GeneratorWorkerSignals, create_worker
 from napari.utils.notifications import show_error
+from qtpy.QtCore import Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pix2pix._widgets.llvm_clash import keep_triton_out
@@ -27,12 +28,21 @@ MakeEvents = Callable[[], Iterable[Any]]
 _BATCH_SECONDS = 0.1
 
 
+class CoreSignals(GeneratorWorkerSignals):
+    """With one for errors of its own: napari's handling of `errored` fails under PySide6."""
+
+    failed = Signal(object)
+
+
 class CoreWorker(GeneratorWorker):
     """Runs what `start_worker` gives it; `quit` asks it to stop after the present event."""
 
     def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: threading.Event) -> None:
-        super().__init__(function, make_events, stop)
+        super().__init__(function, make_events, stop, self._fail, SignalsClass=CoreSignals)
         self.stop = stop
+
+    def _fail(self, error: Exception) -> None:
+        self.signals.failed.emit(error)
 
     def quit(self) -> None:
         self.stop.set()
@@ -60,8 +70,8 @@ def start_worker(
         _ignore_errors=True,
     )
     worker.yielded.connect(on_events)
-    worker.errored.connect(_notify)
-    worker.errored.connect(on_error)
+    worker.failed.connect(_notify)
+    worker.failed.connect(on_error)
     worker.finished.connect(on_end)
     worker.start()
     return worker
@@ -71,15 +81,20 @@ def _notify(error: Exception) -> None:
     show_error(str(error))
 
 
-def guarded_events(make_events: MakeEvents, stop: threading.Event) -> Generator[list[Any], None, None]:
-    """Events in batches until they end or `stop` is set; then the core's generator is closed, which saves its state."""
+def guarded_events(
+    make_events: MakeEvents, stop: threading.Event, fail: Callable[[Exception], None]
+) -> Generator[list[Any], None, None]:
+    """Events in batches until they end or `stop` is set; then the core's generator is closed, which saves its state.
+
+    An error ends them too, and is handed to `fail` as a `Pix2PixError` of one line.
+    """
     try:
         yield from _batches(make_events, stop)
-    except Pix2PixError:
-        raise
+    except Pix2PixError as error:
+        fail(error)
     except Exception as error:
         logger.exception("unexpected error in a worker")
-        raise Pix2PixError(_one_line(error)) from error
+        fail(Pix2PixError(_one_line(error)))
     finally:
         release_gpu_memory()
 
