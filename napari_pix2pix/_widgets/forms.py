@@ -74,7 +74,7 @@ class Choice(QComboBox):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def fill(self, choices: Mapping[str, Any]) -> None:
-        """Offer these entries instead, the first of them chosen; kept here, as PySide6 miscounts None in Qt's items."""
+        """Offer these entries instead, the first of them chosen."""
         self._values = list(choices.values())
         self.clear()
         self.addItems(list(choices))
