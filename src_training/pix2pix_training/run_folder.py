@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.io import encode_png
 
 from pix2pix_training.atomic import atomic_write, check_writable_target
 from pix2pix_training.config import TrainingConfig, to_toml
@@ -89,7 +89,7 @@ class RunFolder:
         path = self.previews / f"step_{step:07d}.png"
         strip = torch.cat([_visible(image) for image in images], 2)
         with atomic_write(path) as partial:
-            partial.write_bytes(encode_png(strip).numpy().tobytes())
+            Image.fromarray(strip.permute(1, 2, 0).numpy()).save(partial, format="PNG")
         return path
 
 
