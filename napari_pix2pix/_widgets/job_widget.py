@@ -18,7 +18,6 @@ class JobWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self._worker: CoreWorker | None = None
-        self._stop_reported = False
 
     @property
     def is_running(self) -> bool:

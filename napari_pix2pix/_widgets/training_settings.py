@@ -155,18 +155,16 @@ class TrainingSettings(QWidget):
 
 
 def _whole(low: int, high: int, value: int, step: int, tip: str) -> QSpinBox:
-    field = QSpinBox()
-    field.setRange(low, high)
-    field.setSingleStep(step)
-    field.setValue(value)
-    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    field.setToolTip(tip)
-    return field
+    return _ranged(QSpinBox(), low, high, value, step, tip)
 
 
 def _real(low: float, high: float, value: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:
     field = QDoubleSpinBox()
     field.setDecimals(decimals)
+    return _ranged(field, low, high, value, step, tip)
+
+
+def _ranged(field: Any, low: float, high: float, value: float, step: float, tip: str) -> Any:
     field.setRange(low, high)
     field.setSingleStep(step)
     field.setValue(value)

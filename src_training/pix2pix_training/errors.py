@@ -32,9 +32,5 @@ class OutputError(InputError):
     """An output exists already or cannot be written."""
 
 
-class MissingDependencyError(InputError):
-    """An optional package is not installed; the message names the extra that brings it."""
-
-
 class TrainingError(Pix2PixError):
     """Training failed midway, for example because the losses are no longer finite."""
