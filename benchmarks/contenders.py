@@ -137,7 +137,7 @@ def randomized_model(config: GeneratorConfig, seed: int = 0) -> Model:
 
 def _network(model: Model, statistics: Statistics, variant: Variant) -> Generator:
     network = model.generator(InferenceConfig(statistics=statistics))
-    return network.to(memory_format=_memory_format(variant))  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=_memory_format(variant))
 
 
 def _network_input(model: Model, image: AnyArray, variant: Variant) -> Tensor:
