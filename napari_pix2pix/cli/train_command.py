@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_pix2pix.cli.console import interrupt_flag, parse_channels, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli.credits_options import Authors, Citation, License
 from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated
@@ -41,10 +42,13 @@ def train(
     checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
     keep: Annotated[str | None, Option(help="Model to keep: best (by validation MAE) or last.")] = None,
-    init: Annotated[Path | None, Option(help="Model file to start from.")] = None,
+    init: Annotated[Path | None, Option(help="Model file to start from; its networks set depth, width, norm.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str | None, Option(help="fp32, bf16, fp16 or auto.")] = None,
     seed: Annotated[int | None, Option(help="Makes runs repeatable.")] = None,
+    author: Authors = None,
+    license_: License = None,
+    citation: Citation = None,
     config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -66,12 +70,16 @@ def train(
         "seed": seed,
         "generator": {"base_width": base_width, "depth": depth},
         "discriminator": {"base_width": base_width},
+        "credits": {"authors": author, "license": license_, "citation": citation},
     }
-    settings = training_config(preset_name, config, options)
 
     from napari_pix2pix import training_data
     from pix2pix_training.model_file import load_model
     from pix2pix_training.training import train as run_training
+    from pix2pix_training.warm_start import settings_of
+
+    start = load_model(init) if init else None
+    settings = training_config(preset_name, settings_of(start) if start else {}, config, options)
 
     request = training_data.DataRequest(
         sources=tuple(source or ()),
@@ -84,7 +92,6 @@ def train(
         if validation is None
         else training_data.parse_validation(validation),
     )
-    start = load_model(init) if init else None
     data = training_data.load_training_data(request, patch_size=settings.patch_size, seed=settings.seed)
     events = run_training(settings, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
     result = show_training(events)
@@ -92,9 +99,12 @@ def train(
         print_json(result)
 
 
-def training_config(preset_name: str, toml: Path | None, options: Mapping[str, Any]) -> TrainingConfig:
-    """Preset, changed by the TOML file, changed by the options that are given."""
+def training_config(
+    preset_name: str, start: Mapping[str, Any], toml: Path | None, options: Mapping[str, Any]
+) -> TrainingConfig:
+    """Preset, changed by what the model to `start` from decides, by the TOML file, by the options that are given."""
     merged = asdict(preset(preset_name))  # type: ignore[arg-type]  # an unknown name is refused there
+    _merge(merged, start)
     for layer in (_read_toml(toml) if toml else {}, options):
         if any(layer.get(name) is not None for name in _LENGTHS):
             merged.update(dict.fromkeys(_LENGTHS))

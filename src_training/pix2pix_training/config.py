@@ -134,6 +134,18 @@ class InferenceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Credits:
+    """Whom a model comes from and how it may be used; free text, kept in the model file for people to read.
+
+    `license` is an SPDX identifier such as CC-BY-4.0; `citation` names a publication, best with its DOI.
+    """
+
+    authors: tuple[str, ...] = ()
+    license: str | None = None
+    citation: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
 
@@ -146,6 +158,7 @@ class TrainingConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    credits: Credits = field(default_factory=Credits)
     epochs: int | None = None
     steps: int | None = None
     minutes: float | None = None

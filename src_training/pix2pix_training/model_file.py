@@ -17,14 +17,21 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, from_dict
+from pix2pix_training.config import Credits, DiscriminatorConfig, GeneratorConfig, InferenceConfig, from_dict
 from pix2pix_training.errors import InputError, ModelFileError, SettingsError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
-from pix2pix_training.networks import Generator, build_generator, set_inference_mode
+from pix2pix_training.networks import (
+    Discriminator,
+    Generator,
+    build_generator,
+    discriminator_channels,
+    set_inference_mode,
+)
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1
 _MAX_HEADER_BYTES = 10_000_000
+_DISCRIMINATOR = "discriminator."  # before the names of its tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,21 @@ class ImageDescription(ImageTraits):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiscriminatorTraits:
+    """Shape of a discriminator, and whether it sees the source beside the target."""
+
+    config: DiscriminatorConfig
+    conditional: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedDiscriminator(DiscriminatorTraits):
+    """A discriminator that a model file carries along, to continue training; translation does not use it."""
+
+    weights: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A trained generator with all that is needed to apply it.
 
@@ -58,6 +80,8 @@ class Model:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     training: MappingType[str, Any] = field(default_factory=dict)
     metrics: MappingType[str, Any] = field(default_factory=dict)
+    credits: Credits = field(default_factory=Credits)
+    discriminator: TrainedDiscriminator | None = None
 
     def generator(self, inference: InferenceConfig | None = None) -> Generator:
         """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
@@ -69,7 +93,8 @@ class Model:
 
 def save_model(model: Model, path: Path) -> None:
     """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
-    _require_finite(model.weights, str(path))
+    tensors = {**model.weights, **_prefixed(model.discriminator.weights if model.discriminator else {})}
+    _require_finite(tensors, str(path))
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -79,9 +104,11 @@ def save_model(model: Model, path: Path) -> None:
         "inference": asdict(model.inference),
         "training": dict(model.training),
         "metrics": dict(model.metrics),
+        "credits": asdict(model.credits),
+        "discriminator": _discriminator_to_json(model.discriminator),
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.weights.items()}
-    content = serialize(weights, metadata={"pix2pix": json.dumps(header)})
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = serialize(stored, metadata={"pix2pix": json.dumps(header)})
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
@@ -98,6 +125,8 @@ def load_model(path: Path) -> Model:
         source = _description_from_json(header["source"], "source")
         target = _description_from_json(header["target"], "target")
         inference = from_dict(InferenceConfig, header["inference"], where="inference")
+        credits = from_dict(Credits, header.get("credits", {}), where="credits")
+        discriminator = _discriminator_from_json(header.get("discriminator"))
     except KeyError as error:
         raise ModelFileError(f"{path}: the header lacks {error}; the file is damaged") from error
     except (SettingsError, TypeError, ValueError) as error:
@@ -110,7 +139,8 @@ def load_model(path: Path) -> Model:
         raise ModelFileError(
             f"{path}: the intensity mapping of the target does not fit the network; the file is damaged"
         )
-    weights = _read_weights(path, config)
+    tensors = _read_weights(path, _expected_shapes(config, discriminator))
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DISCRIMINATOR)}
     return Model(
         generator_config=config,
         weights=weights,
@@ -119,6 +149,13 @@ def load_model(path: Path) -> Model:
         inference=inference,
         training=header.get("training", {}),
         metrics=header.get("metrics", {}),
+        credits=credits,
+        discriminator=None
+        if discriminator is None
+        else TrainedDiscriminator(
+            weights={n.removeprefix(_DISCRIMINATOR): t for n, t in tensors.items() if n not in weights},
+            **vars(discriminator),
+        ),
     )
 
 
@@ -173,9 +210,21 @@ def _check_container(path: Path) -> None:
         raise ModelFileError(f"{path}: a header of {header_bytes} bytes is not plausible; the file is damaged")
 
 
-def _read_weights(path: Path, config: GeneratorConfig) -> dict[str, Tensor]:
+def _prefixed(weights: MappingType[str, Tensor]) -> dict[str, Tensor]:
+    return {_DISCRIMINATOR + name: tensor for name, tensor in weights.items()}
+
+
+def _expected_shapes(config: GeneratorConfig, discriminator: DiscriminatorTraits | None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in the file; nothing is allocated."""
     with torch.device("meta"):
-        expected = {name: tuple(t.shape) for name, t in build_generator(config).state_dict().items()}
+        tensors = build_generator(config).state_dict()
+        if discriminator is not None:
+            channels = discriminator_channels(config, conditional=discriminator.conditional)
+            tensors |= _prefixed(Discriminator(channels, discriminator.config).state_dict())
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _read_weights(path: Path, expected: MappingType[str, tuple[int, ...]]) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -201,6 +250,16 @@ def _require_finite(weights: MappingType[str, Tensor], where: str) -> None:
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(f"{where}: {name!r} holds values that are not finite; the model cannot be used")
+
+
+def _discriminator_to_json(discriminator: TrainedDiscriminator | None) -> dict[str, Any] | None:
+    if discriminator is None:
+        return None
+    return {"config": asdict(discriminator.config), "conditional": discriminator.conditional}
+
+
+def _discriminator_from_json(data: Any) -> DiscriminatorTraits | None:
+    return None if data is None else from_dict(DiscriminatorTraits, data, where="discriminator")
 
 
 def _description_to_json(description: ImageDescription) -> dict[str, Any]:

@@ -263,6 +263,11 @@ def _patch_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]
     return [*layers, nn.Conv2d(inputs, 1, 4, 1, 1)]
 
 
+def discriminator_channels(config: GeneratorConfig, *, conditional: bool) -> int:
+    """Channels that a discriminator sees: those of the target, and where it is conditional of the source too."""
+    return config.target_channels + (config.source_channels if conditional else 0)
+
+
 Generator = UNet | ResNet
 
 

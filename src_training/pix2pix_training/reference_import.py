@@ -10,48 +10,90 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pix2pix_training.config import DropoutMode, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.config import (
+    Credits,
+    DiscriminatorConfig,
+    DropoutMode,
+    GeneratorConfig,
+    InferenceConfig,
+    Norm,
+    Statistics,
+)
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.networks import build_generator
-from pix2pix_training.reference_weights import generator_from_reference
+from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator
+from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels
+from pix2pix_training.reference_weights import discriminator_from_reference, generator_from_reference
 
 _MAX_DEPTH = 10
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def import_generator(path: Path, *, statistics: Statistics | None = None, dropout: DropoutMode = "off") -> Model:
-    """A model from a generator's state_dict as the reference saves it (also from DataParallel, or from a GPU).
+def import_model(
+    generator: Path,
+    discriminator: Path | None = None,
+    *,
+    statistics: Statistics = "image",
+    dropout: DropoutMode = "off",
+    credits: Credits | None = None,
+) -> Model:
+    """A model from the state_dicts that the reference saves (also from DataParallel, or from a GPU).
 
     Images are taken to be 8-bit, as the reference's are.
 
     Parameters
     ----------
-    statistics : "running" or "image"; by default "image", the reference's usual test mode.
+    generator : for example ``latest_net_G.pth``.
+    discriminator : for example ``latest_net_D.pth``, to continue training with.
+    statistics : "running" or "image", the reference's usual test mode.
     dropout : "seeded" puts the reference's dropout where a U-Net has it; the file does not say if it was trained so.
 
     Raises
     ------
     ModelFileError
-        The file is missing, needs code execution to be read, or holds another network.
+        A file is missing, needs code execution to be read, or holds another network.
+    SettingsError
+        The generator cannot run in the mode that is asked for.
     """
-    state = read_state_dict(path)
-    config = infer_generator(state, path)
+    state = read_state_dict(generator)
+    config = infer_generator(state, generator)
+    if statistics == "running" and config.norm == "instance":
+        raise SettingsError(f"{generator}: has instance norm, which keeps no running statistics; use statistics image")
     if dropout == "seeded" and config.dropout == "none":
         if config.architecture == "resnet":
-            raise SettingsError(f"{path}: this ResNet was built without dropout; leave dropout off")
+            raise SettingsError(f"{generator}: this ResNet was built without dropout; leave dropout off")
         config = GeneratorConfig(**{**vars(config), "dropout": "reference"})
-    weights = _completed(generator_from_reference(state, config), config, path)
+    with torch.device("meta"):
+        network = build_generator(config)
+    weights = generator_from_reference(_without_unused(state, config.norm), config)
     return Model(
         generator_config=config,
-        weights=weights,
+        weights=_completed(weights, network, generator),
         source=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.source_channels)),
         target=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.target_channels)),
-        inference=InferenceConfig(statistics=statistics or "image", dropout=dropout),
-        training={"imported_from": path.name},
+        inference=InferenceConfig(statistics=statistics, dropout=dropout),
+        training={"imported_from": [path.name for path in (generator, discriminator) if path is not None]},
+        credits=credits or Credits(),
+        discriminator=None if discriminator is None else _imported_discriminator(discriminator, config),
     )
+
+
+def _imported_discriminator(path: Path, generator: GeneratorConfig) -> TrainedDiscriminator:
+    """The discriminator that was trained with a generator."""
+    state = read_state_dict(path)
+    config, channels = infer_discriminator(state, path)
+    kinds = {discriminator_channels(generator, conditional=kind): kind for kind in (False, True)}
+    if channels not in kinds:
+        raise ModelFileError(
+            f"{path}: this discriminator sees {channels} channels, but its generator's source and target have "
+            f"{max(kinds)} (target alone: {min(kinds)}); give the one that was trained with the generator"
+        )
+    with torch.device("meta"):
+        network = Discriminator(channels, config)
+    weights = discriminator_from_reference(_without_unused(state, config.norm), config)
+    return TrainedDiscriminator(config=config, conditional=kinds[channels], weights=_completed(weights, network, path))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -78,16 +120,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def infer_generator(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
     """The generator that a state_dict with the reference's names belongs to."""
     if "model.model.0.weight" in state:
-        return _inferred_unet(state)
+        return _inferred_unet(state, path)
     if "model.1.weight" in state and any(".conv_block." in name for name in state):
-        return _inferred_resnet(state)
+        return _inferred_resnet(state, path)
     if "model.0.weight" in state or "net.0.weight" in state:
-        raise ModelFileError(f"{path}: holds a discriminator; a model needs a generator, such as latest_net_G.pth")
+        raise ModelFileError(
+            f"{path}: holds a discriminator; give a generator, such as latest_net_G.pth, and this one beside it as "
+            "--discriminator"
+        )
     raise ModelFileError(f"{path}: not a generator of the reference implementation (first entry {next(iter(state))!r})")
 
 
-def _inferred_unet(state: Mapping[str, Tensor]) -> GeneratorConfig:
-    first, last = state["model.model.0.weight"], state["model.model.3.weight"]
+def _inferred_unet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
+    first = _convolution(state, "model.model.0", path)
     depth, block = 1, "model.model.1.model"
     while f"{block}.1.weight" in state and depth < _MAX_DEPTH:
         depth += 1
@@ -95,22 +140,22 @@ def _inferred_unet(state: Mapping[str, Tensor]) -> GeneratorConfig:
     return GeneratorConfig(
         architecture="unet",
         source_channels=first.shape[1],
-        target_channels=last.shape[1],
+        target_channels=_convolution(state, "model.model.3", path).shape[1],
         base_width=first.shape[0],
         depth=depth,
         norm=_inferred_norm(state, "model.model.0.bias"),
     )
 
 
-def _inferred_resnet(state: Mapping[str, Tensor]) -> GeneratorConfig:
-    first = state["model.1.weight"]
+def _inferred_resnet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
+    first = _convolution(state, "model.1", path)
     blocks = {m[1] for name in state if (m := re.match(r"model\.(\d+)\.conv_block\.", name))}
     has_dropout = any(k.endswith(".conv_block.6.weight") and v.ndim == 4 for k, v in state.items())
-    last = max((int(m[1]), name) for name in state if (m := re.fullmatch(r"model\.(\d+)\.weight", name)))[1]
+    last = max(int(m[1]) for name in state if (m := re.fullmatch(r"model\.(\d+)\.weight", name)))
     return GeneratorConfig(
         architecture="resnet",
         source_channels=first.shape[1],
-        target_channels=state[last].shape[0],
+        target_channels=_convolution(state, f"model.{last}", path).shape[0],
         base_width=first.shape[0],
         blocks=len(blocks),
         norm=_inferred_norm(state, "model.1.bias"),
@@ -118,15 +163,46 @@ def _inferred_resnet(state: Mapping[str, Tensor]) -> GeneratorConfig:
     )
 
 
-def _inferred_norm(state: Mapping[str, Tensor], bias_of_first_convolution: str) -> Norm:
-    """Convolutions have a bias where the norm is not affine; then there is instance norm."""
-    return "instance" if bias_of_first_convolution in state else "batch"
+def infer_discriminator(state: Mapping[str, Tensor], path: Path) -> tuple[DiscriminatorConfig, int]:
+    """The discriminator that a state_dict with the reference's names belongs to, and how many channels it sees."""
+    if "net.0.weight" in state:
+        prefix, layers = "net", 0
+    elif "model.0.weight" in state:
+        convolutions = [name for name, value in state.items() if re.fullmatch(r"model\.\d+\.weight", name)
+                        and value.ndim == 4]  # fmt: skip
+        prefix, layers = "model", len(convolutions) - 2  # the first one and the last
+    else:
+        raise ModelFileError(
+            f"{path}: not a discriminator of the reference implementation (first entry {next(iter(state))!r}); give "
+            "a file such as latest_net_D.pth"
+        )
+    first = _convolution(state, f"{prefix}.0", path)
+    norm = _inferred_norm(state, f"{prefix}.2.bias")
+    return DiscriminatorConfig(layers=layers, base_width=first.shape[0], norm=norm), first.shape[1]
 
 
-def _completed(weights: Mapping[str, Tensor], config: GeneratorConfig, path: Path) -> dict[str, Tensor]:
+def _convolution(state: Mapping[str, Tensor], module: str, path: Path) -> Tensor:
+    """The weight of a convolution, (outputs, inputs, height, width), or inputs first where it is transposed."""
+    weight = state.get(f"{module}.weight")
+    if weight is None or weight.ndim != 4:
+        found = "is missing" if weight is None else f"has shape {tuple(weight.shape)}"
+        raise ModelFileError(f"{path}: not a network of the reference implementation ('{module}.weight' {found})")
+    return weight
+
+
+def _inferred_norm(state: Mapping[str, Tensor], bias_before_norm: str) -> Norm:
+    """Convolutions have a bias where the norm after them is not affine; then it is instance norm."""
+    return "instance" if bias_before_norm in state else "batch"
+
+
+def _without_unused(state: Mapping[str, Tensor], norm: Norm) -> dict[str, Tensor]:
+    """Instance norms of old versions saved averages that nothing uses; they are left out, as the reference does."""
+    return {name: value for name, value in state.items() if norm == "batch" or not name.endswith(_RUNNING)}
+
+
+def _completed(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> dict[str, Tensor]:
     """Weights in the names and shapes of the network; counters that old versions did not save are added."""
-    with torch.device("meta"):
-        expected = build_generator(config).state_dict()
+    expected = network.state_dict()
     result: dict[str, Tensor] = {}
     for name, wanted in expected.items():
         if name in weights:
@@ -134,10 +210,10 @@ def _completed(weights: Mapping[str, Tensor], config: GeneratorConfig, path: Pat
         elif name.endswith("num_batches_tracked"):
             result[name] = torch.tensor(0, dtype=torch.long)
         else:
-            raise ModelFileError(f"{path}: the weights lack {name!r}, which a network of {config} has")
+            raise ModelFileError(f"{path}: the weights lack {name!r}, which such a network has")
         if result[name].shape != wanted.shape:
             found = tuple(result[name].shape)
-            raise ModelFileError(
-                f"{path}: {name!r} has shape {found}, a network of {config} needs {tuple(wanted.shape)}"
-            )
+            raise ModelFileError(f"{path}: {name!r} has shape {found}, such a network needs {tuple(wanted.shape)}")
+    if unexpected := sorted(weights.keys() - expected.keys()):
+        raise ModelFileError(f"{path}: the weights have {unexpected[0]!r}, which such a network lacks")
     return result

@@ -21,7 +21,7 @@ from torch import Tensor
 from pix2pix_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import CheckpointError, SettingsError, TrainingError
+from pix2pix_training.errors import CheckpointError, TrainingError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.mapped_data import MappedPairs, fit_mapping, validation_images
@@ -32,6 +32,7 @@ from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.pairs import PatchSampler, Split, check_consistent
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.warm_start import start_from
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def train(
     resume : continue from ``last.pt`` where there is one. On one machine, in float32 on the CPU with the same number of
         threads, the result is bit-identical to that of an uninterrupted run.
     overwrite : replace a run that is there already.
-    init : model whose generator weights to start from.
+    init : model to start from: its generator, and its discriminator where the file carries one.
 
     Raises
     ------
@@ -120,8 +121,7 @@ class _Run:
         self.total_steps = self._total_steps()
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
-            _check_fits(init, self.config)
-            self.networks.generator.load_state_dict(init.weights)
+            start_from(init, self.networks, self.config)
         folder.prepare(resume=resume, overwrite=overwrite)
         self.step = self.saved_step = 0
         self.seconds = 0.0
@@ -252,6 +252,7 @@ class _Run:
             inference=self.config.inference,
             training=self._provenance(),
             metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
+            credits=self.config.credits,
         )
 
     def _provenance(self) -> dict[str, Any]:
@@ -335,16 +336,7 @@ def _completed(config: TrainingConfig, source: IntensityMapping, target: Intensi
     return replace(config, generator=generator, epochs=config.epochs if has_length else DEFAULT_EPOCHS)
 
 
-def _check_fits(init: Model, config: TrainingConfig) -> None:
-    if init.generator_config != config.generator:
-        names = [n for n, v in asdict(config.generator).items() if asdict(init.generator_config)[n] != v]
-        details = ", ".join(
-            f"{n} {getattr(init.generator_config, n)} in the model, {getattr(config.generator, n)} asked" for n in names
-        )
-        raise SettingsError(f"the model to start from has another network ({details}); train with the same one")
-
-
-_MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every")
+_MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "credits")
 
 
 def _check_same_run(saved: Mapping[str, Any], config: TrainingConfig, data: Mapping[str, Any], path: Path) -> None:

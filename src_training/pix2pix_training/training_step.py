@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.losses import discriminator_loss, generator_loss
-from pix2pix_training.networks import Discriminator, build_generator, initialize_weights
+from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
 
 
 class TrainingStep:
@@ -36,8 +36,8 @@ class TrainingStep:
         self.discriminator: Discriminator | None = None
         self.optimizer_d: torch.optim.Adam | None = None
         if config.objective.gan_mode != "none":
-            seen = config.generator.source_channels if config.objective.conditional else 0
-            self.discriminator = Discriminator(seen + config.generator.target_channels, config.discriminator)
+            seen = discriminator_channels(config.generator, conditional=config.objective.conditional)
+            self.discriminator = Discriminator(seen, config.discriminator)
             self.optimizer_d = self._prepare(self.discriminator)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
 

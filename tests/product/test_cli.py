@@ -17,10 +17,13 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from napari_pix2pix.cli.application import run
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.networks import Discriminator, build_generator
 from tests.product.conftest import model_for
 
 TINY = ["--patch-size", "32", "--base-width", "4", "--depth", "3"]
@@ -63,6 +66,51 @@ def test_train_translate_evaluate(
     assert scored["data_range"] == [0, 255]
     assert len(scored["images"]) == 4
     assert scored["constant"]["pearson"] is None
+
+
+def test_training_goes_on_from_networks_of_the_reference(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ResNet with batch norm, where the preset takes a U-Net with instance norm: the model to start from decides."""
+    generator = build_generator(
+        GeneratorConfig(architecture="resnet", blocks=1, base_width=2, source_channels=1, target_channels=1)
+    )
+    discriminator = Discriminator(2, DiscriminatorConfig(layers=1, base_width=3))
+    torch.save(generator.state_dict(), tmp_path / "latest_net_G.pth")
+    torch.save(discriminator.state_dict(), tmp_path / "latest_net_D.pth")
+    imported = tmp_path / "imported.safetensors"
+    files = [
+        "import-weights",
+        str(tmp_path / "latest_net_G.pth"),
+        "--discriminator",
+        str(tmp_path / "latest_net_D.pth"),
+    ]
+    assert run([*files, "--out", str(imported), "--statistics", "running", "--license", "CC0-1.0"]) == 0
+    said = capsys.readouterr().err
+    assert "ResNet, 1 blocks, base width 2, batch norm" in said
+    assert "PatchGAN of 1 layers (16 x 16 pixels), base width 3, batch norm, sees source and target" in said
+    assert "norms use running averages of training, dropout off" in said
+    assert load_model(imported).credits.license == "CC0-1.0"
+    command: list[str | Path] = [
+        "train",
+        "--source",
+        folders[0],
+        "--target",
+        folders[1],
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        "1",
+    ]
+    result_of([*command, "--patch-size", "32", "--init", imported, "--author", "A. Author"], capsys)
+    trained = load_model(tmp_path / "run" / "model.safetensors")
+    assert trained.generator_config == load_model(imported).generator_config
+    assert trained.inference.statistics == "running"
+    assert trained.credits.authors == ("A. Author",)
+    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["networks"]["discriminator"]
+    before = discriminator.state_dict()["model.0.weight"]
+    change = float((state["model.0.weight"] - before).abs().max())
+    assert 0 < change < 1e-3  # one step of Adam away
 
 
 def test_resume_continues_where_the_run_stopped(

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import Credits, DiscriminatorConfig, GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import ModelFileError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping
-from pix2pix_training.model_file import ImageDescription, Model, load_model, save_model
-from pix2pix_training.networks import build_generator, set_inference_mode
+from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator, load_model, save_model
+from pix2pix_training.networks import Discriminator, build_generator, set_inference_mode
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def model() -> Model:
         inference=InferenceConfig(statistics="image", dropout="seeded", seed=5),
         training={"step": 12},
         metrics={"mae": 0.5},
+        credits=Credits(authors=("A. Author", "B. Author"), license="CC-BY-4.0", citation="doi:10.1234/5"),
     )
 
 
@@ -71,6 +72,35 @@ def test_round_trip_keeps_everything(model: Model, saved: Path) -> None:
     loaded = load_model(saved)
     assert all(torch.equal(loaded.weights[name], model.weights[name]) for name in model.weights)
     assert replace(loaded, weights={}) == replace(model, weights={})
+
+
+def with_discriminator(model: Model) -> Model:
+    config = DiscriminatorConfig(layers=1, base_width=2)
+    weights = Discriminator(3, config).state_dict()
+    return replace(model, discriminator=TrainedDiscriminator(config=config, conditional=False, weights=weights))
+
+
+def test_round_trip_keeps_the_discriminator(model: Model, tmp_path: Path) -> None:
+    carrying = with_discriminator(model)
+    save_model(carrying, tmp_path / "m.safetensors")
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert loaded.discriminator is not None and carrying.discriminator is not None
+    found, expected = loaded.discriminator.weights, carrying.discriminator.weights
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert loaded.weights.keys() == model.weights.keys()
+    assert replace(loaded.discriminator, weights={}) == replace(carrying.discriminator, weights={})
+
+
+def test_a_discriminator_that_does_not_fit_is_refused(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(with_discriminator(model), path)
+    rewrite_header(path, discriminator={"config": {"layers": 1, "base_width": 2}, "conditional": True})
+    with pytest.raises(ModelFileError, match=r"'discriminator\.model\.0.weight' has shape"):
+        load_model(path)
+    rewrite_header(path, discriminator=None)
+    with pytest.raises(ModelFileError, match=r"'discriminator\.model\.0.bias', which the network lacks"):
+        load_model(path)
 
 
 def test_generator_computes_the_same_function(model: Model, saved: Path) -> None:

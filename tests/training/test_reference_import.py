@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,26 @@ import pytest
 import torch
 from torch import nn
 
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.config import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    InferenceConfig,
+    ObjectiveConfig,
+    TrainingConfig,
+    from_dict,
+)
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
-from pix2pix_training.networks import build_generator
-from pix2pix_training.reference_import import import_generator
+from pix2pix_training.networks import Discriminator, build_generator
+from pix2pix_training.reference_import import import_model
+from pix2pix_training.reference_weights import discriminator_to_reference
+from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.warm_start import settings_of, start_from
 from tests.training.textbook import NestedUNet, patchgan
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("instance", [False, True])
@@ -26,7 +41,7 @@ def test_unet_is_recognised_and_computes_the_same(instance: bool, prefix: str, t
     network = NestedUNet(4, 2, 3, 5, instance=instance)
     path = tmp_path / "net_G.pth"
     torch.save({prefix + name: value for name, value in network.state_dict().items()}, path)
-    save_model(import_generator(path), tmp_path / "model.safetensors")
+    save_model(import_model(path), tmp_path / "model.safetensors")
     model = load_model(tmp_path / "model.safetensors")
     norm = "instance" if instance else "batch"
     assert model.generator_config == GeneratorConfig(
@@ -47,7 +62,7 @@ def test_unet_is_recognised_and_computes_the_same(instance: bool, prefix: str, t
 def test_resnet_is_recognised(dropout: str, norm: str, blocks: int, tmp_path: Path) -> None:
     config = GeneratorConfig(architecture="resnet", blocks=blocks, base_width=2, norm=norm, dropout=dropout)  # type: ignore[arg-type]
     torch.save(build_generator(config).state_dict(), tmp_path / "net_G.pth")
-    found = import_generator(tmp_path / "net_G.pth").generator_config
+    found = import_model(tmp_path / "net_G.pth").generator_config
     assert (found.architecture, found.blocks, found.norm, found.dropout) == ("resnet", blocks, norm, dropout)
 
 
@@ -57,34 +72,154 @@ def test_resnet_is_recognised(dropout: str, norm: str, blocks: int, tmp_path: Pa
 def test_checkpoints_of_the_reference_reproduce_its_output(name: str, reference_folder: Path) -> None:
     vectors = np.load(reference_folder / f"{name}.npz")
     statistics = "running" if "_bn" in name else "image"
-    model = import_generator(reference_folder / f"{name}.pth", statistics=statistics)  # type: ignore[arg-type]
+    model = import_model(reference_folder / f"{name}.pth", statistics=statistics)  # type: ignore[arg-type]
     expected = torch.from_numpy(vectors["y_eval"])
     with torch.no_grad():
         found = model.generator()(torch.from_numpy(vectors["x"]))
-    assert float((found - expected).norm() / expected.norm()) < 1e-5
+    assert relative_error(found, expected) < 1e-5
+
+
+def resnet_file(folder: Path) -> Path:
+    """A generator from three channels to three, as small as can be."""
+    path = folder / "latest_net_G.pth"
+    torch.save(build_generator(GeneratorConfig(architecture="resnet", blocks=1, base_width=1)).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["patchgan_n3_ndf8_bn", "pixelgan_ndf8_bn"])
+def test_discriminators_of_the_reference_reproduce_its_output(
+    name: str, reference_folder: Path, tmp_path: Path
+) -> None:
+    vectors = np.load(reference_folder / f"{name}.npz")
+    save_model(import_model(resnet_file(tmp_path), reference_folder / f"{name}.pth"), tmp_path / "m.safetensors")
+    found = load_model(tmp_path / "m.safetensors").discriminator
+    assert found is not None
+    assert found.config == DiscriminatorConfig(base_width=8, layers=3 if name.startswith("patch") else 0)
+    network = Discriminator(6, found.config)
+    network.load_state_dict(found.weights)
+    with torch.no_grad():
+        x = torch.from_numpy(vectors["x"])
+        assert relative_error(network.eval()(x), torch.from_numpy(vectors["y_eval"])) < 1e-5
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3, 5])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_discriminator_is_recognised(layers: int, norm: str, conditional: bool, prefix: str, tmp_path: Path) -> None:
+    config = DiscriminatorConfig(layers=layers, base_width=2, norm=norm)  # type: ignore[arg-type]
+    network = Discriminator(6 if conditional else 3, config)
+    state = {prefix + k: v for k, v in discriminator_to_reference(network.state_dict(), config).items()}
+    torch.save(state, tmp_path / "latest_net_D.pth")
+    found = import_model(resnet_file(tmp_path), tmp_path / "latest_net_D.pth").discriminator
+    assert found is not None
+    assert (found.config, found.conditional) == (config, conditional)
+    assert all(torch.equal(found.weights[name], value) for name, value in network.state_dict().items())
+
+
+def test_training_goes_on_where_the_reference_stopped(reference_folder: Path, tmp_path: Path) -> None:
+    """Generator and discriminator from files, then the same twelve steps as the reference took."""
+    initial = torch.load(reference_folder / "trace_vanilla_init.pth", weights_only=True)
+    for name in "GD":
+        torch.save(initial[name], tmp_path / f"net_{name}.pth")
+    vectors = np.load(reference_folder / "trace_vanilla.npz")
+    model = import_model(tmp_path / "net_G.pth", tmp_path / "net_D.pth")
+    config = from_dict(TrainingConfig, {**settings_of(model), "patch_size": 64, "steps": 12})
+    torch.set_num_threads(2)  # on one, rounding takes such a trace further from the reference's
+    step = TrainingStep(config, torch.device("cpu"), torch.float32)
+    start_from(model, step, config)
+    for number in range(12):
+        step.run(torch.from_numpy(vectors["A"][number]), torch.from_numpy(vectors["B"][number]))
+    with torch.no_grad():
+        final = step.generator.eval()
+        found = final(torch.from_numpy(vectors["A"][0]))
+    assert relative_error(found, torch.from_numpy(vectors["final_eval"])) < 1e-4
+
+
+def test_a_run_needs_the_discriminator_that_the_model_carries(tmp_path: Path) -> None:
+    torch.save({f"model.{k}": v for k, v in patchgan(6, 2).state_dict().items()}, tmp_path / "net_D.pth")
+    model = import_model(resnet_file(tmp_path), tmp_path / "net_D.pth")
+    config = from_dict(TrainingConfig, {**settings_of(model), "patch_size": 64})
+    assert model.discriminator is not None
+
+    def refused(config: TrainingConfig, message: str) -> None:
+        with pytest.raises(SettingsError, match=message):
+            start_from(model, TrainingStep(config, torch.device("cpu"), torch.float32), config)
+
+    wider = replace(config, discriminator=DiscriminatorConfig(base_width=3))
+    refused(wider, "another discriminator .base_width 2 in the model, 3 asked")
+    refused(replace(config, objective=ObjectiveConfig(conditional=False)), "conditional = True, asked is False")
+
+
+def test_a_discriminator_that_does_not_belong_to_the_generator_is_refused(tmp_path: Path) -> None:
+    generator, path = resnet_file(tmp_path), tmp_path / "net_D.pth"
+
+    def refused(state: dict[str, torch.Tensor], message: str) -> None:
+        torch.save(state, path)
+        with pytest.raises(ModelFileError, match=message):
+            import_model(generator, path)
+
+    foreign = {f"model.{k}": v for k, v in patchgan(5, 2).state_dict().items()}
+    refused(foreign, "sees 5 channels, but its generator's source and target have 6 .target alone: 3")
+    refused(build_generator(GeneratorConfig(base_width=1, depth=2)).state_dict(), "not a discriminator")
+    refused({**foreign, "model.0.weight": torch.zeros(3)}, r"'model.0.weight' has shape \(3,\)")
+    surplus = {f"model.{k}": v for k, v in patchgan(6, 2).state_dict().items()}
+    refused({**surplus, "model.2.scale": torch.zeros(3)}, "'model.2.scale', which such a network lacks")
+
+
+def test_a_checkpoint_saved_on_a_gpu_opens_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    torch.save(NestedUNet(1, 1, 2, 4).state_dict(), tmp_path / "gpu.pth")
+    monkeypatch.undo()
+    weights = import_model(tmp_path / "gpu.pth").weights
+    assert {tensor.device.type for tensor in weights.values()} == {"cpu"}
+
+
+def test_averages_that_old_instance_norms_saved_are_left_out(tmp_path: Path) -> None:
+    """PyTorch 0.3 kept them, and the reference drops them when it loads such a file."""
+    state = build_generator(
+        GeneratorConfig(architecture="resnet", blocks=1, base_width=2, norm="instance")
+    ).state_dict()
+    torch.save(
+        {**state, "model.2.running_mean": torch.ones(2), "model.2.running_var": torch.ones(2)}, tmp_path / "G.pth"
+    )
+    assert import_model(tmp_path / "G.pth").weights.keys() == state.keys()
+
+
+@pytest.mark.parametrize("instance, statistics", [(False, "running"), (False, "image"), (True, "image")])
+def test_statistics_are_set_as_asked(instance: bool, statistics: str, tmp_path: Path) -> None:
+    torch.save(NestedUNet(1, 1, 2, 4, instance=instance).state_dict(), tmp_path / "G.pth")
+    model = import_model(tmp_path / "G.pth", statistics=statistics)  # type: ignore[arg-type]
+    assert model.inference == InferenceConfig(statistics=statistics)  # type: ignore[arg-type]
+
+
+def test_running_statistics_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    torch.save(NestedUNet(1, 1, 2, 4, instance=True).state_dict(), tmp_path / "G.pth")
+    with pytest.raises(SettingsError, match="keeps no running statistics"):
+        import_model(tmp_path / "G.pth", statistics="running")
 
 
 def test_old_checkpoints_without_counters_open(tmp_path: Path) -> None:
     state = {k: v for k, v in NestedUNet(1, 1, 2, 4).state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
-    assert import_generator(tmp_path / "old.pth").generator_config.depth == 4
+    assert import_model(tmp_path / "old.pth").generator_config.depth == 4
 
 
 def test_dropout_is_placed_where_asked(tmp_path: Path) -> None:
     torch.save(NestedUNet(1, 1, 2, 6).state_dict(), tmp_path / "unet.pth")
-    model = import_generator(tmp_path / "unet.pth", dropout="seeded")
+    model = import_model(tmp_path / "unet.pth", dropout="seeded")
     assert (model.generator_config.dropout, model.inference.dropout) == ("reference", "seeded")
     resnet = build_generator(GeneratorConfig(architecture="resnet", blocks=1, base_width=1))
     torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
     with pytest.raises(SettingsError, match="without dropout"):
-        import_generator(tmp_path / "resnet.pth", dropout="seeded")
+        import_model(tmp_path / "resnet.pth", dropout="seeded")
 
 
 def test_what_is_no_generator_is_refused(tmp_path: Path) -> None:
     def refused(content: Any, message: str) -> None:
         torch.save(content, tmp_path / "x.pth")
         with pytest.raises(ModelFileError, match=message) as caught:
-            import_generator(tmp_path / "x.pth")
+            import_model(tmp_path / "x.pth")
         assert "\n" not in str(caught.value)
 
     refused({f"model.{k}": v for k, v in patchgan(6, 2).state_dict().items()}, "holds a discriminator")
@@ -96,6 +231,6 @@ def test_what_is_no_generator_is_refused(tmp_path: Path) -> None:
     refused(incomplete, "lack")
     (tmp_path / "x.pth").write_bytes(pickle.dumps(Path("x")))
     with pytest.raises(ModelFileError):
-        import_generator(tmp_path / "x.pth")
+        import_model(tmp_path / "x.pth")
     with pytest.raises(ModelFileError, match="does not exist"):
-        import_generator(tmp_path / "none.pth")
+        import_model(tmp_path / "none.pth")

@@ -1,0 +1,22 @@
+"""Options that say whom a model comes from and how it may be used, shared by the commands that write models."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pix2pix_training.config import Credits
+
+Authors = Annotated[list[str] | None, typer.Option("--author", help="Author of the model; again for more.")]
+License = Annotated[str | None, typer.Option("--license", help="Licence of the model, such as CC-BY-4.0 (SPDX).")]
+Citation = Annotated[str | None, typer.Option("--citation", help="Publication to cite, with its DOI.")]
+
+
+def credits_from(authors: list[str] | None, license_: str | None, citation: str | None, base: Credits) -> Credits:
+    """What the options say; `base` where they say nothing."""
+    return Credits(
+        authors=tuple(authors) if authors else base.authors,
+        license=license_ or base.license,
+        citation=citation or base.citation,
+    )

@@ -1,0 +1,97 @@
+"""State_dicts leave under the reference's names: they load strictly into its module layout, and come back unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator
+from pix2pix_training.networks import Discriminator, build_generator
+from pix2pix_training.reference_export import export_discriminator, export_generator
+from pix2pix_training.reference_import import import_model
+from tests.training.textbook import NestedUNet, patchgan
+
+
+def model_of(config: GeneratorConfig, discriminator: TrainedDiscriminator | None = None) -> Model:
+    torch.manual_seed(1)
+    mapping = dtype_mapping(np.dtype(np.uint8), 3)
+    return Model(
+        generator_config=config,
+        weights=build_generator(config).state_dict(),
+        source=ImageDescription(mapping=mapping),
+        target=ImageDescription(mapping=mapping),
+        discriminator=discriminator,
+    )
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("depth", [5, 7])
+def test_unet_loads_strictly_into_nested_blocks_and_computes_the_same(norm: str, depth: int, tmp_path: Path) -> None:
+    config = GeneratorConfig(base_width=2, depth=depth, norm=norm, dropout="paper")  # type: ignore[arg-type]
+    model = model_of(config)
+    export_generator(model, tmp_path / "net_G.pth")
+    network = NestedUNet(3, 3, 2, depth, instance=norm == "instance")
+    network.load_state_dict(torch.load(tmp_path / "net_G.pth", weights_only=True), strict=True)
+    x = torch.randn(1, 3, 2**depth, 2 ** (depth + 1))
+    own = model.generator(InferenceConfig(statistics="image" if norm == "instance" else "running"))
+    network.train(norm == "instance")  # instance norm has no averages to use
+    with torch.no_grad():
+        assert torch.allclose(own(x), network(x), atol=1e-6)
+
+
+def test_discriminator_loads_strictly_into_a_plain_patchgan(tmp_path: Path) -> None:
+    config = DiscriminatorConfig(base_width=2)
+    weights = Discriminator(6, config).state_dict()
+    model = model_of(GeneratorConfig(base_width=2, depth=5), TrainedDiscriminator(config=config, weights=weights))
+    export_discriminator(model, tmp_path / "net_D.pth")
+    plain = torch.nn.ModuleDict({"model": patchgan(6, 2)})
+    plain.load_state_dict(torch.load(tmp_path / "net_D.pth", weights_only=True), strict=True)
+    assert torch.equal(plain.state_dict()["model.11.weight"], weights["model.11.weight"])
+
+
+@pytest.mark.parametrize(
+    "generator, discriminator",
+    [
+        ("unet_d5_ngf8_bn", "patchgan_n3_ndf8_bn"),
+        ("unet_d6_ngf4_bn_dropout_1to2", None),
+        ("unet_d5_ngf8_in", None),
+        ("resnet_3blocks_ngf8_in", "pixelgan_ndf8_bn"),
+    ],
+)
+def test_files_of_the_reference_come_back_unchanged(
+    generator: str, discriminator: str | None, reference_folder: Path, tmp_path: Path
+) -> None:
+    paths = [reference_folder / f"{name}.pth" for name in (generator, discriminator) if name is not None]
+    model = import_model(*paths)
+    exports = (export_generator, export_discriminator)
+    for path, export in zip(paths, exports, strict=False):
+        export(model, tmp_path / path.name)
+        before = torch.load(path, weights_only=True)
+        after = torch.load(tmp_path / path.name, weights_only=True)
+        assert after.keys() == before.keys()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (GeneratorConfig(architecture="encoder-decoder", depth=5), "no encoder-decoder"),
+        (GeneratorConfig(base_width=2, depth=4), "5 down-samplings or more, and this one has 4"),
+        (GeneratorConfig(base_width=2, depth=5, norm="none"), "without norm layers"),
+        (GeneratorConfig(base_width=2, depth=5, output="linear"), "tanh"),
+    ],
+)
+def test_networks_that_the_reference_lacks_are_refused(config: GeneratorConfig, message: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = model_of(config)
+    with pytest.raises(SettingsError, match=message):
+        export_generator(model, tmp_path / "net_G.pth")
+    with pytest.raises(SettingsError, match="carries no discriminator"):
+        export_discriminator(model, tmp_path / "net_D.pth")
+    assert not list(tmp_path.iterdir())
