@@ -51,20 +51,10 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
 
 def _image_facts(path: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from napari_pix2pix.images import open_image
+    from napari_pix2pix.images import describe_image, open_image
 
     with open_image(path) as image:
-        return {
-            "path": str(path),
-            "axes": image.axes,
-            "shape": list(image.shape),
-            "dtype": image.dtype.name,
-            "nodata": image.nodata,
-            "palette_colours": None if image.palette is None else len(image.palette),
-            **{name: value for name, value in asdict(image.metadata).items() if value not in (None, ())},
-        }
+        return describe_image(image)
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -16,7 +16,9 @@ def translate(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, Option(help="Model file.")],
     out: Annotated[Path, Option(help="Output file for one input, else a folder.")],
-    file_format: Annotated[str, Option("--format", help="same, tiff, ome-tiff, imagej, png or jpeg.")] = "same",
+    file_format: Annotated[
+        str, Option("--format", help="same, tiff, ome-tiff, imagej, geotiff, png or jpeg.")
+    ] = "same",
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
     backend: Annotated[str, Option(help="auto or torch.")] = "auto",
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

@@ -1,5 +1,6 @@
 """The one door to image files: lazy sources by format, pairing of folders, writers."""
 
+from napari_pix2pix.images.description import describe_image
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.naming import READABLE_SUFFIXES, image_stem, is_image_path
 from napari_pix2pix.images.source import ImageSource, open_image
@@ -20,6 +21,7 @@ __all__ = [
     "ImageSource",
     "OutputSpec",
     "check_output",
+    "describe_image",
     "image_stem",
     "incompatibility",
     "is_image_path",

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.georeference import Georeference
+
 Colour = tuple[int, int, int]
 
 _UNITS = {
@@ -29,6 +31,8 @@ _UNITS = {
     "meter": "m",
     "metre": "m",
     "angstrom": "Å",
+    "foot": "ft",
+    "feet": "ft",
 }
 _NO_UNITS = {"", "pixel", "pixels", "px", "none", "reference frame"}
 
@@ -46,8 +50,9 @@ class ImageMetadata:
     channel_colors : RGB of 0 to 255, one per channel, or empty where unknown.
     rgb : the three channels are red, green and blue.
     bit_depth : significant bits per sample, where fewer than the dtype has (10-, 12- and 14-bit cameras).
-    file_format : "tiff", "ome-tiff", "imagej", "png", "jpeg", "bmp" or "ome-zarr"; empty for no file.
+    file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp" or "ome-zarr"; empty for no file.
     display_ranges : what ImageJ shows as black and white, (low, high) for each channel, or empty.
+    georeference : place on the Earth, of a GeoTIFF.
     """
 
     pixel_size: tuple[float, float] | None = None
@@ -59,6 +64,7 @@ class ImageMetadata:
     bit_depth: int | None = None
     file_format: str = ""
     display_ranges: tuple[tuple[float, float], ...] = ()
+    georeference: Georeference | None = None
 
 
 def standard_unit(name: str | None) -> str | None:
@@ -69,7 +75,17 @@ def standard_unit(name: str | None) -> str | None:
     return _UNITS.get(cleaned.lower(), cleaned)
 
 
-_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "nm": 1e-9, "Å": 1e-10, "pm": 1e-12}
+_METRES = {
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "µm": 1e-6,
+    "nm": 1e-9,
+    "Å": 1e-10,
+    "pm": 1e-12,
+    "ft": 0.3048,
+    "US survey ft": 1200 / 3937,
+}
 
 
 def convert_length(length: float, unit: str, target: str) -> float | None:
@@ -111,7 +127,7 @@ METADATA_KEY = "napari-pix2pix"
 def to_record(metadata: ImageMetadata) -> dict[str, Any]:
     """What stands in the file under `METADATA_KEY`, ready for JSON; only what differs from the defaults."""
     defaults = ImageMetadata()
-    names = (field.name for field in fields(metadata) if field.name not in ("file_format", "rgb"))
+    names = (field.name for field in fields(metadata) if field.name not in ("file_format", "rgb", "georeference"))
     return {name: value for name in names if (value := getattr(metadata, name)) != getattr(defaults, name)}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.georeference import GDAL_NODATA
 from napari_pix2pix.images.metadata import is_grey_ramp
 from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.tiff_chunks import PagePixels
@@ -30,7 +31,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
 _ALPHA_SAMPLES = (1, 2)
-_GDAL_NODATA = 42113
 
 
 class TiffSource(ImageSource):
@@ -119,7 +119,7 @@ def _channels_without_alpha(path: Path, page: tifffile.TiffPage, layout: PlaneLa
 
 
 def _nodata(page: tifffile.TiffPage) -> float | None:
-    text = str(page.tags.valueof(_GDAL_NODATA, "")).strip(" \0")
+    text = str(page.tags.valueof(GDAL_NODATA, "")).strip(" \0")
     with suppress(ValueError):
         return float(text)
     return None

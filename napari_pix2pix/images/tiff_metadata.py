@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
+from xml.sax.saxutils import unescape
 
 import numpy as np
 import tifffile
 
+from napari_pix2pix.images.georeference import GDAL_METADATA, Georeference, read_georeference
 from napari_pix2pix.images.metadata import (
     METADATA_KEY,
     Colour,
@@ -21,7 +23,7 @@ from napari_pix2pix.images.metadata import (
     meaningful_pixel_size,
     standard_unit,
 )
-from napari_pix2pix.images.tiff_ome import ome_root
+from napari_pix2pix.images.tiff_ome import parsed_xml
 
 _MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 
@@ -29,13 +31,29 @@ _MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 def read_metadata(tif: tifffile.TiffFile, channels: int) -> ImageMetadata:
     """Metadata of the first series; lists that do not have one entry per channel are left out."""
     page = tif.series[0].keyframe
-    metadata = _native(tif)
+    metadata = _placed(_native(tif), read_georeference(page))
     metadata = replace(
         metadata,
         rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
         bit_depth=metadata.bit_depth or _bit_depth(page),
     )
     return _with_fitting_lists(metadata, channels)
+
+
+def _placed(metadata: ImageMetadata, georeference: Georeference | None) -> ImageMetadata:
+    """With the place on the Earth; the pixel size of a GeoTIFF is that of its transform."""
+    if georeference is None:
+        return metadata
+    if metadata.file_format != "tiff":
+        return replace(metadata, georeference=georeference)
+    size = georeference.pixel_size
+    return replace(
+        metadata,
+        georeference=georeference,
+        file_format="geotiff",
+        pixel_size=size,
+        unit=None if size is None else georeference.unit,
+    )
 
 
 def _native(tif: tifffile.TiffFile) -> ImageMetadata:
@@ -65,22 +83,43 @@ def _from_plain(tif: tifffile.TiffFile) -> ImageMetadata:
     page = tif.series[0].keyframe
     if record := _plain_record(page):
         return replace(from_record(record), file_format="tiff")
-    size = None if page.is_geotiff else _tagged_pixel_size(page)
-    if size is None:
-        return ImageMetadata(file_format="tiff")
-    return ImageMetadata(pixel_size=size, unit="µm", file_format="tiff")
+    size = _tagged_pixel_size(page)
+    names = _gdal_channel_names(page)
+    return ImageMetadata(pixel_size=size, unit="µm" if size else None, channel_names=names, file_format="tiff")
 
 
 def _plain_record(page: tifffile.TiffPage) -> dict[str, Any]:
     """What this program wrote about its own image; empty for files of others."""
     with suppress(ValueError, TypeError, KeyError):
         return _as_record(json.loads(page.shaped_description or "")[METADATA_KEY])
+    with suppress(StopIteration, ValueError):
+        return _as_record(json.loads(next(_gdal_text(i) for i in _gdal_items(page) if i.get("name") == METADATA_KEY)))
     return {}
+
+
+def _gdal_items(page: tifffile.TiffPage) -> list[Element]:
+    """Entries of GDAL's own metadata; none where they are missing or malformed."""
+    root = parsed_xml(str(page.tags.valueof(GDAL_METADATA, "")).strip("\0"))
+    return [] if root is None else root.findall("Item")
+
+
+def _gdal_text(item: Element) -> str:
+    """GDAL escapes texts twice."""
+    return unescape(item.text or "", {"&quot;": '"'})
+
+
+def _gdal_channel_names(page: tifffile.TiffPage) -> tuple[str, ...]:
+    described = {
+        item.get("sample"): _gdal_text(item) for item in _gdal_items(page) if item.get("role") == "description"
+    }
+    count = page.samplesperpixel
+    names = tuple(described.get(str(index), "") for index in range(count))
+    return names if any(names) else ()
 
 
 def palette_entries(tif: tifffile.TiffFile) -> int | None:
     """How many colours of the palette are meant, where this program wrote the file; a TIFF always stores 2**bits."""
-    root = ome_root(tif.ome_metadata)
+    root = parsed_xml(tif.ome_metadata)
     record = _plain_record(tif.series[0].keyframe) if root is None else _ome_record(root)
     entries = record.get("palette_entries")
     return entries if isinstance(entries, int) and entries > 0 else None
@@ -151,7 +190,7 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
 
 
 def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
-    root = ome_root(tif.ome_metadata)
+    root = parsed_xml(tif.ome_metadata)
     pixels = None if root is None else _pixels_element(root)
     if root is None or pixels is None:
         return ImageMetadata(file_format="ome-tiff")

@@ -27,7 +27,7 @@ def check_ome(path: Path, tif: tifffile.TiffFile) -> None:
         Another file of the set is missing or not in the same folder, or there are too many planes.
     """
     xml = tif.pages.first.description if tif.is_ome else ""
-    root = ome_root(xml)
+    root = parsed_xml(xml)
     if root is None:
         return
     for pixels in root.iterfind("{*}Image/{*}Pixels"):
@@ -35,8 +35,8 @@ def check_ome(path: Path, tif: tifffile.TiffFile) -> None:
     _check_files(path, root)
 
 
-def ome_root(xml: str | None) -> Element | None:
-    """The parsed OME-XML, or None where it is none or is malformed."""
+def parsed_xml(xml: str | None) -> Element | None:
+    """The root of an XML text, or None where it is none or is malformed."""
     try:
         return ElementTree.fromstring(xml) if xml else None
     except ElementTree.ParseError:

@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags
 from napari_pix2pix.images.metadata import METADATA_KEY, convert_length, to_record
 from napari_pix2pix.images.tile_grid import TileGrid, halved, pyramid_sizes
 from napari_pix2pix.images.tile_spool import TILE_PX, TileSpool, predictor
@@ -27,7 +28,6 @@ PYRAMID_FROM_PX = 2048
 
 _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
-_GDAL_NODATA = 42113
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
@@ -41,7 +41,7 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
         sizes=sizes,
         dtype=spec.dtype,
     ) as spool:
-        _fill(spool, spec, tiles)
+        fill_spool(spool, spec, tiles)
         spool.finish()
         _assemble(path, spec, spool, ome=ome)
 
@@ -52,7 +52,8 @@ def _level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
     return pyramid_sizes(spec.height, spec.width, largest_px=PYRAMID_FROM_PX // 2)
 
 
-def _fill(spool: TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
+def fill_spool(spool: TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
+    """Cut tiles into those of the file, for all levels of its pyramid."""
     current: tuple[int, ...] | None = None
     for plane, region, pixels in tiles:
         if plane != current:
@@ -65,13 +66,12 @@ def _fill(spool: TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
 def _grid(spool: TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> TileGrid:
     """The squares of one plane and level; what they hold goes to the spool, and halved to the next level."""
     smaller = _grid(spool, spec, plane, level + 1) if level + 1 < len(spool.sizes) else None
-    average = spec.palette is None and spec.nodata is None
 
     def emit(row: int, column: int, square: AnyArray) -> None:
         spool.put(level, plane, row, column, square)
         if smaller is not None:
             height, width = grid.extent(row, column)
-            half = halved(square[:, :height, :width], average=average)
+            half = halved(square[:, :height, :width], average=spec.palette is None, nodata=spec.nodata)
             y, x = row * TILE_PX // 2, column * TILE_PX // 2
             smaller.add(Region(y, y + half.shape[1], x, x + half.shape[2]), half)
 
@@ -95,7 +95,7 @@ def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) 
         "compression": "zstd",
         "predictor": predictor(spec.dtype),
         "photometric": "rgb" if spec.rgb else "minisblack" if spec.palette is None else "palette",
-        "colormap": None if spec.palette is None else _colormap(spec),
+        "colormap": None if spec.palette is None else colormap(spec),
         "extratags": _extra_tags(spec),
     }
     if level > 0:
@@ -118,7 +118,7 @@ def _stored_axes(leading: str, spec: OutputSpec, *, ome: bool) -> str:
     return leading + ("YX" if spec.channels == 1 and not ome else "CYX")
 
 
-def _colormap(spec: OutputSpec) -> NDArray[np.uint16]:
+def colormap(spec: OutputSpec) -> NDArray[np.uint16]:
     """Shape (3, 2**bits), 16 bits per colour, black beyond the palette."""
     palette = np.zeros((3, 2 ** (spec.dtype.itemsize * 8)), np.uint16)
     if spec.palette is not None:
@@ -126,8 +126,9 @@ def _colormap(spec: OutputSpec) -> NDArray[np.uint16]:
     return palette
 
 
-def _extra_tags(spec: OutputSpec) -> list[tuple[int, str, int, str, bool]]:
-    return [] if spec.nodata is None else [(_GDAL_NODATA, "s", 0, repr(float(spec.nodata)), False)]
+def _extra_tags(spec: OutputSpec) -> list[tuple[int, str, int, Any, bool]]:
+    nodata = [] if spec.nodata is None else [(GDAL_NODATA, "s", 0, repr(float(spec.nodata)))]
+    return [(*tag, False) for tag in (*nodata, *georeference_tags(spec.metadata.georeference))]
 
 
 def _resolution(spec: OutputSpec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.invalid_pixels import keep_off_nodata
 
 Emit = Callable[[int, int, AnyArray], None]
 """Row and column of a square in the grid, and its pixels, shape (C, size, size), zero beyond the image."""
@@ -80,10 +81,15 @@ def pyramid_sizes(height: int, width: int, *, largest_px: int) -> list[tuple[int
     return sizes
 
 
-def halved(pixels: AnyArray, *, average: bool) -> AnyArray:
-    """Shape (C, Y, X) to (C, ceil(Y/2), ceil(X/2)): means of 2 x 2 pixels in the same dtype, or every second pixel."""
+def halved(pixels: AnyArray, *, average: bool, nodata: float | None = None) -> AnyArray:
+    """Shape (C, Y, X) to (C, ceil(Y/2), ceil(X/2)): means of 2 x 2 pixels in the same dtype, or every second pixel.
+
+    Values that equal `nodata`, or are not finite, are left out of the means; four of them give `nodata`.
+    """
     if not average or pixels.dtype == np.bool_:
         return pixels[:, ::2, ::2]
+    if nodata is not None:
+        return _halved_valid(pixels, nodata)
     even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
     wide = np.float64 if even.dtype.itemsize > 2 else np.float32
     total: AnyArray = even[:, ::2, ::2].astype(wide)
@@ -92,3 +98,19 @@ def halved(pixels: AnyArray, *, average: bool) -> AnyArray:
     total *= 0.25
     rounded: AnyArray = total if even.dtype.kind == "f" else np.rint(total, out=total)
     return rounded.astype(pixels.dtype)
+
+
+def _halved_valid(pixels: AnyArray, nodata: float) -> AnyArray:
+    even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
+    quarters = np.stack([even[:, y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    valid = np.isfinite(quarters) & (quarters != nodata)
+    count = valid.sum(0)
+    total = np.where(valid, quarters, 0).sum(0, dtype=np.float64) / np.maximum(count, 1)
+    means = keep_off_nodata(_stored(total, pixels.dtype), nodata)
+    means[count == 0] = nodata
+    return means
+
+
+def _stored(values: AnyArray, dtype: np.dtype[np.generic]) -> AnyArray:
+    """Real numbers within the range of `dtype`, rounded for integers."""
+    return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)

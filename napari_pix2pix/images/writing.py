@@ -87,6 +87,7 @@ _FORMATS = {
     "tiff": _Format(module="tiff_writing", suffixes=TIFF_SUFFIXES),
     "ome-tiff": _Format(module="tiff_writing", suffixes=OME_TIFF_SUFFIXES),
     "imagej": _Format(module="imagej_writing", suffixes=TIFF_SUFFIXES),
+    "geotiff": _Format(module="geotiff_writing", suffixes=TIFF_SUFFIXES),
     "png": _Format(module="raster_writing", suffixes=PNG_SUFFIXES),
     "jpeg": _Format(module="raster_writing", suffixes=JPEG_SUFFIXES),
 }
@@ -186,6 +187,18 @@ def _imagej_reason(spec: OutputSpec) -> str | None:
     return None
 
 
+def _geotiff_reason(spec: OutputSpec) -> str | None:
+    if spec.metadata.georeference is None:
+        return "the image has no georeference (CRS and transform) for a GeoTIFF; use the format tiff"
+    if spec.dtype == np.float16 or (spec.dtype == np.bool_ and spec.channels > 1):
+        return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
+    if spec.channels > _GEOTIFF_LIMIT_CHANNELS:
+        return f"GeoTIFF holds at most {_GEOTIFF_LIMIT_CHANNELS} channels, the image has {spec.channels}"
+    if prod(spec.leading_shape) > 1:
+        return f"GeoTIFF holds a single plane, the image has planes {spec.leading_shape}; use the format tiff"
+    return _any_tiff_reason(spec)
+
+
 def _flat_reason(spec: OutputSpec, name: str) -> str | None:
     if spec.leading_shape and prod(spec.leading_shape) > 1:
         return f"{name} holds a single plane, the image has planes {spec.leading_shape}; use the format ome-tiff"
@@ -215,12 +228,14 @@ def _jpeg_reason(spec: OutputSpec) -> str | None:
 
 
 _IMAGEJ_LIMIT_BYTES = 4_000_000_000
+_GEOTIFF_LIMIT_CHANNELS = 65_535
 _JPEG_LIMIT_PX = 65_500
 
 _CHECKS: dict[str, Callable[[OutputSpec], str | None]] = {
     "tiff": _tiff_reason,
     "ome-tiff": _ome_reason,
     "imagej": _imagej_reason,
+    "geotiff": _geotiff_reason,
     "png": _png_reason,
     "jpeg": _jpeg_reason,
 }
@@ -229,7 +244,8 @@ _CHECKS: dict[str, Callable[[OutputSpec], str | None]] = {
 def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: bool) -> str:
     """Everything that can be refused before work starts; the format that will be written.
 
-    An image that the ImageJ format cannot hold becomes an OME-TIFF (or a plain one), which ImageJ opens too.
+    An image that the ImageJ format cannot hold becomes an OME-TIFF (or a plain one), which ImageJ opens too; one that
+    GeoTIFF cannot hold becomes a plain TIFF, which keeps the georeference.
 
     Raises
     ------
@@ -237,15 +253,21 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
         The format cannot hold the image, or the file exists or cannot be written.
     """
     reason = incompatibility(spec, file_format)
-    if reason is not None and file_format == "imagej":
-        substitute = next((name for name in ("ome-tiff", "tiff") if incompatibility(spec, name) is None), file_format)
-        logger.info("%s is written as %s: %s", path, substitute, reason)
+    if reason is not None and (candidates := _substitutes(spec, file_format)):
+        substitute = next((name for name in candidates if incompatibility(spec, name) is None), file_format)
+        logger.warning("%s is written as %s: %s", path, substitute, reason)
         file_format = substitute
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
     check_writable_target(path, overwrite)
     return file_format
+
+
+def _substitutes(spec: OutputSpec, file_format: str) -> tuple[str, ...]:
+    if file_format == "imagej":
+        return "ome-tiff", "tiff"
+    return ("tiff",) if file_format == "geotiff" and spec.metadata.georeference is not None else ()
 
 
 def write_image(

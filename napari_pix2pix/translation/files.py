@@ -15,7 +15,7 @@ from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.writing import OutputSpec, check_output, resolve_format, write_image
 from napari_pix2pix.translation.memory import peak_memory_bytes
-from napari_pix2pix.translation.pipeline import Progress, Translator, invalid_marker
+from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -73,15 +73,13 @@ def output_spec(source: ImageSource, translator: Translator) -> OutputSpec:
     """What the translation of an open image will be: shape, dtype, and what is kept of the input's metadata."""
     mapping = translator.model.target.mapping
     palette = mapping.palette() if isinstance(mapping, CategoryMapping) else None
-    dtype = translator.output_dtype
-    marker = invalid_marker(dtype, source.nodata)
     return OutputSpec(
         axes=source.axes,
         shape=translator.output_shape(source),
-        dtype=dtype,
+        dtype=translator.output_dtype,
         metadata=_output_metadata(source.metadata, translator, colored=palette is not None),
         palette=palette,
-        nodata=marker if source.nodata is not None else None,
+        nodata=None if source.nodata is None else translator.invalid_marker(source),
     )
 
 
@@ -95,6 +93,7 @@ def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: boo
         unit=own.unit,
         file_format=own.file_format,
         channel_names=names if len(names) == channels else (),
+        georeference=own.georeference,
         rgb=channels == 3 and not colored and _looks_rgb(names, own),
     )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
+from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
@@ -32,7 +33,7 @@ from pix2pix_training.array_source import (
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
-from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
+from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import noise_layers
 
@@ -109,6 +110,10 @@ class Translator:
     def output_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.model.target.mapping.dtype if self.settings.dropout_samples == 1 else np.float32)
 
+    def invalid_marker(self, source: ArraySource) -> float:
+        """The value that invalid pixels of an image get in the output."""
+        return invalid_marker(self.output_dtype, source.nodata, self.model.target.mapping)
+
     def check(self, source: ArraySource) -> None:
         """Raise `ImageError` where the image does not fit the model."""
         check_channels(source, self.model)
@@ -132,12 +137,13 @@ class Translator:
     def _plane_tiles(
         self, source: FilledSource, plane: tuple[int, ...], mapping: Mapping, plan: Plan
     ) -> Iterator[tuple[Region, AnyArray]]:
+        marker = self.invalid_marker(source)
         image = PaddedImage(source, plane, mapping, stride=self.model.generator_config.stride, device=self.device)
         with closing(self._outputs(image, plan)) as outputs:
             while (item := self._next(outputs, plan)) is not None:
                 region, output = item
                 pixels = self._stored(output)
-                restore_invalid(pixels, source, plane, region)
+                mark_invalid(pixels, source, plane, region, marker=marker, mapping=self.model.target.mapping)
                 yield region, pixels
 
     def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
@@ -250,25 +256,6 @@ def check_channels(source: ArraySource, model: Model) -> None:
 
 def _channels(count: int) -> str:
     return "1 channel" if count == 1 else f"{count} channels"
-
-
-def restore_invalid(pixels: AnyArray, source: FilledSource, plane: tuple[int, ...], region: Region) -> None:
-    """Make invalid again, in place, what was filled: NaN, or nodata where an integer dtype can hold it, else 0."""
-    if not can_have_invalid_pixels(source.dtype, source.nodata):
-        return
-    _, mask = source.read_with_mask(region, plane)
-    if mask is not None:
-        pixels[:, mask] = invalid_marker(pixels.dtype, source.nodata)
-
-
-def invalid_marker(dtype: np.dtype[Any], nodata: float | None) -> float:
-    """What invalid pixels are in an output of `dtype`, from an image that marks them by NaN or `nodata`."""
-    if dtype.kind == "f":
-        return float("nan")
-    if nodata is None or dtype.kind == "b" or not float(nodata).is_integer():
-        return 0
-    limits = np.iinfo(dtype)
-    return int(nodata) if limits.min <= nodata <= limits.max else 0
 
 
 @contextmanager

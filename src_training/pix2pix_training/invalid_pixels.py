@@ -30,6 +30,18 @@ def invalid_values(stored: AnyArray, nodata: float | None) -> NDArray[np.bool_]:
     return invalid
 
 
+def keep_off_nodata(pixels: AnyArray, nodata: float) -> AnyArray:
+    """Valid pixels in a type that can hold `nodata`, any value that equals it moved to the next one; in place."""
+    equal = pixels == nodata
+    if not equal.any():
+        return pixels
+    if pixels.dtype.kind == "f":
+        pixels[equal] = np.nextafter(pixels.dtype.type(nodata), pixels.dtype.type(np.inf))
+    elif pixels.dtype != np.bool_:
+        pixels[equal] = int(nodata) + (1 if nodata < np.iinfo(pixels.dtype).max else -1)
+    return pixels
+
+
 class FilledSource(SourceView):
     """An `ArraySource` whose invalid values are replaced; `read_with_mask` says where they were.
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_pix2pix.images import open_image
+from napari_pix2pix.images import describe_image, open_image
+from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags, web_mercator
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -85,3 +86,20 @@ def test_categories_keep_their_colours(tmp_path: Path, stack: Path, model: Model
     with open_image(out) as written:
         assert written.palette is not None
         assert tuple(written.palette[4]) == (0, 0, 255)
+
+
+def test_geotiff_keeps_its_place_and_nodata(model: Model, tmp_path: Path) -> None:
+    place = web_mercator(pixel_size_m=10, left_m=1000, top_m=2000)
+    tags = [(*tag, False) for tag in georeference_tags(place)]
+    image = random_image(1, 90, 70)[0]
+    image[20:30, 40:60] = 0
+    tifffile.imwrite(tmp_path / "in.tif", image, extratags=[*tags, (GDAL_NODATA, "s", 0, "0", False)])
+    translate_file(tmp_path / "in.tif", model, tmp_path / "out.tif", EXACT)
+    with open_image(tmp_path / "in.tif") as source, open_image(tmp_path / "out.tif") as written:
+        assert (written.metadata.georeference, written.nodata) == (place, 0)
+        assert (written.metadata.file_format, written.metadata.pixel_size) == ("geotiff", (10, 10))
+        assert source.metadata.georeference == place
+        pixels = written.read(Region(0, 90, 0, 70))
+    np.testing.assert_array_equal(pixels == 0, np.broadcast_to(image == 0, pixels.shape))
+    assert describe_image(written)["bounds"] == (1000, 1100, 1700, 2000)
+    assert describe_image(written)["crs"] == "EPSG:3857"
