@@ -71,7 +71,7 @@ def _grid(spool: TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> Til
         spool.put(level, plane, row, column, square)
         if smaller is not None:
             height, width = grid.extent(row, column)
-            half = halved(square[:, :height, :width], average=spec.palette is None, nodata=spec.nodata)
+            half = halved(square[:, :height, :width], average=spec.averaged, nodata=spec.nodata)
             y, x = row * TILE_PX // 2, column * TILE_PX // 2
             smaller.add(Region(y, y + half.shape[1], x, x + half.shape[2]), half)
 

@@ -33,7 +33,8 @@ Tile = tuple[tuple[int, ...], Region, AnyArray]
 class OutputSpec:
     """What is written: `shape` of `dtype` with `axes` ending in CYX, and what the file says about it.
 
-    `palette` has shape (entries, 3) and belongs to one channel of indices.
+    `palette` has shape (entries, 3) and belongs to one channel of indices; `categories` says that values are classes,
+    with or without a palette, so that no pyramid averages them.
     """
 
     axes: str
@@ -42,6 +43,7 @@ class OutputSpec:
     metadata: ImageMetadata
     palette: NDArray[np.uint8] | None = None
     nodata: float | None = None
+    categories: bool = False
 
     def __post_init__(self) -> None:
         if not self.axes.endswith("CYX") or len(self.axes) != len(self.shape) or min(self.shape) < 1:
@@ -71,6 +73,11 @@ class OutputSpec:
     def rgb(self) -> bool:
         """Written as red, green and blue samples."""
         return self.metadata.rgb and self.channels == 3 and self.dtype != np.bool_
+
+    @property
+    def averaged(self) -> bool:
+        """Levels of a pyramid are means of pixels."""
+        return self.palette is None and not self.categories
 
     @property
     def nbytes(self) -> int:

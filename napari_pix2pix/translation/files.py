@@ -79,6 +79,7 @@ def output_spec(source: ImageSource, translator: Translator) -> OutputSpec:
         dtype=translator.output_dtype,
         metadata=_output_metadata(source.metadata, translator, colored=palette is not None),
         palette=palette,
+        categories=isinstance(mapping, CategoryMapping),
         nodata=None if source.nodata is None else translator.invalid_marker(source),
     )
 

@@ -212,8 +212,8 @@ def test_large_ome_planes_get_a_pyramid_of_means(
         np.testing.assert_array_equal(pixels_of(source), array)
 
 
-@pytest.mark.parametrize("changes", [{"palette": np.eye(3, dtype=np.uint8) * 255}, {"nodata": 0.0}])
-def test_pyramid_of_classes_and_of_gaps_invents_no_values(
+@pytest.mark.parametrize("changes", [{"palette": np.eye(3, dtype=np.uint8) * 255}, {"categories": True}])
+def test_pyramid_of_classes_invents_no_values(
     tmp_path: Path, noise: Noise, tiles_of: Tiles, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(tiff_writing, "PYRAMID_FROM_PX", 500)
@@ -221,6 +221,21 @@ def test_pyramid_of_classes_and_of_gaps_invents_no_values(
     write_image(tmp_path / "a.ome.tif", _spec(array, **changes), tiles_of(array, 300), file_format="ome-tiff")
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
         np.testing.assert_array_equal(tif.series[0].levels[1].asarray(), array[0, ::2, ::2])
+
+
+def test_pyramid_leaves_gaps_out(
+    tmp_path: Path, noise: Noise, tiles_of: Tiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff_writing, "PYRAMID_FROM_PX", 500)
+    array = (noise((1, 300, 524), "uint16") % 3).astype(np.uint8)
+    write_image(tmp_path / "a.ome.tif", _spec(array, nodata=0.0), tiles_of(array, 300), file_format="ome-tiff")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        half = tif.series[0].levels[1].asarray()
+    blocks = np.moveaxis(array[0].reshape(150, 2, 262, 2), 2, 1).reshape(150, 262, 4)
+    count = (blocks > 0).sum(-1)
+    means = np.rint(blocks.sum(-1) / np.maximum(count, 1))
+    np.testing.assert_array_equal(half, np.where(count == 0, 0, means))
+    assert (half == 0).any()
 
 
 def test_more_than_four_gigabytes_become_a_bigtiff(
