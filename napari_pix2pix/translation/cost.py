@@ -14,30 +14,20 @@ MAX_TENSOR_ELEMENTS = 2**31 - 1
 """Many kernels index with 32 bits."""
 
 
-def feature_channels(config: GeneratorConfig, level: int) -> int:
-    """Channels of a U-Net encoder at `level`; 0 is the image."""
-    return config.source_channels if level == 0 else config.base_width * min(2 ** (level - 1), 8)
-
-
-def up_channels(config: GeneratorConfig, level: int) -> int:
-    """Channels of a U-Net decoder's output at the resolution of `level`; 0 is the result."""
-    return config.target_channels if level == 0 else feature_channels(config, level)
-
-
 def joined_channels(config: GeneratorConfig, level: int) -> int:
     """Channels that decoder `level` takes in."""
-    own = feature_channels(config, level)
+    own = config.feature_channels(level)
     return own if level == config.depth or config.architecture != "unet" else 2 * own
 
 
 def down_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
     """Multiply-accumulates per image pixel of some encoder levels."""
-    return sum(_KERNEL_AREA * feature_channels(config, k - 1) * feature_channels(config, k) / 4.0**k for k in levels)
+    return sum(_KERNEL_AREA * config.feature_channels(k - 1) * config.feature_channels(k) / 4.0**k for k in levels)
 
 
 def up_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
     """Multiply-accumulates per image pixel of some decoder levels."""
-    return sum(_KERNEL_AREA * joined_channels(config, k) * up_channels(config, k - 1) / 4.0**k for k in levels)
+    return sum(_KERNEL_AREA * joined_channels(config, k) * config.up_channels(k - 1) / 4.0**k for k in levels)
 
 
 def unet_macs(config: GeneratorConfig) -> float:
@@ -46,11 +36,11 @@ def unet_macs(config: GeneratorConfig) -> float:
 
 
 def feature_density(config: GeneratorConfig, level: int) -> float:
-    return feature_channels(config, level) / 4.0**level
+    return config.feature_channels(level) / 4.0**level
 
 
 def up_density(config: GeneratorConfig, level: int) -> float:
-    return up_channels(config, level) / 4.0**level
+    return config.up_channels(level) / 4.0**level
 
 
 def encoding_peak(config: GeneratorConfig, start: int, stop: int) -> float:

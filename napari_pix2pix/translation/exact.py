@@ -116,7 +116,7 @@ class _Stage:
         """The decoder's output at the resolution of level `start`, finished when it is read."""
         start = self._split.start
         block = self._network.up_block(start + 1)
-        plane = self._new_plane(start, self._network.up_channels(start))
+        plane = self._new_plane(start, self._network.config.up_channels(start))
         _fill(plane, self._decoded(self._tiles()), block.norm)
         plane.finish = block.finish
         return plane
@@ -148,7 +148,7 @@ class _Stage:
             norm = self._network.down_block(level).norm
             if _wants_statistics(norm):
                 _gather(norm, self._tiles_of(self._encoding(level), self._tiles()))
-        plane = self._new_plane(stop, self._network.feature_channels(stop))
+        plane = self._new_plane(stop, self._network.config.feature_channels(stop))
         norm = self._network.down_block(stop).norm
         _fill(plane, self._tiles_of(self._encoding(stop), self._tiles()), norm)
         plane.finish = norm
@@ -167,7 +167,7 @@ class _Stage:
         if not self._split.keep_raw:
             _gather(norm, raws)
             return planes
-        kept = self._new_plane(level - 1, self._network.up_channels(level - 1))
+        kept = self._new_plane(level - 1, self._network.config.up_channels(level - 1))
         _fill(kept, raws, norm)
         kept.finish = self._network.up_block(level).finish
         self._drop(planes)

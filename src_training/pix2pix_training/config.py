@@ -60,6 +60,14 @@ class GeneratorConfig:
         """Input height and width must be multiples of this."""
         return 4 if self.architecture == "resnet" else 2**self.depth
 
+    def feature_channels(self, level: int) -> int:
+        """Channels of a U-Net encoder's features at `level` (0: of the image)."""
+        return self.source_channels if level == 0 else self.base_width * min(2 ** (level - 1), 8)
+
+    def up_channels(self, level: int) -> int:
+        """Channels of a U-Net decoder's output at the resolution of `level` (0: of the result)."""
+        return self.target_channels if level == 0 else self.feature_channels(level)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:

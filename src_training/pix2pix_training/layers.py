@@ -47,6 +47,11 @@ class StatisticsNorm(nn.Module):
     def has_running_statistics(self) -> bool:
         return self.running_mean is not None
 
+    @property
+    def uses_running_statistics(self) -> bool:
+        """Whether the layer in eval mode is a fixed scale and shift."""
+        return self.has_running_statistics and self.statistics == "running" and self.fixed is None
+
     def forward(self, x: Tensor) -> Tensor:
         if self.fixed is not None:
             mean, var = self.fixed
@@ -87,8 +92,15 @@ class PositionedDropout(nn.Module):
         if self.seed is None:
             return x
         rows, columns = (o // self.stride for o in self.origin)
-        keep = _positioned_bits(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device)
-        return x * keep.to(x.dtype) * (1 / (1 - DROPOUT_RATE))
+        return x * dropout_noise(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device).to(x.dtype)
+
+
+def dropout_noise(seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device) -> Tensor:
+    """What a `PositionedDropout` multiplies features of `shape` (channels, rows, columns) by: 0 or 2, (1, *shape).
+
+    `origin` is the row and column of the first feature in the features of the whole image.
+    """
+    return _positioned_bits(seed, layer, shape, origin, device).float()[None] / (1 - DROPOUT_RATE)
 
 
 def _positioned_bits(

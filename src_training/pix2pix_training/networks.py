@@ -69,39 +69,30 @@ class UNet(nn.Module):
         self.config = config
         self.depth = config.depth
         self.skips = config.architecture == "unet"
-        widths = [config.source_channels] + [config.base_width * min(2**k, 8) for k in range(config.depth)]
-        noisy = _noisy_levels(config)
+        noisy = noisy_levels(config)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         for level in range(1, config.depth + 1):
             self.down.append(
                 DownBlock(
-                    widths[level - 1],
-                    widths[level],
+                    config.feature_channels(level - 1),
+                    config.feature_channels(level),
                     norm=config.norm,
                     activate=level > 1,
-                    normalize=1 < level < config.depth,
+                    normalize=level in normed_encoder_levels(config),
                 )
             )
-            deepest = level == config.depth
+            features = config.feature_channels(level)
             dropout = PositionedDropout(level, 2 ** (level - 1)) if level in noisy else nn.Identity()
             self.up.append(
                 UpBlock(
-                    widths[level] if deepest or not self.skips else 2 * widths[level],
-                    config.target_channels if level == 1 else widths[level - 1],
+                    2 * features if self.skips and level < config.depth else features,
+                    config.up_channels(level - 1),
                     norm=config.norm,
-                    normalize=level > 1,
+                    normalize=level in normed_decoder_levels(config),
                     dropout=dropout,
                 )
             )
-
-    def feature_channels(self, level: int) -> int:
-        """Channels of the encoder's features at `level` (0: of the image)."""
-        return self.config.source_channels if level == 0 else self.down_block(level).conv.out_channels
-
-    def up_channels(self, level: int) -> int:
-        """Channels of the decoder's output at the resolution of `level` (0: of the result)."""
-        return self.up_block(level + 1).conv.out_channels
 
     def down_block(self, level: int) -> DownBlock:
         return cast(DownBlock, self.down[level - 1])
@@ -145,8 +136,18 @@ class UNet(nn.Module):
         return self.deep(x, 0)
 
 
-def _noisy_levels(config: GeneratorConfig) -> range:
-    """Levels whose decoder output has dropout."""
+def normed_encoder_levels(config: GeneratorConfig) -> range:
+    """Levels of a U-Net whose encoder features are normed: not the first, nor the deepest (paper, appendix 6.1.1)."""
+    return range(2, config.depth) if config.norm != "none" else range(0)
+
+
+def normed_decoder_levels(config: GeneratorConfig) -> range:
+    """Levels of a U-Net whose decoder output is normed: all but the last to run."""
+    return range(2, config.depth + 1) if config.norm != "none" else range(0)
+
+
+def noisy_levels(config: GeneratorConfig) -> range:
+    """Levels of a U-Net whose decoder output has dropout."""
     if config.dropout == "paper":
         return range(max(2, config.depth - 2), config.depth + 1)
     if config.dropout == "reference":

@@ -1,0 +1,291 @@
+"""Pieces of a generator as functions of plain tensors: what exact translation runs, and what compilers compile.
+
+A U-Net of depth D is a chain of features: the image e_0, the encoder's e_1 ... e_D, the decoder's u_(D-1) ... u_0, the
+last being the result. A stage leads from some of these to a later one. One rule holds for all of them: features enter
+and leave a stage *as a convolution gave them*. The norm and the dropout that follow a convolution belong to the stage
+that takes its features; so the norm's statistics can be gathered in between. The result u_0 alone is finished, by tanh.
+
+Norms either are layers of the stage (then running averages are best folded into the convolutions first, see
+`pix2pix_training.folding`; statistics "image" are those of the features at hand), or, with `StageSpec.given_norms`,
+come as inputs. The noise of dropout always comes as an input.
+
+| input | shape | content |
+|---|---|---|
+| ``features`` | (N, C, h, w) | e_start; e_0 is the image in [-1, 1] |
+| ``encoded`` | (N, C, h, w) | e_top |
+| ``up`` | (N, C, h, w) | u_top |
+| ``encoder_k_norm``, ``decoder_k_norm`` | (2, C), float32 | scale and shift of a level's norm, see `scale_and_shift` |
+| ``decoder_k_noise``, ``block_k_noise`` | (N, C, h, w) | 0 or 2 per feature, see `layers.dropout_noise` |
+
+The only output is called ``output``. Windows of one call cover the same part of the image, aligned to cells of `top`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.layers import PositionedDropout, StatisticsNorm
+from pix2pix_training.networks import (
+    Generator,
+    ResidualBlock,
+    ResNet,
+    UNet,
+    noisy_levels,
+    normed_decoder_levels,
+    normed_encoder_levels,
+)
+
+OUTPUT = "output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """Which piece of a generator; hashable.
+
+    Attributes
+    ----------
+    gives : "encoded" for e_level, "up" for u_level.
+    level : of the output; u_0 is the result.
+    top : the coarsest level of the stage: `level` of an encoding stage; else the first decoder level that runs.
+    start : level of the input ``features``, from which encoder levels start + 1, ... run; None without that input.
+    encoded, up : whether e_top and u_top are inputs. Without `encoded` the encoder runs down to `top`; without `up`
+        the decoder starts at `top`, which then is the generator's depth.
+    given_norms : scale and shift of the norms are inputs.
+    noise : the noise of dropout is an input; else there is none.
+    """
+
+    gives: Literal["encoded", "up"]
+    level: int
+    top: int
+    start: int | None = None
+    encoded: bool = False
+    up: bool = False
+    given_norms: bool = False
+    noise: bool = False
+
+    @property
+    def encoder_levels(self) -> range:
+        """Encoder levels that run."""
+        if self.start is None:
+            return range(0)
+        return range(self.start + 1, self.top if self.encoded else self.top + 1)
+
+    @property
+    def decoder_levels(self) -> range:
+        """Decoder levels that run, coarse to fine; decoder level k gives u_(k-1)."""
+        return range(self.top, self.level, -1) if self.gives == "up" else range(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTensor:
+    """An input or output of a stage.
+
+    Attributes
+    ----------
+    level : (N, channels, h, w) with 2**level times fewer rows and columns than the image; None for a norm's scale and
+        shift, (2, channels).
+    noise_of : number of the dropout layer whose noise it is.
+    """
+
+    name: str
+    channels: int
+    level: int | None
+    noise_of: int | None = None
+
+
+def whole_stage(config: GeneratorConfig, *, noise: bool = False) -> StageSpec:
+    """The generator as a whole, from image to result; the only stage of a ResNet."""
+    return StageSpec(gives="up", level=0, top=config.stride.bit_length() - 1, start=0, noise=noise)
+
+
+def stage_inputs(config: GeneratorConfig, spec: StageSpec) -> tuple[StageTensor, ...]:
+    """The inputs of a stage in the order in which `Stage` takes them."""
+    return (*_feature_inputs(config, spec), *_norm_inputs(config, spec), *_noise_inputs(config, spec))
+
+
+def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
+    encoded = spec.gives == "encoded"
+    channels = config.feature_channels(spec.level) if encoded else config.up_channels(spec.level)
+    return StageTensor(name=OUTPUT, channels=channels, level=spec.level)
+
+
+def encoder_norm(level: int) -> str:
+    """Name of the input with scale and shift of the norm after e_level."""
+    return f"encoder_{level}_norm"
+
+
+def decoder_norm(level: int) -> str:
+    """Name of the input with scale and shift of the norm after decoder level `level`, which gives u_(level-1)."""
+    return f"decoder_{level}_norm"
+
+
+def scale_and_shift(norm: StatisticsNorm, mean: Tensor, var: Tensor) -> Tensor:
+    """What a norm does on statistics (C,) of its input: ``x * scale + shift``, stacked as (2, C)."""
+    scale = torch.rsqrt(var.double() + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -mean * scale if norm.bias is None else norm.bias - mean * scale
+    return torch.stack([scale, shift]).to(mean.dtype)
+
+
+class Stage(nn.Module):
+    """One piece of a generator. It shares the generator's weights and holds no others.
+
+    Parameters
+    ----------
+    network : in eval mode; what its norms and dropout do in a plain call does not matter where these are inputs.
+    """
+
+    def __init__(self, network: Generator, spec: StageSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.input_names = tuple(tensor.name for tensor in stage_inputs(network.config, spec))
+        self.pieces = _UNetPieces(network, spec) if isinstance(network, UNet) else _ResNetPieces(network)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The output for the tensors that `stage_inputs` lists, in that order."""
+        return cast(Tensor, self.pieces(dict(zip(self.input_names, inputs, strict=True))))
+
+
+class _UNetPieces(nn.Module):
+    def __init__(self, network: UNet, spec: StageSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.skips = network.skips
+        self.tanh = network.config.output == "tanh"
+        self.encoders = nn.ModuleDict({str(k): network.down_block(k).conv for k in spec.encoder_levels})
+        self.decoders = nn.ModuleDict({str(k): network.up_block(k).conv for k in spec.decoder_levels})
+        self.norms = nn.ModuleDict()
+        if not spec.given_norms:
+            self.norms.update({encoder_norm(k): network.down_block(k).norm for k in _finished_encoders(spec)})
+            self.norms.update({decoder_norm(k): network.up_block(k).norm for k in _finished_decoders(spec)})
+
+    def forward(self, given: Mapping[str, Tensor]) -> Tensor:
+        spec = self.spec
+        encoded = self._encoded(given)
+        if spec.gives == "encoded":
+            return encoded[spec.level]
+        up = self._finished_up(spec.top + 1, given["up"], given) if spec.up else None
+        for level in spec.decoder_levels:
+            raw = self.decoders[str(level)](F.relu(self._joined(encoded.get(level), up)))
+            up = raw if level == spec.level + 1 else self._finished_up(level, raw, given)
+        assert up is not None
+        return torch.tanh(up) if spec.level == 0 and self.tanh else up
+
+    def _encoded(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
+        """Encoder features by level, normed but for the stage's output."""
+        spec = self.spec
+        encoded: dict[int, Tensor] = {}
+        if spec.encoded:
+            encoded[spec.top] = self._normed(encoder_norm(spec.top), given["encoded"], given)
+        if spec.start is None:
+            return encoded
+        x = self._normed(encoder_norm(spec.start), given["features"], given)
+        for level in spec.encoder_levels:
+            x = self.encoders[str(level)](x if level == 1 else F.leaky_relu(x, 0.2))
+            if spec.gives == "up" or level < spec.level:
+                x = self._normed(encoder_norm(level), x, given)
+            encoded[level] = x
+        return encoded
+
+    def _finished_up(self, level: int, raw: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        up = self._normed(decoder_norm(level), raw, given)
+        noise = given.get(_decoder_noise(level))
+        return up if noise is None else up * noise
+
+    def _normed(self, name: str, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        if name in self.norms:
+            return cast(Tensor, self.norms[name](x))
+        if name not in given:
+            return x
+        norm = given[name][..., None, None]
+        return (x.to(norm.dtype) * norm[0] + norm[1]).to(x.dtype)
+
+    def _joined(self, skip: Tensor | None, up: Tensor | None) -> Tensor:
+        """Input of a decoder level: skip and output of the level below, in this order."""
+        if skip is None or (up is not None and not self.skips):
+            assert up is not None
+            return up
+        return skip if up is None else torch.cat([skip, up], 1)
+
+
+class _ResNetPieces(nn.Module):
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.model = network.model
+
+    def forward(self, given: Mapping[str, Tensor]) -> Tensor:
+        x = given["features"]
+        for layer in self.model:
+            x = x + _run(layer.conv_block, x, given) if isinstance(layer, ResidualBlock) else layer(x)
+        return x
+
+
+def _run(layers: nn.Sequential, x: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    for layer in layers:
+        if not isinstance(layer, PositionedDropout):
+            x = layer(x)
+        elif _block_noise(layer.layer) in given:
+            x = x * given[_block_noise(layer.layer)]
+    return x
+
+
+def _feature_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:
+    if spec.start is not None:
+        yield StageTensor(name="features", channels=config.feature_channels(spec.start), level=spec.start)
+    if spec.encoded:
+        yield StageTensor(name="encoded", channels=config.feature_channels(spec.top), level=spec.top)
+    if spec.up:
+        yield StageTensor(name="up", channels=config.up_channels(spec.top), level=spec.top)
+
+
+def _norm_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:
+    if not spec.given_norms:
+        return
+    for level in _finished_encoders(spec):
+        if level in normed_encoder_levels(config):
+            yield StageTensor(name=encoder_norm(level), channels=config.feature_channels(level), level=None)
+    for level in _finished_decoders(spec):
+        if level in normed_decoder_levels(config):
+            yield StageTensor(name=decoder_norm(level), channels=config.up_channels(level - 1), level=None)
+
+
+def _noise_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:
+    if not spec.noise:
+        return
+    if config.architecture == "resnet":
+        for block in range(config.blocks if config.dropout != "none" else 0):
+            name = _block_noise(block)
+            yield StageTensor(name=name, channels=4 * config.base_width, level=spec.top, noise_of=block)
+        return
+    for level in _finished_decoders(spec):
+        if level in noisy_levels(config):
+            channels = config.up_channels(level - 1)
+            yield StageTensor(name=_decoder_noise(level), channels=channels, level=level - 1, noise_of=level)
+
+
+def _finished_encoders(spec: StageSpec) -> list[int]:
+    """Encoder levels whose norm lies in the stage."""
+    levels = [k for k in spec.encoder_levels if spec.gives == "up" or k < spec.level]
+    entering = [spec.start] if spec.start else []
+    return [*entering, *levels, *([spec.top] if spec.encoded else [])]
+
+
+def _finished_decoders(spec: StageSpec) -> list[int]:
+    """Decoder levels whose norm and dropout lie in the stage."""
+    entering = [spec.top + 1] if spec.up else []
+    return [*entering, *(k for k in spec.decoder_levels if k > spec.level + 1)]
+
+
+def _decoder_noise(level: int) -> str:
+    return f"decoder_{level}_noise"
+
+
+def _block_noise(block: int) -> str:
+    return f"block_{block}_noise"
