@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.images import tiff_writing
+from napari_pix2pix.images.georeference import web_mercator
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.source import open_image
 from napari_pix2pix.images.writing import (
@@ -61,6 +62,11 @@ def _spec(array: AnyArray, **changes: Any) -> OutputSpec:
     axes = {3: "CYX", 4: "ZCYX", 5: "TZCYX"}[array.ndim]
     usual: dict[str, Any] = {"shape": array.shape, "dtype": array.dtype, "metadata": _metadata(array.shape[-3])}
     return OutputSpec(**({"axes": axes} | usual | changes))
+
+
+def _placed_spec(array: AnyArray) -> OutputSpec:
+    """What every format can hold."""
+    return _spec(array, metadata=ImageMetadata(georeference=web_mercator(pixel_size_m=1, left_m=0, top_m=0)))
 
 
 def _round_trips() -> Iterator[tuple[str, str, tuple[int, ...], bool]]:
@@ -303,7 +309,7 @@ def test_existing_output_is_left_alone(tmp_path: Path, file_format: str) -> None
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with pytest.raises(OutputError, match="exists already"):
-        write_image(path, _spec(np.zeros((1, 8, 9), np.uint8)), _never_asked(), file_format=file_format)
+        write_image(path, _placed_spec(np.zeros((1, 8, 9), np.uint8)), _never_asked(), file_format=file_format)
     assert path.read_bytes() == b"old"
 
 
@@ -312,7 +318,7 @@ def test_overwriting_replaces(tmp_path: Path, tiles_of: Tiles, file_format: str)
     path = tmp_path / "a"
     path.write_bytes(b"old")
     array = np.zeros((1, 8, 9), np.uint8)
-    write_image(path, _spec(array), tiles_of(array, 5), file_format=file_format, overwrite=True)
+    write_image(path, _placed_spec(array), tiles_of(array, 5), file_format=file_format, overwrite=True)
     with open_image(path) as source:
         assert source.shape == array.shape
 
@@ -334,7 +340,7 @@ def test_failing_tiles_leave_nothing_behind(
 
     expected = Pix2PixError if isinstance(failure, OSError) else type(failure)
     with pytest.raises(expected):
-        write_image(path, _spec(array), tiles(), file_format=file_format, overwrite=True)
+        write_image(path, _placed_spec(array), tiles(), file_format=file_format, overwrite=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -350,7 +356,7 @@ def test_full_disk_is_one_line(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Pix2PixError, match="the disk is full") as caught:
-        write_image(tmp_path / "a", _spec(array), tiles_of(array, 300), file_format=file_format)
+        write_image(tmp_path / "a", _placed_spec(array), tiles_of(array, 300), file_format=file_format)
     assert not isinstance(caught.value, InputError)
     assert list(tmp_path.iterdir()) == []
 
@@ -360,7 +366,7 @@ def test_missing_tiles_are_noticed(tmp_path: Path, tiles_of: Tiles, file_format:
     array = np.zeros((1, 64, 64), np.uint8)
     tiles = iter(list(tiles_of(array, 32))[:-1])
     with pytest.raises(Pix2PixError, match="is incomplete: 3072 of 4096 pixels"):
-        write_image(tmp_path / "a", _spec(array), tiles, file_format=file_format)
+        write_image(tmp_path / "a", _placed_spec(array), tiles, file_format=file_format)
     assert list(tmp_path.iterdir()) == []
 
 
