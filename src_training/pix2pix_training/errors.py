@@ -32,5 +32,21 @@ class OutputError(InputError):
     """An output exists already or cannot be written."""
 
 
+class BackendError(InputError):
+    """A compiled backend that was asked for cannot build or run here."""
+
+
+class EngineFileError(InputError):
+    """A file with a compiled generator cannot be used: damaged, altered, or made for something else."""
+
+
+class EngineError(Pix2PixError):
+    """Compiling a generator failed midway, or its result is not the generator's."""
+
+
+class BuildCancelledError(Pix2PixError):
+    """Compiling a generator was cancelled; nothing was kept."""
+
+
 class TrainingError(Pix2PixError):
     """Training failed midway, for example because the losses are no longer finite."""

@@ -1,1 +1,1 @@
-"""How a trained generator runs fast: compiled with TensorRT, TensorRT-RTX or OpenVINO. Not built yet."""
+"""How a trained generator runs fast on NVIDIA GPUs: engines of TensorRT and TensorRT-RTX, built, kept and run."""

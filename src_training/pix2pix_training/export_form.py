@@ -1,0 +1,134 @@
+"""A trained network rewritten for compilers: the same function in fewer and more portable operations.
+
+Batch norm on running averages is folded into the convolution before it; in half precision the norms stay in float32;
+transposed convolutions become plain ones where a compiler lacks them (bfloat16).
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import Literal, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from pix2pix_training.layers import StatisticsNorm
+
+ExportPrecision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[ExportPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def export_form(network: ModuleT, precision: ExportPrecision) -> ModuleT:
+    """A copy of a network in eval mode, on the CPU, that computes in `precision` whatever the type of its inputs.
+
+    Convolutions run in `precision`, norms in float32. The original is left as it is.
+    """
+    network = copy.deepcopy(network).cpu().float().eval()
+    for module in network.modules():
+        _fold_norms(module)
+    if precision == "bf16":
+        _replace_transposed(network)
+    if precision != "fp32":
+        _lower_precision(network, DTYPES[precision])
+    return network
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Fold each norm on running averages into the convolution just before it among the children of `module`."""
+    children = list(module.named_children())
+    for (_, conv), (name, norm) in pairwise(children):
+        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, StatisticsNorm) and _is_constant(norm):
+            _fold(conv, norm)
+            setattr(module, name, nn.Identity())
+
+
+def _is_constant(norm: StatisticsNorm) -> bool:
+    return norm.has_running_statistics and norm.statistics == "running" and norm.fixed is None
+
+
+def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: StatisticsNorm) -> None:
+    """In float64, so that the rounding of the product is the only one."""
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(),
+        None if conv.bias is None else conv.bias.double(),
+        cast(Tensor, norm.running_mean).double(),
+        cast(Tensor, norm.running_var).double(),
+        norm.eps,
+        cast(Tensor, norm.weight).double(),
+        cast(Tensor, norm.bias).double(),
+        transpose=isinstance(conv, nn.ConvTranspose2d),
+    )
+    conv.weight = nn.Parameter(weight.float())
+    conv.bias = nn.Parameter(bias.float())
+
+
+def _replace_transposed(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.ConvTranspose2d):
+            setattr(module, name, DoublingConvolution(child))
+        else:
+            _replace_transposed(child)
+
+
+class DoublingConvolution(nn.Module):
+    """A transposed convolution of stride 2 that doubles the size, as a plain one: exactly the same sums.
+
+    Output row 2 i - 1 + k collects tap k of input row i, so each of the two phases of the output is a convolution with
+    two taps; the phases are computed as channels and then interleaved.
+
+    Parameters
+    ----------
+    transposed : kernel 4, padding 1; or kernel 3, padding 1, output padding 1, which is kernel 4 with a last tap of 0.
+    """
+
+    def __init__(self, transposed: nn.ConvTranspose2d) -> None:
+        super().__init__()
+        taps = transposed.kernel_size[0]
+        if (transposed.stride, transposed.padding, taps, transposed.output_padding) not in (
+            ((2, 2), (1, 1), 4, (0, 0)),
+            ((2, 2), (1, 1), 3, (1, 1)),
+        ):
+            raise ValueError(f"{transposed} does not double the size in the way that is rewritten here")
+        weight = F.pad(transposed.weight.detach(), (0, 4 - taps, 0, 4 - taps))
+        inputs, outputs = weight.shape[:2]
+        # (in, out, tap row, phase row, tap column, phase column), the earlier input row holding the later taps.
+        phases = weight.reshape(inputs, outputs, 2, 2, 2, 2).flip(2, 4)
+        self.conv = nn.Conv2d(inputs, 4 * outputs, 2, padding=1, bias=transposed.bias is not None)
+        self.conv.weight = nn.Parameter(phases.permute(1, 3, 5, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2))
+        if transposed.bias is not None:
+            self.conv.bias = nn.Parameter(transposed.bias.detach().repeat_interleave(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)[..., 1:-1, 1:-1]
+
+
+def _lower_precision(module: nn.Module, dtype: torch.dtype) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
+            setattr(module, name, _InPrecision(child.to(dtype), dtype, dtype))
+        elif isinstance(child, StatisticsNorm):
+            setattr(module, name, _InPrecision(child, torch.float32, dtype))
+        else:
+            _lower_precision(child, dtype)
+
+
+class _InPrecision(nn.Module):
+    """Runs a layer on its input converted to one type, and converts the result to another."""
+
+    def __init__(self, layer: nn.Module, inner: torch.dtype, outer: torch.dtype) -> None:
+        super().__init__()
+        self.layer = layer
+        self.inner = inner
+        self.outer = outer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layer(x.to(self.inner))).to(self.outer)

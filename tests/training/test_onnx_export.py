@@ -1,0 +1,162 @@
+"""ONNX models run by ONNX Runtime give the numbers of PyTorch."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.errors import BackendError, SettingsError
+from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.model_file import ImageDescription, Model
+from pix2pix_training.networks import norm_layers
+from pix2pix_training.onnx_export import FeatureInput, export_model, export_onnx, whole_generator
+from tests.training.test_export_form import trained
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def model(inference: InferenceConfig | None = None, **changes: Any) -> Model:
+    config = GeneratorConfig(**{"source_channels": 2, "base_width": 4, "depth": 3, **changes})
+    network = trained(config)
+    return Model(
+        generator_config=config,
+        weights=network.state_dict(),
+        source=ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 2)),
+        target=ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 3)),
+        inference=inference or InferenceConfig(statistics="image"),
+    )
+
+
+def run(content: bytes, *inputs: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    (result,) = session.run(None, {n: x.numpy() for n, x in zip(names, inputs, strict=True)})
+    return torch.from_numpy(result)
+
+
+def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
+    assert result.shape == expected.shape
+    return ((result - expected).abs().max() / expected.abs().max()).item()
+
+
+def images(config: GeneratorConfig) -> Sequence[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    cells = [(1, 2, 2), (3, 4, 3)]
+    return [torch.rand(n, 2, config.stride * h, config.stride * w, generator=generator) * 2 - 1 for n, h, w in cells]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "changes, statistics",
+    [
+        ({}, "running"),
+        ({"depth": 5}, "image"),
+        ({"norm": "instance"}, "image"),
+        ({"architecture": "encoder-decoder", "norm": "instance"}, "tile"),
+        ({"architecture": "resnet", "blocks": 2, "output": "linear"}, "running"),
+        ({"architecture": "resnet", "blocks": 1}, "image"),
+    ],
+)
+def test_onnx_runtime_gives_the_numbers_of_pytorch(changes: dict[str, Any], statistics: Statistics) -> None:
+    subject = model(InferenceConfig(statistics=statistics), **changes)
+    network = subject.generator()
+    content = whole_generator(subject)
+    for x in images(subject.generator_config):
+        assert relative_error(run(content, x), network(x)) < 1e-5
+
+
+@torch.inference_mode()
+def test_half_precision_has_float32_ends_and_norms() -> None:
+    subject = model()
+    content = whole_generator(subject, precision="fp16")
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
+    assert types["image"] == types["result"] == onnx.TensorProto.FLOAT
+    operators = {kind: [n for n in graph.node if n.op_type == kind] for kind in ("Conv", "InstanceNormalization")}
+    assert {types[n.output[0]] for n in operators["Conv"]} == {onnx.TensorProto.FLOAT16}
+    assert {types[n.output[0]] for n in operators["InstanceNormalization"]} == {onnx.TensorProto.FLOAT}
+    for x in images(subject.generator_config):
+        assert relative_error(run(content, x), subject.generator()(x)) < 1e-2
+
+
+def test_bfloat16_has_no_transposed_convolution() -> None:
+    graph = onnx.load_from_string(whole_generator(model(InferenceConfig()), precision="bf16")).graph
+    operators = Counter(node.op_type for node in graph.node)
+    assert operators["DepthToSpace"] == 3
+    assert not {"ConvTranspose", "BatchNormalization"} & set(operators)
+    modes = {a.s for n in graph.node if n.op_type == "DepthToSpace" for a in n.attribute if a.name == "mode"}
+    assert modes == {b"CRD"}
+
+
+def test_sizes_are_open_and_named_by_what_they_must_be_multiples_of(tmp_path: Path) -> None:
+    export_model(model(InferenceConfig()), tmp_path / "model.onnx")
+    exported = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(exported, full_check=True)
+    sizes = [d.dim_param or d.dim_value for d in exported.graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == ["batch", 2, "8*rows", "8*columns"]
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@torch.inference_mode()
+def test_several_inputs_share_batch_and_size() -> None:
+    network = trained(GeneratorConfig(source_channels=2, base_width=4, depth=3, norm="instance"))
+
+    class Joined(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, image: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+            return network.decode(up, network.encode(image, 0, 1), 0)  # type: ignore[operator]
+
+    inputs = [FeatureInput(name="image", channels=2, cell=2), FeatureInput(name="up", channels=4, cell=1)]
+    content = export_onnx(Joined().eval(), inputs, "result", precision="fp32")
+    image, up = torch.randn(3, 2, 10, 14), torch.randn(3, 4, 5, 7)
+    assert relative_error(run(content, image, up), Joined()(image, up)) < 1e-5
+
+
+def test_noise_that_depends_on_the_place_is_refused() -> None:
+    noisy = model(InferenceConfig(statistics="image", dropout="seeded"), dropout="paper")
+    with pytest.raises(SettingsError, match="dropout"):
+        whole_generator(noisy)
+
+
+def test_noise_layers_that_are_off_are_exported() -> None:
+    quiet = model(InferenceConfig(statistics="running"), dropout="paper")
+    content = whole_generator(quiet)
+    x = images(quiet.generator_config)[0]
+    with torch.inference_mode():
+        assert relative_error(run(content, x), quiet.generator()(x)) < 1e-5
+
+
+def test_statistics_of_one_image_do_not_become_part_of_a_graph() -> None:
+    network = trained(GeneratorConfig(base_width=4, depth=3))
+    norm = next(norm_layers(network))
+    norm.fixed = (torch.zeros(norm.channels), torch.ones(norm.channels))
+    with pytest.raises(SettingsError, match="one image"):
+        export_onnx(network, [FeatureInput(name="image", channels=3, cell=8)], "result", precision="fp32")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendError, match=rf'{package}; pip install "napari-pix2pix\[onnx\]"'):
+        whole_generator(model())
+
+
+def test_exporting_changes_nothing_in_the_model() -> None:
+    subject = model(InferenceConfig())
+    before = {name: tensor.clone() for name, tensor in subject.weights.items()}
+    whole_generator(replace(subject), precision="fp16")
+    assert all(torch.equal(before[name], tensor) for name, tensor in subject.weights.items())
