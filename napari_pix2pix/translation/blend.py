@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import Size, clipped, is_empty
 from pix2pix_training.array_source import Region
-from pix2pix_training.networks import Generator as Network
-from pix2pix_training.networks import set_noise_origin
 
 Span = tuple[int, int]
 
 
 def blended_tiles(
-    network: Network, image: PaddedImage, side: int, overlap: int
+    stages: Stages, image: PaddedImage, side: int, overlap: int
 ) -> Generator[tuple[Region, Tensor], None, None]:
     """Regions of the image in reading order with the weighted mean of all windows there, (1, C, h, w).
 
@@ -33,8 +32,7 @@ def blended_tiles(
     with closing(image.windows(windows)) as inputs:
         for number, row in enumerate(rows):
             for column, column_weight in zip(columns, column_weights, strict=True):
-                set_noise_origin(network, row[0], column[0])
-                output = network(next(inputs)).float()
+                output = stages.run_whole(next(inputs), (row[0], column[0])).float()
                 if band is None:
                     band = output.new_zeros(1, output.shape[1], side, image.size[1])
                 weight = (row_weights[number][:, None] * column_weight[None]).to(output)

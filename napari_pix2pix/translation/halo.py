@@ -12,20 +12,18 @@ from contextlib import closing
 from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import clipped, inside, is_empty, tiles_of, window_around
 from pix2pix_training.array_source import Region
-from pix2pix_training.networks import Generator as Network
-from pix2pix_training.networks import set_noise_origin
 
 
 def halo_tiles(
-    network: Network, image: PaddedImage, tile: int, halo: int
+    stages: Stages, image: PaddedImage, tile: int, halo: int
 ) -> Generator[tuple[Region, Tensor], None, None]:
     """Regions of the image in reading order with the network's output there; `tile` and `halo` fit its strides."""
     regions = [r for r in tiles_of(image.size, tile) if not is_empty(clipped(r, image.image_size))]
     windows = [window_around(region, halo, image.size) for region in regions]
     with closing(image.windows(windows)) as inputs:
         for region, window, x in zip(regions, windows, inputs, strict=True):
-            set_noise_origin(network, window.y0, window.x0)
             kept = clipped(region, image.image_size)
-            yield kept, network(x)[..., *inside(kept, window).slices]
+            yield kept, stages.run_whole(x, (window.y0, window.x0))[..., *inside(kept, window).slices]

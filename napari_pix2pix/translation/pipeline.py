@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.torch_backend import TorchRunner
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
 from napari_pix2pix.translation.memory import default_budget_bytes
@@ -20,6 +21,7 @@ from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.schemes import network_tiles
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
+from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import Size
 from pix2pix_training.array_source import (
     AnyArray,
@@ -32,10 +34,10 @@ from pix2pix_training.array_source import (
 )
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
+from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
-from pix2pix_training.networks import noise_layers
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +66,14 @@ class Translator:
         self.device = resolve_device(self.settings.device)
         self.precision = resolve_precision(self.settings.precision, self.device)
         network = model.generator(self.inference)
-        self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fold_norms(network)
+        network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        seed = self.inference.seed if self.inference.dropout == "seeded" else None
+        self._stages = Stages(network=network, runner=TorchRunner(network, self.precision), seed=seed)
 
     @property
     def _weights_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self._network.parameters())
+        return sum(p.numel() * p.element_size() for p in self._stages.network.parameters())
 
     def plan(self, size: Size) -> Plan:
         """How a plane of `size` (rows, columns) would be translated.
@@ -148,12 +153,10 @@ class Translator:
 
     def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
         if self.settings.dropout_samples == 1:
-            return network_tiles(self._network, image, plan)
+            return network_tiles(self._stages, image, plan)
 
         def run(number: int) -> Generator[tuple[Region, Tensor], None, None]:
-            for noise in noise_layers(self._network):
-                noise.seed = self.inference.seed + number
-            return network_tiles(self._network, image, plan)
+            return network_tiles(replace(self._stages, seed=self.inference.seed + number), image, plan)
 
         return sampled_tiles(
             run,
@@ -165,11 +168,8 @@ class Translator:
         )
 
     def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
-        with torch.inference_mode(), self._autocast(), out_of_memory_explained(plan):
+        with torch.inference_mode(), out_of_memory_explained(plan):
             return next(outputs, None)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
 
     def _stored(self, output: Tensor) -> AnyArray:
         mapping = self.model.target.mapping

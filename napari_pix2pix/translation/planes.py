@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -27,7 +27,7 @@ _NUMPY: dict[torch.dtype, np.dtype[Any]] = {
 class FeaturePlane:
     """Features of one level over a whole image, written and read by windows of cells.
 
-    What is stored is raw, as a convolution gave it; `finish` (norm and dropout) is applied to what is read.
+    What is stored is raw, as a convolution gave it.
     """
 
     def __init__(self, level: int, cells: _Cells, device: torch.device) -> None:
@@ -35,11 +35,10 @@ class FeaturePlane:
         self.device = device
         self.cells = cells
         self.size: Size = (cells.shape[0], cells.shape[1])
-        self.finish: Callable[[Tensor], Tensor] = _as_it_is
 
     def read(self, window: Region) -> Tensor:
-        """Finished features (1, C, h, w), in channels_last order."""
-        return self.finish(self.cells.read(window).to(self.device).permute(2, 0, 1)[None])
+        """Features (1, C, h, w), in channels_last order; not to be changed, as they may lie in the plane's memory."""
+        return self.cells.read(window).to(self.device).permute(2, 0, 1)[None]
 
     def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
         """`read` of each region in turn."""
@@ -49,10 +48,6 @@ class FeaturePlane:
     def write(self, region: Region, raw: Tensor) -> None:
         """Store (1, C, h, w)."""
         self.cells.write(region, raw[0].permute(1, 2, 0))
-
-
-def _as_it_is(features: Tensor) -> Tensor:
-    return features
 
 
 class _MemoryCells:
@@ -144,7 +139,7 @@ class PlaneStore:
         return self._own(level, _MemoryCells(torch.empty(shape, dtype=self._dtype, device=self._device)))
 
     def adopt(self, level: int, features: Tensor) -> FeaturePlane:
-        """A plane of finished features (1, C, h, w), without copying them where they may stay in memory."""
+        """A plane of given features (1, C, h, w), without copying them where they may stay in memory."""
         cells = features[0].permute(1, 2, 0)
         if cells.numel() * self._dtype.itemsize <= self._left:
             return self._own(level, _MemoryCells(cells.to(self._dtype)))

@@ -11,18 +11,17 @@ from napari_pix2pix.translation.exact import exact_tiles
 from napari_pix2pix.translation.halo import halo_tiles
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.array_source import Region
-from pix2pix_training.networks import Generator as Network
-from pix2pix_training.networks import UNet
 
 
-def network_tiles(network: Network, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
+def network_tiles(stages: Stages, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
     """Regions of the image in reading order, and the network's output (1, C, h, w) there."""
     if plan.scheme == "whole":
-        return whole_tiles(network, image, plan.tile)
+        return whole_tiles(stages, image, plan.tile)
     if plan.scheme == "blend":
-        return blended_tiles(network, image, plan.tile, plan.halo)
-    if isinstance(network, UNet):
-        return exact_tiles(network, image, plan.splits, plan.memory_for_planes_bytes)
-    return halo_tiles(network, image, plan.tile, plan.halo)
+        return blended_tiles(stages, image, plan.tile, plan.halo)
+    if stages.config.architecture != "resnet":
+        return exact_tiles(stages, image, plan.splits, plan.memory_for_planes_bytes)
+    return halo_tiles(stages, image, plan.tile, plan.halo)

@@ -7,14 +7,13 @@ transposed convolutions become plain ones where a compiler lacks them (bfloat16)
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
 from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from pix2pix_training.folding import fold_norms
 from pix2pix_training.layers import StatisticsNorm
 
 ExportPrecision = Literal["fp32", "fp16", "bf16"]
@@ -33,42 +32,12 @@ def export_form(network: ModuleT, precision: ExportPrecision) -> ModuleT:
     Convolutions run in `precision`, norms in float32. The original is left as it is.
     """
     network = copy.deepcopy(network).cpu().float().eval()
-    for module in network.modules():
-        _fold_norms(module)
+    fold_norms(network)
     if precision == "bf16":
         _replace_transposed(network)
     if precision != "fp32":
         _lower_precision(network, DTYPES[precision])
     return network
-
-
-def _fold_norms(module: nn.Module) -> None:
-    """Fold each norm on running averages into the convolution just before it among the children of `module`."""
-    children = list(module.named_children())
-    for (_, conv), (name, norm) in pairwise(children):
-        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, StatisticsNorm) and _is_constant(norm):
-            _fold(conv, norm)
-            setattr(module, name, nn.Identity())
-
-
-def _is_constant(norm: StatisticsNorm) -> bool:
-    return norm.has_running_statistics and norm.statistics == "running" and norm.fixed is None
-
-
-def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: StatisticsNorm) -> None:
-    """In float64, so that the rounding of the product is the only one."""
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight.double(),
-        None if conv.bias is None else conv.bias.double(),
-        cast(Tensor, norm.running_mean).double(),
-        cast(Tensor, norm.running_var).double(),
-        norm.eps,
-        cast(Tensor, norm.weight).double(),
-        cast(Tensor, norm.bias).double(),
-        transpose=isinstance(conv, nn.ConvTranspose2d),
-    )
-    conv.weight = nn.Parameter(weight.float())
-    conv.bias = nn.Parameter(bias.float())
 
 
 def _replace_transposed(module: nn.Module) -> None:

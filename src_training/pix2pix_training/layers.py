@@ -17,8 +17,8 @@ DROPOUT_RATE = 0.5
 class StatisticsNorm(nn.Module):
     """Batch or instance norm that can be told at inference whose statistics to use.
 
-    In training mode it is the plain layer. In eval mode: the running averages ("running"), the statistics of each image
-    in hand ("image"), or `fixed` ones, which exact translation gathers over a whole large image beforehand.
+    In training mode it is the plain layer. In eval mode: the running averages ("running"), or the statistics of each
+    image in hand ("image", "tile").
     """
 
     weight: Tensor | None
@@ -33,7 +33,6 @@ class StatisticsNorm(nn.Module):
         self.eps = eps
         self.momentum = momentum
         self.statistics: Statistics = "running" if affine else "image"
-        self.fixed: tuple[Tensor, Tensor] | None = None
         if affine:
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
@@ -50,12 +49,9 @@ class StatisticsNorm(nn.Module):
     @property
     def uses_running_statistics(self) -> bool:
         """Whether the layer in eval mode is a fixed scale and shift."""
-        return self.has_running_statistics and self.statistics == "running" and self.fixed is None
+        return self.has_running_statistics and self.statistics == "running"
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fixed is not None:
-            mean, var = self.fixed
-            return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
         if self.running_mean is None:
             return F.instance_norm(x, eps=self.eps)
         if self.training:
@@ -69,36 +65,32 @@ class StatisticsNorm(nn.Module):
 
 
 class PositionedDropout(nn.Module):
-    """Dropout whose noise at inference depends only on seed, layer, channel and image coordinate.
+    """Dropout whose noise at inference depends only on seed, layer, channel and place; its input is a whole image.
 
-    So a large image gets the same noise however it is cut into tiles. In training mode it is plain dropout.
-
-    Parameters
-    ----------
-    layer : number that sets the noise of this layer apart from that of the others.
-    stride : image pixels per row or column of the features that the layer sees.
+    In training mode it is plain dropout. `layer` is a number that sets its noise apart from that of other layers.
     """
 
-    def __init__(self, layer: int, stride: int) -> None:
+    def __init__(self, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.stride = stride
         self.seed: int | None = None
-        self.origin = (0, 0)  # image pixel of the first row and column, a multiple of `stride`
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return F.dropout(x, DROPOUT_RATE, True)
         if self.seed is None:
             return x
-        rows, columns = (o // self.stride for o in self.origin)
-        return x * dropout_noise(self.seed, self.layer, x.shape[-3:], (rows, columns), x.device).to(x.dtype)
+        return x * dropout_noise(self.seed, self.layer, x.shape[-3:], (0, 0), x.device).to(x.dtype)
 
 
 def dropout_noise(seed: int, layer: int, shape: Sequence[int], origin: tuple[int, int], device: torch.device) -> Tensor:
-    """What a `PositionedDropout` multiplies features of `shape` (channels, rows, columns) by: 0 or 2, (1, *shape).
+    """What a `PositionedDropout` multiplies features by: 0 or 2, (1, *shape).
 
-    `origin` is the row and column of the first feature in the features of the whole image.
+    Parameters
+    ----------
+    shape : channels, rows and columns of a window.
+    origin : row and column of its first feature among those of the whole image; so a large image gets the same noise
+        however it is cut into tiles.
     """
     return _positioned_bits(seed, layer, shape, origin, device).float()[None] / (1 - DROPOUT_RATE)
 

@@ -1,13 +1,12 @@
 """Generators and discriminators of pix2pix, as in the paper and its PyTorch reference implementation.
 
-A U-Net runs whole, or in the three stages that exact translation of large images needs: `UNet.encode` of the shallow
-levels, `UNet.deep`, and `UNet.decode` of the shallow levels. Levels are numbered from 1, the first down-sampling; the
-features of level k have 2**k times fewer rows and columns than the image.
+Levels of a U-Net are numbered from 1, the first down-sampling; the features of level k have 2**k times fewer rows and
+columns than the image. `pix2pix_training.stages` runs generators piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -28,12 +27,8 @@ class DownBlock(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=norm != "batch")
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """The block without its norm."""
-        return cast(Tensor, self.conv(F.leaky_relu(x, 0.2) if self.activate else x))
-
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.norm(self.convolve(x)))
+        return cast(Tensor, self.norm(self.conv(F.leaky_relu(x, 0.2) if self.activate else x)))
 
 
 class UpBlock(nn.Module):
@@ -45,16 +40,8 @@ class UpBlock(nn.Module):
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
         self.dropout = dropout
 
-    def convolve(self, x: Tensor) -> Tensor:
-        """The block without norm and dropout."""
-        return cast(Tensor, self.conv(F.relu(x)))
-
-    def finish(self, raw: Tensor) -> Tensor:
-        """Norm and dropout of the output of `convolve`."""
-        return cast(Tensor, self.dropout(self.norm(raw)))
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.finish(self.convolve(x))
+        return cast(Tensor, self.dropout(self.norm(self.conv(F.relu(x)))))
 
 
 class UNet(nn.Module):
@@ -83,7 +70,7 @@ class UNet(nn.Module):
                 )
             )
             features = config.feature_channels(level)
-            dropout = PositionedDropout(level, 2 ** (level - 1)) if level in noisy else nn.Identity()
+            dropout = PositionedDropout(level) if level in noisy else nn.Identity()
             self.up.append(
                 UpBlock(
                     2 * features if self.skips and level < config.depth else features,
@@ -100,40 +87,15 @@ class UNet(nn.Module):
     def up_block(self, level: int) -> UpBlock:
         return cast(UpBlock, self.up[level - 1])
 
-    def encode(self, features: Tensor, start: int, stop: int) -> list[Tensor]:
-        """Encoder features of levels start + 1 to stop, from those of level `start` (0: the image)."""
-        encoded: list[Tensor] = []
-        for level in range(start + 1, stop + 1):
-            features = self.down_block(level)(features)
-            encoded.append(features)
-        return encoded
-
-    def decode(self, up: Tensor | None, skips: Sequence[Tensor], start: int) -> Tensor:
-        """Decoder output at the resolution of level `start` (0: the finished image).
-
-        `skips` are the encoder features of levels start + 1, start + 2, ...; `up` is the decoder's output at the
-        resolution of the last of them, None if that is the deepest level.
-        """
-        for level in range(start + len(skips), start, -1):
-            up = self.up_block(level)(self.join(skips[level - start - 1], up))
-        assert up is not None
-        return self.activate_output(up) if start == 0 else up
-
-    def join(self, skip: Tensor, up: Tensor | None) -> Tensor:
-        """Input of a decoder level: skip and output of the level below, in this order."""
-        if up is None:
-            return skip
-        return torch.cat([skip, up], 1) if self.skips else up
-
-    def activate_output(self, x: Tensor) -> Tensor:
-        return torch.tanh(x) if self.config.output == "tanh" else x
-
-    def deep(self, features: Tensor, level: int) -> Tensor:
-        """Everything below `level`: from its encoder features to the decoder's output at its resolution."""
-        return self.decode(None, self.encode(features, level, self.depth), level)
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.deep(x, 0)
+        encoded = []
+        for level in range(1, self.depth + 1):
+            x = self.down_block(level)(x)
+            encoded.append(x)
+        for level in range(self.depth, 0, -1):
+            skip = encoded.pop()
+            x = self.up_block(level)(torch.cat([skip, x], 1) if self.skips and level < self.depth else x)
+        return torch.tanh(x) if self.config.output == "tanh" else x
 
 
 def normed_encoder_levels(config: GeneratorConfig) -> range:
@@ -203,7 +165,7 @@ class ResNet(nn.Module):
                 nn.ReLU(),
             ]
         for block in range(config.blocks):
-            dropout = PositionedDropout(block, 4) if config.dropout != "none" else None
+            dropout = PositionedDropout(block) if config.dropout != "none" else None
             layers.append(ResidualBlock(width * 4, norm=norm, dropout=dropout))
         for factor in (4, 2):
             layers += [
@@ -306,16 +268,8 @@ def set_inference_mode(network: nn.Module, inference: InferenceConfig) -> None:
         if inference.statistics == "running" and not norm.has_running_statistics:
             raise SettingsError("instance norm keeps no running statistics; use statistics 'image'")
         norm.statistics = inference.statistics
-        norm.fixed = None
     for noise in noise_layers(network):
         noise.seed = inference.seed if inference.dropout == "seeded" else None
-        noise.origin = (0, 0)
-
-
-def set_noise_origin(network: nn.Module, y: int, x: int) -> None:
-    """Tell the noise layers which image pixel the next input starts at."""
-    for noise in noise_layers(network):
-        noise.origin = (y, x)
 
 
 def parameter_count(network: nn.Module) -> int:

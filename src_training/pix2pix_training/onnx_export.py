@@ -22,7 +22,7 @@ from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, export_form
 from pix2pix_training.model_file import Model
-from pix2pix_training.networks import noise_layers, norm_layers
+from pix2pix_training.networks import noise_layers
 
 OPSET = 18
 IMAGE, RESULT = "image", "result"
@@ -156,8 +156,6 @@ def _require_exportable(network: nn.Module) -> None:
             "the model draws dropout noise from the place of each pixel in the image, which a compiled graph cannot; "
             "set dropout to off, or use backend torch"
         )
-    if any(norm.fixed is not None for norm in norm_layers(network)):
-        raise SettingsError("the norms hold statistics of one image, which must not become part of a compiled graph")
 
 
 def _require_packages() -> None:

@@ -17,8 +17,8 @@ from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import BackendError, SettingsError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.networks import norm_layers
 from pix2pix_training.onnx_export import FeatureInput, export_model, export_onnx, whole_generator
+from pix2pix_training.stages import Stage, StageSpec
 from tests.training.test_export_form import trained
 
 onnx = pytest.importorskip("onnx")
@@ -112,18 +112,11 @@ def test_sizes_are_open_and_named_by_what_they_must_be_multiples_of(tmp_path: Pa
 def test_several_inputs_share_batch_and_size() -> None:
     network = trained(GeneratorConfig(source_channels=2, base_width=4, depth=3, norm="instance"))
 
-    class Joined(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, image: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-            return network.decode(up, network.encode(image, 0, 1), 0)  # type: ignore[operator]
-
+    stage = Stage(network, StageSpec(gives="up", level=0, top=1, start=0, up=True))
     inputs = [FeatureInput(name="image", channels=2, cell=2), FeatureInput(name="up", channels=4, cell=1)]
-    content = export_onnx(Joined().eval(), inputs, "result", precision="fp32")
+    content = export_onnx(stage.eval(), inputs, "result", precision="fp32")
     image, up = torch.randn(3, 2, 10, 14), torch.randn(3, 4, 5, 7)
-    assert relative_error(run(content, image, up), Joined()(image, up)) < 1e-5
+    assert relative_error(run(content, image, up), stage(image, up)) < 1e-5
 
 
 def test_noise_that_depends_on_the_place_is_refused() -> None:
@@ -138,14 +131,6 @@ def test_noise_layers_that_are_off_are_exported() -> None:
     x = images(quiet.generator_config)[0]
     with torch.inference_mode():
         assert relative_error(run(content, x), quiet.generator()(x)) < 1e-5
-
-
-def test_statistics_of_one_image_do_not_become_part_of_a_graph() -> None:
-    network = trained(GeneratorConfig(base_width=4, depth=3))
-    norm = next(norm_layers(network))
-    norm.fixed = (torch.zeros(norm.channels), torch.ones(norm.channels))
-    with pytest.raises(SettingsError, match="one image"):
-        export_onnx(network, [FeatureInput(name="image", channels=3, cell=8)], "result", precision="fp32")
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_pix2pix.translation.backends.torch_backend import TorchRunner
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import AnyArray, MemorySource, Region
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.networks import Generator, build_generator, norm_layers, set_inference_mode
+from pix2pix_training.networks import Generator, build_generator, noise_layers, norm_layers, set_inference_mode
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +48,12 @@ def random_generator(config: GeneratorConfig, inference: InferenceConfig, seed: 
             nn.init.uniform_(norm.running_var, 0.5, 2)
     set_inference_mode(network, inference)
     return network
+
+
+def stages_of(network: Generator) -> Stages:
+    """The stages of a network in PyTorch, with the noise that it draws itself."""
+    seed = next((noise.seed for noise in noise_layers(network)), None)
+    return Stages(network=network, runner=TorchRunner(network), seed=seed)
 
 
 def random_model(config: GeneratorConfig, inference: InferenceConfig, *, dtype: str = "uint8", seed: int = 0) -> Model:

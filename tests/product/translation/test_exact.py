@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.torch_backend import TorchRunner
 from napari_pix2pix.translation.exact import exact_tiles
 from napari_pix2pix.translation.plan import Split
+from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import UNet
-from tests.product.translation.conftest import assembled, padded, random_generator, random_image
+from pix2pix_training.stages import StageSpec
+from tests.product.translation.conftest import assembled, padded, random_generator, random_image, stages_of
 
 MEMORY = 1 << 30
 TOLERANCE = 1e-10
@@ -57,11 +62,11 @@ def splits_at(*levels: int, tile_cells: int = 2, keep_raw: bool = False) -> tupl
 
 
 def whole(network: UNet, image: AnyArray) -> Tensor:
-    return assembled(whole_tiles(network, padded(image, network.config), 64), image)
+    return assembled(whole_tiles(stages_of(network), padded(image, network.config), 64), image)
 
 
 def exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> Tensor:
-    return assembled(exact_tiles(network, padded(image, network.config), splits, memory), image)
+    return assembled(exact_tiles(stages_of(network), padded(image, network.config), splits, memory), image)
 
 
 def assert_exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> None:
@@ -141,19 +146,25 @@ def test_statistics_are_those_of_each_image() -> None:
     assert_exact(network, dark, splits)
 
 
-def test_a_tile_too_large_for_the_device_is_quartered(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, image = unet(statistics="image"), random_image(3, 128, 96)
-    expected = whole(network, image)
-    convolve, limit = type(network.down_block(1)).forward, 40 * 40
-    refused = []
+class SmallRunner(TorchRunner):
+    """Has memory for 40 x 40 pixels at a time."""
 
-    def small_only(block: object, x: Tensor) -> Tensor:
-        if block is network.down_block(1) and x.shape[-2] * x.shape[-1] > limit:
-            refused.append(x.shape)
+    def __init__(self, network: UNet) -> None:
+        super().__init__(network)
+        self.refused = 0
+
+    def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        if spec.start == 0 and inputs["features"].shape[-2] * inputs["features"].shape[-1] > 40 * 40:
+            self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return convolve(block, x)  # type: ignore[arg-type]
+        return super().run(spec, inputs)
 
-    monkeypatch.setattr(type(network.down_block(1)), "forward", small_only)
-    result = exact(network, image, splits_at(2, tile_cells=16))
-    assert refused
-    assert (result - expected).abs().max() < TOLERANCE
+
+def test_a_tile_too_large_for_the_device_is_quartered() -> None:
+    network, image = unet(statistics="image"), random_image(3, 128, 96)
+    runner = SmallRunner(network)
+    tiles = exact_tiles(
+        Stages(network=network, runner=runner), padded(image, network.config), splits_at(2, tile_cells=16), MEMORY
+    )
+    assert (assembled(tiles, image) - whole(network, image)).abs().max() < TOLERANCE
+    assert runner.refused

@@ -152,7 +152,7 @@ def test_running_out_of_memory_names_the_setting(error: Exception, monkeypatch: 
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("pix2pix_training.networks.DownBlock.convolve", fail)
+    monkeypatch.setattr("pix2pix_training.stages.Stage.forward", fail)
     with pytest.raises(Pix2PixError, match=r"memory ran out.*--max-memory"):
         translate_array(random_image(2, 40, 40), model_of(), EXACT)
 

@@ -1,0 +1,1 @@
+"""What runs the stages of a generator: PyTorch, OpenVINO or TensorRT, behind one interface."""

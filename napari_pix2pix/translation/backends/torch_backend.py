@@ -1,0 +1,39 @@
+"""Stages in PyTorch itself, on any device that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from pix2pix_training.networks import Generator
+from pix2pix_training.stages import Stage, StageSpec
+
+
+class TorchRunner:
+    """Runs stages eagerly, with convolutions in `precision`.
+
+    Parameters
+    ----------
+    network : in eval mode, on the device to run on; its weights are used as they are, and in their memory format.
+    """
+
+    name = "torch"
+
+    def __init__(self, network: Generator, precision: torch.dtype | None = None) -> None:
+        parameter = next(network.parameters())
+        self.device = parameter.device
+        self.dtype = parameter.dtype
+        self._precision = precision or self.dtype
+        self._network = network
+        self._stages: dict[StageSpec, Stage] = {}
+
+    def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        stage = self._stages.get(spec)
+        if stage is None:
+            stage = self._stages[spec] = Stage(self._network, spec)
+        lower = self._precision is not self.dtype
+        with torch.autocast(self.device.type, self._precision if lower else None, enabled=lower):
+            return cast(Tensor, stage(*(inputs[name] for name in stage.input_names)))

@@ -1,0 +1,61 @@
+"""The stages of one generator, ready to run on windows of images: adds the noise that belongs to a window's place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from napari_pix2pix.translation.backends.stage_runner import StageRunner
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.layers import dropout_noise
+from pix2pix_training.networks import Generator
+from pix2pix_training.stages import StageSpec, StageTensor, stage_inputs, whole_stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """A generator and what runs its stages.
+
+    `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
+    noise, None for none.
+    """
+
+    network: Generator
+    runner: StageRunner
+    seed: int | None = None
+
+    @property
+    def config(self) -> GeneratorConfig:
+        return self.network.config
+
+    def run(self, spec: StageSpec, tensors: Mapping[str, Tensor], origin: tuple[int, int]) -> Tensor:
+        """A stage's output on windows of features and scales and shifts of norms.
+
+        `origin` is the image's row and column where the windows start. Tensors that the stage does not take are left
+        out.
+        """
+        expected = stage_inputs(self.config, spec)
+        height, width = next(
+            (tensors[t.name].shape[-2] << t.level, tensors[t.name].shape[-1] << t.level)
+            for t in expected
+            if t.level is not None
+        )
+        inputs = {
+            t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, (height, width)) for t in expected
+        }
+        return self.runner.run(spec, inputs)
+
+    def run_whole(self, image: Tensor, origin: tuple[int, int]) -> Tensor:
+        """The generator's output on an image, or on a window that starts at `origin` of a larger one."""
+        return self.run(whole_stage(self.config, noise=self.seed is not None), {"features": image}, origin)
+
+    def _noise(self, tensor: StageTensor, origin: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        assert tensor.noise_of is not None
+        assert tensor.level is not None
+        assert self.seed is not None
+        shape = (tensor.channels, size[0] >> tensor.level, size[1] >> tensor.level)
+        start = (origin[0] >> tensor.level, origin[1] >> tensor.level)
+        noise = dropout_noise(self.seed, tensor.noise_of, shape, start, self.runner.device)
+        return noise.to(self.runner.dtype)
