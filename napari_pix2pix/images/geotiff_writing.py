@@ -17,8 +17,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from napari_pix2pix.images.acquisition import to_tiff_tags
 from napari_pix2pix.images.georeference import GDAL_METADATA, GDAL_NODATA, georeference_tags
 from napari_pix2pix.images.metadata import METADATA_KEY
+from napari_pix2pix.images.tiff_metadata import ORIENTATION_TAG
 from napari_pix2pix.images.tiff_writing import colormap, exact_record, fill_spool
 from napari_pix2pix.images.tile_grid import pyramid_sizes
 from napari_pix2pix.images.tile_spool import TILE_PX, TileSpool, predictor
@@ -145,7 +147,9 @@ def _descriptive_tags(spec: OutputSpec) -> list[_Entry]:
         _text(code, value) if kind == "s" else _numbers(code, kind, value)
         for code, kind, _, value in georeference_tags(spec.metadata.georeference)
     ]
-    return [*tags, _text(GDAL_METADATA, _gdal_metadata(spec))]
+    taken = [_text(code, text) for code, _, _, text in to_tiff_tags(spec.metadata.acquisition)]
+    orientation = _numbers(ORIENTATION_TAG, "H", [spec.metadata.orientation])
+    return [*tags, *taken, orientation, _text(GDAL_METADATA, _gdal_metadata(spec))]
 
 
 def _gdal_metadata(spec: OutputSpec) -> str:

@@ -92,6 +92,10 @@ def _description(spec: OutputSpec) -> dict[str, Any]:
         fields["unit"] = _ASCII_UNITS.get(metadata.unit, metadata.unit)
     if metadata.z_spacing is not None:
         fields["spacing"] = metadata.z_spacing
+    if metadata.time_step_s is not None:
+        fields |= {"finterval": metadata.time_step_s, "tunit": "sec"}
+    if metadata.acquisition:
+        fields["Info"] = "\n".join(f"{name} = {text}" for name, text in metadata.acquisition)
     return fields | ({} if spec.rgb else _channel_fields(spec))
 
 

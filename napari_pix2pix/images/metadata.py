@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.acquisition import Acquisition
 from napari_pix2pix.images.georeference import Georeference
 
 Colour = tuple[int, int, int]
@@ -53,6 +54,9 @@ class ImageMetadata:
     file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp" or "ome-zarr"; empty for no file.
     display_ranges : what ImageJ shows as black and white, (low, high) for each channel, or empty.
     georeference : place on the Earth, of a GeoTIFF.
+    acquisition : when and with what the image was taken.
+    time_step_s : seconds between neighbouring images along T.
+    orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
     """
 
     pixel_size: tuple[float, float] | None = None
@@ -65,6 +69,9 @@ class ImageMetadata:
     file_format: str = ""
     display_ranges: tuple[tuple[float, float], ...] = ()
     georeference: Georeference | None = None
+    acquisition: Acquisition = ()
+    time_step_s: float | None = None
+    orientation: int = 1
 
 
 def standard_unit(name: str | None) -> str | None:
@@ -160,4 +167,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "channel_colors": lambda value: tuple(map(_colour, value)),
     "bit_depth": int,
     "display_ranges": lambda value: tuple(map(_pair, value)),
+    "acquisition": lambda value: tuple((str(name), str(text)) for name, text in value),
+    "time_step_s": float,
+    "orientation": int,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
 OME_TIFF_SUFFIXES = tuple(f".ome{suffix}" for suffix in TIFF_SUFFIXES)
+COMPANION_SUFFIX = ".companion.ome"
 PNG_SUFFIXES = (".png",)
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
 READABLE_SUFFIXES = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *JPEG_SUFFIXES, ".bmp", ".zarr")
@@ -19,5 +20,5 @@ def is_image_path(path: Path) -> bool:
 
 def image_stem(path: Path) -> str:
     """A name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
-    stem = path.stem
+    stem = path.name[: -len(COMPANION_SUFFIX)] if path.name.lower().endswith(COMPANION_SUFFIX) else path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem

@@ -33,6 +33,8 @@ _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "raster"),
     (b"\xff\xd8\xff", "raster"),
     (b"BM", "raster"),
+    (b"<?xml", "ome_companion"),
+    (b"<OME", "ome_companion"),
 )
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
 
@@ -113,7 +115,8 @@ def open_image(path: Path) -> ImageSource:
 
     Parameters
     ----------
-    path : TIFF (OME, ImageJ, BigTIFF), PNG, JPEG, BMP, or an OME-Zarr folder.
+    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, or an
+        OME-Zarr folder.
 
     Returns
     -------

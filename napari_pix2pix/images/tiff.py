@@ -82,11 +82,16 @@ def open_source(path: Path) -> TiffSource:
     ImageError
         The file is damaged, incomplete, declares more than is allowed, or stores what cannot be translated.
     """
-    tif = tifffile.TiffFile(path)
+    return open_tiff(path, path, None)
+
+
+def open_tiff(path: Path, first: Path, ome_xml: str | None) -> TiffSource:
+    """Open the TIFF file `first` as the image `path`, described by `ome_xml` if it is given; see `open_source`."""
+    tif = tifffile.TiffFile(first, omexml=ome_xml)
     try:
         if not tif.pages:
             raise ImageError(f"{path} holds no image")
-        check_page_chain(path, tif)
+        check_page_chain(first, tif)
         check_ome(path, tif)
         return TiffSource(path, tif)
     except BaseException:

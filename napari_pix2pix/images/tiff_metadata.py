@@ -13,6 +13,7 @@ from xml.sax.saxutils import unescape
 import numpy as np
 import tifffile
 
+from napari_pix2pix.images.acquisition import from_imagej, from_ome, from_tiff_tags, time_step
 from napari_pix2pix.images.georeference import GDAL_METADATA, Georeference, read_georeference
 from napari_pix2pix.images.metadata import (
     METADATA_KEY,
@@ -25,6 +26,8 @@ from napari_pix2pix.images.metadata import (
 )
 from napari_pix2pix.images.tiff_ome import parsed_xml
 
+ORIENTATION_TAG = 274
+
 _MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 
 
@@ -36,6 +39,8 @@ def read_metadata(tif: tifffile.TiffFile, channels: int) -> ImageMetadata:
         metadata,
         rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
         bit_depth=metadata.bit_depth or _bit_depth(page),
+        acquisition=metadata.acquisition or from_tiff_tags(page),
+        orientation=_orientation(page) or metadata.orientation,
     )
     return _with_fitting_lists(metadata, channels)
 
@@ -77,6 +82,12 @@ def _with_fitting_lists(metadata: ImageMetadata, channels: int) -> ImageMetadata
 def _bit_depth(page: tifffile.TiffPage) -> int | None:
     bits = page.bitspersample
     return int(bits) if 1 < bits < np.dtype(page.dtype).itemsize * 8 else None
+
+
+def _orientation(page: tifffile.TiffPage) -> int | None:
+    """1 to 8, None where the file does not say."""
+    number = page.tags.valueof(ORIENTATION_TAG)
+    return int(number) if isinstance(number, int) and 1 <= number <= 8 else None
 
 
 def _from_plain(tif: tifffile.TiffFile) -> ImageMetadata:
@@ -153,6 +164,8 @@ def _from_imagej(tif: tifffile.TiffFile) -> ImageMetadata:
         metadata,
         channel_colors=_imagej_colours(fields),
         display_ranges=_imagej_ranges(fields),
+        acquisition=from_imagej(fields),
+        time_step_s=time_step(fields.get("finterval"), fields.get("tunit")),
         file_format="imagej",
     )
 
@@ -191,8 +204,9 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
 
 def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
     root = parsed_xml(tif.ome_metadata)
-    pixels = None if root is None else _pixels_element(root)
-    if root is None or pixels is None:
+    image = None if root is None else _image_element(root)
+    pixels = None if image is None else image.find("{*}Pixels")
+    if root is None or image is None or pixels is None:
         return ImageMetadata(file_format="ome-tiff")
     if record := _ome_record(root):
         return replace(from_record(record), file_format="ome-tiff")
@@ -206,6 +220,8 @@ def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
         channel_names=_ome_names(channels),
         channel_colors=_ome_colours(channels),
         bit_depth=_significant_bits(pixels, tif.series[0].keyframe),
+        acquisition=from_ome(root, image),
+        time_step_s=time_step(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit")),
         file_format="ome-tiff",
     )
 
@@ -224,10 +240,9 @@ def _as_record(loaded: object) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _pixels_element(root: Element) -> Element | None:
-    """Of the first image that has pixels in the file, as tifffile chooses its first series."""
-    candidates = root.iterfind("{*}Image/{*}Pixels")
-    return next((pixels for pixels in candidates if pixels.find("{*}TiffData") is not None), None)
+def _image_element(root: Element) -> Element | None:
+    """The first image that has pixels in the file, as tifffile chooses its first series."""
+    return next((image for image in root.iterfind("{*}Image") if image.find("{*}Pixels/{*}TiffData") is not None), None)
 
 
 def _physical_size(pixels: Element, axis: str, unit: str | None) -> float | None:

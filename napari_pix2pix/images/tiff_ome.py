@@ -6,6 +6,7 @@ header says.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -17,6 +18,8 @@ import tifffile
 from napari_pix2pix.images.source import MAX_PLANES
 from pix2pix_training.errors import ImageError
 
+logger = logging.getLogger(__name__)
+
 
 def check_ome(path: Path, tif: tifffile.TiffFile) -> None:
     """Refuse an OME-TIFF that names missing or foreign files, or declares absurd sizes.
@@ -26,10 +29,12 @@ def check_ome(path: Path, tif: tifffile.TiffFile) -> None:
     ImageError
         Another file of the set is missing or not in the same folder, or there are too many planes.
     """
-    xml = tif.pages.first.description if tif.is_ome else ""
-    root = parsed_xml(xml)
+    root = parsed_xml(tif.ome_metadata)
     if root is None:
         return
+    if (elsewhere := root.find("{*}BinaryOnly")) is not None:
+        whole = elsewhere.get("MetadataFile", "another file")
+        logger.warning("%s is one of several files of an image; open %s for all of it", path, whole)
     for pixels in root.iterfind("{*}Image/{*}Pixels"):
         _check_sizes(path, pixels)
     _check_files(path, root)

@@ -16,8 +16,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.acquisition import to_ome, to_tiff_tags
 from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags
 from napari_pix2pix.images.metadata import METADATA_KEY, convert_length, to_record
+from napari_pix2pix.images.tiff_metadata import ORIENTATION_TAG
 from napari_pix2pix.images.tile_grid import TileGrid, halved, pyramid_sizes
 from napari_pix2pix.images.tile_spool import TILE_PX, TileSpool, predictor
 from napari_pix2pix.images.writing import OutputSpec, Tile
@@ -128,7 +130,15 @@ def colormap(spec: OutputSpec) -> NDArray[np.uint16]:
 
 def _extra_tags(spec: OutputSpec) -> list[tuple[int, str, int, Any, bool]]:
     nodata = [] if spec.nodata is None else [(GDAL_NODATA, "s", 0, repr(float(spec.nodata)))]
-    return [(*tag, False) for tag in (*nodata, *georeference_tags(spec.metadata.georeference))]
+    return [
+        (*tag, False)
+        for tag in (
+            *nodata,
+            *georeference_tags(spec.metadata.georeference),
+            *to_tiff_tags(spec.metadata.acquisition),
+            (ORIENTATION_TAG, "H", 1, spec.metadata.orientation),
+        )
+    ]
 
 
 def _resolution(spec: OutputSpec) -> dict[str, Any]:
@@ -159,6 +169,8 @@ def ome_description(spec: OutputSpec) -> dict[str, Any]:
         "axes": _stored_axes(time_and_depth(spec.leading_axes), spec, ome=True),
         "MapAnnotation": annotation,
         **_ome_sizes(spec),
+        **to_ome(metadata.acquisition),
+        **({"TimeIncrement": metadata.time_step_s, "TimeIncrementUnit": "s"} if metadata.time_step_s else {}),
         **({"SignificantBits": metadata.bit_depth} if metadata.bit_depth else {}),
         **({} if spec.rgb else _ome_channels(spec)),
     }

@@ -60,7 +60,7 @@ def jobs_for(inputs: Sequence[Path], out: Path, *, file_format: str, as_channels
     files = [file for path in inputs for file in _files_of(path)]
     if as_channels:
         return [Job(tuple(files), out)]
-    single = len(inputs) == 1 and is_image_path(inputs[0])
+    single = len(inputs) == 1 and (is_image_path(inputs[0]) or inputs[0].is_file())
     if single and not out.is_dir():
         return [Job((files[0],), out)]
     if out.is_file():

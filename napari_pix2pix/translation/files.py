@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -85,16 +86,15 @@ def output_spec(source: ImageSource, translator: Translator) -> OutputSpec:
 
 
 def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: bool) -> ImageMetadata:
-    """Pixel size and spacing of the input; channels of the target."""
+    """What concerns place, scale and acquisition from the input; channels of the target."""
     channels = translator.output_channels
     names = translator.output_channel_names
-    return ImageMetadata(
-        pixel_size=own.pixel_size,
-        z_spacing=own.z_spacing,
-        unit=own.unit,
-        file_format=own.file_format,
+    return replace(
+        own,
         channel_names=names if len(names) == channels else (),
-        georeference=own.georeference,
+        channel_colors=(),
+        display_ranges=(),
+        bit_depth=None,
         rgb=channels == 3 and not colored and _looks_rgb(names, own),
     )
 
