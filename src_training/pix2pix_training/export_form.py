@@ -1,20 +1,21 @@
-"""A trained network rewritten for compilers: the same function in fewer and more portable operations.
+"""A stage of a trained generator rewritten for compilers: the same function in fewer and more portable operations.
 
-Batch norm on running averages is folded into the convolution before it; in half precision the norms stay in float32;
-transposed convolutions become plain ones where a compiler lacks them (bfloat16).
+In half precision the norms stay in float32; transposed convolutions become plain ones where a compiler lacks them
+(bfloat16).
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.folding import fold_norms
 from pix2pix_training.layers import StatisticsNorm
+from pix2pix_training.networks import Generator
+from pix2pix_training.stages import Stage, StageSpec
 
 ExportPrecision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[ExportPrecision, torch.dtype] = {
@@ -23,21 +24,18 @@ DTYPES: dict[ExportPrecision, torch.dtype] = {
     "bf16": torch.bfloat16,
 }
 
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+def export_form(network: Generator, spec: StageSpec, precision: ExportPrecision) -> Stage:
+    """A stage, on the CPU, of a copy of a network in eval mode; the network is left as it is.
 
-def export_form(network: ModuleT, precision: ExportPrecision) -> ModuleT:
-    """A copy of a network in eval mode, on the CPU, that computes in `precision` whatever the type of its inputs.
-
-    Convolutions run in `precision`, norms in float32. The original is left as it is.
+    Inputs may have any type; convolutions run in `precision`, norms in float32.
     """
-    network = copy.deepcopy(network).cpu().float().eval()
-    fold_norms(network)
+    stage = Stage(copy.deepcopy(network).cpu().float().eval(), spec)
     if precision == "bf16":
-        _replace_transposed(network)
+        _replace_transposed(stage)
     if precision != "fp32":
-        _lower_precision(network, DTYPES[precision])
-    return network
+        _lower_precision(stage, DTYPES[precision])
+    return stage
 
 
 def _replace_transposed(module: nn.Module) -> None:

@@ -1,16 +1,16 @@
-"""Generators and their stages as ONNX models that are the same function: any batch, any size, batch norm folded.
+"""Stages of generators as ONNX models that are the same function: any batch, any size.
 
-Inputs and output are float32 in every precision. What cannot be said in a graph without changing the function is
-refused: noise that depends on a pixel's place in the image.
+Inputs and output are float32 in every precision, and have the names that `pix2pix_training.stages` gives them. What
+cannot be said in a graph without changing the function is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,27 +21,19 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, export_form
+from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
-from pix2pix_training.networks import noise_layers
+from pix2pix_training.networks import Generator, noise_layers, norm_layers
+from pix2pix_training.stages import OUTPUT, StageSpec, StageTensor, stage_inputs, stage_output, whole_stage
 
 OPSET = 18
-IMAGE, RESULT = "image", "result"
-"""Names of input and output of a whole generator."""
 
+_EXAMPLE_BATCH = 2
 _EXAMPLE_CELLS = (2, 3)
 _SIZE_FREE_OPERATORS = frozenset(
-    {"Add", "BatchNormalization", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Identity"}
-    | {"InstanceNormalization", "LeakyRelu", "Mul", "Pad", "Relu", "Slice", "Tanh"}
+    {"Add", "BatchNormalization", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather"}
+    | {"Identity", "InstanceNormalization", "LeakyRelu", "Mul", "Pad", "Relu", "Slice", "Tanh", "Unsqueeze"}
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureInput:
-    """An input of shape (N, channels, cell * rows, cell * columns), with N, rows and columns common to all inputs."""
-
-    name: str
-    channels: int
-    cell: int
 
 
 def export_model(
@@ -49,8 +41,9 @@ def export_model(
 ) -> None:
     """Write a model's generator as one ONNX file, atomically.
 
-    Input ``image`` (N, source channels, H, W) and output ``result`` (N, target channels, H, W) are float32 in [-1, 1];
-    H and W must be multiples of the generator's stride. The mapping of stored pixel values is not part of the graph.
+    Input ``features`` (N, source channels, H, W) and output ``output`` (N, target channels, H, W) are float32 in
+    [-1, 1]; H and W must be multiples of the generator's stride. The mapping of stored pixel values is not part of the
+    graph. `inference` is how norms and dropout are meant; by default as the model says.
 
     Raises
     ------
@@ -59,28 +52,22 @@ def export_model(
     BackendError
         The packages of the extra ``onnx`` are missing.
     """
-    content = whole_generator(model, precision=precision, inference=inference)
+    network = model.generator(inference)
+    fold_norms(network)
+    content = export_stage(network, whole_stage(model.generator_config), precision=precision)
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 
-def whole_generator(
-    model: Model, *, precision: ExportPrecision = "fp32", inference: InferenceConfig | None = None
-) -> bytes:
-    """A model's generator as a serialised ONNX model; see `export_model`."""
-    config = model.generator_config
-    image = FeatureInput(name=IMAGE, channels=config.source_channels, cell=config.stride)
-    return export_onnx(model.generator(inference), [image], RESULT, precision=precision)
+def export_stage(network: Generator, spec: StageSpec, *, precision: ExportPrecision = "fp32") -> bytes:
+    """A stage of a network in eval mode as a serialised ONNX model.
 
-
-def export_onnx(
-    network: nn.Module, inputs: Sequence[FeatureInput], output: str, *, precision: ExportPrecision
-) -> bytes:
-    """A network in eval mode as a serialised ONNX model.
+    Inputs are those of `stage_inputs`, in this order, with batch and size open.
 
     Parameters
     ----------
-    network : takes `inputs` in order, float32; gives one tensor. It is not changed.
+    network : set to the function that is meant, see `set_inference_mode`; not changed. What enters and leaves a stage
+        depends on whether its norms are folded (`fold_norms`), so all stages must be of the same network.
     precision : of the convolutions; norms are computed in float32, inputs and output are float32.
 
     Raises
@@ -91,24 +78,23 @@ def export_onnx(
         The packages of the extra ``onnx`` are missing.
     """
     _require_packages()
-    _require_exportable(network)
-    exported = _Float32Output(export_form(network, precision))
-    rows, columns = _EXAMPLE_CELLS
-    examples = tuple(torch.zeros(2, i.channels, i.cell * rows, i.cell * columns) for i in inputs)
+    _require_same_function(network, spec)
+    inputs = stage_inputs(network.config, spec)
     with torch.inference_mode(), _quiet_exporter():
         program = torch.onnx.export(
-            exported,
-            examples,
+            _Float32Output(export_form(network, spec, precision)),
+            tuple(torch.zeros(_example_shape(tensor, spec.top)) for tensor in inputs),
             dynamo=True,
-            input_names=[i.name for i in inputs],
-            output_names=[output],
+            input_names=[tensor.name for tensor in inputs],
+            output_names=[OUTPUT],
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
-    graph = program.model_proto
-    _open_sizes(graph)
-    return cast(bytes, graph.SerializeToString())
+    model = program.model_proto
+    _require_size_free(model.graph)
+    _open_sizes(model.graph, (*inputs, stage_output(network.config, spec)), spec.top)
+    return cast(bytes, model.SerializeToString())
 
 
 class _Float32Output(nn.Module):
@@ -120,42 +106,69 @@ class _Float32Output(nn.Module):
         return cast(Tensor, self.network(*inputs)).float()
 
 
-def _open_sizes(model: Any) -> None:
-    """Let batch and size vary, in place: the graph was traced at one size, and no operator in it depends on that.
+def _example_shape(tensor: StageTensor, top: int) -> tuple[int, ...]:
+    if tensor.level is None:
+        return (2, tensor.channels)
+    rows, columns = (cells << (top - tensor.level) for cells in _EXAMPLE_CELLS)
+    return (_EXAMPLE_BATCH, tensor.channels, rows, columns)
 
-    Tracing with symbolic sizes gives the same graph, and takes four times as long.
+
+def _open_sizes(graph: Any, tensors: tuple[StageTensor, ...], top: int) -> None:
+    """Let batch and size vary, in place, and say what sizes must be multiples of.
+
+    The graph was traced at one size; tracing it with symbolic sizes gives the same graph in four times the time.
     """
-    for node in model.graph.node:
-        if node.op_type not in _SIZE_FREE_OPERATORS:
-            raise EngineError(f"operator {node.op_type} of the exported network may depend on the size; not exported")
-    _require_ends_from_the_end(model.graph)
-    del model.graph.value_info[:]
-    for value in (*model.graph.input, *model.graph.output):
-        batch, _, height, width = value.type.tensor_type.shape.dim
+    del graph.value_info[:]
+    values = {value.name: value for value in (*graph.input, *graph.output)}
+    for tensor in tensors:
+        if tensor.level is None:
+            continue
+        cell = 1 << (top - tensor.level)
+        batch, _, height, width = values[tensor.name].type.tensor_type.shape.dim
         batch.dim_param = "batch"
-        for dim, name, cells in zip((height, width), ("rows", "columns"), _EXAMPLE_CELLS, strict=True):
-            cell = dim.dim_value // cells
+        for dim, name in ((height, "rows"), (width, "columns")):
             dim.dim_param = name if cell == 1 else f"{cell}*{name}"
 
 
-def _require_ends_from_the_end(graph: Any) -> None:
-    """A slice must say where it ends by counting from the end."""
+def _require_size_free(graph: Any) -> None:
+    """Refuse a graph with an operator that may depend on the size at which it was traced."""
     import onnx
 
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.dims == [1]}
     for node in graph.node:
-        if node.op_type == "Slice":
-            ends = onnx.numpy_helper.to_array(constants[node.input[2]])
-            if ((ends >= 0) & (ends < 2**31)).any():
-                raise EngineError("a slice in the exported network depends on the size; not exported")
+        if node.op_type not in _SIZE_FREE_OPERATORS:
+            raise EngineError(f"operator {node.op_type} of the exported network may depend on the size; not exported")
+        if node.op_type == "Slice" and not _counts_from_the_end(int(constants[node.input[2]][0])):
+            raise EngineError("a slice in the exported network depends on the size; not exported")
 
 
-def _require_exportable(network: nn.Module) -> None:
-    if any(noise.seed is not None for noise in noise_layers(network)):
+def _counts_from_the_end(end: int) -> bool:
+    return end < 0 or end >= 2**31
+
+
+def _require_same_function(network: Generator, spec: StageSpec) -> None:
+    config = network.config
+    seeded = any(noise.seed is not None for noise in noise_layers(network))
+    if seeded and stage_inputs(config, replace(spec, noise=True)) != stage_inputs(config, spec):
         raise SettingsError(
             "the model draws dropout noise from the place of each pixel in the image, which a compiled graph cannot; "
             "set dropout to off, or use backend torch"
         )
+    of_the_image = any(norm.statistics == "image" for norm in norm_layers(network))
+    in_parts = not spec.given_norms and not _sees_all(spec)
+    if (
+        of_the_image
+        and in_parts
+        and stage_inputs(config, replace(spec, given_norms=True)) != stage_inputs(config, spec)
+    ):
+        raise SettingsError(
+            "a stage that sees the image tile by tile cannot find the statistics of the image; they must be inputs"
+        )
+
+
+def _sees_all(spec: StageSpec) -> bool:
+    """Whether a stage takes nothing but features whose encoding and decoding it does to the bottom."""
+    return spec.gives == "up" and spec.start == spec.level and not spec.encoded and not spec.up
 
 
 def _require_packages() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import BackendError, SettingsError
+from pix2pix_training.export_form import ExportPrecision
+from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.onnx_export import FeatureInput, export_model, export_onnx, whole_generator
-from pix2pix_training.stages import Stage, StageSpec
+from pix2pix_training.networks import set_inference_mode
+from pix2pix_training.onnx_export import export_model, export_stage
+from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage
 from tests.training.test_export_form import trained
 
 onnx = pytest.importorskip("onnx")
@@ -36,6 +40,12 @@ def model(inference: InferenceConfig | None = None, **changes: Any) -> Model:
         target=ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 3)),
         inference=inference or InferenceConfig(statistics="image"),
     )
+
+
+def whole(model: Model, precision: ExportPrecision = "fp32") -> bytes:
+    network = model.generator()
+    fold_norms(network)
+    return export_stage(network, whole_stage(model.generator_config), precision=precision)
 
 
 def run(content: bytes, *inputs: torch.Tensor) -> torch.Tensor:
@@ -71,7 +81,7 @@ def images(config: GeneratorConfig) -> Sequence[torch.Tensor]:
 def test_onnx_runtime_gives_the_numbers_of_pytorch(changes: dict[str, Any], statistics: Statistics) -> None:
     subject = model(InferenceConfig(statistics=statistics), **changes)
     network = subject.generator()
-    content = whole_generator(subject)
+    content = whole(subject)
     for x in images(subject.generator_config):
         assert relative_error(run(content, x), network(x)) < 1e-5
 
@@ -79,10 +89,10 @@ def test_onnx_runtime_gives_the_numbers_of_pytorch(changes: dict[str, Any], stat
 @torch.inference_mode()
 def test_half_precision_has_float32_ends_and_norms() -> None:
     subject = model()
-    content = whole_generator(subject, precision="fp16")
+    content = whole(subject, "fp16")
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     types = {v.name: v.type.tensor_type.elem_type for v in [*graph.value_info, *graph.input, *graph.output]}
-    assert types["image"] == types["result"] == onnx.TensorProto.FLOAT
+    assert types["features"] == types["output"] == onnx.TensorProto.FLOAT
     operators = {kind: [n for n in graph.node if n.op_type == kind] for kind in ("Conv", "InstanceNormalization")}
     assert {types[n.output[0]] for n in operators["Conv"]} == {onnx.TensorProto.FLOAT16}
     assert {types[n.output[0]] for n in operators["InstanceNormalization"]} == {onnx.TensorProto.FLOAT}
@@ -91,7 +101,7 @@ def test_half_precision_has_float32_ends_and_norms() -> None:
 
 
 def test_bfloat16_has_no_transposed_convolution() -> None:
-    graph = onnx.load_from_string(whole_generator(model(InferenceConfig()), precision="bf16")).graph
+    graph = onnx.load_from_string(whole(model(InferenceConfig()), "bf16")).graph
     operators = Counter(node.op_type for node in graph.node)
     assert operators["DepthToSpace"] == 3
     assert not {"ConvTranspose", "BatchNormalization"} & set(operators)
@@ -108,26 +118,79 @@ def test_sizes_are_open_and_named_by_what_they_must_be_multiples_of(tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-@torch.inference_mode()
-def test_several_inputs_share_batch_and_size() -> None:
-    network = trained(GeneratorConfig(source_channels=2, base_width=4, depth=3, norm="instance"))
+def stages(config: GeneratorConfig, **changes: Any) -> list[StageSpec]:
+    """Those of the exact scheme for a split at level 2, and a second one at level 3 below it."""
+    depth = config.depth
+    return [
+        StageSpec(gives="encoded", level=2, top=2, start=0, **changes),
+        StageSpec(gives="encoded", level=3, top=3, start=2, **changes),
+        StageSpec(gives="up", level=2, top=depth, start=2, **changes),
+        StageSpec(gives="up", level=0, top=2, start=0, encoded=True, up=True, **changes),
+        StageSpec(gives="up", level=1, top=2, start=0, encoded=True, up=True, **changes),
+    ]
 
-    stage = Stage(network, StageSpec(gives="up", level=0, top=1, start=0, up=True))
-    inputs = [FeatureInput(name="image", channels=2, cell=2), FeatureInput(name="up", channels=4, cell=1)]
-    content = export_onnx(stage.eval(), inputs, "result", precision="fp32")
-    image, up = torch.randn(3, 2, 10, 14), torch.randn(3, 4, 5, 7)
-    assert relative_error(run(content, image, up), stage(image, up)) < 1e-5
+
+def stage_tensors(config: GeneratorConfig, spec: StageSpec) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    tensors = {}
+    for tensor in stage_inputs(config, spec):
+        if tensor.level is None:
+            tensors[tensor.name] = torch.rand(2, tensor.channels, generator=generator) + 0.5
+            continue
+        shape = (3, tensor.channels, 5 << (spec.top - tensor.level), 3 << (spec.top - tensor.level))
+        values = torch.rand(shape, generator=generator) * 2 - 1
+        tensors[tensor.name] = values.sign() + 1 if tensor.noise_of is not None else values
+    return tensors
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("norm, given", [("batch", False), ("instance", True)])
+def test_every_stage_gives_the_numbers_of_pytorch(number: int, norm: Norm, given: bool) -> None:
+    config = GeneratorConfig(source_channels=2, base_width=4, depth=4, norm=norm)
+    network = trained(config, "image" if given else "running")
+    spec = stages(config, given_norms=given)[number]
+    tensors = stage_tensors(config, spec)
+    expected = Stage(network, spec)(*tensors.values())
+    assert relative_error(run(export_stage(network, spec), *tensors.values()), expected) < 1e-5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["unet", "resnet"])
+def test_noise_can_be_an_input(architecture: Architecture) -> None:
+    config = GeneratorConfig(
+        architecture=architecture, source_channels=2, base_width=4, depth=3, blocks=1, dropout="reference"
+    )
+    config = replace(config, dropout="paper") if architecture == "unet" else config
+    network = trained(config, "image")
+    set_inference_mode(network, InferenceConfig(statistics="image", dropout="seeded"))
+    spec = whole_stage(config, noise=True)
+    tensors = stage_tensors(config, spec)
+    assert any(name.endswith("noise") for name in tensors)
+    expected = Stage(network, spec)(*tensors.values())
+    assert relative_error(run(export_stage(network, spec), *tensors.values()), expected) < 1e-5
+
+
+@pytest.mark.parametrize("number, refused", [(0, False), (1, True), (2, False), (3, True)])
+def test_statistics_of_the_image_are_not_those_of_a_tile(number: int, refused: bool) -> None:
+    config = GeneratorConfig(source_channels=2, base_width=4, depth=4, norm="instance")
+    spec = stages(config)[number]
+    if number == 0:
+        spec = replace(spec, level=1, top=1)  # has no norm
+    expectation = pytest.raises(SettingsError, match="tile by tile") if refused else nullcontext()
+    with expectation:
+        assert export_stage(trained(config), spec)
 
 
 def test_noise_that_depends_on_the_place_is_refused() -> None:
     noisy = model(InferenceConfig(statistics="image", dropout="seeded"), dropout="paper")
     with pytest.raises(SettingsError, match="dropout"):
-        whole_generator(noisy)
+        whole(noisy)
 
 
 def test_noise_layers_that_are_off_are_exported() -> None:
     quiet = model(InferenceConfig(statistics="running"), dropout="paper")
-    content = whole_generator(quiet)
+    content = whole(quiet)
     x = images(quiet.generator_config)[0]
     with torch.inference_mode():
         assert relative_error(run(content, x), quiet.generator()(x)) < 1e-5
@@ -137,11 +200,11 @@ def test_noise_layers_that_are_off_are_exported() -> None:
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BackendError, match=rf'{package}; pip install "napari-pix2pix\[onnx\]"'):
-        whole_generator(model())
+        whole(model())
 
 
 def test_exporting_changes_nothing_in_the_model() -> None:
     subject = model(InferenceConfig())
     before = {name: tensor.clone() for name, tensor in subject.weights.items()}
-    whole_generator(replace(subject), precision="fp16")
+    whole(subject, "fp16")
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.weights.items())

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, BuildCancelledError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision
-from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.networks import build_generator, initialize_weights
-from pix2pix_training.onnx_export import whole_generator
+from pix2pix_training.folding import fold_norms
+from pix2pix_training.networks import build_generator, initialize_weights, set_inference_mode
+from pix2pix_training.onnx_export import export_stage
+from pix2pix_training.stages import StageSpec, stage_inputs, stage_output, whole_stage
+from pix2pix_trt.compilation import stage_shapes
 from pix2pix_trt.engine import BuildRequest, EngineBuilder, ShapeRange, TensorFacts, known_architectures
 
 pytest.importorskip("onnxscript")
@@ -27,19 +27,13 @@ def exported(precision: ExportPrecision, **changes: Any) -> bytes:
     config = GeneratorConfig(**{"base_width": 4, "depth": 3, **changes})
     network = build_generator(config)
     initialize_weights(network)
-    description = ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 3))
-    model = Model(
-        generator_config=config,
-        weights=network.state_dict(),
-        source=description,
-        target=description,
-        inference=InferenceConfig(statistics="image" if config.norm == "instance" else "running"),
-    )
-    return whole_generator(model, precision=precision)
+    set_inference_mode(network, InferenceConfig(statistics="image" if config.norm == "instance" else "running"))
+    fold_norms(network)
+    return export_stage(network, whole_stage(config), precision=precision)
 
 
 def request(precision: ExportPrecision = "fp32", **changes: Any) -> BuildRequest:
-    shapes = {"image": ShapeRange(minimum=(1, 3, 256, 256), optimum=(1, 3, 512, 512), maximum=(4, 3, 1024, 1024))}
+    shapes = {"features": ShapeRange(minimum=(1, 3, 256, 256), optimum=(1, 3, 512, 512), maximum=(4, 3, 1024, 1024))}
     return BuildRequest(
         **{
             "flavour": "tensorrt-rtx",
@@ -61,14 +55,37 @@ def small() -> bytes:
 )
 def test_the_papers_network_builds(precision: ExportPrecision, norm: str) -> None:
     builder = EngineBuilder(exported(precision, depth=8, base_width=16, norm=norm), request(precision))
-    assert builder.inputs == (TensorFacts(name="image", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
-    assert builder.outputs == (TensorFacts(name="result", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
+    assert builder.inputs == (TensorFacts(name="features", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
+    assert builder.outputs == (TensorFacts(name="output", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
     fractions: list[float] = []
     plan = builder.build(progress=fractions.append)
-    for text in (b"accelerators={sm86 sm89 sm120 }", b"image", b"result"):
+    for text in (b"accelerators={sm86 sm89 sm120 }", b"features", b"result"):
         assert text in plan
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    "number, precision, given", [(0, "fp32", False), (1, "fp16", False), (2, "bf16", False), (2, "fp16", True)]
+)
+def test_the_three_stages_build(number: int, precision: ExportPrecision, given: bool) -> None:
+    config = GeneratorConfig(base_width=8, depth=8, norm="instance" if given else "batch")
+    network = build_generator(config)
+    set_inference_mode(network, InferenceConfig(statistics="image" if given else "running"))
+    fold_norms(network)
+    spec = (
+        StageSpec(gives="encoded", level=2, top=2, start=0),
+        StageSpec(gives="up", level=2, top=8, start=2),
+        StageSpec(gives="up", level=0, top=2, start=0, encoded=True, up=True, given_norms=given),
+    )[number]
+    shapes = stage_shapes(config, spec, (1024, 1024))
+    builder = EngineBuilder(export_stage(network, spec, precision=precision), request(precision, shapes=shapes))
+    expected = [
+        (t.name, "FLOAT", (2, t.channels) if t.level is None else (-1, t.channels, -1, -1))
+        for t in (*stage_inputs(config, spec), stage_output(config, spec))
+    ]
+    assert [(t.name, t.dtype, t.shape) for t in (*builder.inputs, *builder.outputs)] == expected
+    assert b"accelerators={sm86 sm89 sm120 }" in builder.build()
 
 
 @pytest.mark.slow
@@ -89,7 +106,7 @@ def test_float32_means_float32(small: bytes) -> None:
 
 def test_shapes_in_use_are_the_profile(small: bytes) -> None:
     plan = EngineBuilder(small, request()).build()
-    other = request(shapes={"image": ShapeRange(minimum=(1, 3, 8, 8), optimum=(1, 3, 8, 8), maximum=(1, 3, 8, 8))})
+    other = request(shapes={"features": ShapeRange(minimum=(1, 3, 8, 8), optimum=(1, 3, 8, 8), maximum=(1, 3, 8, 8))})
     assert EngineBuilder(small, other).build() != plan
 
 
@@ -123,12 +140,12 @@ def test_truncated_model_is_refused(small: bytes) -> None:
     [{}, {"picture": ShapeRange(minimum=(1, 3, 8, 8), optimum=(1, 3, 8, 8), maximum=(1, 3, 8, 8))}],
 )
 def test_shapes_of_other_inputs_are_refused(small: bytes, shapes: dict[str, ShapeRange]) -> None:
-    with pytest.raises(EngineError, match="image"):
+    with pytest.raises(EngineError, match="features"):
         EngineBuilder(small, request(shapes=shapes))
 
 
 def test_shapes_with_other_channels_are_refused(small: bytes) -> None:
-    shapes = {"image": ShapeRange(minimum=(1, 5, 8, 8), optimum=(1, 5, 8, 8), maximum=(1, 5, 8, 8))}
+    shapes = {"features": ShapeRange(minimum=(1, 5, 8, 8), optimum=(1, 5, 8, 8), maximum=(1, 5, 8, 8))}
     with pytest.raises(EngineError):
         EngineBuilder(small, request(shapes=shapes)).build()
 
@@ -154,7 +171,7 @@ def test_unknown_architectures_are_refused(small: bytes, architectures: tuple[st
 
 
 def test_every_setting_is_part_of_the_key(tmp_path: Path) -> None:
-    shapes = {"image": ShapeRange(minimum=(1, 3, 8, 8), optimum=(1, 3, 8, 8), maximum=(1, 3, 8, 8))}
+    shapes = {"features": ShapeRange(minimum=(1, 3, 8, 8), optimum=(1, 3, 8, 8), maximum=(1, 3, 8, 8))}
     variants = [
         request(),
         request("fp16"),
