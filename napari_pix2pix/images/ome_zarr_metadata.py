@@ -47,10 +47,10 @@ def group_attributes(layout: Layout, name: str, limits: Limits) -> dict[str, Any
 
 def _multiscale(layout: Layout, name: str) -> dict[str, Any]:
     metadata = layout.spec.metadata
-    unit = _UNITS.get(metadata.unit or "")
+    units = dict.fromkeys("ZYX", _UNITS.get(metadata.unit or "")) | {"T": metadata.time_step_s and "second"}
     axes = [
         {"name": letter.lower(), "type": _TYPES.get(letter, "space")}
-        | ({"unit": unit} if unit and letter in "ZYX" else {})
+        | ({"unit": units[letter]} if units.get(letter) else {})
         for letter in layout.letters
     ]
     return {
@@ -70,7 +70,7 @@ def _transformations(layout: Layout, level: int) -> list[dict[str, Any]]:
     metadata = layout.spec.metadata
     y, x = metadata.pixel_size or (1.0, 1.0)
     factor = 2**level
-    sizes = {"Z": metadata.z_spacing or 1.0, "Y": y, "X": x}
+    sizes = {"T": metadata.time_step_s or 1.0, "Z": metadata.z_spacing or 1.0, "Y": y, "X": x}
     factors = {"Y": factor, "X": factor}
     scale = [sizes.get(letter, 1.0) * factors.get(letter, 1) for letter in layout.letters]
     shift = (factor - 1) / 2 if layout.spec.averaged else 0.0
