@@ -39,7 +39,8 @@ METADATA = ImageMetadata(
 
 
 def _spec(array: AnyArray, axes: str = "CYX", **changes: Any) -> OutputSpec:
-    return OutputSpec(**({"axes": axes, "shape": array.shape, "dtype": array.dtype, "metadata": METADATA} | changes))
+    usual: dict[str, Any] = {"axes": axes, "shape": array.shape, "dtype": array.dtype, "metadata": METADATA}
+    return OutputSpec(**(usual | changes))
 
 
 def _written(path: Path, array: AnyArray, spec: OutputSpec, tiles: Iterator[Tile]) -> zarr.Group:
@@ -52,9 +53,12 @@ def _levels(group: zarr.Group) -> list[AnyArray]:
     return [np.asarray(group[dataset["path"]]) for dataset in _image(group)["datasets"]]
 
 
-def _image(group: zarr.Group) -> dict[str, Any]:
-    image: dict[str, Any] = group.attrs.asdict()["ome"]["multiscales"][0]  # type: ignore[index, assignment, call-overload]
-    return image
+def _ome(group: zarr.Group) -> Any:
+    return group.attrs.asdict()["ome"]
+
+
+def _image(group: zarr.Group) -> Any:
+    return _ome(group)["multiscales"][0]
 
 
 @pytest.fixture
@@ -104,9 +108,9 @@ def test_axes_scales_and_channels(tmp_path: Path, noise: Noise, tiles_of: Tiles)
         {"type": "scale", "scale": [1.0, 2.0, 1.0, 0.5]},
         {"type": "translation", "translation": [0.0, 0.0, 0.25, 0.125]},
     ]
-    channels = group.attrs.asdict()["ome"]["omero"]["channels"]  # type: ignore[index, call-overload]
-    assert [(c["label"], c["color"]) for c in channels] == [("nuclei", "0000FF"), ("membrane", "FFFF00")]  # type: ignore[index, call-overload, union-attr]
-    assert channels[0]["window"] == {"min": 0.0, "max": 65535.0, "start": 10.0, "end": 200.0}  # type: ignore[index, call-overload]
+    channels = _ome(group)["omero"]["channels"]
+    assert [(c["label"], c["color"]) for c in channels] == [("nuclei", "0000FF"), ("membrane", "FFFF00")]
+    assert channels[0]["window"] == {"min": 0.0, "max": 65535.0, "start": 10.0, "end": 200.0}
 
 
 def test_display_range_of_reals_is_what_occurs(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
@@ -114,8 +118,8 @@ def test_display_range_of_reals_is_what_occurs(tmp_path: Path, noise: Noise, til
     array[0, :3] = np.nan
     spec = _spec(array, metadata=ImageMetadata())
     group = _written(tmp_path / "a.ome.zarr", array, spec, tiles_of(array, 16))
-    window = group.attrs.asdict()["ome"]["omero"]["channels"][0]["window"]  # type: ignore[index, call-overload]
-    assert (window["start"], window["end"]) == (np.nanmin(array), np.nanmax(array))  # type: ignore[index, call-overload]
+    window = _ome(group)["omero"]["channels"][0]["window"]
+    assert (window["start"], window["end"]) == (np.nanmin(array), np.nanmax(array))
 
 
 @pytest.mark.usefixtures("small_units")
@@ -127,8 +131,8 @@ def test_classes_become_labels(tmp_path: Path, pixels_of: Pixels, noise: Noise, 
     assert [axis["name"] for axis in _image(group)["axes"]] == ["y", "x"]
     for fine, coarse in pairwise(_levels(group)):
         np.testing.assert_array_equal(coarse, fine[::2, ::2])
-    colors = group.attrs.asdict()["ome"]["image-label"]["colors"]  # type: ignore[index, call-overload]
-    assert colors[2] == {"label-value": 2, "rgba": [*palette[2].tolist(), 255]}  # type: ignore[index, call-overload]
+    colors = _ome(group)["image-label"]["colors"]
+    assert colors[2] == {"label-value": 2, "rgba": [*palette[2].tolist(), 255]}
     with open_image(tmp_path / "a.ome.zarr") as source:
         np.testing.assert_array_equal(source.palette, palette)
         np.testing.assert_array_equal(pixels_of(source), array)
