@@ -19,35 +19,29 @@ def info(
     """Describe a model file or an image."""
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    facts = _model_facts(path) if path.suffix.lower() == ".safetensors" else _image_facts(path)
+    is_model = path.suffix.lower() == ".safetensors"
     if as_json:
-        print_json(facts)
-    else:
-        for line in _lines(facts):
-            typer.echo(line)
+        print_json(_model_facts(path) if is_model else _image_facts(path))
+        return
+    for line in _model_card(path) if is_model else _lines(_image_facts(path)):
+        typer.echo(line)
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from pix2pix_training.model_file import load_model
-    from pix2pix_training.networks import build_generator, parameter_count
+    from pix2pix_training.model_file import load_model, model_header
+    from pix2pix_training.networks import parameter_count
 
     model = load_model(path)
-    sides = {
-        name: {"kind": type(side.mapping).__name__, **asdict(side)}
-        for name, side in (("source", model.source), ("target", model.target))
-    }
-    return {
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "generator": asdict(model.generator_config),
-        "parameters": parameter_count(build_generator(model.generator_config)),
-        **sides,
-        "inference": asdict(model.inference),
-        "metrics": dict(model.metrics),
-        "training": dict(model.training),
-    }
+    parameters = parameter_count(model.generator())
+    return {"path": str(path), "bytes": path.stat().st_size, "parameters": parameters, **model_header(model)}
+
+
+def _model_card(path: Path) -> Iterator[str]:
+    from napari_pix2pix.cli.model_card import card_lines
+    from pix2pix_training.model_file import load_model
+
+    yield f"model: {path}, {path.stat().st_size / 1e6:.1f} MB"
+    yield from card_lines(load_model(path))
 
 
 def _image_facts(path: Path) -> dict[str, Any]:
