@@ -13,6 +13,7 @@ from napari_pix2pix.cli import (
     demo_command,
     doctor_command,
     evaluate_command,
+    export_command,
     import_weights_command,
     info_command,
     train_command,
@@ -37,6 +38,7 @@ app.command("translate")(translate_command.translate)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("info")(info_command.info)
 app.command("import-weights")(import_weights_command.import_weights)
+app.command("export")(export_command.export)
 app.command("doctor")(doctor_command.doctor)
 app.command("demo")(demo_command.demo)
 

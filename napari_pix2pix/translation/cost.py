@@ -80,10 +80,12 @@ def largest_tensor(config: GeneratorConfig) -> float:
 
 
 def receptive_radius(config: GeneratorConfig) -> int:
-    """Pixels around an output pixel of a ResNet that it depends on, a multiple of its stride.
+    """Pixels around an output pixel that it depends on when norms are fixed, a multiple of the network's stride.
 
-    The 7 x 7 convolutions reach 3, the strided ones 1 and 2, each of two convolutions in a block 4, the transposed
-    ones 4 and 2.
+    ResNet: the 7 x 7 convolutions reach 3, the strided ones 1 and 2, each of two convolutions in a block 4, the
+    transposed ones 4 and 2. U-Net: level k reaches ``2**(k - 1)`` down and as much up again, and a pixel can be the
+    last one of its cell.
     """
-    reach = 3 + 1 + 2 + 2 * 4 * config.blocks + 4 + 2 + 3
+    of_resnet = 3 + 1 + 2 + 2 * 4 * config.blocks + 4 + 2 + 3
+    reach = of_resnet if config.architecture == "resnet" else 2 * config.stride - 1
     return -(-reach // config.stride) * config.stride

@@ -95,7 +95,15 @@ def save_model(model: Model, path: Path) -> None:
     """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
     tensors = {**model.weights, **_prefixed(model.discriminator.weights if model.discriminator else {})}
     _require_finite(tensors, str(path))
-    header = {
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = serialize(stored, metadata={"pix2pix": json.dumps(model_header(model))})
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def model_header(model: Model) -> dict[str, Any]:
+    """All of a model but its tensors, as plain data for JSON; docs/models.md describes the entries."""
+    return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "generator": asdict(model.generator_config),
@@ -107,10 +115,6 @@ def save_model(model: Model, path: Path) -> None:
         "credits": asdict(model.credits),
         "discriminator": _discriminator_to_json(model.discriminator),
     }
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = serialize(stored, metadata={"pix2pix": json.dumps(header)})
-    with atomic_write(path) as partial:
-        partial.write_bytes(content)
 
 
 def load_model(path: Path) -> Model:

@@ -24,6 +24,7 @@ from pix2pix_training.export_form import ExportPrecision, export_form
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator, noise_layers, norm_layers
+from pix2pix_training.onnx_metadata import onnx_metadata, with_metadata
 from pix2pix_training.stages import OUTPUT, StageSpec, StageTensor, stage_inputs, stage_output, whole_stage
 
 OPSET = 18
@@ -39,11 +40,21 @@ _SIZE_FREE_OPERATORS = frozenset(
 def export_model(
     model: Model, path: Path, *, precision: ExportPrecision = "fp32", inference: InferenceConfig | None = None
 ) -> None:
-    """Write a model's generator as one ONNX file, atomically.
+    """Write a model's generator as one ONNX file, atomically; see `onnx_of_model`."""
+    content = onnx_of_model(model, precision=precision, inference=inference)
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def onnx_of_model(
+    model: Model, *, precision: ExportPrecision = "fp32", inference: InferenceConfig | None = None
+) -> bytes:
+    """A model's generator as a serialised ONNX model.
 
     Input ``features`` (N, source channels, H, W) and output ``output`` (N, target channels, H, W) are float32 in
     [-1, 1]; H and W must be multiples of the generator's stride. The mapping of stored pixel values is not part of the
-    graph. `inference` is how norms and dropout are meant; by default as the model says.
+    graph, its ``metadata_props`` state it (`onnx_metadata`). `inference` is how norms and dropout are meant; by default
+    as the model says.
 
     Raises
     ------
@@ -55,8 +66,7 @@ def export_model(
     network = model.generator(inference)
     fold_norms(network)
     content = export_stage(network, whole_stage(model.generator_config), precision=precision)
-    with atomic_write(path) as partial:
-        partial.write_bytes(content)
+    return with_metadata(content, onnx_metadata(model, inference))
 
 
 def export_stage(network: Generator, spec: StageSpec, *, precision: ExportPrecision = "fp32") -> bytes:

@@ -18,11 +18,11 @@ from pix2pix_training.reference_weights import discriminator_to_reference, gener
 _LEAST_DEPTH = 5
 
 
-def export_generator(model: Model, path: Path) -> None:
-    """Write the generator's state_dict under the reference's names, as ``latest_net_G.pth`` has them.
+def generator_state(model: Model) -> dict[str, Tensor]:
+    """The generator's state_dict under the reference's names, as ``latest_net_G.pth`` has them.
 
-    The file holds weights alone: intensity mapping, statistics and dropout mode stay behind. The reference maps 8-bit
-    pixels from [0, 255] to [-1, 1].
+    These are weights alone: intensity mapping, statistics and dropout mode stay behind. The reference maps 8-bit pixels
+    from [0, 255] to [-1, 1].
 
     Raises
     ------
@@ -30,11 +30,11 @@ def export_generator(model: Model, path: Path) -> None:
         The reference has no such network.
     """
     _require_counterpart(model.generator_config)
-    write_state_dict(generator_to_reference(model.weights, model.generator_config), path)
+    return generator_to_reference(model.weights, model.generator_config)
 
 
-def export_discriminator(model: Model, path: Path) -> None:
-    """Write the discriminator's state_dict under the reference's names, as ``latest_net_D.pth`` has them.
+def discriminator_state(model: Model) -> dict[str, Tensor]:
+    """The discriminator's state_dict under the reference's names, as ``latest_net_D.pth`` has them.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def export_discriminator(model: Model, path: Path) -> None:
         raise SettingsError("the model carries no discriminator to export; leave --discriminator out")
     if model.discriminator.config.norm == "none":
         raise SettingsError("the reference implementation has no discriminator without norm layers like this one")
-    write_state_dict(discriminator_to_reference(model.discriminator.weights, model.discriminator.config), path)
+    return discriminator_to_reference(model.discriminator.weights, model.discriminator.config)
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:

@@ -68,23 +68,27 @@ def test_train_translate_evaluate(
     assert scored["constant"]["pearson"] is None
 
 
+@pytest.fixture
+def reference_pair(tmp_path: Path) -> tuple[Path, Path]:
+    """State_dicts of a ResNet and a PatchGAN, for one channel in and out."""
+    config = GeneratorConfig(architecture="resnet", blocks=1, base_width=2, source_channels=1, target_channels=1)
+    discriminator = Discriminator(2, DiscriminatorConfig(layers=1, base_width=3))
+    paths = tmp_path / "latest_net_G.pth", tmp_path / "latest_net_D.pth"
+    for network, path in zip((build_generator(config), discriminator), paths, strict=True):
+        torch.save(network.state_dict(), path)
+    return paths
+
+
 def test_training_goes_on_from_networks_of_the_reference(
-    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folders: tuple[Path, Path],
+    reference_pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A ResNet with batch norm, where the preset takes a U-Net with instance norm: the model to start from decides."""
-    generator = build_generator(
-        GeneratorConfig(architecture="resnet", blocks=1, base_width=2, source_channels=1, target_channels=1)
-    )
-    discriminator = Discriminator(2, DiscriminatorConfig(layers=1, base_width=3))
-    torch.save(generator.state_dict(), tmp_path / "latest_net_G.pth")
-    torch.save(discriminator.state_dict(), tmp_path / "latest_net_D.pth")
+    generator, discriminator = reference_pair
     imported = tmp_path / "imported.safetensors"
-    files = [
-        "import-weights",
-        str(tmp_path / "latest_net_G.pth"),
-        "--discriminator",
-        str(tmp_path / "latest_net_D.pth"),
-    ]
+    files = ["import-weights", str(generator), "--discriminator", str(discriminator)]
     assert run([*files, "--out", str(imported), "--statistics", "running", "--license", "CC0-1.0"]) == 0
     said = capsys.readouterr().err
     assert "ResNet, 1 blocks, base width 2, batch norm" in said
@@ -108,7 +112,7 @@ def test_training_goes_on_from_networks_of_the_reference(
     assert trained.inference.statistics == "running"
     assert trained.credits.authors == ("A. Author",)
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["networks"]["discriminator"]
-    before = discriminator.state_dict()["model.0.weight"]
+    before = torch.load(discriminator, weights_only=True)["model.0.weight"]
     change = float((state["model.0.weight"] - before).abs().max())
     assert 0 < change < 1e-3  # one step of Adam away
 
@@ -323,14 +327,61 @@ def test_skipping_failures_translates_the_rest(
     assert "1.tif" in result["failed"][str(damaged)]
 
 
+def test_export_of_a_state_dict_and_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reference_pair: tuple[Path, Path]
+) -> None:
+    """Networks of the reference go in and come out under its names, unchanged."""
+    model = tmp_path / "model.safetensors"
+    generator, discriminator = reference_pair
+    assert run(["import-weights", str(generator), "--discriminator", str(discriminator), "--out", str(model)]) == 0
+    out = [tmp_path / "exported_G.pth", tmp_path / "exported_D.pth"]
+    result = result_of(["export", model, "--format", "state-dict", "--out", out[0], "--discriminator", out[1]], capsys)
+    assert result == {"outputs": [str(path) for path in out], "format": "state-dict"}
+    for before, after in zip(reference_pair, out, strict=True):
+        expected, found = (torch.load(path, weights_only=True) for path in (before, after))
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_export_to_onnx_documents_the_mapping(
+    model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    out = tmp_path / "model.onnx"
+    result_of(["export", model_path, "--format", "onnx", "--out", out, "--license", "CC0-1.0"], capsys)
+    entries = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert entries["source_mapping"].endswith("pixels of type uint8; per channel: low = [0.0], high = [255.0]")
+    assert "(clip(output, -1, 1) + 1) * (high - low) / 2 + low, rounded" in entries["target_mapping"]
+    assert entries["inference"] == "norms use statistics of the whole image, dropout off"
+    assert entries["license"] == "CC0-1.0"
+    assert json.loads(entries["pix2pix"])["generator"]["base_width"] == 4
+
+
 def test_info_describes_models_and_images(
     model_path: Path, image_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert result_of(["info", image_path], capsys)["shape"] == [1, 40, 50]
     described = result_of(["info", model_path], capsys)
     assert described["generator"]["base_width"] == 4
-    assert run(["info", str(model_path)]) == 0
-    assert "base_width: 4" in capsys.readouterr().out
+    assert described["credits"] == {"authors": [], "license": None, "citation": None}
+
+
+def test_info_prints_the_card_of_a_model(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny(folders, tmp_path / "run", capsys, "--author", "A. Author", "--license", "CC-BY-4.0")
+    assert run(["info", str(tmp_path / "run" / "model.safetensors")]) == 0
+    card = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert card["network"].startswith(
+        "U-Net, 3 down-samplings, base width 4, instance norm, no dropout, 1 -> 1 channels"
+    )
+    assert card["source"] == "1 channel; uint8, 0 to 255 to [-1, 1]"
+    assert card["mode"] == "norms use statistics of the whole image, dropout off"
+    assert card["training"].startswith("3 steps, ")
+    assert "preset seamless, patches of 32 px, batch 1, seed 0" in card["training"]
+    assert card["validation"].startswith("mae 0.")
+    assert (card["authors"], card["licence"], card["citation"]) == ("A. Author", "CC-BY-4.0", "not stated")
 
 
 def test_doctor_says_what_can_run_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:

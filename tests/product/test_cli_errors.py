@@ -233,3 +233,23 @@ def test_no_command_and_unknown_command(capsys: pytest.CaptureFixture[str]) -> N
     assert "No such command" in capsys.readouterr().err
     assert run([]) == 2
     assert run(["--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--format", "hdf5"], "format 'hdf5' is not known; choose onnx, state-dict, bioimageio"),
+        (["--format", "onnx", "--name", "my model"], "--name is for --format bioimageio, not for onnx"),
+        (["--format", "state-dict", "--dropout", "off"], "--dropout is for --format onnx or bioimageio"),
+        (["--format", "onnx", "--statistics", "guess"], "choose one of running, image, tile"),
+        (["--format", "state-dict"], "5 down-samplings or more, and this one has 3"),
+        (["--format", "bioimageio"], "needs --name TEXT, and --sample IMAGE"),
+        (["--format", "bioimageio", "--name", "my model", "--sample", "x.tif"], "--author"),
+    ],
+)
+def test_exports_that_cannot_be(
+    fails: Fails, model_path: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    out = tmp_path / "exported"
+    assert message in fails("export", model_path, "--out", out, *options)
+    assert not out.exists()

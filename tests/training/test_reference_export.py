@@ -13,7 +13,7 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator
 from pix2pix_training.networks import Discriminator, build_generator
-from pix2pix_training.reference_export import export_discriminator, export_generator
+from pix2pix_training.reference_export import discriminator_state, generator_state, write_state_dict
 from pix2pix_training.reference_import import import_model
 from tests.training.textbook import NestedUNet, patchgan
 
@@ -35,7 +35,7 @@ def model_of(config: GeneratorConfig, discriminator: TrainedDiscriminator | None
 def test_unet_loads_strictly_into_nested_blocks_and_computes_the_same(norm: str, depth: int, tmp_path: Path) -> None:
     config = GeneratorConfig(base_width=2, depth=depth, norm=norm, dropout="paper")  # type: ignore[arg-type]
     model = model_of(config)
-    export_generator(model, tmp_path / "net_G.pth")
+    write_state_dict(generator_state(model), tmp_path / "net_G.pth")
     network = NestedUNet(3, 3, 2, depth, instance=norm == "instance")
     network.load_state_dict(torch.load(tmp_path / "net_G.pth", weights_only=True), strict=True)
     x = torch.randn(1, 3, 2**depth, 2 ** (depth + 1))
@@ -49,7 +49,7 @@ def test_discriminator_loads_strictly_into_a_plain_patchgan(tmp_path: Path) -> N
     config = DiscriminatorConfig(base_width=2)
     weights = Discriminator(6, config).state_dict()
     model = model_of(GeneratorConfig(base_width=2, depth=5), TrainedDiscriminator(config=config, weights=weights))
-    export_discriminator(model, tmp_path / "net_D.pth")
+    write_state_dict(discriminator_state(model), tmp_path / "net_D.pth")
     plain = torch.nn.ModuleDict({"model": patchgan(6, 2)})
     plain.load_state_dict(torch.load(tmp_path / "net_D.pth", weights_only=True), strict=True)
     assert torch.equal(plain.state_dict()["model.11.weight"], weights["model.11.weight"])
@@ -69,9 +69,8 @@ def test_files_of_the_reference_come_back_unchanged(
 ) -> None:
     paths = [reference_folder / f"{name}.pth" for name in (generator, discriminator) if name is not None]
     model = import_model(*paths)
-    exports = (export_generator, export_discriminator)
-    for path, export in zip(paths, exports, strict=False):
-        export(model, tmp_path / path.name)
+    for path, state_of in zip(paths, (generator_state, discriminator_state), strict=False):
+        write_state_dict(state_of(model), tmp_path / path.name)
         before = torch.load(path, weights_only=True)
         after = torch.load(tmp_path / path.name, weights_only=True)
         assert after.keys() == before.keys()
@@ -87,11 +86,10 @@ def test_files_of_the_reference_come_back_unchanged(
         (GeneratorConfig(base_width=2, depth=5, output="linear"), "tanh"),
     ],
 )
-def test_networks_that_the_reference_lacks_are_refused(config: GeneratorConfig, message: str, tmp_path: Path) -> None:
+def test_networks_that_the_reference_lacks_are_refused(config: GeneratorConfig, message: str) -> None:
     with torch.device("meta"):
         model = model_of(config)
     with pytest.raises(SettingsError, match=message):
-        export_generator(model, tmp_path / "net_G.pth")
+        generator_state(model)
     with pytest.raises(SettingsError, match="carries no discriminator"):
-        export_discriminator(model, tmp_path / "net_D.pth")
-    assert not list(tmp_path.iterdir())
+        discriminator_state(model)

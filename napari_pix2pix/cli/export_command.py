@@ -1,0 +1,122 @@
+"""``export``: a model in a form that other programs open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_pix2pix.cli.console import print_json, say
+from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
+from pix2pix_training.config import InferenceConfig, from_dict
+from pix2pix_training.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pix2pix_training.model_file import Model
+
+Option = typer.Option
+
+_OPTIONS = {
+    "onnx": ("statistics", "dropout", "author", "license", "citation"),
+    "state-dict": ("discriminator",),
+    "bioimageio": ("statistics", "dropout", "author", "license", "citation", "sample", "name"),
+}
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    out: Annotated[Path, Option(help="File to write.")],
+    format_: Annotated[str, Option("--format", help="onnx, bioimageio or state-dict.")],
+    discriminator: Annotated[
+        Path | None, Option(help="state-dict: file for the discriminator, where the model carries one.")
+    ] = None,
+    sample: Annotated[Path | None, Option(help="bioimageio: source image to test with and to show.")] = None,
+    name: Annotated[str | None, Option(help="bioimageio: name of the package.")] = None,
+    statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
+    dropout: Annotated[str | None, Option(help="off, where the model's own mode is seeded noise.")] = None,
+    author: Authors = None,
+    license_: License = None,
+    citation: Citation = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing files.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Write a model for ONNX runtimes, the BioImage Model Zoo, or the PyTorch reference implementation."""
+    given = {
+        "discriminator": discriminator,
+        "sample": sample,
+        "name": name,
+        "statistics": statistics,
+        "dropout": dropout,
+        "author": author,
+        "license": license_,
+        "citation": citation,
+    }
+    _check_options(format_, given)
+
+    from pix2pix_training.atomic import check_writable_target
+    from pix2pix_training.model_file import load_model
+
+    outputs = [path for path in (out, discriminator) if path is not None]
+    for path in outputs:
+        check_writable_target(path, overwrite)
+    loaded = load_model(model)
+    loaded = replace(loaded, credits=credits_from(author, license_, citation, loaded.credits))
+    if format_ == "state-dict":
+        _export_state_dicts(loaded, out, discriminator)
+    else:
+        inference = _inference(loaded.inference, statistics, dropout)
+        if format_ == "onnx":
+            from pix2pix_training.onnx_export import export_model
+
+            export_model(loaded, out, inference=inference)
+        else:
+            _export_bioimageio(loaded, out, sample, name, inference)
+    for path in outputs:
+        say(str(path))
+    if as_json:
+        print_json({"outputs": [str(path) for path in outputs], "format": format_})
+
+
+def _check_options(format_: str, given: Mapping[str, Any]) -> None:
+    """Refuse an unknown format, and options that it does not have."""
+    if format_ not in _OPTIONS:
+        raise SettingsError(f"format {format_!r} is not known; choose {', '.join(_OPTIONS)}")
+    for name, value in given.items():
+        if value is not None and name not in _OPTIONS[format_]:
+            homes = " or ".join(home for home, names in _OPTIONS.items() if name in names)
+            raise SettingsError(f"--{name} is for --format {homes}, not for {format_}; leave it out")
+
+
+def _inference(own: InferenceConfig, statistics: str | None, dropout: str | None) -> InferenceConfig:
+    changes = {"statistics": statistics or own.statistics, "dropout": dropout or own.dropout, "seed": own.seed}
+    return from_dict(InferenceConfig, changes, where="inference")
+
+
+def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> None:
+    from pix2pix_training.descriptions import describe_mapping
+    from pix2pix_training.reference_export import discriminator_state, generator_state, write_state_dict
+
+    states = {out: generator_state(model)}
+    if discriminator is not None:
+        states[discriminator] = discriminator_state(model)
+    for path, state in states.items():
+        write_state_dict(state, path)
+    say("a state_dict holds weights alone; the pixels that this model was trained on were mapped like this:")
+    say(f"source: {describe_mapping(model.source.mapping)}")
+    say(f"target: {describe_mapping(model.target.mapping)}")
+
+
+def _export_bioimageio(
+    model: Model, out: Path, sample: Path | None, name: str | None, inference: InferenceConfig
+) -> None:
+    from napari_pix2pix.bioimageio_export.description import PackageInfo
+    from napari_pix2pix.bioimageio_export.package import export_bioimageio
+
+    if sample is None or name is None:
+        raise SettingsError(
+            "a BioImage Model Zoo package needs --name TEXT, and --sample IMAGE to be tested with and shown by"
+        )
+    export_bioimageio(model, out, PackageInfo(name=name, credits=model.credits), sample, inference=inference)
