@@ -59,7 +59,7 @@ def translate(folder: Path, model: Path) -> None:
     widget.advanced.collapse(animate=False)
     viewer.scene.camera.zoom *= 4
     _settle(0.5)
-    widget.part.choose("view")
+    widget.part.kind.choose("view")
     widget.translate_button.click()
     _wait(lambda: not widget.is_running, seconds=600)
     viewer.layers[0].visible = False

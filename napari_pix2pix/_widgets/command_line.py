@@ -12,7 +12,6 @@ from typing import Any
 from pix2pix_training.config import TrainingConfig, preset
 
 _PROGRAM = "napari-pix2pix"
-_DEFAULTS = {"scheme": "auto", "device": "auto", "statistics": None}
 _PLAIN: tuple[str, ...] = (
     "epochs",
     "steps",
@@ -29,13 +28,14 @@ _PLAIN += ("target_values", "checkpoint_every", "validate_every")
 def translate_command(model: Path, layers: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, bool]:
     """The ``translate`` command for the files of `layers`, and whether all of them have one.
 
-    A layer without a file is named by what it would be saved as.
+    A layer without a file is named by what it would be saved as. `options` are fields of `TranslationSettings` that
+    differ from their defaults.
     """
     files = [layer_file(layer) for layer in layers]
     inputs = [str(path) for path, _ in files]
     words = ["translate", *inputs, "--model", str(model), "--out", f"{Path(inputs[0]).stem}-translated.tif"]
     words += ["--as-channels"] if len(inputs) > 1 else []
-    words += _changed(options, _DEFAULTS)
+    words += _changed(options, {})
     return shlex.join([_PROGRAM, *words]), all(exists for _, exists in files)
 
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QFrame,
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -36,6 +38,7 @@ from napari_pix2pix._widgets.layer_sources import (
     likely_channel_axis,
     source_of,
 )
+from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
 
@@ -124,6 +127,7 @@ def ask_folder(parent: QWidget, start: str) -> str:
 
 
 def ask_model(parent: QWidget, start: str) -> str:
+    start = start or str(preferences().runs_folder)
     return str(QFileDialog.getOpenFileName(parent, "Choose a model", start, "Models (*.safetensors)")[0])
 
 
@@ -244,6 +248,27 @@ def _checked(value: bool) -> Qt.CheckState:
 
 def _axis_name(layer: Any, axis: int) -> str:
     return f"channels: axis {layer.axis_labels[axis]} ({finest_level(layer).shape[axis]})"
+
+
+def whole_number(low: int, high: int, value: int, step: int, tip: str) -> QSpinBox:
+    """A field for a whole number."""
+    return _ranged(QSpinBox(), low, high, value, step, tip)
+
+
+def real_number(low: float, high: float, value: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:
+    """A field for a real number."""
+    field = QDoubleSpinBox()
+    field.setDecimals(decimals)
+    return _ranged(field, low, high, value, step, tip)
+
+
+def _ranged(field: Any, low: float, high: float, value: float, step: float, tip: str) -> Any:
+    field.setRange(low, high)
+    field.setSingleStep(step)
+    field.setValue(value)
+    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    field.setToolTip(tip)
+    return field
 
 
 def form(rows: Sequence[tuple[str, QWidget]]) -> QWidget:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from napari.utils import DirectLabelColormap
 from napari.utils.transforms import Affine
 
-from napari_pix2pix._widgets.layer_sources import Extent, ImageLayer, is_rgb, spatial_axes
+from napari_pix2pix._widgets.layer_sources import ImageLayer, is_rgb, spatial_axes
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.images.metadata import standard_unit
 
@@ -19,13 +19,20 @@ _COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 LayerData = tuple[Any, dict[str, Any], str]
 
 
-def placement(layer: Any, *, channel_axis: int | None = None, extent: Extent | None = None) -> dict[str, Any]:
+def placement(
+    layer: Any,
+    *,
+    channel_axis: int | None = None,
+    origin: Sequence[float] | None = None,
+    factors: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """Where `layer` lies, as arguments for a new layer: scale, translate, rotate, shear, affine, units, axis_labels.
 
     Parameters
     ----------
     channel_axis : axis that the new layer lacks.
-    extent : part of the layer that the new one covers; None for all of it.
+    origin : centre of the new layer's first pixel along its axes, in pixels of `layer`; default the first of those.
+    factors : size of the new layer's pixels along its axes, in those of `layer`; default 1.
     """
     kept = spatial_axes(layer, channel_axis)
     own = Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
@@ -43,9 +50,10 @@ def placement(layer: Any, *, channel_axis: int | None = None, extent: Extent | N
         affine = layer.affine.set_slice(kept)
         result |= {"scale": own.scale, "translate": own.translate, "rotate": own.rotate, "shear": own.shear}
         result["affine"] = np.asarray(affine.affine_matrix)
-    if extent is not None:
-        start = np.array([first for first, _ in extent], float)
-        result["translate"] = np.asarray(result["translate"]) + own.linear_matrix @ start
+    if origin is not None:
+        result["translate"] = np.asarray(result["translate"]) + own.linear_matrix @ np.asarray(origin, float)
+    if factors is not None:
+        result["scale"] = np.asarray(result["scale"]) * np.asarray(factors, float)
     return result
 
 

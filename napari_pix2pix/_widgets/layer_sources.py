@@ -96,7 +96,7 @@ class LazyArraySource:
 
 
 def source_of(
-    layers: Sequence[ImageLayer], *, channel_axis: int | None = None, extent: Extent | None = None
+    layers: Sequence[ImageLayer], *, channel_axis: int | None = None, extent: Extent | None = None, level: int = 0
 ) -> ArraySource:
     """One image from one layer, or from several that are its channels, in the order given.
 
@@ -104,7 +104,8 @@ def source_of(
     ----------
     channel_axis : axis of the layers' data that holds channels; None where none does. Ignored for RGB layers, whose
         colours are the channels; an alpha channel is left out.
-    extent : part of the image, the same for all layers.
+    extent : part of the image, the same for all layers, in pixels of `level`.
+    level : resolution level of multiscale layers, 0 the finest; others have no level but that.
 
     Raises
     ------
@@ -120,14 +121,19 @@ def source_of(
         letters = axes if len(own) == len(axes) and own[-1] == axes[-1] else own  # layers may name equal axes otherwise
         channels = slice(0, _MAX_COLOURS) if is_rgb(layer) else slice(None)
         sources.append(
-            LazyArraySource(finest_level(layer), name=layer.name, axes=letters, extent=extent, channels=channels)
+            LazyArraySource(level_of(layer, level), name=layer.name, axes=letters, extent=extent, channels=channels)
         )
     return sources[0] if len(sources) == 1 else StackedChannels(sources)
 
 
+def level_of(layer: ImageLayer, level: int) -> Any:
+    """The array of a layer; of a multiscale layer that of a resolution level, 0 the finest."""
+    return layer.data[level] if layer.multiscale else layer.data
+
+
 def finest_level(layer: ImageLayer) -> Any:
     """The array of a layer; of a multiscale layer the one of full resolution."""
-    return layer.data[0] if layer.multiscale else layer.data
+    return level_of(layer, 0)
 
 
 def is_rgb(layer: ImageLayer) -> bool:
@@ -179,43 +185,6 @@ def spatial_axes(layer: ImageLayer, channel_axis: int | None) -> list[int]:
 def full_extent(layer: ImageLayer, channel_axis: int | None) -> Extent:
     shape = finest_level(layer).shape
     return tuple((0, int(shape[axis])) for axis in spatial_axes(layer, channel_axis))
-
-
-def view_extent(
-    layer: ImageLayer,
-    *,
-    corners: AnyArray,
-    downsampling: Sequence[float],
-    point: Sequence[float],
-    channel_axis: int | None,
-) -> Extent:
-    """The part of a layer that is on the screen, in pixels of full resolution.
-
-    Parameters
-    ----------
-    corners : first and last visible index per axis, shape (2, ndim), in the resolution level that is shown.
-    downsampling : of that level, per axis.
-    point : position of the shown plane along each axis, in data coordinates of full resolution.
-
-    Raises
-    ------
-    ImageError
-        No pixel of the layer is on the screen.
-    """
-    shape = finest_level(layer).shape
-    result = []
-    for axis in spatial_axes(layer, channel_axis):
-        size = int(shape[axis])
-        if axis < layer.ndim - 2:
-            index = min(max(int(np.round(point[axis])), 0), size - 1)
-            result.append((index, index + 1))
-            continue
-        first = max(0, int(np.floor(corners[0][axis] * downsampling[axis])))
-        last = min(size, int(np.ceil((corners[1][axis] + 1) * downsampling[axis])))
-        if first >= last:
-            raise ImageError(f"{layer.name}: nothing of it is on the screen; move the view, or take the whole layer")
-        result.append((first, last))
-    return tuple(result)
 
 
 def size_in_words(source: ArraySource) -> str:

@@ -19,7 +19,11 @@ _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """The facts about a model that a user chooses it by; `pixel_size` is (y, x) in `unit`."""
+    """The facts about a model that a user chooses it by.
+
+    `pixel_size` is (y, x) in `unit`; `statistics` are those of its norm layers; `has_noise`: it has dropout layers that
+    can be left active.
+    """
 
     path: Path
     architecture: str
@@ -32,6 +36,7 @@ class ModelCard:
     pixel_size: tuple[float, float] | None
     unit: str | None
     statistics: str
+    has_noise: bool
     metrics: Mapping[str, float]
     steps: int | None
 
@@ -77,6 +82,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
         pixel_size=model.source.pixel_size,
         unit=model.source.unit,
         statistics=model.inference.statistics,
+        has_noise=model.generator_config.dropout != "none",
         metrics=dict(model.metrics),
         steps=steps if isinstance(steps, int) else None,
     )

@@ -15,6 +15,7 @@ from napari_pix2pix._widgets.docks import opened
 from napari_pix2pix._widgets.forms import Message, PathField, ask_folder, form, row, scrolling
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.loss_plot import LossPlot
+from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.previews import PreviewLayers
 from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.training_images import TrainingImages
@@ -34,7 +35,6 @@ from napari_pix2pix._widgets.workers import start_worker
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.events import Finished, StepDone, Validated
 
-_RUNS_FOLDER = "pix2pix-runs"
 _PROGRESS_PARTS = 1000
 
 
@@ -62,7 +62,7 @@ class TrainWidget(JobWidget):
 
     def _build(self) -> None:
         self.out = PathField(ask_folder, "folder for the model and its curves")
-        self.out.set_path(free_run_folder(Path.home() / _RUNS_FOLDER))
+        self.out.set_path(free_run_folder(preferences().runs_folder))
         self.train_button = QPushButton("Train")
         self.stop_button = QPushButton("Stop")
         self.resume_button = QPushButton("Resume")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, row
+from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, real_number, row, whole_number
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
     suggested_patch_size,
     training_config,
 )
-from napari_pix2pix._widgets.translate_widget import DEVICES
+from napari_pix2pix._widgets.translation_options import DEVICES
 from pix2pix_training.config import TrainingConfig, preset
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
@@ -41,9 +41,9 @@ class TrainingSettings(QWidget):
         self.preset = Choice(PRESETS, "A set of settings; those below can be changed.")
         self.length = QDoubleSpinBox()
         self.unit = Choice({name: name for name in LENGTHS}, "How the length of the run is counted.")
-        self.patch_size = _whole(16, 4096, usual.patch_size, 32, "Side of a training patch in pixels.")
-        self.batch_size = _whole(1, 4096, usual.batch_size, 1, "Patches per step.")
-        self.base_width = _whole(1, 1024, usual.generator.base_width, 8, "Channels of the first layer.")
+        self.patch_size = whole_number(16, 4096, usual.patch_size, 32, "Side of a training patch in pixels.")
+        self.batch_size = whole_number(1, 4096, usual.batch_size, 1, "Patches per step.")
+        self.base_width = whole_number(1, 1024, usual.generator.base_width, 8, "Channels of the first layer.")
         self.advanced = collapsed("Advanced", self._advanced(usual))
         self._suggested = {self.patch_size: usual.patch_size, self.base_width: usual.generator.base_width}
         sizes = row(self.patch_size, self.batch_size)
@@ -56,16 +56,16 @@ class TrainingSettings(QWidget):
         self._connect()
 
     def _advanced(self, usual: TrainingConfig) -> QWidget:
-        self.depth = _whole(2, 10, usual.generator.depth, 1, "Down-samplings of the U-Net.")
-        self.learning_rate = _real(1e-5, 1, usual.learning_rate, 1e-4, 5, "Step width of the optimiser.")
-        self.validation = _real(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
-        self.preview_every = _whole(1, 10**6, _PREVIEW_EVERY_STEPS, 50, "Steps between previews and validations.")
+        self.depth = whole_number(2, 10, usual.generator.depth, 1, "Down-samplings of the U-Net.")
+        self.learning_rate = real_number(1e-5, 1, usual.learning_rate, 1e-4, 5, "Step width of the optimiser.")
+        self.validation = real_number(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
+        self.preview_every = whole_number(1, 10**6, _PREVIEW_EVERY_STEPS, 50, "Steps between previews and validations.")
         self.source_values = Choice(VALUES, "What the source's pixel values mean.")
         targets = {label: value for label, value in VALUES.items() if value != "image"}
         self.target_values = Choice(targets, "What the target's pixel values mean; labels layers are categories.")
         self.device = Choice(DEVICES, "Where the network is trained.")
         self.precision = Choice(PRECISIONS, "Arithmetic of the training.")
-        self.seed = _whole(0, 2**31 - 1, usual.seed, 1, "Makes runs repeatable.")
+        self.seed = whole_number(0, 2**31 - 1, usual.seed, 1, "Makes runs repeatable.")
         self.init = PathField(ask_model, "model to start from")
         return form(
             [
@@ -152,22 +152,3 @@ class TrainingSettings(QWidget):
         self.length.setDecimals(1 if is_time else 0)
         self.length.setRange(0.1 if is_time else 1, 10**6)
         self.length.setValue(LENGTHS[self.unit.value])
-
-
-def _whole(low: int, high: int, value: int, step: int, tip: str) -> QSpinBox:
-    return _ranged(QSpinBox(), low, high, value, step, tip)
-
-
-def _real(low: float, high: float, value: float, step: float, decimals: int, tip: str) -> QDoubleSpinBox:
-    field = QDoubleSpinBox()
-    field.setDecimals(decimals)
-    return _ranged(field, low, high, value, step, tip)
-
-
-def _ranged(field: Any, low: float, high: float, value: float, step: float, tip: str) -> Any:
-    field.setRange(low, high)
-    field.setSingleStep(step)
-    field.setValue(value)
-    field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    field.setToolTip(tip)
-    return field

@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QLabel, QProgressBar, QPushButton
+from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QProgressBar, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
 from napari_pix2pix._widgets.forms import (
@@ -27,17 +27,16 @@ from napari_pix2pix._widgets.forms import (
 )
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.layer_outputs import output_layers, pixel_size, placement
-from napari_pix2pix._widgets.layer_sources import Extent, size_in_words, view_extent
+from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
+from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, load_card
+from napari_pix2pix._widgets.part_choice import PartChoice
 from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
+from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
-
-SCHEMES = {"automatic": "auto", "whole image at once": "whole", "exact tiles": "exact", "blended tiles": "blend"}
-STATISTICS = {"as the model says": None, "of training": "running", "of the image": "image", "of each tile": "tile"}
-DEVICES = {"automatic": "auto", "CPU": "cpu", "NVIDIA GPU": "cuda", "Apple GPU": "mps"}
 
 _open: WeakSet[TranslateWidget]
 
@@ -63,25 +62,29 @@ class TranslateWidget(JobWidget):
         self.card.setWordWrap(True)
         self.picker = LayerPicker(self.viewer, tip="Tick the image; several layers are the channels of one image.")
         self.fit = Message()
-        self.part = Choice({"whole layer": "whole", "current view": "view"}, "What to translate.")
-        self.scheme = Choice(SCHEMES, "How an image larger than memory is translated.")
-        self.statistics = Choice(STATISTICS, "Where the network's normalisation takes its statistics.")
-        self.device = Choice(DEVICES, "Where the network runs.")
+        self.part = PartChoice(self.viewer, self.picker)
+        self.settings = TranslationOptions()
+        self.live = QCheckBox("show the model on what is on the screen")
+        self.live.setToolTip("A layer over the image that follows pan and zoom; for judging a model before it is run.")
+        self.live_words = Message()
+        self.live_view = LiveView(self.viewer, self._live_choice, self)
         self.translate_button = QPushButton("Translate")
         self.cancel_button = QPushButton("Cancel")
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = QProgressBar()
         self.state = Message()
-        advanced = form([("Scheme", self.scheme), ("Statistics", self.statistics), ("Device", self.device)])
-        self.advanced = collapsed("Advanced", advanced)
+        self.advanced = collapsed("Advanced", self.settings)
         scrolling(
             self,
             [
                 form([("Model", self.model), ("", self.recent)]),
                 self.card,
-                form([("Image", self.picker), ("Part", self.part)]),
+                form([("Image", self.picker)]),
                 self.fit,
+                form([("Live view", self.live)]),
+                self.live_words,
+                form([("Part", self.part)]),
                 self.advanced,
                 row(self.translate_button, self.cancel_button),
                 self.progress,
@@ -96,7 +99,8 @@ class TranslateWidget(JobWidget):
         self.recent.activated.connect(self._on_recent_chosen)
         self.model.changed.connect(self._on_model_changed)
         self.picker.changed.connect(self._refresh)
-        self.part.currentIndexChanged.connect(self._refresh)
+        self.live.toggled.connect(self.live_view.switch)
+        self.live_view.said.connect(self.live_words.say)
         self.translate_button.clicked.connect(self._on_translate)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.copy_button.clicked.connect(self._on_copy)
@@ -148,6 +152,7 @@ class TranslateWidget(JobWidget):
         if card.path != self.model.path:
             return
         self._card = card
+        self.settings.offer_samples(card.has_noise)
         lines = [f"<tr><td>{label}&nbsp;&nbsp;</td><td>{text}</td></tr>" for label, text in card.rows()]
         self.card.setText(f"<table>{''.join(lines)}</table>")
         self._refresh()
@@ -182,27 +187,37 @@ class TranslateWidget(JobWidget):
 
     # The work
 
-    def _extent(self) -> Extent | None:
-        """The part to translate; None for all."""
-        if self.part.value == "whole":
-            return None
-        return visible_extent(self.viewer, self.picker.layers[0], self.picker.channel_axis)
-
     def options(self) -> dict[str, Any]:
-        """Fields of `TranslationSettings` as they are chosen."""
-        return {"scheme": self.scheme.value, "statistics": self.statistics.value, "device": self.device.value}
+        """Fields of `TranslationSettings` as they are chosen, those with their defaults left out."""
+        return self.settings.options()
+
+    def _live_choice(self) -> LiveChoice:
+        if self._card is None:
+            raise ImageError("choose a model")
+        if (problem := fit_problem(self._card, self.picker.source())) is not None:
+            raise ImageError(problem)
+        options = {name: value for name, value in self.options().items() if name not in ONLY_FOR_RESULTS}
+        return LiveChoice(
+            model=self._card.path,
+            layers=tuple(self.picker.layers),
+            channel_axis=self.picker.channel_axis,
+            options=tuple(sorted(options.items())),
+            uses_image_statistics=options.get("statistics", self._card.statistics) == "image",
+        )
 
     def _on_translate(self) -> None:
         assert self._card is not None  # the button is disabled without a model
         layer, axis = self.picker.layers[0], self.picker.channel_axis
         try:
-            extent = self._extent()
+            extent = self.part.extent()
             source: ArraySource = self.picker.source(extent)
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
         request = TranslationRequest(model=self._card.path, source=source, options=self.options())
-        self._show_result = partial(self._add_layers, layer, placement(layer, channel_axis=axis, extent=extent), extent)
+        origin = None if extent is None else [first for first, _ in extent]
+        place = placement(layer, channel_axis=axis, origin=origin)
+        self._show_result = partial(self._add_layers, layer, place, extent)
         self.state.say("reading the model…")
         self.progress.setRange(0, 0)
         self.progress.setVisible(True)
@@ -265,6 +280,7 @@ class TranslateWidget(JobWidget):
 
     def on_closed(self) -> None:
         super().on_closed()
+        self.live_view.switch(False)
         self.picker.disconnect_viewer()
         _open.discard(self)
 
@@ -275,22 +291,6 @@ _open = WeakSet()
 def open_widgets(viewer: Viewer) -> list[TranslateWidget]:
     """The Translate widgets of a viewer."""
     return [widget for widget in _open if widget.viewer is viewer]
-
-
-def visible_extent(viewer: Viewer, layer: Any, channel_axis: int | None) -> Extent:
-    """The part of `layer` on the screen; raises `ImageError` where that is no rectangle of its last two axes."""
-    if viewer.dims.ndisplay != 2 or list(viewer.dims.displayed) != [viewer.dims.ndim - 2, viewer.dims.ndim - 1]:
-        raise ImageError(
-            "the current view is not a plane of the last two axes; show it in 2-D, or take the whole layer"
-        )
-    factors = layer.downsample_factors[layer.data_level] if layer.multiscale else [1.0] * layer.ndim
-    return view_extent(
-        layer,
-        corners=layer.corner_pixels,
-        downsampling=factors,
-        point=layer.world_to_data(viewer.dims.point),
-        channel_axis=channel_axis,
-    )
 
 
 def _with_provenance(result: Translated, **facts: Any) -> Translated:

@@ -53,7 +53,31 @@ class Translated:
     provenance: Mapping[str, Any]
 
 
-def translation_events(request: TranslationRequest) -> Generator[TilesDone | Translated, None, None]:
+class LastTranslator:
+    """Makes a model ready to translate, and keeps it for further requests with the same model and settings."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._translator: Translator | None = None
+
+    def get(self, request: TranslationRequest) -> Translator:
+        from napari_pix2pix.translation.pipeline import Translator
+        from napari_pix2pix.translation.settings import TranslationSettings
+        from pix2pix_training.model_file import load_model
+
+        settings = TranslationSettings(**request.options)
+        changed = request.model.stat().st_mtime_ns if request.model.is_file() else None
+        key = (request.model, changed, settings)
+        if self._translator is None or key != self._key:
+            self._translator = None  # its memory is free before another one takes its own
+            self._translator = Translator(load_model(request.model), settings)
+            self._key = key
+        return self._translator
+
+
+def translation_events(
+    request: TranslationRequest, translators: LastTranslator | None = None
+) -> Generator[TilesDone | Translated, None, None]:
     """Translate the image of `request`; close the generator to cancel.
 
     Raises
@@ -63,13 +87,9 @@ def translation_events(request: TranslationRequest) -> Generator[TilesDone | Tra
     Pix2PixError
         Memory ran out.
     """
-    from napari_pix2pix.translation.pipeline import Translator
-    from napari_pix2pix.translation.settings import TranslationSettings
-    from pix2pix_training.model_file import load_model
-
     started = time.perf_counter()
     source = request.source
-    translator = Translator(load_model(request.model), TranslationSettings(**request.options))
+    translator = (translators or LastTranslator()).get(request)
     translator.check(source)
     plan = translator.plan(plane_size(source))
     total = plan.tiles * prod(source.shape[:-3])

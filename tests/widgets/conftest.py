@@ -37,6 +37,7 @@ def viewer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(recent_models, "_shared", recent_models.RecentModels(tmp_path / "state" / "recent.json"))
     _register_plugin()
+    _forget_preferences(monkeypatch)
     yield request.getfixturevalue("make_napari_viewer")(show=False)
     from superqt.utils import WorkerBase
 
@@ -53,6 +54,14 @@ def _register_plugin() -> None:
     manager = PluginManager.instance()
     if manifest.name not in manager:
         manager.register(manifest)
+
+
+def _forget_preferences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preferences of plugins are at their defaults, and stay in memory."""
+    from napari import settings
+
+    monkeypatch.setattr(settings, "_PLUGIN_SETTINGS", {})
+    settings.get_plugin_settings(path_dir=None)
 
 
 @pytest.fixture

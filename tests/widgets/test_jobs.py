@@ -116,7 +116,7 @@ def test_time_left() -> None:
 
 def test_commands() -> None:
     layer = SimpleNamespace(name="my cells", source=SimpleNamespace(path="/data/cells 1.tif"))
-    command, complete = translate_command(Path("m.safetensors"), [layer], {"scheme": "auto", "statistics": "image"})
+    command, complete = translate_command(Path("m.safetensors"), [layer], {"statistics": "image"})
     assert shlex.split(command)[2:4] == ["/data/cells 1.tif", "--model"]
     assert command.endswith("--out 'cells 1-translated.tif' --statistics image")
     assert complete
@@ -149,12 +149,13 @@ def test_another_pixel_size_is_noticed_across_units() -> None:
 def test_choices_are_those_of_the_settings() -> None:
     pytest.importorskip("qtpy")
     pytest.importorskip("napari")
-    from napari_pix2pix._widgets import training_settings, translate_widget
-    from napari_pix2pix.translation.settings import Scheme
+    from napari_pix2pix._widgets import training_settings, translation_options
+    from napari_pix2pix.translation.settings import Backend, Scheme
     from pix2pix_training.config import Precision, Preset, Statistics, Values
 
-    assert set(translate_widget.SCHEMES.values()) == set(get_args(Scheme))
-    assert set(translate_widget.STATISTICS.values()) == {None, *get_args(Statistics)}
+    assert set(translation_options.SCHEMES.values()) == set(get_args(Scheme))
+    assert set(translation_options.BACKENDS.values()) == set(get_args(Backend))
+    assert set(translation_options.STATISTICS.values()) == {None, *get_args(Statistics)}
     assert set(training_settings.VALUES.values()) == set(get_args(Values))
     assert set(training_settings.PRECISIONS.values()) == set(get_args(Precision))
     assert set(training_settings.PRESETS.values()) == set(get_args(Preset))

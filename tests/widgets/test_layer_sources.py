@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,10 @@ from napari_pix2pix._widgets.layer_sources import (
     likely_channel_axis,
     pair_problem,
     source_of,
-    view_extent,
 )
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.errors import ImageError
-
-
-@dataclass
-class Layer:
-    """What `source_of` asks of a layer."""
-
-    data: Any
-    axis_labels: tuple[str, ...]
-    name: str = "layer"
-    multiscale: bool = False
-    rgb: bool = False
-
-    @property
-    def ndim(self) -> int:
-        return len(self.axis_labels)
+from tests.widgets.stand_ins import Layer
 
 
 class Recording:
@@ -142,24 +126,6 @@ def test_channel_axis_is_guessed_from_its_label() -> None:
 def test_spatial_axis_cannot_hold_channels() -> None:
     with pytest.raises(ImageError, match="axis 2 cannot hold the channels"):
         source_of([Layer(ARRAY, ("t", "c", "y", "x"))], channel_axis=2)
-
-
-def test_view_is_in_pixels_of_full_resolution() -> None:
-    layer = Layer(np.zeros((7, 400, 600), np.uint8), ("z", "y", "x"))
-    extent = view_extent(
-        layer,
-        corners=np.array([[0, 10, 20], [0, 39, 200]]),
-        downsampling=(1, 4, 4),
-        point=(3.4, 0, 0),
-        channel_axis=None,
-    )
-    assert extent == ((3, 4), (40, 160), (80, 600))
-
-
-def test_view_beside_the_layer_is_refused() -> None:
-    layer = Layer(np.zeros((40, 60), np.uint8), ("y", "x"))
-    with pytest.raises(ImageError, match="nothing of it is on the screen"):
-        view_extent(layer, corners=np.array([[0, 60], [39, 80]]), downsampling=(1, 1), point=(0, 0), channel_axis=None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,13 @@ def test_widget_opens(viewer: Any, name: str) -> None:
 def test_sample_opens(viewer: Any, key: str, layers: int) -> None:
     viewer.open_sample(MANIFEST.name, key)
     assert len(viewer.layers) == layers
+
+
+def test_every_preference_is_one_that_is_read(viewer: Any) -> None:
+    from napari_pix2pix._widgets.preferences import Preferences
+
+    declared = [name for section in (CONTRIBUTIONS.configurations or {}).values() for name in section.properties]
+    assert sorted(declared) == sorted(field.name for field in fields(Preferences))
 
 
 def test_menu_entry_translate_chooses_the_selected_layers(viewer: Any) -> None:

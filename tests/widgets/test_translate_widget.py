@@ -132,13 +132,64 @@ def test_current_view(viewer: Any, translate: Any, run: Any, grey_model: Path, r
     source = viewer.add_image(image, scale=(1, 0.5, 0.5), rotate=(0, 0, 20))
     viewer.dims.set_current_step(0, 1)
     source.corner_pixels = np.array([[0, 8, 16], [0, 55, 79]])
-    translate.part.choose("view")
+    translate.part.kind.choose("view")
     (output,) = run(grey_model, [source])
     assert output.data.shape == (1, 48, 64)
     crop = image[1, 8:56, 16:80]
     np.testing.assert_array_equal(output.data[0], translate_array(crop, load_model(grey_model))[0])
     np.testing.assert_allclose(output.data_to_world((0, 0, 0)), source.data_to_world((1, 8, 16)))
     np.testing.assert_allclose(output.data_to_world((0, 47, 63)), source.data_to_world((1, 55, 79)))
+
+
+@pytest.mark.parametrize(("kind", "planes"), [("slice", [2]), ("range", [1, 2])])
+def test_selected_slices(
+    viewer: Any, translate: Any, run: Any, grey_model: Path, rng: np.random.Generator, kind: str, planes: list[int]
+) -> None:
+    stack = rng.integers(0, 256, (4, 40, 48), np.uint8)
+    source = viewer.add_image(stack, scale=(2, 0.5, 0.5), translate=(1, 2, 3), axis_labels=("z", "y", "x"))
+    viewer.dims.set_current_step(0, 2)
+    translate.picker.choose([source])
+    translate.part.kind.choose(kind)
+    translate.part.first.setValue(1)
+    translate.part.last.setValue(2)
+    (output,) = run(grey_model, [source])
+    model = load_model(grey_model)
+    np.testing.assert_array_equal(output.data, np.stack([translate_array(stack[i], model)[0] for i in planes]))
+    np.testing.assert_allclose(output.data_to_world((0, 0, 0)), source.data_to_world((planes[0], 0, 0)))
+    assert output.metadata["napari-pix2pix"]["extent"][0] == [planes[0], planes[-1] + 1]
+
+
+def test_slices_are_offered_of_stacks_only(viewer: Any, translate: Any) -> None:
+    image = viewer.add_image(np.zeros((40, 48), np.uint8))
+    stack = viewer.add_image(np.zeros((5, 40, 48), np.uint8))
+    translate.picker.choose([stack])
+    assert translate.part.kind.count() == 4
+    assert (translate.part.first.maximum(), translate.part.last.value()) == (4, 4)
+    translate.picker.choose([image])
+    assert translate.part.kind.count() == 2
+
+
+def test_dropout_samples(
+    viewer: Any, translate: Any, run: Any, tmp_path: Path, grey_model: Path, rng: np.random.Generator
+) -> None:
+    from dataclasses import replace
+
+    from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.model_file import save_model
+
+    model = load_model(grey_model)
+    noisy = replace(model, generator_config=replace(model.generator_config, dropout="paper"))
+    save_model(noisy, tmp_path / "noisy.safetensors")
+    source = viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8))
+    translate.settings.samples.setValue(3)
+    mean, deviation = run(tmp_path / "noisy.safetensors", [source])
+    settings = TranslationSettings(dropout="seeded", dropout_samples=3)
+    expected = translate_array(source.data, load_model(tmp_path / "noisy.safetensors"), settings)
+    np.testing.assert_array_equal(np.stack([mean.data, deviation.data]), expected)
+    translate.set_model(grey_model)
+    run(grey_model, [source])
+    assert not translate.settings.samples.isEnabled()
+    assert translate.settings.samples.value() == 1
 
 
 def test_wrong_channels_are_told_in_words(
@@ -240,7 +291,7 @@ def test_copied_command(viewer: Any, translate: Any, wait_until: WaitUntil, grey
     viewer.add_image(np.zeros((40, 48), np.uint8), name="my cells")
     translate.set_model(grey_model)
     translate.picker.choose(list(viewer.layers))
-    translate.scheme.choose("blend")
+    translate.settings.scheme.choose("blend")
     wait_until(lambda: translate.copy_button.isEnabled())
     translate.copy_button.click()
     words = QApplication.clipboard().text()
