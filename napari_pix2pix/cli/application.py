@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from napari_pix2pix.cli import (
+    compile_command,
     demo_command,
     doctor_command,
     evaluate_command,
@@ -39,6 +40,7 @@ app.command("evaluate")(evaluate_command.evaluate)
 app.command("info")(info_command.info)
 app.command("import-weights")(import_weights_command.import_weights)
 app.command("export")(export_command.export)
+app.command("compile")(compile_command.compile_model)
 app.command("doctor")(doctor_command.doctor)
 app.command("demo")(demo_command.demo)
 

@@ -22,14 +22,14 @@ from pix2pix_trt.compilation import (
     compile_to_file,
     engine_key,
     load_engine,
-    proven_runner,
+    proven_engine,
     relative_deviation,
     require_parity,
     stage_shapes,
     weights_digest,
 )
 from pix2pix_trt.engine import BuildRequest, EnginePrecision, ShapeRange
-from pix2pix_trt.engine_file import write_engine_file
+from pix2pix_trt.engine_file import read_engine_file, write_engine_file
 from pix2pix_trt.runner import Engine
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")
@@ -161,7 +161,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def prove(cache: EngineCache, *precisions: EnginePrecision) -> Any:
-    return proven_runner(
+    return proven_engine(
         unet(),
         whole_stage(CONFIG),
         "tensorrt",
@@ -177,8 +177,9 @@ def test_next_precision_where_one_is_wrong(
     tmp_path: Path, machine: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = EngineCache(tmp_path / "engines")
-    _, precision = prove(cache, "fp16", "bf16", "fp32")
-    assert precision == "bf16"
+    proven = prove(cache, "fp16", "bf16", "fp32")
+    assert proven.precision == "bf16"
+    assert read_engine_file(proven.path).payload == proven.engine.plan
     assert machine == ["fp16", "bf16"]
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert "TensorRT in fp16 is not used" in warning.getMessage()

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from pix2pix_training.networks import Generator, norm_layers
 from pix2pix_training.onnx_export import export_stage
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs
 from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.engine import BuildRequest, EngineBuilder, EnginePrecision, ShapeRange
+from pix2pix_trt.engine import BuildRequest, EngineBuilder, EnginePrecision, ShapeRange, check_request
 from pix2pix_trt.engine_file import EngineFile, read_engine_file, write_engine_file
 from pix2pix_trt.flavours import Flavour, architecture, gpu_facts, product_name, version
 from pix2pix_trt.runner import Engine, EngineRunner
@@ -44,6 +44,15 @@ Sample = Mapping[str, Tensor]
 
 class UnequalEngineError(EngineError):
     """An engine was built but does not give the numbers of PyTorch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenEngine:
+    """An engine that gave the numbers of PyTorch here, its precision, and where the cache keeps it."""
+
+    engine: Engine
+    precision: EnginePrecision
+    path: Path
 
 
 def stage_shapes(config: GeneratorConfig, spec: StageSpec, window: tuple[int, int]) -> dict[str, ShapeRange]:
@@ -99,6 +108,7 @@ def compile_stage(
     cancelled: Cancelled | None = None,
 ) -> bytes:
     """A stage as a serialised engine; see `export_stage` and `EngineBuilder.build` for what it raises."""
+    check_request(request)
     model = export_stage(network, spec, precision=request.precision)
     return EngineBuilder(model, request).build(progress=progress, cancelled=cancelled)
 
@@ -143,7 +153,7 @@ def load_engine(path: Path, device: torch.device, *, sha256: str | None = None) 
     return Engine(flavour=flavour, plan=file.payload)
 
 
-def proven_runner(
+def proven_engine(
     network: Generator,
     spec: StageSpec,
     flavour: Flavour,
@@ -155,8 +165,8 @@ def proven_runner(
     cache: EngineCache | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> tuple[EngineRunner, EnginePrecision]:
-    """An engine of a stage on this machine's GPU, in the first of `precisions` that gives the numbers of PyTorch.
+) -> ProvenEngine:
+    """An engine of a stage for this machine's GPU, in the first of `precisions` that gives the numbers of PyTorch.
 
     A new engine is compared with PyTorch in float32 on `samples`; only one within `TOLERANCES` is kept or used. For one
     that is not, a warning says so, and the next precision is tried.
@@ -186,12 +196,13 @@ def proven_runner(
             return plan
 
         try:
-            plan = cache.get_or_build(engine_key(network, spec, request, device), build)
+            key = engine_key(network, spec, request, device)
+            plan = cache.get_or_build(key, build)
         except UnequalEngineError as error:
             logger.warning("%s in %s is not used: %s", product_name(flavour), precision, error)
             refused.append(str(error))
             continue
-        return EngineRunner(Engine(flavour=flavour, plan=plan), device), precision
+        return ProvenEngine(engine=Engine(flavour=flavour, plan=plan), precision=precision, path=cache.path(key))
     raise EngineError(f"{product_name(flavour)} cannot run this model: {'; '.join(refused)}; use backend torch")
 
 

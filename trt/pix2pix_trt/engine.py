@@ -86,11 +86,9 @@ class EngineBuilder:
     """
 
     def __init__(self, onnx_model: bytes, request: BuildRequest) -> None:
+        check_request(request)
         self._trt = load(request.flavour)
         self.request = request
-        _check_architectures(self._trt, request)
-        if not request.architectures:
-            require(request.flavour)
         self._log = build_log(self._trt)
         self._builder = self._trt.Builder(self._log)
         self._network = self._builder.create_network()
@@ -175,8 +173,11 @@ def known_architectures(flavour: Flavour) -> tuple[str, ...]:
     return tuple(sorted((n.lower() for n in names if n.startswith("SM")), key=lambda n: int(n[2:])))
 
 
-def _check_architectures(trt: Any, request: BuildRequest) -> None:
+def check_request(request: BuildRequest) -> None:
+    """Raise `BackendError` where this machine cannot build for the request, before any work is done for it."""
+    trt = load(request.flavour)
     if not request.architectures:
+        require(request.flavour)
         return
     if not builds_without_gpu(request.flavour):
         raise BackendError(

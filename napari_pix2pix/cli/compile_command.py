@@ -1,0 +1,74 @@
+"""``compile``: engines of a model's generator, for this machine's GPU or ahead of time for named ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_pix2pix.cli.console import interrupt_flag, print_json, progress_bar
+from pix2pix_training.errors import BuildCancelledError, SettingsError
+
+Option = typer.Option
+
+
+def compile_model(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    backend: Annotated[str, Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt-rtx",
+    precision: Annotated[str, Option(help="fp32, fp16 or bf16.")] = "fp16",
+    architectures: Annotated[
+        str | None, Option(help="GPUs such as sm86,sm89,sm120, on any machine (tensorrt-rtx); else this machine's GPU.")
+    ] = None,
+    out: Annotated[Path | None, Option(help="Folder for engines of named architectures.")] = None,
+    sample: Annotated[
+        Path | None, Option(help="Image to compare engines for this machine's GPU with PyTorch on.")
+    ] = None,
+    tile: Annotated[int | None, Option(help="Side of the tiles in pixels.")] = None,
+    size: Annotated[int, Option(help="Side of the largest image to be translated, in pixels.")] = 8192,
+    device: Annotated[str, Option(help="GPU: cuda or cuda:N.")] = "cuda",
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing engines.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Compile a model for TensorRT or TensorRT-RTX."""
+    from dataclasses import asdict
+
+    from napari_pix2pix.images import open_image
+    from napari_pix2pix.translation.compiling import CompileRequest, compile_ahead, compile_here
+    from pix2pix_training.device import resolve_device
+    from pix2pix_training.model_file import load_model
+    from pix2pix_trt.flavours import require
+
+    if backend not in ("tensorrt", "tensorrt-rtx") or precision not in ("fp32", "fp16", "bf16"):
+        raise SettingsError("backend is tensorrt or tensorrt-rtx, precision is fp32, fp16 or bf16")
+    if not 256 <= size <= 2**17:
+        raise SettingsError(f"size {size} must lie between 256 and {2**17}")
+    if (architectures is None) != (out is None):
+        raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
+    loaded = load_model(model)
+    request = CompileRequest(flavour=backend, precision=precision, size=size, tile=tile)  # type: ignore[arg-type]
+    with interrupt_flag() as stop, progress_bar("compile", "stages") as bar:
+
+        def progress(done: int, count: int, fraction: float) -> None:
+            bar.update((done + fraction) / count, done)
+
+        watched: dict[str, Any] = {"progress": progress, "cancelled": stop.is_set}
+        try:
+            if architectures is not None and out is not None:
+                named = architectures.split(",")
+                files = list(compile_ahead(loaded, model.stem, request, named, out, overwrite=overwrite, **watched))
+            else:
+                require(request.flavour)
+                if sample is None:
+                    raise SettingsError(
+                        "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
+                    )
+                with open_image(sample) as image:
+                    files = list(compile_here(loaded, request, image, resolve_device(device), **watched))
+        except BuildCancelledError as error:
+            raise KeyboardInterrupt from error
+    if as_json:
+        print_json({"backend": backend, "files": [asdict(file) for file in files]})
+    else:
+        for file in files:
+            typer.echo(file.path)

@@ -1,0 +1,163 @@
+"""All engines that a plan needs, for this machine's GPU or ahead of time for named architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.planner import make_plan
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.stage_survey import StageUse, planned_stages, sampled_stages
+from napari_pix2pix.translation.stages import Stages
+from pix2pix_training.array_source import ArraySource
+from pix2pix_training.atomic import check_writable_target
+from pix2pix_training.errors import OutputError
+from pix2pix_training.folding import fold_norms
+from pix2pix_training.model_file import Model
+from pix2pix_training.networks import Generator
+from pix2pix_trt.cache import EngineCache
+from pix2pix_trt.compilation import compile_to_file, proven_engine, stage_shapes
+from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.engine_file import SUFFIX, read_engine_file
+from pix2pix_trt.flavours import Flavour, architecture, require
+
+_MEMORY_BYTES = 4 * 2**30
+"""What a plan may take of the memory of a small workstation GPU."""
+
+Progress = Callable[[int, int, float], None]
+"""Called with the number of finished stages, of all stages, and the finished fraction of the present one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileRequest:
+    """What to compile for: a package and precision, and images of up to `size` pixels in tiles of `tile`."""
+
+    flavour: Flavour
+    precision: EnginePrecision
+    size: int = 8192
+    tile: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledFile:
+    """An engine on disk, and the largest window (rows, columns) of the image that it takes."""
+
+    path: Path
+    sha256: str
+    architectures: tuple[str, ...]
+    precision: EnginePrecision
+    window: tuple[int, int]
+
+
+def compile_ahead(
+    model: Model,
+    name: str,
+    request: CompileRequest,
+    architectures: Sequence[str],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[CompiledFile]:
+    """Engines of all stages for named architectures, as files in the folder `out`; needs no GPU.
+
+    What they compute is not checked here; a machine that can run them does that.
+    """
+    uses = _uses(model, request)
+    paths = [
+        out / f"{name}-{n}-{use.spec.gives}{use.spec.level}-{request.precision}{SUFFIX}"
+        for n, use in enumerate(uses, 1)
+    ]
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a folder for the engines")
+    for path in paths:
+        check_writable_target(path, overwrite)
+    network = _network(model)
+    for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
+        build = BuildRequest(
+            flavour=request.flavour,
+            precision=request.precision,
+            shapes=stage_shapes(network.config, use.spec, use.window),
+            architectures=tuple(architectures),
+        )
+        report = _reporter(progress, number, len(uses))
+        file = compile_to_file(network, use.spec, build, path, progress=report, cancelled=cancelled)
+        yield CompiledFile(
+            path=path,
+            sha256=file.sha256,
+            architectures=build.architectures,
+            precision=request.precision,
+            window=use.window,
+        )
+
+
+def compile_here(
+    model: Model,
+    request: CompileRequest,
+    sample: ArraySource,
+    device: torch.device,
+    *,
+    cache: EngineCache | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[CompiledFile]:
+    """Engines of all stages for the GPU `device`, kept in the cache, each compared with PyTorch on the image `sample`.
+
+    Where the precision gives other numbers than PyTorch, float32 is taken, with a warning.
+    """
+    require(request.flavour)
+    cache = cache or EngineCache()
+    uses = _uses(model, request)
+    network = _network(model).to(device)
+    seed = model.inference.seed if model.inference.dropout == "seeded" else None
+    stages = Stages(network=network, runner=TorchRunner(network), seed=seed)
+    sampled = sampled_stages(stages, sample, model.source.mapping, _plan(model, request))
+    samples = {use.spec: use.sample for use in sampled}
+    precisions: list[EnginePrecision] = [request.precision]
+    if request.precision != "fp32":
+        precisions.append("fp32")
+    for number, use in enumerate(uses):
+        proven = proven_engine(
+            network,
+            use.spec,
+            request.flavour,
+            precisions=precisions,
+            window=use.window,
+            samples=[samples[use.spec]],
+            device=device,
+            cache=cache,
+            progress=_reporter(progress, number, len(uses)),
+            cancelled=cancelled,
+        )
+        yield CompiledFile(
+            path=proven.path,
+            sha256=read_engine_file(proven.path).sha256,
+            architectures=(architecture(device),),
+            precision=proven.precision,
+            window=use.window,
+        )
+
+
+def _plan(model: Model, request: CompileRequest) -> Plan:
+    settings = TranslationSettings(tile=request.tile)
+    return make_plan((request.size, request.size), model.generator_config, model.inference, settings, _MEMORY_BYTES)
+
+
+def _uses(model: Model, request: CompileRequest) -> list[StageUse]:
+    return planned_stages(_plan(model, request), model.generator_config, model.inference)
+
+
+def _network(model: Model) -> Generator:
+    network = model.generator()
+    fold_norms(network)
+    return network
+
+
+def _reporter(progress: Progress | None, number: int, count: int) -> Callable[[float], None] | None:
+    return None if progress is None else lambda fraction: progress(number, count, fraction)
