@@ -17,7 +17,7 @@ def translate(
     model: Annotated[Path, Option(help="Model file.")],
     out: Annotated[Path, Option(help="Output file for one input, else a folder.")],
     file_format: Annotated[
-        str, Option("--format", help="same, tiff, ome-tiff, imagej, geotiff, png or jpeg.")
+        str, Option("--format", help="same, tiff, ome-tiff, ome-zarr, imagej, geotiff, png or jpeg.")
     ] = "same",
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
     backend: Annotated[str, Option(help="auto or torch.")] = "auto",

@@ -20,3 +20,12 @@ def distinct(letters: str) -> str:
         spare = (other for other in _SPARE_LETTERS if other not in result and other not in letters)
         result += next(spare) if letter in result else letter
     return result
+
+
+def time_and_depth(leading: str) -> str:
+    """Leading axes as the T and Z that OME and ImageJ know; another axis takes the place of a missing one."""
+    result = leading
+    for letter in leading:
+        if letter not in "TZ":
+            result = result.replace(letter, "Z" if "Z" not in result else "T", 1)
+    return result

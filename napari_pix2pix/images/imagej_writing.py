@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
+from napari_pix2pix.images.axes import time_and_depth
 from napari_pix2pix.images.metadata import METADATA_KEY, to_record
-from napari_pix2pix.images.tiff_writing import time_and_depth
 from napari_pix2pix.images.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 

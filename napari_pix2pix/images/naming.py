@@ -9,6 +9,7 @@ OME_TIFF_SUFFIXES = tuple(f".ome{suffix}" for suffix in TIFF_SUFFIXES)
 COMPANION_SUFFIX = ".companion.ome"
 PNG_SUFFIXES = (".png",)
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
+OME_ZARR_SUFFIXES = (".ome.zarr", ".zarr")
 READABLE_SUFFIXES = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *JPEG_SUFFIXES, ".bmp", ".zarr")
 """Lower-case endings of the files (and of the OME-Zarr folders) that `open_image` reads."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import zarr
 
 from napari_pix2pix.images.axes import distinct, sorted_leading
 from napari_pix2pix.images.metadata import Colour, ImageMetadata, convert_length, standard_unit
+from napari_pix2pix.images.ome_zarr_metadata import read_record
 from napari_pix2pix.images.source import MAX_PLANES, ImageSource, check_decode_budget
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -28,7 +30,9 @@ _DEFAULT_AXES = "tczyx"  # before version 0.4
 class OmeZarrSource(ImageSource):
     """The first image of an OME-Zarr group at full resolution."""
 
-    def __init__(self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata) -> None:
+    def __init__(
+        self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata, **extras: Any
+    ) -> None:
         self._array = array
         self._letters = letters
         self._leading = sorted_leading(letters, array.shape)
@@ -39,6 +43,7 @@ class OmeZarrSource(ImageSource):
             shape=(*(array.shape[i] for i in self._leading), lengths.get("C", 1), lengths["Y"], lengths["X"]),
             dtype=np.dtype(array.dtype).newbyteorder("="),
             metadata=metadata,
+            **extras,
         )
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
@@ -72,6 +77,16 @@ def open_source(path: Path) -> OmeZarrSource:
     image = multiscales[0]
     array = _full_resolution(path, image)
     letters = _letters(path, image, array)
+    record = read_record(attributes)
+    if record is not None:
+        return OmeZarrSource(
+            path,
+            array,
+            letters,
+            replace(record.metadata, file_format="ome-zarr"),
+            nodata=record.nodata,
+            palette=record.palette,
+        )
     return OmeZarrSource(path, array, letters, _metadata(image, ome.get("omero"), letters, array))
 
 

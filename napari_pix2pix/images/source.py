@@ -137,7 +137,7 @@ def open_image(path: Path) -> ImageSource:
 def _format_module(path: Path) -> str:
     if not path.exists():
         raise ImageError(f"{path} does not exist")
-    if any((path / name).is_file() for name in _ZARR_FILES):
+    if is_zarr_group(path):
         return "ome_zarr"
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not an image file")
@@ -147,6 +147,11 @@ def _format_module(path: Path) -> str:
             return module
     reason = "is empty" if not beginning else "is not an image of a known format"
     raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, and OME-Zarr folders")
+
+
+def is_zarr_group(path: Path) -> bool:
+    """Whether a folder holds a Zarr group or array of its own."""
+    return any((path / name).is_file() for name in _ZARR_FILES)
 
 
 def _first_bytes(path: Path) -> bytes:

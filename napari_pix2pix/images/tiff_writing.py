@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.images.acquisition import to_ome, to_tiff_tags
+from napari_pix2pix.images.axes import time_and_depth
 from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags
 from napari_pix2pix.images.metadata import METADATA_KEY, convert_length, to_record
 from napari_pix2pix.images.tiff_metadata import ORIENTATION_TAG
@@ -174,15 +175,6 @@ def ome_description(spec: OutputSpec) -> dict[str, Any]:
         **({"SignificantBits": metadata.bit_depth} if metadata.bit_depth else {}),
         **({} if spec.rgb else _ome_channels(spec)),
     }
-
-
-def time_and_depth(leading: str) -> str:
-    """Leading axes as the T and Z that OME and ImageJ know; another axis takes the place of a missing one."""
-    result = leading
-    for letter in leading:
-        if letter not in "TZ":
-            result = result.replace(letter, "Z" if "Z" not in result else "T", 1)
-    return result
 
 
 def _ome_sizes(spec: OutputSpec) -> dict[str, Any]:

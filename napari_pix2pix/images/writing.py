@@ -17,8 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.naming import JPEG_SUFFIXES, OME_TIFF_SUFFIXES, PNG_SUFFIXES, TIFF_SUFFIXES
-from napari_pix2pix.images.source import DECODE_BUDGET_BYTES, ImageSource
+from napari_pix2pix.images.naming import (
+    JPEG_SUFFIXES,
+    OME_TIFF_SUFFIXES,
+    OME_ZARR_SUFFIXES,
+    PNG_SUFFIXES,
+    TIFF_SUFFIXES,
+)
+from napari_pix2pix.images.source import DECODE_BUDGET_BYTES, ImageSource, is_zarr_group
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, check_writable_target
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError
@@ -93,6 +99,7 @@ class _Format:
 _FORMATS = {
     "tiff": _Format(module="tiff_writing", suffixes=TIFF_SUFFIXES),
     "ome-tiff": _Format(module="tiff_writing", suffixes=OME_TIFF_SUFFIXES),
+    "ome-zarr": _Format(module="ome_zarr_writing", suffixes=OME_ZARR_SUFFIXES),
     "imagej": _Format(module="imagej_writing", suffixes=TIFF_SUFFIXES),
     "geotiff": _Format(module="geotiff_writing", suffixes=TIFF_SUFFIXES),
     "png": _Format(module="raster_writing", suffixes=PNG_SUFFIXES),
@@ -184,6 +191,14 @@ def _ome_reason(spec: OutputSpec) -> str | None:
     return _any_tiff_reason(spec)
 
 
+def _ome_zarr_reason(spec: OutputSpec) -> str | None:
+    if spec.dtype.kind not in "buif":
+        return f"OME-Zarr cannot hold {spec.dtype}; use a real or integer type"
+    if len(spec.leading_axes) > 2:
+        return f"OME-Zarr cannot hold the axes {spec.axes}; use the format tiff"
+    return None
+
+
 def _imagej_reason(spec: OutputSpec) -> str | None:
     if spec.dtype not in (np.uint8, np.uint16, np.float32) or (spec.rgb and spec.dtype != np.uint8):
         return f"ImageJ cannot hold {'RGB of ' if spec.rgb else ''}{spec.dtype}; use the format ome-tiff"
@@ -241,6 +256,7 @@ _JPEG_LIMIT_PX = 65_500
 _CHECKS: dict[str, Callable[[OutputSpec], str | None]] = {
     "tiff": _tiff_reason,
     "ome-tiff": _ome_reason,
+    "ome-zarr": _ome_zarr_reason,
     "imagej": _imagej_reason,
     "geotiff": _geotiff_reason,
     "png": _png_reason,
@@ -267,7 +283,7 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
-    check_writable_target(path, overwrite)
+    check_writable_target(path, overwrite, replaceable_folder=is_zarr_group(path))
     return file_format
 
 
