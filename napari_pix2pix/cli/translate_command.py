@@ -20,6 +20,7 @@ def translate(
         str, Option("--format", help="same, tiff, ome-tiff, ome-zarr, imagej, geotiff, png or jpeg.")
     ] = "same",
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
+    mosaic: Annotated[bool, Option("--mosaic", help="Each folder holds georeferenced tiles of one image.")] = False,
     backend: Annotated[str, Option(help="auto or torch.")] = "auto",
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
@@ -56,7 +57,7 @@ def translate(
         precision=precision,  # type: ignore[arg-type]
         backend=backend,  # type: ignore[arg-type]
     )
-    jobs = jobs_for(inputs, out, file_format=file_format, as_channels=as_channels)
+    jobs = jobs_for(inputs, out, file_format=file_format, as_channels=as_channels, mosaic=mosaic)
     translator = Translator(load_model(model), settings)
     if dry_run:
         for line in plan_lines(jobs, translator):

@@ -16,7 +16,11 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
     in the coordinates of `crs`.
     """
     metadata = image.metadata
-    own = {field.name: getattr(metadata, field.name) for field in fields(metadata) if field.name != "georeference"}
+    own = {
+        field.name: getattr(metadata, field.name)
+        for field in fields(metadata)
+        if field.name not in ("georeference", "tiles")
+    }
     facts = {
         "path": str(image.path),
         "format": own.pop("file_format"),
@@ -25,6 +29,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "dtype": image.dtype.name,
         **own,
         "nodata": image.nodata,
+        "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),
         "palette_colours": None if image.palette is None else len(image.palette),
         **_place(metadata.georeference, *image.shape[-2:]),
     }

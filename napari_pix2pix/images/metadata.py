@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.images.acquisition import Acquisition
 from napari_pix2pix.images.georeference import Georeference
+from napari_pix2pix.images.tile_layout import TileLayout
 
 Colour = tuple[int, int, int]
 
@@ -51,9 +52,11 @@ class ImageMetadata:
     channel_colors : RGB of 0 to 255, one per channel, or empty where unknown.
     rgb : the three channels are red, green and blue.
     bit_depth : significant bits per sample, where fewer than the dtype has (10-, 12- and 14-bit cameras).
-    file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp" or "ome-zarr"; empty for no file.
+    file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp", "ome-zarr", or "tiles" for a folder
+        of map tiles; empty for no file.
     display_ranges : what ImageJ shows as black and white, (low, high) for each channel, or empty.
     georeference : place on the Earth, of a GeoTIFF.
+    tiles : of an image that is a folder of map tiles.
     acquisition : when and with what the image was taken.
     time_step_s : seconds between neighbouring images along T.
     orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
@@ -70,6 +73,7 @@ class ImageMetadata:
     display_ranges: tuple[tuple[float, float], ...] = ()
     georeference: Georeference | None = None
     acquisition: Acquisition = ()
+    tiles: TileLayout | None = None
     time_step_s: float | None = None
     orientation: int = 1
 
@@ -131,10 +135,13 @@ METADATA_KEY = "napari-pix2pix"
 """Under this key PNG and plain TIFF carry what their own fields cannot say, or not exactly."""
 
 
+_NOT_RECORDED = ("file_format", "rgb", "georeference", "tiles")
+
+
 def to_record(metadata: ImageMetadata) -> dict[str, Any]:
     """What stands in the file under `METADATA_KEY`, ready for JSON; only what differs from the defaults."""
     defaults = ImageMetadata()
-    names = (field.name for field in fields(metadata) if field.name not in ("file_format", "rgb", "georeference"))
+    names = (field.name for field in fields(metadata) if field.name not in _NOT_RECORDED)
     return {name: value for name in names if (value := getattr(metadata, name)) != getattr(defaults, name)}
 
 

@@ -115,8 +115,8 @@ def open_image(path: Path) -> ImageSource:
 
     Parameters
     ----------
-    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, or an
-        OME-Zarr folder.
+    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, an
+        OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
 
     Returns
     -------
@@ -140,7 +140,7 @@ def _format_module(path: Path) -> str:
     if is_zarr_group(path):
         return "ome_zarr"
     if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image file")
+        return "map_tiles"
     beginning = _first_bytes(path)
     for signature, module in _SIGNATURES:
         if beginning.startswith(signature):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix.images.map_tiles import is_tile_folder
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.naming import (
     JPEG_SUFFIXES,
@@ -102,6 +103,7 @@ _FORMATS = {
     "ome-zarr": _Format(module="ome_zarr_writing", suffixes=OME_ZARR_SUFFIXES),
     "imagej": _Format(module="imagej_writing", suffixes=TIFF_SUFFIXES),
     "geotiff": _Format(module="geotiff_writing", suffixes=TIFF_SUFFIXES),
+    "tiles": _Format(module="map_tile_writing", suffixes=("",)),
     "png": _Format(module="raster_writing", suffixes=PNG_SUFFIXES),
     "jpeg": _Format(module="raster_writing", suffixes=JPEG_SUFFIXES),
 }
@@ -119,7 +121,7 @@ def output_suffix(file_format: str, source_path: Path | None = None) -> str:
 def _known_suffix(path: Path) -> str:
     """The image ending of a name in lower case, with ".ome" where it has that; "" for no known ending."""
     suffixes = (suffix for entry in (OME_TIFF_SUFFIXES, *(f.suffixes for f in _FORMATS.values())) for suffix in entry)
-    return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
+    return next((suffix for suffix in suffixes if suffix and path.name.lower().endswith(suffix)), "")
 
 
 def resolve_format(path: Path, requested: str, source: ImageSource | None) -> str:
@@ -221,6 +223,24 @@ def _geotiff_reason(spec: OutputSpec) -> str | None:
     return _any_tiff_reason(spec)
 
 
+def _tiles_reason(spec: OutputSpec) -> str | None:
+    if spec.metadata.tiles is None:
+        return "only what was read from map tiles can be written as map tiles; use the format tiff"
+    if prod(spec.leading_shape) > 1:
+        return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
+    tile = spec.metadata.tiles.tiles[0]
+    size = (spec.channels, tile.region.height, tile.region.width)
+    own_format = tile_format(tile.name, placed=spec.metadata.georeference is not None)
+    reason = incompatibility(replace(spec, shape=size, axes="CYX"), own_format)
+    return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
+
+
+def tile_format(name: str, *, placed: bool) -> str:
+    """The format of a map tile by its ending; `placed` where it is known where it lies."""
+    suffix = _known_suffix(Path(name))
+    return "geotiff" if placed and suffix in TIFF_SUFFIXES else _format_of_suffix(suffix, None)
+
+
 def _flat_reason(spec: OutputSpec, name: str) -> str | None:
     if spec.leading_shape and prod(spec.leading_shape) > 1:
         return f"{name} holds a single plane, the image has planes {spec.leading_shape}; use the format ome-tiff"
@@ -259,6 +279,7 @@ _CHECKS: dict[str, Callable[[OutputSpec], str | None]] = {
     "ome-zarr": _ome_zarr_reason,
     "imagej": _imagej_reason,
     "geotiff": _geotiff_reason,
+    "tiles": _tiles_reason,
     "png": _png_reason,
     "jpeg": _jpeg_reason,
 }
@@ -283,7 +304,8 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
-    check_writable_target(path, overwrite, replaceable_folder=is_zarr_group(path))
+    replaceable = is_zarr_group(path) or is_tile_folder(path)
+    check_writable_target(path, overwrite, replaceable_folder=replaceable)
     return file_format
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from napari_pix2pix.images import is_image_path, open_image
 from napari_pix2pix.images.channel_files import open_images
+from napari_pix2pix.images.map_tiles import is_tile_pyramid
 from napari_pix2pix.images.naming import image_stem
 from napari_pix2pix.images.pairing import natural_key
 from napari_pix2pix.images.writing import output_suffix, resolve_format
@@ -48,7 +49,9 @@ class BatchReport:
         return {"outputs": [str(path) for path in self.outputs], **fields, **({"failed": failed} if failed else {})}
 
 
-def jobs_for(inputs: Sequence[Path], out: Path, *, file_format: str, as_channels: bool = False) -> list[Job]:
+def jobs_for(
+    inputs: Sequence[Path], out: Path, *, file_format: str, as_channels: bool = False, mosaic: bool = False
+) -> list[Job]:
     """Pair inputs with outputs.
 
     Parameters
@@ -56,12 +59,13 @@ def jobs_for(inputs: Sequence[Path], out: Path, *, file_format: str, as_channels
     inputs : files, and folders whose images are all meant.
     out : the output file where there is one input file, else a folder in which each output has its input's stem.
     as_channels : the inputs are files that make the channels of a single image.
+    mosaic : each input is a folder of georeferenced tiles that make a single image. Web tiles (z/x/y.png) always do.
     """
-    files = [file for path in inputs for file in _files_of(path)]
+    files = [file for path in inputs for file in _files_of(path, mosaic)]
     if as_channels:
         return [Job(tuple(files), out)]
-    single = len(inputs) == 1 and (is_image_path(inputs[0]) or inputs[0].is_file())
-    if single and not out.is_dir():
+    single = files == list(inputs) and len(files) == 1
+    if single and (not out.is_dir() or not is_image_path(files[0])):
         return [Job((files[0],), out)]
     if out.is_file():
         raise OutputError(f"{out} is a file, and there are {len(files)} inputs; give a folder")
@@ -76,10 +80,10 @@ def jobs_for(inputs: Sequence[Path], out: Path, *, file_format: str, as_channels
     return jobs
 
 
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path, mosaic: bool) -> list[Path]:
     if not path.exists():
         raise ImageError(f"{path} does not exist")
-    if not path.is_dir() or is_image_path(path):
+    if not path.is_dir() or is_image_path(path) or mosaic or is_tile_pyramid(path):
         return [path]
     files = sorted(filter(is_image_path, path.iterdir()), key=lambda file: natural_key(file.name))
     if not files:

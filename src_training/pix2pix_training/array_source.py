@@ -40,6 +40,15 @@ class Region:
         """Index of the region in the last two axes of an array: ``array[..., *region.slices]``."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+    def common(self, other: Region) -> Region:
+        """The rectangle that lies in both; of height or width 0 where there is none."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        return Region(y0, max(y0, min(self.y1, other.y1)), x0, max(x0, min(self.x1, other.x1)))
+
+    def seen_from(self, other: Region) -> Region:
+        """The same rectangle in coordinates that begin at the first pixel of `other`."""
+        return Region(self.y0 - other.y0, self.y1 - other.y0, self.x0 - other.x0, self.x1 - other.x0)
+
 
 class ArraySource(Protocol):
     """An image that can be read region by region.

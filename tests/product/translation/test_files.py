@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_pix2pix.images import describe_image, open_image
 from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags, web_mercator
+from napari_pix2pix.translation.batch import Job, jobs_for, translate_batch
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import translate_array
+from napari_pix2pix.translation.pipeline import Translator, translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import Region
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
@@ -103,3 +105,27 @@ def test_geotiff_keeps_its_place_and_nodata(model: Model, tmp_path: Path) -> Non
     np.testing.assert_array_equal(pixels == 0, np.broadcast_to(image == 0, pixels.shape))
     assert describe_image(written)["bounds"] == (1000, 1100, 1700, 2000)
     assert describe_image(written)["crs"] == "EPSG:3857"
+
+
+def test_map_tiles_are_translated_as_one_raster(model: Model, tmp_path: Path) -> None:
+    raster = random_image(1, 192, 128)[0]
+    for row, column in np.ndindex(3, 2):
+        path = tmp_path / "in" / "4" / str(column + 6) / f"{row + 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(raster[64 * row :, 64 * column :][:64, :64]).save(path)
+    colours = random_model(replace(model.generator_config, target_channels=3), InferenceConfig(statistics="image"))
+    (job,) = jobs_for([tmp_path / "in"], tmp_path / "out", file_format="same")
+    translate_batch([job], Translator(colours, EXACT), file_format="same", overwrite=False)
+    with open_image(tmp_path / "out") as written:
+        pixels = written.read(Region(0, 192, 0, 128))
+    np.testing.assert_array_equal(pixels, translate_array(raster, colours, EXACT))
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6
+
+
+def test_georeferenced_tiles_need_the_mosaic_option(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif"):
+        tifffile.imwrite(folder / name, np.zeros((8, 8), np.uint8))
+    assert len(jobs_for([folder], tmp_path / "out", file_format="tiff")) == 2
+    assert jobs_for([folder], tmp_path / "out", file_format="same", mosaic=True) == [Job((folder,), tmp_path / "out")]

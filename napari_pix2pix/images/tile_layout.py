@@ -1,0 +1,51 @@
+"""Where map tiles lie in their common raster, and which tiles of lower zooms are made of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pix2pix_training.array_source import Region
+
+
+@dataclass(frozen=True, slots=True)
+class MapTile:
+    """A file, by its path within the folder of tiles, and its place in the raster."""
+
+    name: str
+    region: Region
+
+
+@dataclass(frozen=True)
+class TileLayout:
+    """The tiles of the deepest zoom, and those of the others in the order in which they can be made.
+
+    `parents` holds the name of a tile with the names of the four it is made of (NW, NE, SW, SE), None where one is
+    missing.
+    """
+
+    tiles: tuple[MapTile, ...]
+    parents: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+
+
+class TileIndex:
+    """Finds the tiles that touch a region without looking at all."""
+
+    def __init__(self, tiles: Sequence[MapTile]) -> None:
+        self._size = max(max(tile.region.height, tile.region.width) for tile in tiles)
+        self._buckets: defaultdict[tuple[int, int], list[MapTile]] = defaultdict(list)
+        for tile in tiles:
+            for bucket in self._covered(tile.region):
+                self._buckets[bucket].append(tile)
+
+    def _covered(self, region: Region) -> Iterator[tuple[int, int]]:
+        for row in range(region.y0 // self._size, -(-region.y1 // self._size)):
+            for column in range(region.x0 // self._size, -(-region.x1 // self._size)):
+                yield row, column
+
+    def touching(self, region: Region) -> list[MapTile]:
+        """In order of their names."""
+        found = {tile.name: tile for bucket in self._covered(region) for tile in self._buckets.get(bucket, ())}
+        touching = (tile for tile in found.values() if (common := tile.region.common(region)).height and common.width)
+        return sorted(touching, key=lambda tile: tile.name)
