@@ -116,9 +116,11 @@ def description(
 
 
 def _input_axes(source: ImageDescription, sizes: BlockSizes) -> list[dict[str, Any]]:
-    size = {"min": sizes.minimum, "step": sizes.step}
-    spatial = [{**_space(name, source), "size": size, "concatenable": sizes.halo > 0} for name in "yx"]
-    return [{"type": "batch"}, _channels(source), *spatial]
+    def spatial(name: str) -> dict[str, Any]:
+        size = {"min": sizes.minimum, "step": sizes.step}
+        return {**_space(name, source), "size": size, "concatenable": sizes.halo > 0}
+
+    return [{"type": "batch"}, _channels(source), spatial("y"), spatial("x")]
 
 
 def _output_axes(source: ImageDescription, target: ImageDescription, sizes: BlockSizes) -> list[dict[str, Any]]:

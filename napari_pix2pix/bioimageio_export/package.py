@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import tifffile
@@ -75,9 +75,17 @@ def export_bioimageio(
     }
     weights = _weights_entry(model, inference, files)
     files["bioimageio.yaml"] = _yaml(description(model, inference, info, sizes, weights))
-    with atomic_write(path) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as archive:
+    with atomic_write(path) as partial, ZipFile(partial, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(_entry(name), content)
+
+
+def _entry(name: str) -> ZipInfo:
+    """A file that others may read, compressed, without the time of writing: equal models give equal packages."""
+    entry = ZipInfo(name)
+    entry.compress_type = ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
 
 
 def _weights_entry(model: Model, inference: InferenceConfig, files: Mapping[str, bytes]) -> dict[str, Any]:

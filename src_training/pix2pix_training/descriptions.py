@@ -44,7 +44,7 @@ def describe_mapping(mapping: Mapping) -> str:
     if not mapping.low:
         low, high = PERCENTILES
         return f"{mapping.dtype}, percentiles {low} to {high} of each image to [-1, 1]"
-    ranges = [f"{low:.6g} to {high:.6g}" for low, high in zip(mapping.low, mapping.high, strict=True)]
+    ranges = [f"{low:.6g}..{high:.6g}" for low, high in zip(mapping.low, mapping.high, strict=True)]
     return f"{mapping.dtype}, {_listed(_collapsed(ranges))} to [-1, 1]"
 
 

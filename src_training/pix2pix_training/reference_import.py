@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +60,19 @@ def import_model(
         The generator cannot run in the mode that is asked for.
     """
     state = read_state_dict(generator)
-    config = infer_generator(state, generator)
+    with _blamed_on(generator):
+        config = infer_generator(state)
     if statistics == "running" and config.norm == "instance":
         raise SettingsError(f"{generator}: has instance norm, which keeps no running statistics; use statistics image")
     if dropout == "seeded" and config.dropout == "none":
         if config.architecture == "resnet":
             raise SettingsError(f"{generator}: this ResNet was built without dropout; leave dropout off")
-        config = GeneratorConfig(**{**vars(config), "dropout": "reference"})
-    with torch.device("meta"):
-        network = build_generator(config)
-    weights = generator_from_reference(_without_unused(state, config.norm), config)
+        config = replace(config, dropout="reference")
+    with _blamed_on(generator):
+        weights = _generator_weights(state, config)
     return Model(
         generator_config=config,
-        weights=_completed(weights, network, generator),
+        weights=weights,
         source=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.source_channels)),
         target=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.target_channels)),
         inference=InferenceConfig(statistics=statistics, dropout=dropout),
@@ -80,20 +82,36 @@ def import_model(
     )
 
 
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Put the name of the file in front of what is wrong with it."""
+    try:
+        yield
+    except (ModelFileError, SettingsError) as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _generator_weights(state: Mapping[str, Tensor], config: GeneratorConfig) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        network = build_generator(config)
+    return _completed(generator_from_reference(_without_unused(state, config.norm), config), network)
+
+
 def _imported_discriminator(path: Path, generator: GeneratorConfig) -> TrainedDiscriminator:
     """The discriminator that was trained with a generator."""
     state = read_state_dict(path)
-    config, channels = infer_discriminator(state, path)
-    kinds = {discriminator_channels(generator, conditional=kind): kind for kind in (False, True)}
-    if channels not in kinds:
-        raise ModelFileError(
-            f"{path}: this discriminator sees {channels} channels, but its generator's source and target have "
-            f"{max(kinds)} (target alone: {min(kinds)}); give the one that was trained with the generator"
-        )
-    with torch.device("meta"):
-        network = Discriminator(channels, config)
-    weights = discriminator_from_reference(_without_unused(state, config.norm), config)
-    return TrainedDiscriminator(config=config, conditional=kinds[channels], weights=_completed(weights, network, path))
+    with _blamed_on(path):
+        config, channels = infer_discriminator(state)
+        kinds = {discriminator_channels(generator, conditional=kind): kind for kind in (False, True)}
+        if channels not in kinds:
+            raise ModelFileError(
+                f"this discriminator sees {channels} channels, but its generator's source and target have "
+                f"{max(kinds)} (target alone: {min(kinds)}); give the one that was trained with the generator"
+            )
+        with torch.device("meta"):
+            network = Discriminator(channels, config)
+        weights = discriminator_from_reference(_without_unused(state, config.norm), config)
+        return TrainedDiscriminator(config=config, conditional=kinds[channels], weights=_completed(weights, network))
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -117,22 +135,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in saved.items()}
 
 
-def infer_generator(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
+def infer_generator(state: Mapping[str, Tensor]) -> GeneratorConfig:
     """The generator that a state_dict with the reference's names belongs to."""
     if "model.model.0.weight" in state:
-        return _inferred_unet(state, path)
+        return _inferred_unet(state)
     if "model.1.weight" in state and any(".conv_block." in name for name in state):
-        return _inferred_resnet(state, path)
+        return _inferred_resnet(state)
     if "model.0.weight" in state or "net.0.weight" in state:
         raise ModelFileError(
-            f"{path}: holds a discriminator; give a generator, such as latest_net_G.pth, and this one beside it as "
+            "holds a discriminator; give a generator, such as latest_net_G.pth, and this one beside it as "
             "--discriminator"
         )
-    raise ModelFileError(f"{path}: not a generator of the reference implementation (first entry {next(iter(state))!r})")
+    raise ModelFileError(f"not a generator of the reference implementation (first entry {next(iter(state))!r})")
 
 
-def _inferred_unet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
-    first = _convolution(state, "model.model.0", path)
+def _inferred_unet(state: Mapping[str, Tensor]) -> GeneratorConfig:
+    first = _convolution(state, "model.model.0")
     depth, block = 1, "model.model.1.model"
     while f"{block}.1.weight" in state and depth < _MAX_DEPTH:
         depth += 1
@@ -140,22 +158,22 @@ def _inferred_unet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
     return GeneratorConfig(
         architecture="unet",
         source_channels=first.shape[1],
-        target_channels=_convolution(state, "model.model.3", path).shape[1],
+        target_channels=_convolution(state, "model.model.3").shape[1],
         base_width=first.shape[0],
         depth=depth,
         norm=_inferred_norm(state, "model.model.0.bias"),
     )
 
 
-def _inferred_resnet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig:
-    first = _convolution(state, "model.1", path)
+def _inferred_resnet(state: Mapping[str, Tensor]) -> GeneratorConfig:
+    first = _convolution(state, "model.1")
     blocks = {m[1] for name in state if (m := re.match(r"model\.(\d+)\.conv_block\.", name))}
     has_dropout = any(k.endswith(".conv_block.6.weight") and v.ndim == 4 for k, v in state.items())
     last = max(int(m[1]) for name in state if (m := re.fullmatch(r"model\.(\d+)\.weight", name)))
     return GeneratorConfig(
         architecture="resnet",
         source_channels=first.shape[1],
-        target_channels=_convolution(state, f"model.{last}", path).shape[0],
+        target_channels=_convolution(state, f"model.{last}").shape[0],
         base_width=first.shape[0],
         blocks=len(blocks),
         norm=_inferred_norm(state, "model.1.bias"),
@@ -163,7 +181,7 @@ def _inferred_resnet(state: Mapping[str, Tensor], path: Path) -> GeneratorConfig
     )
 
 
-def infer_discriminator(state: Mapping[str, Tensor], path: Path) -> tuple[DiscriminatorConfig, int]:
+def infer_discriminator(state: Mapping[str, Tensor]) -> tuple[DiscriminatorConfig, int]:
     """The discriminator that a state_dict with the reference's names belongs to, and how many channels it sees."""
     if "net.0.weight" in state:
         prefix, layers = "net", 0
@@ -173,20 +191,20 @@ def infer_discriminator(state: Mapping[str, Tensor], path: Path) -> tuple[Discri
         prefix, layers = "model", len(convolutions) - 2  # the first one and the last
     else:
         raise ModelFileError(
-            f"{path}: not a discriminator of the reference implementation (first entry {next(iter(state))!r}); give "
+            f"not a discriminator of the reference implementation (first entry {next(iter(state))!r}); give "
             "a file such as latest_net_D.pth"
         )
-    first = _convolution(state, f"{prefix}.0", path)
+    first = _convolution(state, f"{prefix}.0")
     norm = _inferred_norm(state, f"{prefix}.2.bias")
     return DiscriminatorConfig(layers=layers, base_width=first.shape[0], norm=norm), first.shape[1]
 
 
-def _convolution(state: Mapping[str, Tensor], module: str, path: Path) -> Tensor:
+def _convolution(state: Mapping[str, Tensor], module: str) -> Tensor:
     """The weight of a convolution, (outputs, inputs, height, width), or inputs first where it is transposed."""
     weight = state.get(f"{module}.weight")
     if weight is None or weight.ndim != 4:
         found = "is missing" if weight is None else f"has shape {tuple(weight.shape)}"
-        raise ModelFileError(f"{path}: not a network of the reference implementation ('{module}.weight' {found})")
+        raise ModelFileError(f"not a network of the reference implementation ('{module}.weight' {found})")
     return weight
 
 
@@ -200,7 +218,7 @@ def _without_unused(state: Mapping[str, Tensor], norm: Norm) -> dict[str, Tensor
     return {name: value for name, value in state.items() if norm == "batch" or not name.endswith(_RUNNING)}
 
 
-def _completed(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> dict[str, Tensor]:
+def _completed(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Weights in the names and shapes of the network; counters that old versions did not save are added."""
     expected = network.state_dict()
     result: dict[str, Tensor] = {}
@@ -210,10 +228,10 @@ def _completed(weights: Mapping[str, Tensor], network: nn.Module, path: Path) ->
         elif name.endswith("num_batches_tracked"):
             result[name] = torch.tensor(0, dtype=torch.long)
         else:
-            raise ModelFileError(f"{path}: the weights lack {name!r}, which such a network has")
+            raise ModelFileError(f"the weights lack {name!r}, which such a network has")
         if result[name].shape != wanted.shape:
             found = tuple(result[name].shape)
-            raise ModelFileError(f"{path}: {name!r} has shape {found}, such a network needs {tuple(wanted.shape)}")
+            raise ModelFileError(f"{name!r} has shape {found}, such a network needs {tuple(wanted.shape)}")
     if unexpected := sorted(weights.keys() - expected.keys()):
-        raise ModelFileError(f"{path}: the weights have {unexpected[0]!r}, which such a network lacks")
+        raise ModelFileError(f"the weights have {unexpected[0]!r}, which such a network lacks")
     return result

@@ -376,7 +376,7 @@ def test_info_prints_the_card_of_a_model(
     assert card["network"].startswith(
         "U-Net, 3 down-samplings, base width 4, instance norm, no dropout, 1 -> 1 channels"
     )
-    assert card["source"] == "1 channel; uint8, 0 to 255 to [-1, 1]"
+    assert card["source"] == "1 channel; uint8, 0..255 to [-1, 1]"
     assert card["mode"] == "norms use statistics of the whole image, dropout off"
     assert card["training"].startswith("3 steps, ")
     assert "preset seamless, patches of 32 px, batch 1, seed 0" in card["training"]

@@ -175,6 +175,12 @@ def test_a_checkpoint_saved_on_a_gpu_opens_without_one(tmp_path: Path, monkeypat
     assert {tensor.device.type for tensor in weights.values()} == {"cpu"}
 
 
+def test_the_file_format_of_old_versions_opens(tmp_path: Path) -> None:
+    state = NestedUNet(1, 1, 2, 4).state_dict()
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert import_model(tmp_path / "old.pth").generator_config.depth == 4
+
+
 def test_averages_that_old_instance_norms_saved_are_left_out(tmp_path: Path) -> None:
     """PyTorch 0.3 kept them, and the reference drops them when it loads such a file."""
     state = build_generator(
@@ -226,6 +232,9 @@ def test_what_is_no_generator_is_refused(tmp_path: Path) -> None:
     refused(nn.Linear(2, 2).state_dict(), "not a generator of the reference")
     refused({"epoch": 3}, "no state_dict")
     refused(nn.Linear(2, 2), "execute code")
+    refused({**NestedUNet(1, 1, 2, 4).state_dict(), "model.scale": torch.ones(1)}, r"x.pth: .*'model.scale'")
+    wide = {"model.model.0.weight": torch.zeros(2000, 1, 1, 1), "model.model.3.weight": torch.zeros(1, 1, 1, 1)}
+    refused(wide, "x.pth: base_width is 2000")
     incomplete = NestedUNet(1, 1, 2, 4).state_dict()
     del incomplete["model.model.1.model.5.weight"]
     refused(incomplete, "lack")
