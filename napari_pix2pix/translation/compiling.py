@@ -21,7 +21,7 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator
 from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import compile_to_file, proven_engine, stage_shapes
+from pix2pix_trt.compilation import compile_to_file, proven_engine, rounded_window, stage_shapes
 from pix2pix_trt.engine import BuildRequest, EnginePrecision
 from pix2pix_trt.engine_file import SUFFIX, read_engine_file
 from pix2pix_trt.flavours import Flavour, architecture, require
@@ -128,7 +128,7 @@ def compile_here(
             use.spec,
             request.flavour,
             precisions=precisions,
-            window=use.window,
+            window=rounded_window(use.spec, use.window),
             samples=[samples[use.spec]],
             device=device,
             cache=cache,

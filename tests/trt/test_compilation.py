@@ -25,6 +25,7 @@ from pix2pix_trt.compilation import (
     proven_engine,
     relative_deviation,
     require_parity,
+    rounded_window,
     stage_shapes,
     weights_digest,
 )
@@ -59,6 +60,12 @@ def test_shapes_follow_levels_and_window() -> None:
         "encoded": ShapeRange(minimum=(1, 8, 1, 1), optimum=(1, 8, 128, 64), maximum=(1, 8, 128, 64)),
         "up": ShapeRange(minimum=(1, 8, 1, 1), optimum=(1, 8, 128, 64), maximum=(1, 8, 128, 64)),
     }
+
+
+@pytest.mark.parametrize("window, rounded", [((1028, 1032), (1280, 1280)), ((256, 1), (256, 256))])
+def test_windows_of_like_size_share_an_engine(window: tuple[int, int], rounded: tuple[int, int]) -> None:
+    assert rounded_window(DECODE, window) == rounded
+    assert rounded_window(replace(DECODE, top=9), window)[0] % 512 == 0
 
 
 def test_digest_is_of_every_weight() -> None:

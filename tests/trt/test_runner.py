@@ -20,6 +20,7 @@ import torch
 from pix2pix_training.errors import EngineError, EngineFileError
 from pix2pix_trt import flavours, runner
 from pix2pix_trt.engine import ShapeRange
+from pix2pix_trt.flavours import Flavour
 from pix2pix_trt.runner import Engine, EngineRunner
 
 PROFILE = ((1, 1, 4, 4), (1, 1, 8, 8), (2, 1, 16, 16))
@@ -79,8 +80,12 @@ class FakeEngine:
         assert (name, profile) == ("image", 0)
         return PROFILE
 
-    def create_execution_context(self) -> FakeContext:
+    def create_execution_context(self, config: object = None) -> FakeContext:
+        self.calls.append(f"context with {config}" if config else "context")
         return self.context
+
+    def create_runtime_config(self) -> Any:
+        return SimpleNamespace()
 
 
 class FakeMode(Enum):
@@ -115,6 +120,8 @@ class FakePackage:
 
     __version__ = "11.0"
     TensorIOMode = FakeMode
+    CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -131,12 +138,14 @@ class FakePackage:
 def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePackage]:
     """TensorRT on a machine whose GPU is the CPU."""
     package = FakePackage()
-    monkeypatch.setitem(sys.modules, "tensorrt", package)
+    for module in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, module, package)
     monkeypatch.setattr(flavours, "driver_cuda_version", lambda: (13, 2))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 9))
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     current = FakeStream()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: current)
     yield package
@@ -153,7 +162,7 @@ def test_reads_and_writes_tensors_where_they_lie(running: EngineRunner, package:
     assert torch.equal(result, 2 * image)
     assert package.engine is not None
     assert package.engine.context.addresses == {"image": image.data_ptr(), "result": result.data_ptr()}
-    assert package.calls == ["shape image", "address image", "address result", "execute on 77"]
+    assert package.calls == ["context", "shape image", "address image", "address result", "execute on 77"]
 
 
 def test_work_is_ordered_between_the_streams(running: EngineRunner) -> None:
@@ -196,6 +205,35 @@ def test_unsuitable_inputs_are_refused(
     with pytest.raises(EngineError, match=words):
         running.run(inputs)
     assert not any(call.startswith("execute") for call in package.calls)
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_fixed_shapes_run_from_buffers_of_their_own(
+    package: FakePackage, monkeypatch: pytest.MonkeyPatch, flavour: Flavour
+) -> None:
+    assert package.engine is not None
+    context = package.engine.context
+    replayed: list[bool] = []
+
+    class FakeGraph:
+        def replay(self) -> None:
+            replayed.append(context.execute_async_v3(0))
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream, capture_error_mode: nullcontext())
+    running = EngineRunner(Engine(flavour=flavour, plan=b"plan"), torch.device("cpu"))
+    fixed = running.fixed({"image": (1, 1, 8, 8)})
+    images = [torch.randn(1, 1, 8, 8) for _ in range(2)]
+    results = [fixed.run({"image": image}) for image in images]
+    assert all(torch.equal(result, 2 * image) for result, image in zip(results, images, strict=True))
+    assert context.addresses["image"] not in {image.data_ptr() for image in images}
+    assert len(replayed) == (2 if flavour == "tensorrt" else 0)
+    configured = [call for call in package.calls if call.startswith("context with")]
+    assert len(configured) == (0 if flavour == "tensorrt" else 1)
+    assert all("'whole'" in call and "'eager'" in call for call in configured)
+    with pytest.raises(EngineError, match="is for shapes"):
+        fixed.run({"image": torch.zeros(1, 1, 4, 4)})
+    fixed.close()
 
 
 def test_failure_gives_the_reason_of_the_package(running: EngineRunner, package: FakePackage) -> None:

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 TOLERANCES: Mapping[EnginePrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2}
 """Largest deviation from PyTorch in float32, as a share of the range of its output."""
 
+_WINDOW_STEP_PX = 256
 _REVISION = 1
 """To be raised where the same key would stand for another engine."""
 
@@ -69,6 +70,12 @@ def stage_shapes(config: GeneratorConfig, spec: StageSpec, window: tuple[int, in
             smallest = (1, tensor.channels, cell, cell)
             shapes[tensor.name] = ShapeRange(minimum=smallest, optimum=largest, maximum=largest)
     return shapes
+
+
+def rounded_window(spec: StageSpec, window: tuple[int, int]) -> tuple[int, int]:
+    """The window that an engine is built for: tiles at borders and inside, and images of like size, share one."""
+    step = max(_WINDOW_STEP_PX, 1 << spec.top)
+    return math.ceil(window[0] / step) * step, math.ceil(window[1] / step) * step
 
 
 def engine_key(

@@ -240,16 +240,19 @@ class FixedShapeRunner:
         runner = self._runner
         with torch.cuda.device(runner.device):
             current = torch.cuda.current_stream(runner.device)
-            for name, tensor in inputs.items():
-                self._inputs[name].copy_(tensor, non_blocking=True)
+            result = torch.empty_like(self._output)
             runner.stream.wait_stream(current)
-            if self._graph is None:
-                runner.enqueue(self._context, runner.stream)
-            else:
-                with torch.cuda.stream(runner.stream):
+            # All on one stream: the buffers may still be in use by a call from another one.
+            with torch.cuda.stream(runner.stream):
+                for name, tensor in inputs.items():
+                    self._inputs[name].copy_(tensor, non_blocking=True)
+                if self._graph is None:
+                    runner.enqueue(self._context, runner.stream)
+                else:
                     self._graph.replay()
+                result.copy_(self._output, non_blocking=True)
             current.wait_stream(runner.stream)
-            return self._output.clone()
+            return result
 
     def close(self) -> None:
         """Give back graph, context and buffers."""
