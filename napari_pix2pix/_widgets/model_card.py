@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_pix2pix.images.metadata import convert_length
+from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import ImageDescription, Model
 
-_TOLERATED_RATIO = 1.1
 _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 
 
@@ -122,7 +121,7 @@ def fit_warnings(card: ModelCard, source: ArraySource, pixel_size: float | None,
     if source.dtype.name != card.source_dtype:
         warnings.append(f"The model was trained on {card.source_dtype}, the layer is {source.dtype.name}.")
     ratio = _size_ratio(card, pixel_size, unit)
-    if ratio is not None and not 1 / _TOLERATED_RATIO < ratio < _TOLERATED_RATIO:
+    if ratio is not None and sizes_differ((ratio, ratio)):
         warnings.append(
             f"Pixels are {pixel_size:.4g} {unit}, the model was trained on {card.rows()[3][1]}: "
             f"rescale the layer by {ratio:.3g} for a good result."
@@ -132,7 +131,6 @@ def fit_warnings(card: ModelCard, source: ArraySource, pixel_size: float | None,
 
 def _size_ratio(card: ModelCard, pixel_size: float | None, unit: str | None) -> float | None:
     """Pixel size of the layer over that of training; None where one of them is unknown."""
-    if card.pixel_size is None or card.unit is None or pixel_size is None or unit is None:
-        return None
-    converted = convert_length(pixel_size, unit, card.unit)
-    return None if converted is None else converted / card.pixel_size[1]
+    square = None if pixel_size is None else (pixel_size, pixel_size)
+    ratio = size_ratio(square, unit, card.pixel_size, card.unit)
+    return None if ratio is None else ratio[1]

@@ -31,6 +31,9 @@ def translate(
     dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
     dropout_samples: Annotated[int, Option(help="Translate with that many seeds: mean and deviation.", min=1)] = 1,
     seed: Annotated[int | None, Option(help="Seed of the noise [default: as the model says].")] = None,
+    match_pixel_size: Annotated[
+        bool, Option("--match-pixel-size", help="Rescale to the model's pixel size, and the result back.")
+    ] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
@@ -53,6 +56,7 @@ def translate(
         dropout=dropout,  # type: ignore[arg-type]
         dropout_samples=dropout_samples,
         seed=seed,
+        match_pixel_size=match_pixel_size,
         device=device,
         precision=precision,  # type: ignore[arg-type]
         backend=backend,  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from napari_pix2pix.images.naming import image_stem
 from napari_pix2pix.images.pairing import natural_key
 from napari_pix2pix.images.writing import output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.matching import fitting_source
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.report import TranslationReport
 from pix2pix_training.array_source import plane_size
@@ -165,8 +166,9 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
     lines = []
     for job in jobs:
         with open_images(job.inputs) as source:
-            translator.check(source)
-            height, width = plane_size(source)
+            fitting = fitting_source(source, translator)
+            translator.check(fitting)
+            height, width = plane_size(fitting)
             plan = translator.plan((height, width))
             lines.append(
                 f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles "

@@ -15,6 +15,7 @@ from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.writing import OutputSpec, check_output, resolve_format, write_image
+from napari_pix2pix.translation.matching import fitting_source, rescaled_tiles
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
@@ -56,15 +57,20 @@ def translate_file(
     started = time.perf_counter()
     with open_images([Path(path_in)] if isinstance(path_in, str | Path) else path_in) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
-        translator.check(source)
+        fitting = fitting_source(source, translator)
+        translator.check(fitting)
         spec = output_spec(source, translator)
         path_out = Path(path_out)
         chosen = check_output(
             path_out, spec, file_format=resolve_format(path_out, file_format, source), overwrite=overwrite
         )
-        plan = translator.plan(plane_size(source))
+        plan = translator.plan(plane_size(fitting))
         ready = time.perf_counter()
-        with closing(translator.tiles(source, plan=plan, progress=progress)) as tiles:
+        if fitting is source:
+            output = translator.tiles(source, plan=plan, progress=progress)
+        else:
+            output = rescaled_tiles(source, fitting, translator, path_out.parent, plan=plan, progress=progress)
+        with closing(output) as tiles:
             write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
         seconds = time.perf_counter() - ready
     return _report(translator, plan, spec, seconds=seconds, seconds_setup=ready - started)

@@ -28,6 +28,7 @@ class TranslationSettings:
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
+    match_pixel_size : rescale files to the pixel size of the training images, and the result back (`translate_file`).
     split_level : level at which the exact scheme splits a U-Net.
     """
 
@@ -41,6 +42,7 @@ class TranslationSettings:
     device: str = "auto"
     precision: Precision = "auto"
     backend: Backend = "auto"
+    match_pixel_size: bool = False
     split_level: int | None = None
 
     def __post_init__(self) -> None:
