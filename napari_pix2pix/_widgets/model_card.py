@@ -96,10 +96,11 @@ def _described(side: str, image: ImageDescription) -> dict[str, Any]:
 
 
 def _architecture(model: Model) -> str:
+    from pix2pix_training.descriptions import architecture_name
+
     config = model.generator_config
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"depth {config.depth}"
-    names = {"unet": "U-Net", "resnet": "ResNet", "encoder-decoder": "encoder-decoder"}
-    return f"{names[config.architecture]}, {size}, width {config.base_width}"
+    return f"{architecture_name(config)}, {size}, width {config.base_width}"
 
 
 def fit_problem(card: ModelCard, source: ArraySource) -> str | None:

@@ -81,7 +81,7 @@ def export_bioimageio(
 
 
 def _entry(name: str) -> ZipInfo:
-    """A file that others may read, compressed, without the time of writing: equal models give equal packages."""
+    """A compressed file that, once unpacked, others may read too; without the time of writing."""
     entry = ZipInfo(name)
     entry.compress_type = ZIP_DEFLATED
     entry.external_attr = 0o644 << 16

@@ -19,11 +19,15 @@ _STATISTICS = {
 _SHOWN_CHANNELS = 4
 
 
+def architecture_name(config: GeneratorConfig) -> str:
+    return _ARCHITECTURES[config.architecture]
+
+
 def describe_generator(config: GeneratorConfig) -> str:
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"{config.depth} down-samplings"
     output = "" if config.output == "tanh" else f", {config.output} output"
     return (
-        f"{_ARCHITECTURES[config.architecture]}, {size}, base width {config.base_width}, {config.norm} norm, "
+        f"{architecture_name(config)}, {size}, base width {config.base_width}, {config.norm} norm, "
         f"{_DROPOUT[config.dropout]}, {config.source_channels} -> {config.target_channels} channels{output}"
     )
 
