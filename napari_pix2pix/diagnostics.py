@@ -67,8 +67,9 @@ def diagnose() -> dict[str, Any]:
 
 def _backends() -> dict[str, str]:
     """Each backend, with "ready" or the reason why it cannot run."""
-    later = "not part of this version yet"
-    return {"torch": "ready", "openvino": later, "tensorrt": later, "tensorrt-rtx": later}
+    from napari_pix2pix.translation.backends.selection import unavailable_reasons
+
+    return {name: reason or "ready" for name, reason in unavailable_reasons().items()}
 
 
 def _version(package: str) -> str | None:

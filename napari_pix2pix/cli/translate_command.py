@@ -21,7 +21,7 @@ def translate(
     ] = "same",
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
     mosaic: Annotated[bool, Option("--mosaic", help="Each folder holds georeferenced tiles of one image.")] = False,
-    backend: Annotated[str, Option(help="auto or torch.")] = "auto",
+    backend: Annotated[str, Option(help="auto, torch, openvino, tensorrt or tensorrt-rtx.")] = "auto",
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
     scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",

@@ -35,6 +35,16 @@ def unet_macs(config: GeneratorConfig) -> float:
     return down_macs(config, levels) + up_macs(config, levels)
 
 
+def generator_macs(config: GeneratorConfig) -> float:
+    """Multiply-accumulates per image pixel of any generator."""
+    if config.architecture != "resnet":
+        return unet_macs(config)
+    width = config.base_width
+    ends = 49 * width * (config.source_channels + config.target_channels)
+    strided = 2 * 9 * width * 2 * width * (1 / 4 + 2 * 2 / 16)
+    return ends + strided + config.blocks * 2 * 9 * (4 * width) ** 2 / 16
+
+
 def feature_density(config: GeneratorConfig, level: int) -> float:
     return config.feature_channels(level) / 4.0**level
 

@@ -116,11 +116,13 @@ def _report(
     translator: Translator, plan: Plan, spec: OutputSpec, *, seconds: float, seconds_setup: float
 ) -> TranslationReport:
     planes = prod(spec.leading_shape)
+    backend = translator.backend(plan)
     return TranslationReport(
         pixels=planes * spec.height * spec.width,
         seconds=seconds,
         seconds_setup=seconds_setup,
-        backend=translator.backend,
+        backend=backend.name,
+        backend_reason=backend.reason,
         device=str(translator.device),
         precision=_PRECISION_NAMES[translator.precision],
         scheme=plan.scheme,

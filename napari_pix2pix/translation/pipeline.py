@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.selection import BackendChoice, choose_backend, make_runner
+from napari_pix2pix.translation.backends.stage_runner import StageRunner
+from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
 from napari_pix2pix.translation.memory import default_budget_bytes
@@ -33,7 +35,8 @@ from pix2pix_training.array_source import (
     plane_size,
 )
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
+from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.export_form import widen_narrow_layers
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
@@ -62,18 +65,35 @@ class Translator:
         self.model = replace(model, weights={})  # the network has its own copy
         self.settings = settings or TranslationSettings()
         self.inference = resolved_inference(self.settings, model)
-        self.backend = _require_backend(self.settings.backend)
         self.device = resolve_device(self.settings.device)
         self.precision = resolve_precision(self.settings.precision, self.device)
         network = model.generator(self.inference)
         fold_norms(network)
-        network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        seed = self.inference.seed if self.inference.dropout == "seeded" else None
-        self._stages = Stages(network=network, runner=TorchRunner(network, self.precision), seed=seed)
+        if self.device.type == "cpu":
+            widen_narrow_layers(network)
+        self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._runners: dict[BackendChoice, StageRunner] = {}
+        if self.settings.backend != "auto":
+            self._runner(choose_backend(self.settings.backend, self.device, macs=0))  # an error now, not midway
+
+    def backend(self, plan: Plan) -> BackendChoice:
+        """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
+        rows, columns = plan.padded_size
+        macs = generator_macs(self.model.generator_config) * plan.mac_overhead * rows * columns
+        choice = choose_backend(self.settings.backend, self.device, macs)
+        runner = self._runners.get(choice)
+        if runner is not None and runner.name != choice.name:
+            return BackendChoice(name="torch", reason=f"{choice.name} failed")
+        return choice
+
+    def _runner(self, choice: BackendChoice) -> StageRunner:
+        if choice not in self._runners:
+            self._runners[choice] = make_runner(choice, self._network, self.settings.precision, self.precision)
+        return self._runners[choice]
 
     @property
     def _weights_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self._stages.network.parameters())
+        return sum(p.numel() * p.element_size() for p in self._network.parameters())
 
     def plan(self, size: Size) -> Plan:
         """How a plane of `size` (rows, columns) would be translated.
@@ -152,11 +172,13 @@ class Translator:
                 yield region, pixels
 
     def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
+        seed = self.inference.seed if self.inference.dropout == "seeded" else None
+        stages = Stages(network=self._network, runner=self._runner(self.backend(plan)), seed=seed)
         if self.settings.dropout_samples == 1:
-            return network_tiles(self._stages, image, plan)
+            return network_tiles(stages, image, plan)
 
         def run(number: int) -> Generator[tuple[Region, Tensor], None, None]:
-            return network_tiles(replace(self._stages, seed=self.inference.seed + number), image, plan)
+            return network_tiles(replace(stages, seed=self.inference.seed + number), image, plan)
 
         return sampled_tiles(
             run,
@@ -276,9 +298,3 @@ def _out_of_memory(plan: Plan) -> Pix2PixError:
         f"memory ran out (scheme {plan.scheme}, tile {plan.tile}, {plan.working_set_bytes / 2**20:.0f} MiB predicted); "
         "set a smaller --max-memory, or a smaller --tile"
     )
-
-
-def _require_backend(name: str) -> str:
-    if name in ("auto", "torch"):
-        return "torch"
-    raise SettingsError(f"backend {name} is not available here; choose auto or torch")

@@ -20,6 +20,7 @@ class TranslationReport:
     seconds: float
     seconds_setup: float
     backend: str
+    backend_reason: str
     device: str
     precision: str
     scheme: Scheme

@@ -23,6 +23,7 @@ DTYPES: dict[ExportPrecision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+_VECTOR_LANES = 16
 
 
 def export_form(network: Generator, spec: StageSpec, precision: ExportPrecision) -> Stage:
@@ -44,6 +45,17 @@ def _replace_transposed(module: nn.Module) -> None:
             setattr(module, name, DoublingConvolution(child))
         else:
             _replace_transposed(child)
+
+
+def widen_narrow_layers(network: nn.Module) -> None:
+    """Rewrite transposed convolutions with fewer outputs than a vector register has lanes, in place.
+
+    As plain convolutions they have four times as many; the last layer of a U-Net takes less than half the time then.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ConvTranspose2d) and child.out_channels < _VECTOR_LANES:
+                setattr(module, name, DoublingConvolution(child))
 
 
 class DoublingConvolution(nn.Module):

@@ -202,7 +202,7 @@ def test_wrong_use_of_train(
     [
         (["--max-memory", "plenty"], "is not understood"),
         (["--scheme", "magic"], "choose one of"),
-        (["--backend", "tensorrt"], "not available"),
+        (["--backend", "tensorrt"], "choose another backend"),
         (["--on-error", "shrug"], "stop or skip"),
         (["--format", "gif"], "no format 'gif'"),
         (["--tile", "3"], "between"),

@@ -12,14 +12,22 @@ from pix2pix_training.stages import StageSpec
 
 
 class StageRunner(Protocol):
-    """Runs the stages of one generator on `device`.
+    """Runs the stages of one generator."""
 
-    `name` is the backend's, as `--backend` has it; `dtype` the type of images and features that go in.
-    """
+    @property
+    def name(self) -> str:
+        """As `--backend` has it."""
+        ...
 
-    name: str
-    device: torch.device
-    dtype: torch.dtype
+    @property
+    def device(self) -> torch.device:
+        """Where inputs and outputs lie."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images and features that go in."""
+        ...
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         """The stage's output for the inputs that `stage_inputs` lists, on `device`.

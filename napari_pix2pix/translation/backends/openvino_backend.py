@@ -1,0 +1,210 @@
+"""Stages compiled by OpenVINO for the CPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pix2pix_training.errors import BackendError, EngineError
+from pix2pix_training.networks import Generator, norm_layers
+from pix2pix_training.stages import Stage, StageSpec, StageTensor, stage_inputs, stage_output
+from pix2pix_trt.cache import EngineCache
+from pix2pix_trt.compilation import require_parity, weights_digest
+
+OpenVinoPrecision = Literal["fp32", "bf16"]
+
+_HINTS: dict[OpenVinoPrecision, str] = {"fp32": "f32", "bf16": "bf16"}
+_PROOF_CELLS = 4
+"""A new model is compared with PyTorch on a corner of the first tile: so many cells of the stage's coarsest level."""
+_REVISION = 1
+"""To be raised where the same key would stand for another model."""
+
+
+def unavailable_reason() -> str | None:
+    """Why this backend cannot run here, in one line; None where it can."""
+    if find_spec("openvino") is None:
+        return 'OpenVINO is not installed; pip install "napari-pix2pix[openvino]", or choose another backend'
+    return None
+
+
+class OpenVinoRunner:
+    """Runs each stage as an OpenVINO model for any size, compiled on its first call and kept in the user's cache.
+
+    A new model is compared with PyTorch on a part of that call's inputs.
+
+    Parameters
+    ----------
+    network : float32 on the CPU, in eval mode.
+    precision : of the arithmetic; inputs and outputs are float32.
+
+    Raises
+    ------
+    BackendError
+        OpenVINO is missing or cannot be loaded.
+    """
+
+    name = "openvino"
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, network: Generator, precision: OpenVinoPrecision, cache: EngineCache | None = None) -> None:
+        reason = unavailable_reason()
+        if reason is not None:
+            raise BackendError(reason)
+        try:
+            self._openvino = import_module("openvino")
+        except (ImportError, OSError) as error:
+            raise BackendError(f"OpenVINO is installed but cannot be loaded ({error}); reinstall it") from error
+        self._core = self._openvino.Core()
+        self._network = network
+        self._precision = precision
+        self._cache = cache or EngineCache()
+        self._digest = weights_digest(network)
+        self._requests: dict[StageSpec, Any] = {}
+
+    def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The stage's output.
+
+        Raises
+        ------
+        EngineError
+            The stage cannot be compiled, or its results are not those of PyTorch.
+        """
+        request = self._requests.get(spec)
+        if request is None:
+            request = self._requests[spec] = self._compiled(spec, inputs).create_infer_request()
+        return self._inferred(request, spec, inputs)
+
+    def _compiled(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Any:
+        def build() -> bytes:
+            model = self._core.compile_model(self._converted(spec), "CPU", self._settings)
+            request = model.create_infer_request()
+            sample = _corner(self._network, spec, inputs)
+            require_parity(
+                self._network, spec, lambda tensors: self._inferred(request, spec, tensors), [sample], self._precision
+            )
+            return cast(bytes, model.export_model().getvalue())
+
+        content = self._cache.get_or_build(self._key(spec), build)
+        try:
+            return self._core.import_model(content, "CPU", self._settings)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot load its own model: {_first_line(error)}; use backend torch") from error
+
+    def _key(self, spec: StageSpec) -> dict[str, Any]:
+        """Everything that a compiled model depends on."""
+        return {
+            "backend": self.name,
+            "revision": _REVISION,
+            "package": self._openvino.__version__,
+            "torch": torch.__version__,
+            "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "weights": self._digest,
+            "generator": asdict(self._network.config),
+            "statistics": sorted({norm.statistics for norm in norm_layers(self._network)}),
+            "stage": asdict(spec),
+            "precision": self._precision,
+        }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """OpenVINO would choose bfloat16 by itself where the processor has it."""
+        return {
+            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+
+    def _converted(self, spec: StageSpec) -> Any:
+        """The stage as an OpenVINO model with open sizes; traced at a small one."""
+        tensors = stage_inputs(self._network.config, spec)
+        examples = tuple(torch.zeros(_example_shape(tensor, spec)) for tensor in tensors)
+        stage = _ChannelsLast(Stage(self._network, spec)).eval()
+        try:
+            with torch.inference_mode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = _from_torch(stage, examples)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot convert this network: {_first_line(error)}; use torch") from error
+        for parameter, tensor in zip(model.inputs, tensors, strict=True):
+            shape = [2, tensor.channels] if tensor.level is None else [-1, -1, -1, tensor.channels]
+            parameter.get_node().set_partial_shape(self._openvino.PartialShape(shape))
+        model.validate_nodes_and_infer_types()
+        return model
+
+    def _inferred(self, request: Any, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Run a request on (N, C, h, w); the result lies in memory of its own, in channels_last order."""
+        facts = stage_inputs(self._network.config, spec)
+        arrays = [_rows_first(inputs[tensor.name].to(self.dtype)).numpy() for tensor in facts]  # alive until it has run
+        for number, array in enumerate(arrays):
+            request.set_input_tensor(number, self._openvino.Tensor(array, shared_memory=True))
+        output = _empty_output(self._network, spec, facts, inputs)
+        request.set_output_tensor(self._openvino.Tensor(output.numpy(), shared_memory=True))
+        request.infer()
+        return output.permute(0, 3, 1, 2)
+
+
+def _from_torch(stage: nn.Module, examples: tuple[Tensor, ...]) -> Any:
+    """What `openvino.convert_model` does, without its reports to the makers of OpenVINO."""
+    frontend = import_module("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+    decoder = import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(
+        stage, example_input=examples
+    )
+    return frontend.convert(frontend.load(decoder))
+
+
+class _ChannelsLast(nn.Module):
+    """A stage on tensors (N, h, w, C), the order in which planes are stored and the processor computes."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        result: Tensor = self.stage(*(x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs))
+        return result.permute(0, 2, 3, 1)
+
+
+def _rows_first(x: Tensor) -> Tensor:
+    return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).contiguous()
+
+
+def _example_shape(tensor: StageTensor, spec: StageSpec) -> tuple[int, ...]:
+    """Of two by three cells of the coarsest level, (N, h, w, C)."""
+    if tensor.level is None:
+        return (2, tensor.channels)
+    cell = 1 << (spec.top - tensor.level)
+    return (1, 2 * cell, 3 * cell, tensor.channels)
+
+
+def _empty_output(
+    network: Generator, spec: StageSpec, facts: tuple[StageTensor, ...], inputs: Mapping[str, Tensor]
+) -> Tensor:
+    """Room for the output, (N, h, w, C)."""
+    result = stage_output(network.config, spec)
+    assert result.level is not None
+    given = next(t for t in facts if t.level is not None)
+    assert given.level is not None
+    batch, _, *size = inputs[given.name].shape
+    height, width = ((n << given.level) >> result.level for n in size)
+    return torch.empty(batch, height, width, result.channels)
+
+
+def _corner(network: Generator, spec: StageSpec, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    corner = {}
+    for tensor in stage_inputs(network.config, spec):
+        x = inputs[tensor.name]
+        side = 0 if tensor.level is None else _PROOF_CELLS << (spec.top - tensor.level)
+        corner[tensor.name] = x if tensor.level is None else x[..., :side, :side]
+    return corner
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,192 @@
+"""Every backend gives what PyTorch gives, or says why it does not run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from napari_pix2pix.translation.backends.selection import (
+    COMPILING_PAYS_MACS,
+    BackendChoice,
+    RunnerWithAlternative,
+    choose_backend,
+    unavailable_reasons,
+)
+from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.pipeline import Translator, translate_array
+from napari_pix2pix.translation.settings import Scheme, TranslationSettings
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.errors import BackendError, EngineError, SettingsError
+from pix2pix_training.intensity import LinearMapping
+from pix2pix_training.model_file import ImageDescription, Model
+from pix2pix_training.stages import StageSpec, whole_stage
+from tests.product.translation.conftest import random_image, random_model
+
+CPU = torch.device("cpu")
+SIZE = (150, 203)
+EXACT = TranslationSettings(scheme="exact", tile=64, split_level=2, statistics="image")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("pix2pix_trt.cache.default_folder", lambda: tmp_path / "engines")
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def openvino() -> Any:
+    return pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+
+def model_of(norm: Norm = "batch", **changes: Any) -> Model:
+    config = GeneratorConfig(source_channels=2, target_channels=1, base_width=4, depth=4, norm=norm)
+    model = random_model(replace(config, **changes), InferenceConfig(statistics="image"))
+    unchanged = LinearMapping(dtype="float32", scope="dtype", channels=1, low=(-1.0,), high=(1.0,))
+    return replace(model, target=ImageDescription(mapping=unchanged))
+
+
+def result(model: Model, settings: TranslationSettings) -> AnyArray:
+    return translate_array(random_image(2, *SIZE), model, settings)
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("norm, statistics", [("batch", "running"), ("batch", "image"), ("instance", "image")])
+def test_openvino_equals_torch_in_exact_tiles(norm: Norm, statistics: Statistics) -> None:
+    model = model_of(norm, dropout="paper")
+    settings = replace(EXACT, statistics=statistics, dropout="seeded", backend="torch")
+    expected = result(model, settings)
+    found = result(model, replace(settings, backend="openvino"))
+    assert expected.std() > 0.02
+    assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("scheme, architecture", [("whole", "unet"), ("blend", "unet"), ("exact", "resnet")])
+def test_openvino_runs_every_scheme(scheme: Scheme, architecture: Any) -> None:
+    model = model_of(architecture=architecture, blocks=1)
+    settings = TranslationSettings(scheme=scheme, tile=64, statistics="running", backend="torch")
+    difference = result(model, replace(settings, backend="openvino")) - result(model, settings)
+    assert np.abs(difference).max() < 1e-4
+
+
+@pytest.mark.usefixtures("openvino")
+def test_openvino_in_half_precision_comes_close() -> None:
+    full = result(model_of(), replace(EXACT, backend="torch"))
+    half = result(model_of(), replace(EXACT, backend="openvino", precision="bf16"))
+    assert np.abs(full - half).mean() < 0.03
+
+
+@pytest.mark.usefixtures("openvino")
+def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(EXACT, backend="openvino")
+    expected = result(model_of(), settings)
+    assert list(own_cache.iterdir())
+
+    def compiled_again(*_: object) -> None:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr("napari_pix2pix.translation.backends.openvino_backend.Stage", compiled_again)
+    assert np.array_equal(result(model_of(), settings), expected)
+    with pytest.raises(AssertionError, match="compiled again"):
+        result(model_of(base_width=5), settings)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_other_numbers_than_those_of_torch_are_refused(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+
+    inferred = OpenVinoRunner._inferred
+
+    def wrong(self: OpenVinoRunner, request: Any, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        return inferred(self, request, spec, inputs) * 1.01
+
+    monkeypatch.setattr(OpenVinoRunner, "_inferred", wrong)
+    with pytest.raises(EngineError, match=r"deviates from PyTorch by .* of the range"):
+        result(model_of(), replace(EXACT, backend="openvino"))
+    assert not list(own_cache.glob("*.engine"))
+
+
+@pytest.mark.usefixtures("openvino")
+def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+
+    def fail(*_: object) -> Tensor:
+        raise EngineError("the results differ")
+
+    monkeypatch.setattr("napari_pix2pix.translation.backends.selection.COMPILING_PAYS_MACS", 0)
+    monkeypatch.setattr(OpenVinoRunner, "_compiled", fail)
+    translator = Translator(model_of(), EXACT)
+    plan = translator.plan(SIZE)
+    assert translator.backend(plan).name == "openvino"
+    found = result_of(translator)
+    assert np.array_equal(found, result(model_of(), replace(EXACT, backend="torch")))
+    assert translator.backend(plan) == BackendChoice(name="torch", reason="openvino failed")
+    assert "torch goes on: the results differ" in caplog.text
+
+
+def result_of(translator: Translator) -> AnyArray:
+    from pix2pix_training.array_source import MemorySource
+
+    image = random_image(2, *SIZE)
+    whole: AnyArray = np.empty((1, *SIZE), np.float32)
+    for _, region, pixels in translator.tiles(MemorySource(image)):
+        whole[:, *region.slices] = pixels
+    return whole
+
+
+def test_alternative_takes_over_for_good() -> None:
+    network = model_of().generator()
+    calls = []
+
+    class Failing(TorchRunner):
+        name = "failing"
+
+        def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+            calls.append(spec)
+            raise EngineError("no")
+
+    runner = RunnerWithAlternative(Failing(network), TorchRunner(network))
+    x = torch.rand(1, 2, 32, 32)
+    with torch.inference_mode():
+        for _ in range(2):
+            assert torch.equal(runner.run(whole_stage(network.config), {"features": x}), network(x))
+    assert (runner.name, len(calls)) == ("torch", 1)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_openvino_is_chosen_where_compiling_pays() -> None:
+    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS).name == "openvino"
+    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS / 2).name == "torch"
+    assert choose_backend("openvino", CPU, 0) == BackendChoice(name="openvino", reason="asked for")
+
+
+def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r'pip install "napari-pix2pix\[openvino\]"'):
+        Translator(model_of(), TranslationSettings(backend="openvino"))
+    choice = choose_backend("auto", CPU, 1e15)
+    assert choice.name == "torch"
+    assert "not installed" in choice.reason
+    assert "not installed" in str(unavailable_reasons()["openvino"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_tensorrt_without_gpu_is_an_error(backend: Any) -> None:
+    with pytest.raises(BackendError, match="choose another backend"):
+        Translator(model_of(), TranslationSettings(backend=backend))
+
+
+@pytest.mark.usefixtures("openvino")
+def test_openvino_on_a_gpu_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--device cpu"):
+        choose_backend("openvino", torch.device("cuda"), 0)
