@@ -9,13 +9,16 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from pix2pix_training.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_pix2pix.images.partial_output import Shard
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -134,6 +137,19 @@ def parse_size(text: str | None) -> int | None:
     except (ValueError, KeyError) as error:
         raise SettingsError(f"size {text!r} is not understood; write for example 2GB or 512MiB") from error
     return int(size)
+
+
+def parse_shard(text: str | None) -> Shard:
+    """ "2/8" -> the second of eight parts; None for all of the work."""
+    from napari_pix2pix.images.partial_output import WHOLE, Shard
+
+    if text is None:
+        return WHOLE
+    try:
+        index, count = (int(part) for part in text.split("/"))
+    except ValueError as error:
+        raise SettingsError(f"shard {text!r} is not of the form I/N, such as 1/4") from error
+    return Shard(index, count)
 
 
 def parse_range(text: str | None) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_pix2pix.cli.console import parse_size, print_json, progress_bar, say
+from napari_pix2pix.cli.console import parse_shard, parse_size, print_json, progress_bar, say
 
 Option = typer.Option
 
@@ -34,6 +34,12 @@ def translate(
     match_pixel_size: Annotated[
         bool, Option("--match-pixel-size", help="Rescale to the model's pixel size, and the result back.")
     ] = False,
+    resume: Annotated[
+        bool, Option("--resume", help="Go on with unfinished outputs; leave complete ones as they are.")
+    ] = False,
+    shard: Annotated[
+        str | None, Option(metavar="I/N", help="Part I (from 1) of N, for N processes that share the work.")
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
@@ -73,11 +79,15 @@ def translate(
             translator,
             file_format=file_format,
             overwrite=overwrite,
+            resume=resume,
+            shard=parse_shard(shard),
             on_error=on_error,  # type: ignore[arg-type]
             progress=lambda done, count, part: bar.update((done + part) / count, done, f"file {done + 1} of {count}"),
         )
     for path in report.outputs:
         say(str(path))
+    if report.total is not None and not report.total.complete:
+        say(f"shard {shard} is done; {out} will be complete when the last of the shards is")
     if report.total is not None:
         say(
             f"{report.total.pixels / 1e6:.2f} megapixels in {report.total.seconds:.1f} s (scheme {report.total.scheme})"

@@ -106,6 +106,20 @@ class Layout:
                 for column in range(columns):
                     yield Unit(plane, row, column)
 
+    def unit_at(self, plane: tuple[int, ...], y: int, x: int) -> Unit:
+        """The unit to which a pixel belongs."""
+        return Unit(plane, y // self.unit_px, x // self.unit_px)
+
+    def units_in(self, plane: tuple[int, ...], region: Region) -> Iterator[Unit]:
+        """The units that have pixels in a region."""
+        for row in range(region.y0 // self.unit_px, -(-region.y1 // self.unit_px)):
+            for column in range(region.x0 // self.unit_px, -(-region.x1 // self.unit_px)):
+                yield Unit(plane, row, column)
+
+    def pixels(self, unit: Unit) -> int:
+        region = self.shard_region(0, unit.row, unit.column)
+        return region.height * region.width
+
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of units in a plane."""

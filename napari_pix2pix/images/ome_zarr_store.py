@@ -77,7 +77,7 @@ class OmeZarrStore:
                 for column in range(-(-layout.sizes[level][1] // side)):
                     region = layout.shard_region(level, row, column)
                     above = Region(2 * region.y0, min(2 * region.y1, height), 2 * region.x0, min(2 * region.x1, width))
-                    pixels = self._halved(self._get(level - 1, plane, above))
+                    pixels = self._halved(self.read(level - 1, plane, above))
                     self._write_shard(level, Unit(plane, row, column), region, pixels)
 
     def _limits(self) -> list[tuple[float, float]]:
@@ -88,7 +88,7 @@ class OmeZarrStore:
         level = len(self.layout.sizes) - 1
         lows, highs = np.full(spec.channels, np.inf), np.full(spec.channels, -np.inf)
         for plane in np.ndindex(spec.leading_shape):
-            pixels = self._get(level, plane, Region(0, self.layout.sizes[level][0], 0, self.layout.sizes[level][1]))
+            pixels = self.read(level, plane, Region(0, self.layout.sizes[level][0], 0, self.layout.sizes[level][1]))
             valid = np.isfinite(pixels)
             if spec.nodata is not None:
                 valid &= pixels != spec.nodata
@@ -99,7 +99,8 @@ class OmeZarrStore:
     def _halved(self, pixels: AnyArray) -> AnyArray:
         return halved(pixels, average=self.layout.spec.averaged, nodata=self.layout.spec.nodata)
 
-    def _get(self, level: int, plane: tuple[int, ...], region: Region) -> AnyArray:
+    def read(self, level: int, plane: tuple[int, ...], region: Region) -> AnyArray:
+        """Pixels of a level, shape (C, region.height, region.width)."""
         pixels = np.asarray(self._arrays[level][self.layout.selection(plane, region)])
         return pixels if "C" in self.layout.letters else pixels[None]
 

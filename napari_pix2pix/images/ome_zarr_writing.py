@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_pix2pix.images.ome_zarr_layout import layout_of
 from napari_pix2pix.images.ome_zarr_store import OmeZarrStore, create_store
-from napari_pix2pix.images.unit_grid import units_of
+from napari_pix2pix.images.unit_grid import UnitGrid
 from napari_pix2pix.images.writing import OutputSpec, Tile
 from pix2pix_training.atomic import PARTIAL_SUFFIX
 
@@ -17,8 +17,10 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     layout, name = layout_of(spec), image_name(path)
     create_store(path, layout, name)
     store = OmeZarrStore(path, layout)
-    for unit, pixels in units_of(layout, tiles):
-        store.write_unit(unit, pixels)
+    grid = UnitGrid(layout)
+    for tile in tiles:
+        for unit, pixels in grid.add(tile):
+            store.write_unit(unit, pixels)
     store.finish(name)
 
 

@@ -13,6 +13,7 @@ from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.map_tiles import is_tile_pyramid
 from napari_pix2pix.images.naming import image_stem
 from napari_pix2pix.images.pairing import natural_key
+from napari_pix2pix.images.partial_output import WHOLE, Shard
 from napari_pix2pix.images.writing import output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.matching import fitting_source
@@ -46,6 +47,7 @@ class BatchReport:
 
     def as_dict(self) -> dict[str, Any]:
         fields = asdict(self.total) if self.total else {}
+        fields.pop("complete", None)  # `outputs` are the complete ones
         failed = {str(path): reason for path, reason in self.failed.items()}
         return {"outputs": [str(path) for path in self.outputs], **fields, **({"failed": failed} if failed else {})}
 
@@ -105,10 +107,17 @@ def translate_batch(
     *,
     file_format: str,
     overwrite: bool,
+    resume: bool = False,
+    shard: Shard = WHOLE,
     on_error: OnError = "stop",
     progress: BatchProgress | None = None,
 ) -> BatchReport:
     """Translate all `jobs`.
+
+    Parameters
+    ----------
+    resume : go on with unfinished outputs, and leave complete ones as they are.
+    shard : this process's part: of the files where there are several, else of the one file.
 
     Raises
     ------
@@ -118,26 +127,31 @@ def translate_batch(
     outputs: list[Path] = []
     reports: list[TranslationReport] = []
     failed: dict[Path, str] = {}
+    if len(jobs) > 1:
+        jobs, resume, shard = jobs[shard.index - 1 :: shard.count], resume or shard != WHOLE, WHOLE
     for number, job in enumerate(jobs):
         try:
-            reports.append(_translate(job, translator, file_format, overwrite, _within(progress, number, len(jobs))))
-            outputs.append(job.output)
+            report = translate_file(
+                job.inputs,
+                translator,
+                job.output,
+                file_format=file_format,
+                overwrite=overwrite,
+                resume=resume,
+                shard=shard,
+                progress=_within(progress, number, len(jobs)),
+            )
+            reports.append(report)
+            if report.complete:
+                outputs.append(job.output)
         except Pix2PixError as error:
             if on_error == "stop":
                 raise
             logger.warning("skipped: %s", error)
             failed[job.inputs[0]] = str(error)
-    if failed and not outputs:
+    if failed and not reports:
         raise Pix2PixError(f"all {len(failed)} images failed; the first: {next(iter(failed.values()))}")
     return BatchReport(outputs=tuple(outputs), total=_summed(reports), failed=failed)
-
-
-def _translate(
-    job: Job, translator: Translator, file_format: str, overwrite: bool, progress: Callable[[int, int], None] | None
-) -> TranslationReport:
-    return translate_file(
-        job.inputs, translator, job.output, file_format=file_format, overwrite=overwrite, progress=progress
-    )
 
 
 def _within(progress: BatchProgress | None, number: int, count: int) -> Callable[[int, int], None] | None:
@@ -157,6 +171,7 @@ def _summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:
         seconds_setup=sum(r.seconds_setup for r in reports),
         tiles=sum(r.tiles for r in reports),
         tiles_reused=sum(r.tiles_reused for r in reports),
+        complete=all(r.complete for r in reports),
         peak_memory_bytes=max(r.peak_memory_bytes for r in reports),
     )
 

@@ -25,10 +25,8 @@ from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
-    Size,
     clipped,
     inside,
-    is_empty,
     quarters,
     scaled_down,
     tiles_of,
@@ -48,7 +46,7 @@ def exact_tiles(
     assert isinstance(stages.network, UNet)
     with PlaneStore(stages.runner.device, memory_for_planes_bytes, stages.runner.dtype) as store:
         levels = _Levels(stages, image, splits, store, GatheredNorms(stages.network))
-        yield from levels.output_tiles(image.image_size)
+        yield from levels.output_tiles(image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +92,11 @@ class _Levels:
         self._cell = self._split.cell
         self._largest_tile = self._split.tile**2
 
-    def output_tiles(self, image_size: Size) -> Iterator[tuple[Region, Tensor]]:
-        """The result without the padding, for levels that start at the image."""
-        regions = [r for r in self._tiles() if not is_empty(clipped(r, image_size))]
+    def output_tiles(self, image: PaddedImage) -> Iterator[tuple[Region, Tensor]]:
+        """The wanted part of the result without the padding, for levels that start at the image."""
+        regions = [r for r in self._tiles() if image.wants(r)]
         for region, output in self._decoded(regions):
-            kept = clipped(region, image_size)
+            kept = clipped(region, image.image_size)
             yield kept, output[..., : kept.height, : kept.width]
 
     def up_plane(self) -> FeaturePlane:

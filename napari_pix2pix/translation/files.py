@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,17 +14,23 @@ import torch
 
 from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.images.ome_zarr_layout import layout_of
+from napari_pix2pix.images.partial_output import WHOLE, Shard, is_begun
 from napari_pix2pix.images.source import ImageSource
-from napari_pix2pix.images.writing import OutputSpec, check_output, resolve_format, write_image
+from napari_pix2pix.images.writing import OutputSpec, check_output, incompatibility, resolve_format, write_image
 from napari_pix2pix.translation.matching import fitting_source, rescaled_tiles
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
+from napari_pix2pix.translation.resumable import UnitsDone, translate_in_units
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import plane_size
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
+
+logger = logging.getLogger(__name__)
 
 _PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -36,6 +43,8 @@ def translate_file(
     *,
     file_format: str = "same",
     overwrite: bool = False,
+    resume: bool = False,
+    shard: Shard = WHOLE,
     progress: Progress | None = None,
 ) -> TranslationReport:
     """Translate an image file; the output appears only when it is complete.
@@ -45,7 +54,9 @@ def translate_file(
     path_in : anything that `open_image` reads, or several files that are the channels of one image.
     model : a model, or a `Translator` that was made of one before (then `settings` are its own).
     path_out : its ending decides the format where `file_format` is "same".
-    progress : called after each tile with the number done and the number of all.
+    resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
+    shard : the part of the work for this process; the last of them to finish completes the output.
+    progress : called now and then with the number of tiles done and of all.
 
     Raises
     ------
@@ -55,25 +66,58 @@ def translate_file(
         The work failed midway; nothing half-written stands at `path_out`.
     """
     started = time.perf_counter()
-    with open_images([Path(path_in)] if isinstance(path_in, str | Path) else path_in) as source:
+    inputs = [Path(path_in)] if isinstance(path_in, str | Path) else [Path(path) for path in path_in]
+    path_out = Path(path_out)
+    with open_images(inputs) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
         fitting = fitting_source(source, translator)
         translator.check(fitting)
         spec = output_spec(source, translator)
-        path_out = Path(path_out)
-        chosen = check_output(
-            path_out, spec, file_format=resolve_format(path_out, file_format, source), overwrite=overwrite
-        )
         plan = translator.plan(plane_size(fitting))
+        requested = resolve_format(path_out, file_format, source)
+        resume = resume or shard != WHOLE
+        if resume and path_out.exists() and not is_begun(path_out):
+            logger.info("%s is complete already", path_out)
+            return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
+        chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
+        resumable = fitting is source and incompatibility(spec, "ome-zarr") is None
+        if resume and not resumable:
+            raise SettingsError(
+                f"{path_out}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"
+            )
         ready = time.perf_counter()
-        if fitting is source:
-            output = translator.tiles(source, plan=plan, progress=progress)
+        if resume or (resumable and prod(layout_of(spec).grid) * prod(spec.leading_shape) > 1):
+            done = translate_in_units(
+                source,
+                inputs,
+                translator,
+                path_out,
+                spec,
+                file_format=chosen,
+                plan=plan,
+                shard=shard,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+            )
         else:
-            output = rescaled_tiles(source, fitting, translator, path_out.parent, plan=plan, progress=progress)
-        with closing(output) as tiles:
-            write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
+            if fitting is source:
+                output = translator.tiles(source, plan=plan, progress=progress)
+            else:
+                output = rescaled_tiles(source, fitting, translator, path_out.parent, plan=plan, progress=progress)
+            with closing(output) as tiles:
+                write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
+            done = replace(_already_there(plan, spec), tiles_reused=0)
         seconds = time.perf_counter() - ready
-    return _report(translator, plan, spec, seconds=seconds, seconds_setup=ready - started)
+    return _report(translator, done, seconds=seconds, seconds_setup=ready - started)
+
+
+def _already_there(plan: Plan, spec: OutputSpec) -> UnitsDone:
+    planes = prod(spec.leading_shape)
+    tiles = planes * plan.tiles
+    return UnitsDone(
+        plan=plan, pixels=planes * spec.height * spec.width, tiles=tiles, tiles_reused=tiles, complete=True
+    )
 
 
 def output_spec(source: ImageSource, translator: Translator) -> OutputSpec:
@@ -112,13 +156,11 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
     return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
 
 
-def _report(
-    translator: Translator, plan: Plan, spec: OutputSpec, *, seconds: float, seconds_setup: float
-) -> TranslationReport:
-    planes = prod(spec.leading_shape)
+def _report(translator: Translator, done: UnitsDone, *, seconds: float, seconds_setup: float) -> TranslationReport:
+    plan = done.plan
     backend = translator.backend(plan)
     return TranslationReport(
-        pixels=planes * spec.height * spec.width,
+        pixels=done.pixels,
         seconds=seconds,
         seconds_setup=seconds_setup,
         backend=backend.name,
@@ -131,5 +173,7 @@ def _report(
         split_level=plan.split_level,
         mac_overhead=plan.mac_overhead,
         peak_memory_bytes=peak_memory_bytes(),
-        tiles=planes * plan.tiles,
+        tiles=done.tiles,
+        tiles_reused=done.tiles_reused,
+        complete=done.complete,
     )

@@ -13,15 +13,18 @@ from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import clipped, inside, is_empty, tiles_of, window_around
+from napari_pix2pix.translation.tiling import clipped, inside, tiles_of, window_around
 from pix2pix_training.array_source import Region
 
 
 def halo_tiles(
     stages: Stages, image: PaddedImage, tile: int, halo: int
 ) -> Generator[tuple[Region, Tensor], None, None]:
-    """Regions of the image in reading order with the network's output there; `tile` and `halo` fit its strides."""
-    regions = [r for r in tiles_of(image.size, tile) if not is_empty(clipped(r, image.image_size))]
+    """Wanted regions of the image in reading order with the network's output there.
+
+    `tile` and `halo` fit its strides.
+    """
+    regions = [r for r in tiles_of(image.size, tile) if image.wants(r)]
     windows = [window_around(region, halo, image.size) for region in regions]
     with closing(image.windows(windows)) as inputs:
         for region, window, x in zip(regions, windows, inputs, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_pix2pix.translation.prefetch import prefetched
-from napari_pix2pix.translation.tiling import Size
+from napari_pix2pix.translation.tiling import Size, clipped, is_empty
 from pix2pix_training.array_source import AnyArray, Region, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
@@ -29,6 +29,7 @@ class PaddedImage:
     mapping : resolved for this image.
     stride : the padded size is a multiple of it; the padding lies at the bottom and right.
     dtype : of the result; float32 unless the network is of another type.
+    wanted : which regions of the image are asked for; all where left out.
     """
 
     level = 0
@@ -42,15 +43,22 @@ class PaddedImage:
         stride: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        wanted: Callable[[Region], bool] | None = None,
     ) -> None:
         self._source = source
         self._plane = plane
         self._mapping = mapping
         self.device = device
         self._dtype = dtype
+        self._wanted = wanted
         self.image_size: Size = plane_size(source)
         self._rows, self._columns = (padded_index(n, stride).numpy() for n in self.image_size)
         self.size: Size = (len(self._rows), len(self._columns))
+
+    def wants(self, region: Region) -> bool:
+        """Whether a region, of which a part may be padding, is asked for."""
+        kept = clipped(region, self.image_size)
+        return not is_empty(kept) and (self._wanted is None or self._wanted(kept))
 
     def read(self, window: Region) -> Tensor:
         return self._to_network(self._stored(window))

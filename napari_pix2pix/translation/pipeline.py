@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from pix2pix_training.array_source import (
     channel_count,
     plane_indices,
     plane_size,
+    whole_plane,
 )
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError, Pix2PixError
@@ -40,12 +42,14 @@ from pix2pix_training.export_form import widen_narrow_layers
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.model_file import Model
+from pix2pix_training.model_file import Model, model_digest
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles."""
+Wanted = Callable[[tuple[int, ...], Region], bool]
+"""Whether anything of a region of a plane is asked for."""
 OutputTile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane, region, and stored pixels of shape (C, region.height, region.width)."""
 
@@ -63,6 +67,7 @@ class Translator:
 
     def __init__(self, model: Model, settings: TranslationSettings | None = None) -> None:
         self.model = replace(model, weights={})  # the network has its own copy
+        self.model_digest = model_digest(model)
         self.settings = settings or TranslationSettings()
         self.inference = resolved_inference(self.settings, model)
         self.device = resolve_device(self.settings.device)
@@ -106,14 +111,20 @@ class Translator:
         return make_plan(size, self.model.generator_config, self.inference, self.settings, budget)
 
     def tiles(
-        self, source: ArraySource, *, plan: Plan | None = None, progress: Progress | None = None
+        self,
+        source: ArraySource,
+        *,
+        plan: Plan | None = None,
+        progress: Progress | None = None,
+        wanted: Wanted | None = None,
     ) -> Generator[OutputTile, None, None]:
         """Finished tiles of all planes in storage order; within a plane row by row, left to right.
 
         Nothing is computed before the first tile is asked for, except that the image is checked against the model.
+        Tiles that are not `wanted` are left out, and do not count as done for `progress`.
         """
         self.check(source)
-        return self._tiles(source, plan or self.plan(plane_size(source)), progress)
+        return self._tiles(source, plan or self.plan(plane_size(source)), progress, wanted)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
         return (*source.shape[:-3], self.output_channels, *plane_size(source))
@@ -148,22 +159,31 @@ class Translator:
                 f"which needs {_SMALLEST_RESNET_PX} x {_SMALLEST_RESNET_PX}"
             )
 
-    def _tiles(self, source: ArraySource, plan: Plan, progress: Progress | None) -> Generator[OutputTile, None, None]:
-        planes = list(plane_indices(source))
+    def _tiles(
+        self, source: ArraySource, plan: Plan, progress: Progress | None, wanted: Wanted | None
+    ) -> Generator[OutputTile, None, None]:
+        planes = [plane for plane in plane_indices(source) if wanted is None or wanted(plane, whole_plane(source))]
         mapping = resolved(self.model.source.mapping, source)
         filled = FilledSource(source)
         for number, plane in enumerate(planes):
             filled.require_valid_pixels(plane)
-            for done, (region, pixels) in enumerate(self._plane_tiles(filled, plane, mapping, plan), start=1):
+            asked = None if wanted is None else partial(wanted, plane)
+            for done, (region, pixels) in enumerate(self._plane_tiles(filled, plane, mapping, plan, asked), start=1):
                 yield plane, region, pixels
                 if progress is not None:
                     progress(number * plan.tiles + done, len(planes) * plan.tiles)
 
     def _plane_tiles(
-        self, source: FilledSource, plane: tuple[int, ...], mapping: Mapping, plan: Plan
+        self,
+        source: FilledSource,
+        plane: tuple[int, ...],
+        mapping: Mapping,
+        plan: Plan,
+        wanted: Callable[[Region], bool] | None,
     ) -> Iterator[tuple[Region, AnyArray]]:
         marker = self.invalid_marker(source)
-        image = PaddedImage(source, plane, mapping, stride=self.model.generator_config.stride, device=self.device)
+        stride = self.model.generator_config.stride
+        image = PaddedImage(source, plane, mapping, stride=stride, device=self.device, wanted=wanted)
         with closing(self._outputs(image, plan)) as outputs:
             while (item := self._next(outputs, plan)) is not None:
                 region, output = item

@@ -57,6 +57,15 @@ def prefetched(
         thread.join()
 
 
+def computed_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The same items, each made while the caller works on the one before."""
+    return prefetched(_itself, items)
+
+
+def _itself(item: Item) -> Item:
+    return item
+
+
 def _until_end(finished: queue.Queue[tuple[Item] | _Failure | None]) -> Generator[Item, None, None]:
     while (entry := finished.get()) is not None:
         if isinstance(entry, _Failure):

@@ -13,6 +13,7 @@ class TranslationReport:
     """What ran, which may differ from what was asked for where that was "auto".
 
     `seconds` is without set-up (opening, loading the network, planning); `pixels` counts all planes;
+    `tiles_reused` were there from an earlier run; `complete` is False while other shards are still to come.
     `peak_memory_bytes` is the peak of the whole process since its start.
     """
 
@@ -31,3 +32,4 @@ class TranslationReport:
     peak_memory_bytes: int
     tiles: int
     tiles_reused: int = 0
+    complete: bool = True

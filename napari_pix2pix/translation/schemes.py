@@ -17,7 +17,7 @@ from pix2pix_training.array_source import Region
 
 
 def network_tiles(stages: Stages, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
-    """Regions of the image in reading order, and the network's output (1, C, h, w) there."""
+    """Wanted regions of the image in reading order, and the network's output (1, C, h, w) there."""
     if plan.scheme == "whole":
         return whole_tiles(stages, image, plan.tile)
     if plan.scheme == "blend":

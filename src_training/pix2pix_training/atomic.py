@@ -81,7 +81,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         publish(partial, path)
     except BaseException as error:
         with suppress(OSError):
-            _remove(partial)
+            remove(partial)
         if isinstance(error, OSError):
             raise write_error(path, error) from error
         raise
@@ -91,7 +91,7 @@ def _prepare(partial: Path) -> None:
     """Create the folder, and remove what a killed run may have left."""
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
+        remove(partial)
     except OSError as error:
         raise OutputError(f"{partial} cannot be written: {error.strerror or error}; choose another folder") from error
 
@@ -115,14 +115,14 @@ def publish(partial: Path, path: Path) -> None:
     sync_to_disk(partial)
     aside = path.with_name(path.name + REPLACED_SUFFIX)
     if path.exists() and (path.is_dir() or partial.is_dir()):
-        _remove(aside)
+        remove(aside)
         path.rename(aside)
     partial.replace(path)
     sync_to_disk(path.parent)
-    _remove(aside)
+    remove(aside)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or a folder with all that it holds, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping as MappingType
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ class Model:
         network.load_state_dict(self.weights)
         set_inference_mode(network, inference or self.inference)
         return network
+
+
+def model_digest(model: Model) -> str:
+    """A checksum of all that decides what the model makes of an image: generator, weights, mappings, inference mode."""
+    header = {
+        "generator": asdict(model.generator_config),
+        "source": _description_to_json(model.source),
+        "target": _description_to_json(model.target),
+        "inference": asdict(model.inference),
+    }
+    content = blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
+    for name, tensor in sorted(model.weights.items()):
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
 
 
 def save_model(model: Model, path: Path) -> None:

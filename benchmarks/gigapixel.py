@@ -1,0 +1,163 @@
+"""Memory and time of translating one very large image, through the command line, to OME-Zarr and to OME-TIFF.
+
+    python benchmarks/gigapixel.py --size 32768 --folder /scratch
+
+Makes a BigTIFF of SIZE x SIZE bytes tile by tile, translates it twice with a small network of random weights, each time
+in a process of its own with ``--max-memory 2GB``, prints the peak resident memory of these processes and the time, and
+checks that both outputs hold the same pixels at every level that both have. Exits with 1 where something is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+import zarr
+from numpy.typing import NDArray
+
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.model_file import ImageDescription, Model, save_model
+from pix2pix_training.networks import build_generator, initialize_weights
+
+TILE = 512
+PEAK_LIMIT_BYTES = 3_000_000_000
+COMPARED_ROWS = 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=32768, help="side of the image in pixels")
+    parser.add_argument("--folder", type=Path, required=True, help="needs about 4 bytes per pixel")
+    parser.add_argument("--max-memory", default="2GB")
+    parser.add_argument("--base-width", type=int, default=8)
+    parser.add_argument("--statistics", choices=("image", "running"), default="image")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    model, source = options.folder / "model.safetensors", options.folder / f"source_{options.size}.tif"
+    write_model(model, options.base_width, options.statistics)
+    write_source(source, options.size)
+    outputs = [options.folder / f"translated_{options.size}{suffix}" for suffix in (".ome.zarr", ".ome.tif")]
+    reports = [translated(source, model, out, options.max_memory) for out in outputs]
+    sys.stdout.writelines(f"{line}\n" for line in table(outputs, reports))
+    differing = differing_levels(*outputs)
+    print(f"levels that differ between OME-Zarr and OME-TIFF: {differing or 'none'}")
+    if differing or any(report["peak"] > PEAK_LIMIT_BYTES for report in reports):
+        sys.exit(1)
+
+
+def write_model(path: Path, base_width: int, statistics: Any) -> None:
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        source_channels=1,
+        target_channels=1,
+        base_width=base_width,
+        depth=5,
+        norm="instance" if statistics == "image" else "batch",
+    )
+    network = build_generator(config)
+    initialize_weights(network)
+    description = ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 1))
+    inference = InferenceConfig(statistics=statistics)
+    save_model(
+        Model(
+            generator_config=config,
+            weights=network.state_dict(),
+            source=description,
+            target=description,
+            inference=inference,
+        ),
+        path,
+    )
+
+
+def write_source(path: Path, size: int) -> None:
+    """Clouds of several sizes with grain, made tile by tile."""
+    random = np.random.default_rng(0)
+    clouds = [(cell, random.random((size // cell + 2,) * 2, np.float32)) for cell in (1024, 128, 16)]
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        tif.write(_source_tiles(size, clouds), shape=(size, size), dtype=np.uint8, tile=(TILE, TILE),
+                  compression="zstd", predictor=True, photometric="minisblack")  # fmt: skip
+
+
+def _source_tiles(size: int, clouds: list[tuple[int, NDArray[np.float32]]]) -> Iterator[NDArray[np.uint8]]:
+    for y in range(0, size, TILE):
+        for x in range(0, size, TILE):
+            grain = np.random.default_rng((y, x)).normal(0, 6, (TILE, TILE))
+            values = sum(70 * _interpolated(grid, cell, y, x) for cell, grid in clouds) + grain
+            yield np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _interpolated(grid: NDArray[np.float32], cell: int, y0: int, x0: int) -> NDArray[np.float32]:
+    """A tile of the grid enlarged by `cell`, bilinear."""
+    (rows, dy), (columns, dx) = (_positions(start, cell, len(grid)) for start in (y0, x0))
+    above, below = grid[rows][:, [columns, columns + 1]], grid[rows + 1][:, [columns, columns + 1]]
+    mixed = above + (below - above) * dy[:, None, None]
+    result: NDArray[np.float32] = mixed[:, 0] + (mixed[:, 1] - mixed[:, 0]) * dx
+    return result
+
+
+def _positions(start: int, cell: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    position = np.arange(start, start + TILE) / cell
+    index = np.minimum(position.astype(np.intp), cells - 2)
+    return index, (position - index).astype(np.float32)
+
+
+def translated(source: Path, model: Path, out: Path, max_memory: str) -> dict[str, Any]:
+    """The command's own report, with `peak`, the largest resident set of the process, and `wall`, its seconds."""
+    command = [sys.executable, "-m", "napari_pix2pix", "translate", str(source), "--model", str(model)]
+    command += ["--out", str(out), "--max-memory", max_memory, "--device", "cpu", "--overwrite", "--json"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"failed: {' '.join(command)}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    report: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return report | {"peak": usage.ru_maxrss * unit, "wall": time.perf_counter() - started}
+
+
+def table(outputs: list[Path], reports: list[dict[str, Any]]) -> Iterator[str]:
+    yield "| output | scheme, tile, split level | tiles | seconds | s/Mpx | peak resident |"
+    yield "|---|---|---|---|---|---|"
+    for out, report in zip(outputs, reports, strict=True):
+        seconds_per_megapixel = report["wall"] / report["pixels"] * 1e6
+        plan = f"{report['scheme']}, {report['tile']}, {report['split_level']}"
+        yield (
+            f"| {out.name} | {plan} | {report['tiles']} | {report['wall']:.0f} | {seconds_per_megapixel:.3f} "
+            f"| {report['peak'] / 1e9:.2f} GB |"
+        )
+
+
+def differing_levels(ome_zarr: Path, ome_tiff: Path) -> list[int]:
+    """Levels that both files have and whose pixels are not equal, read strip by strip."""
+    group = zarr.open_group(ome_zarr, mode="r")
+    with tifffile.TiffFile(ome_tiff) as tif:
+        series = tif.series[0]
+        count = min(len(series.levels), sum(1 for _ in group.array_keys()))
+        return [level for level in range(count) if not _equal(group[str(level)], series.aszarr(level=level))]
+
+
+def _equal(left: Any, store: Any) -> bool:
+    right: Any = zarr.open_array(store, mode="r")
+    height = left.shape[-2]
+    if left.shape[-2:] != right.shape[-2:]:
+        return False
+    rows = (slice(y, min(y + COMPARED_ROWS, height)) for y in range(0, height, COMPARED_ROWS))
+    return all(bool((np.squeeze(left[..., r, :]) == np.squeeze(right[..., r, :])).all()) for r in rows)
+
+
+if __name__ == "__main__":
+    main()

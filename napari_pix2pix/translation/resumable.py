@@ -1,0 +1,146 @@
+"""Translating an image unit by unit, so that a later run, or another process, can go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from napari_pix2pix.images.ome_zarr_layout import Layout, Unit, layout_of
+from napari_pix2pix.images.partial_output import PartialOutput, Shard, open_partial
+from napari_pix2pix.images.source import ImageSource
+from napari_pix2pix.images.unit_grid import UnitGrid
+from napari_pix2pix.images.writing import OutputSpec
+from napari_pix2pix.translation.pipeline import Progress, Translator
+from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.prefetch import computed_ahead
+from pix2pix_training.array_source import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsDone:
+    """What a run did: the plan that it followed, how much was its part, and whether the output is complete now."""
+
+    plan: Plan
+    pixels: int
+    tiles: int
+    tiles_reused: int
+    complete: bool
+
+
+def translate_in_units(
+    source: ImageSource,
+    inputs: Sequence[Path],
+    translator: Translator,
+    path: Path,
+    spec: OutputSpec,
+    *,
+    file_format: str,
+    plan: Plan,
+    shard: Shard,
+    resume: bool,
+    overwrite: bool,
+    progress: Progress | None,
+) -> UnitsDone:
+    """Make the units of this process, and complete the output if they were the last.
+
+    Parameters
+    ----------
+    plan : for an output that is begun now; one that is resumed keeps the plan that it was begun with.
+    inputs : the files of `source`.
+    resume, overwrite : see `open_partial`.
+    """
+    layout = layout_of(spec)
+    with open_partial(
+        path,
+        layout,
+        file_format=file_format,
+        request=_request(inputs, translator, layout, file_format, shard),
+        plan=asdict(plan),
+        shard=shard,
+        resume=resume,
+        overwrite=overwrite,
+    ) as output:
+        plan = _plan_from_json(output.plan)
+        missing = frozenset(output.mine) - output.finished
+        pixels = sum(map(layout.pixels, output.mine))
+        share = pixels * spec.channels / prod(spec.shape)
+        tiles = round(plan.tiles * prod(spec.leading_shape) * share)
+        computed = 0
+        for new_pixels in _make(source, translator, plan, layout, output, missing):
+            computed += 1
+            if progress is not None:
+                progress(tiles * (pixels - sum(map(layout.pixels, missing)) + new_pixels) // pixels, tiles)
+        return UnitsDone(
+            plan=plan,
+            pixels=pixels,
+            tiles=tiles,
+            tiles_reused=max(0, tiles - computed) if output.finished else 0,
+            complete=output.finish(),
+        )
+
+
+def _make(
+    source: ImageSource,
+    translator: Translator,
+    plan: Plan,
+    layout: Layout,
+    output: PartialOutput,
+    missing: Collection[Unit],
+) -> Iterator[int]:
+    """After each tile, the number of pixels of missing units that have been made so far.
+
+    The next tile is computed while one is stored.
+    """
+
+    def wanted(plane: tuple[int, ...], region: Region) -> bool:
+        return any(unit in missing for unit in layout.units_in(plane, region))
+
+    grid = UnitGrid(layout, missing)
+    with (
+        closing(translator.tiles(source, plan=plan, wanted=wanted)) as tiles,
+        closing(computed_ahead(tiles)) as ahead,
+    ):
+        for tile in ahead:
+            for unit, pixels in grid.add(tile):
+                output.put(unit, pixels)
+            yield grid.pixels
+
+
+def _request(
+    inputs: Sequence[Path], translator: Translator, layout: Layout, file_format: str, shard: Shard
+) -> dict[str, Any]:
+    """What decides the content of an output; the names are those that an error message uses."""
+    spec = layout.spec
+    return {
+        "version of this program": version("napari-pix2pix"),
+        "model": translator.model_digest,
+        "input": [_identity(path) for path in inputs],
+        "settings": {**asdict(translator.settings), **asdict(translator.inference), "device": translator.device.type},
+        "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px],
+        "number of shards": shard.count,
+    }
+
+
+def _identity(path: Path) -> list[Any]:
+    """Name, size and time of change: cheap for a file of any size, and changed by whatever rewrites it."""
+    if path.is_file():
+        stat = path.stat()
+        return [path.name, stat.st_size, stat.st_mtime_ns]
+    content = blake2b(digest_size=16)
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        stat = file.stat()
+        content.update(f"{file.relative_to(path).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return [path.name, content.hexdigest()]
+
+
+def _plan_from_json(stored: Mapping[str, Any]) -> Plan:
+    fields = dict(stored)
+    fields["splits"] = tuple(Split(**split) for split in stored["splits"])
+    fields["padded_size"] = tuple(stored["padded_size"])
+    return Plan(**fields)

@@ -1,0 +1,397 @@
+"""Unfinished outputs: killed, damaged, contended and shared ones, against the undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_pix2pix.images import ome_zarr_layout, partial_output
+from napari_pix2pix.images.partial_output import Shard
+from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.errors import OutputError, Pix2PixError
+from pix2pix_training.model_file import Model, save_model
+from tests.product.translation.conftest import random_image, random_model
+
+EXACT = TranslationSettings(scheme="exact", tile=64)
+SIZE = (300, 333)
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of 128 pixels with chunks of 32: 9 units, levels of their own and above them."""
+    monkeypatch.setattr(ome_zarr_layout, "CHUNK_PX", 32)
+    monkeypatch.setattr(ome_zarr_layout, "_UNITS_PX", (128,))
+    monkeypatch.setattr(ome_zarr_layout, "_SMALLEST_LEVEL_PX", 32)
+
+
+@pytest.fixture
+def model() -> Model:
+    return random_model(GeneratorConfig(base_width=3, depth=3, source_channels=1, target_channels=2), InferenceConfig())
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, random_image(1, *SIZE)[0])
+    return path
+
+
+@pytest.fixture
+def whole(tmp_path: Path, image: Path, model: Model) -> Path:
+    """The undisturbed output."""
+    out = tmp_path / "undisturbed" / "out.ome.zarr"
+    translate_file(image, model, out, EXACT)
+    return out
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """All files of an OME-Zarr."""
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def leftovers(out: Path) -> list[str]:
+    return sorted(path.name for path in out.parent.iterdir() if path.name.startswith(out.name) and path != out)
+
+
+class _StopError(Exception):
+    pass
+
+
+def stop_after(tiles: int) -> Callable[[int, int], None]:
+    calls = iter(range(tiles))
+
+    def progress(_done: int, _all: int) -> None:
+        if next(calls, None) is None:
+            raise _StopError
+
+    return progress
+
+
+def interrupted(image: Path, model: Model, out: Path, tiles: int, **options: Any) -> None:
+    with pytest.raises(_StopError):
+        translate_file(image, model, out, EXACT, progress=stop_after(tiles), **options)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif", "out.png"])
+def test_resumed_output_is_identical(tmp_path: Path, image: Path, model: Model, name: str) -> None:
+    model = random_model(replace(model.generator_config, target_channels=1), InferenceConfig())
+    out, expected = tmp_path / name, tmp_path / "undisturbed" / name
+    report = translate_file(image, model, expected, EXACT)
+    assert report.tiles_reused == 0
+    interrupted(image, model, out, 20)
+    interrupted(image, model, out, 4, resume=True)
+    report = translate_file(image, model, out, EXACT, resume=True)
+    assert report.tiles == 30
+    assert 12 <= report.tiles_reused < 30
+    if out.is_dir():
+        assert content(out) == content(expected)
+    else:
+        assert _without_identifiers(out) == _without_identifiers(expected)
+    assert leftovers(out) == []
+
+
+def _without_identifiers(path: Path) -> bytes:
+    """A file's bytes with the random identifier of its OME-XML blanked."""
+    data = path.read_bytes()
+    start = data.find(b"urn:uuid:")
+    while start >= 0:
+        data = data[:start] + b" " * 45 + data[start + 45 :]
+        start = data.find(b"urn:uuid:")
+    return data
+
+
+def test_resume_of_nothing_starts_and_of_a_complete_output_does_nothing(
+    tmp_path: Path, image: Path, model: Model, whole: Path
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    assert translate_file(image, model, out, EXACT, resume=True).tiles_reused == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    report = translate_file(image, model, out, EXACT, resume=True)
+    assert (report.tiles_reused, report.tiles) == (30, 30)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert content(out) == content(whole)
+
+
+def test_without_resume_it_starts_again(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 20)
+    assert translate_file(image, model, out, EXACT).tiles_reused == 0
+    assert content(out) == content(whole)
+
+
+def _cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 4
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink])
+@pytest.mark.parametrize("level", [0, 2])
+def test_damaged_units_alone_are_made_again(
+    tmp_path: Path, image: Path, model: Model, whole: Path, damage: Callable[[Path], None], level: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 20)
+    finished = sorted((tmp_path / "out.ome.zarr.partial" / str(level) / "c").rglob("0/*/*"))
+    assert len(finished) >= 3
+    damage(finished[1])
+    written = _units_written(monkeypatch)
+    translate_file(image, model, out, EXACT, resume=True)
+    assert content(out) == content(whole)
+    assert len(written) == 9 - (len(finished) - 1)
+
+
+def _units_written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    written: list[Any] = []
+    original = partial_output.PartialOutput.put
+
+    def put(self: Any, unit: Any, pixels: Any) -> None:
+        written.append(unit)
+        original(self, unit, pixels)
+
+    monkeypatch.setattr(partial_output.PartialOutput, "put", put)
+    return written
+
+
+def test_a_torn_or_damaged_ledger_costs_only_its_units(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 20)
+    ledger = tmp_path / "out.ome.zarr.partial.state" / "units-1.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([lines[0][:20], *lines[1:-1], lines[-1][:-9]]))
+    report = translate_file(image, model, out, EXACT, resume=True)
+    assert report.tiles_reused > 0
+    assert content(out) == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("what", "settings"),
+    [
+        ("settings", TranslationSettings(scheme="exact", tile=32)),
+        ("model", EXACT),
+        ("input", EXACT),
+        ("version", EXACT),
+    ],
+)
+def test_resume_refuses_what_differs(
+    tmp_path: Path, image: Path, model: Model, what: str, settings: TranslationSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 20)
+    if what == "model":
+        model = random_model(model.generator_config, model.inference, seed=1)
+    elif what == "input":
+        tifffile.imwrite(image, random_image(1, *SIZE, seed=1)[0])
+    elif what == "version":
+        monkeypatch.setattr("napari_pix2pix.translation.resumable.version", lambda _name: "9.9")
+    with pytest.raises(OutputError, match=f"was begun with another {what}") as caught:
+        translate_file(image, model, out, settings, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -> None:
+    out = tmp_path / "out.ome.zarr"
+    refused: list[str] = []
+
+    def second(_done: int, _all: int) -> None:
+        for options in ({"resume": True}, {}, {"shard": Shard(2, 2)}, {"shard": Shard(1, 2)}):
+            with pytest.raises(OutputError, match=r"another process|number of shards") as caught:
+                translate_file(image, model, out, EXACT, **options)  # type: ignore[arg-type]
+            refused.append(str(caught.value))
+        raise _StopError
+
+    with pytest.raises(_StopError):
+        translate_file(image, model, out, EXACT, progress=second)
+    assert len(refused) == 4
+    translate_file(image, model, out, EXACT, resume=True)
+    assert out.exists()
+
+
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif"])
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+def test_shards_together_make_the_output(
+    tmp_path: Path, image: Path, model: Model, whole: Path, name: str, order: tuple[int, ...]
+) -> None:
+    out = tmp_path / name
+    reports = []
+    for index in order:
+        assert not out.exists()
+        reports.append(translate_file(image, model, out, EXACT, shard=Shard(index, 3)))
+    assert [report.complete for report in reports] == [False, False, True]
+    assert sum(report.pixels for report in reports) == SIZE[0] * SIZE[1]
+    if name == "out.ome.zarr":
+        assert content(out) == content(whole)
+    else:
+        np.testing.assert_array_equal(tifffile.imread(out), np.asarray(zarr.open_array(whole / "0", mode="r")))
+    assert leftovers(out) == []
+
+
+def test_an_interrupted_shard_is_gone_on_with(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 12, shard=Shard(1, 2))
+    assert translate_file(image, model, out, EXACT, shard=Shard(2, 2)).complete is False
+    report = translate_file(image, model, out, EXACT, shard=Shard(1, 2))
+    assert report.complete
+    assert report.tiles_reused > 0
+    assert content(out) == content(whole)
+
+
+def test_all_planes_of_a_stack(tmp_path: Path, model: Model) -> None:
+    path = tmp_path / "stack.ome.tif"
+    stack = np.stack([random_image(1, 150, 110, seed=z)[0] for z in range(3)])
+    tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
+    expected, out = tmp_path / "undisturbed.ome.zarr", tmp_path / "out.ome.zarr"
+    translate_file(path, model, expected, EXACT)
+    interrupted(path, model, out, 8)
+    assert translate_file(path, model, out, EXACT, resume=True).tiles_reused > 0
+    assert content(out).keys() == content(expected).keys()
+    for level in ("0", "1"):
+        np.testing.assert_array_equal(*(np.asarray(zarr.open_array(p / level, mode="r")) for p in (out, expected)))
+
+
+@pytest.mark.parametrize("settings", [TranslationSettings(scheme=s, tile=64) for s in ("whole", "blend")])  # type: ignore[arg-type]
+def test_other_schemes_resume_too(tmp_path: Path, image: Path, model: Model, settings: TranslationSettings) -> None:
+    expected, out = tmp_path / "undisturbed" / "out.ome.zarr", tmp_path / "out.ome.zarr"
+    translator = Translator(model, settings)
+    translate_file(image, translator, expected)
+    with pytest.raises(_StopError):
+        translate_file(image, translator, out, progress=stop_after(20))
+    report = translate_file(image, translator, out, resume=True)
+    assert report.tiles_reused > 0
+    assert content(out) == content(expected)
+
+
+def test_file_that_cannot_grow_is_one_line_and_resumes(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    out = tmp_path / "out.ome.zarr"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(Pix2PixError, match=r"could not be completed: File too large") as caught:
+            translate_file(image, model, out, EXACT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    translate_file(image, model, out, EXACT, resume=True)
+    assert content(out) == content(whole)
+
+
+def test_disk_full_at_any_unit(
+    tmp_path: Path, image: Path, model: Model, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    for calls in (16, 8, 8):  # a unit takes four: three shards and its line in the ledger
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", _fails_at(calls))
+            with pytest.raises(Pix2PixError, match="the disk is full; free some space"):
+                translate_file(image, model, out, EXACT, resume=True)
+        assert not out.exists()
+    assert translate_file(image, model, out, EXACT, resume=True).tiles_reused > 0
+    assert content(out) == content(whole)
+
+
+def _fails_at(call: int) -> Callable[[int], None]:
+    calls = iter(range(call))
+
+    def fsync(_descriptor: int) -> None:
+        if next(calls, None) is None:
+            raise OSError(28, "No space left on device")
+
+    return fsync
+
+
+_PROGRAM = """
+import sys
+from napari_pix2pix.images import ome_zarr_layout
+ome_zarr_layout.CHUNK_PX, ome_zarr_layout._UNITS_PX, ome_zarr_layout._SMALLEST_LEVEL_PX = 32, (128,), 32
+from napari_pix2pix.__main__ import main
+main()
+"""
+
+
+def command(image: Path, model_path: Path, out: Path, *options: str) -> list[str]:
+    arguments = ["translate", str(image), "--model", str(model_path), "--out", str(out), "--scheme", "exact"]
+    return [sys.executable, "-c", _PROGRAM, *arguments, "--tile", "64", "--json", *options]
+
+
+def run(arguments: list[str]) -> dict[str, Any]:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def kill_during(arguments: list[str], out: Path, more_units: int) -> None:
+    """SIGKILL once `more_units` more lines stand in the ledger, or at a random moment soon after."""
+    ledger = out.with_name(out.name + ".partial.state") / "units-1.jsonl"
+    before = _lines(ledger)
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and _lines(ledger) < before + more_units:
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.02))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"{") if path.exists() else 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_runs_resume_to_the_same_output(
+    tmp_path: Path, image: Path, model: Model, whole: Path, kills: int
+) -> None:
+    model_path, out = tmp_path / "model.safetensors", tmp_path / "out.ome.zarr"
+    save_model(model, model_path)
+    tifffile.imwrite(image, random_image(1, *(SIZE if kills == 3 else (1000, 1100)))[0])
+    if kills > 3:
+        translate_file(image, model, whole, EXACT, overwrite=True)
+    resuming = command(image, model_path, out, "--resume")
+    for _ in range(kills):
+        kill_during(resuming, out, 2)
+        assert not out.exists()
+    report = run(resuming)
+    assert report["tiles_reused"] > 0
+    assert report["outputs"] == [str(out)]
+    assert content(out) == content(whole)
+    assert leftovers(out) == []
+
+
+def test_two_processes_share_an_output(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    model_path, out = tmp_path / "model.safetensors", tmp_path / "out.ome.zarr"
+    save_model(model, model_path)
+    both = [
+        subprocess.Popen(command(image, model_path, out, "--shard", f"{index}/2"), stdout=subprocess.PIPE, text=True)
+        for index in (1, 2)
+    ]
+    results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert [str(out)] in [result["outputs"] for result in results]
+    assert content(out) == content(whole)
+    assert leftovers(out) == []
