@@ -77,7 +77,7 @@ def translate_file(
         requested = resolve_format(path_out, file_format, source)
         resume = resume or shard != WHOLE
         if resume and path_out.exists() and not is_begun(path_out):
-            logger.info("%s is complete already", path_out)
+            logger.warning("%s is complete already, nothing to do", path_out)
             return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
         resumable = fitting is source and incompatibility(spec, "ome-zarr") is None

@@ -221,7 +221,7 @@ def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -
     def second(_done: int, _all: int) -> None:
         for options in ({"resume": True}, {}, {"shard": Shard(2, 2)}, {"shard": Shard(1, 2)}):
             with pytest.raises(OutputError, match=r"another process|number of shards") as caught:
-                translate_file(image, model, out, EXACT, **options)  # type: ignore[arg-type]
+                translate_file(image, model, out, EXACT, **options)
             refused.append(str(caught.value))
         raise _StopError
 
@@ -271,10 +271,11 @@ def test_all_planes_of_a_stack(tmp_path: Path, model: Model) -> None:
     assert translate_file(path, model, out, EXACT, resume=True).tiles_reused > 0
     assert content(out).keys() == content(expected).keys()
     for level in ("0", "1"):
-        np.testing.assert_array_equal(*(np.asarray(zarr.open_array(p / level, mode="r")) for p in (out, expected)))
+        pixels, expected_pixels = (np.asarray(zarr.open_array(path / level, mode="r")) for path in (out, expected))
+        np.testing.assert_array_equal(pixels, expected_pixels)
 
 
-@pytest.mark.parametrize("settings", [TranslationSettings(scheme=s, tile=64) for s in ("whole", "blend")])  # type: ignore[arg-type]
+@pytest.mark.parametrize("settings", [TranslationSettings(scheme=s, tile=64) for s in ("whole", "blend")])
 def test_other_schemes_resume_too(tmp_path: Path, image: Path, model: Model, settings: TranslationSettings) -> None:
     expected, out = tmp_path / "undisturbed" / "out.ome.zarr", tmp_path / "out.ome.zarr"
     translator = Translator(model, settings)
