@@ -60,7 +60,7 @@ def translate_in_units(
         path,
         layout,
         file_format=file_format,
-        request=_request(inputs, translator, layout, file_format, shard),
+        request=_request(inputs, translator, layout, file_format, shard, translator.backend(plan).name),
         plan=asdict(plan),
         shard=shard,
         resume=resume,
@@ -113,7 +113,7 @@ def _make(
 
 
 def _request(
-    inputs: Sequence[Path], translator: Translator, layout: Layout, file_format: str, shard: Shard
+    inputs: Sequence[Path], translator: Translator, layout: Layout, file_format: str, shard: Shard, backend: str
 ) -> dict[str, Any]:
     """What decides the content of an output; the names are those that an error message uses."""
     spec = layout.spec
@@ -121,7 +121,8 @@ def _request(
         "version of this program": version("napari-pix2pix"),
         "model": translator.model_digest,
         "input": [_identity(path) for path in inputs],
-        "settings": {**asdict(translator.settings), **asdict(translator.inference), "device": translator.device.type},
+        "settings": {**asdict(translator.settings), **asdict(translator.inference)},
+        "backend": [backend, translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px],
         "number of shards": shard.count,
     }
