@@ -52,8 +52,8 @@ class ImageMetadata:
     channel_colors : RGB of 0 to 255, one per channel, or empty where unknown.
     rgb : the three channels are red, green and blue.
     bit_depth : significant bits per sample, where fewer than the dtype has (10-, 12- and 14-bit cameras).
-    file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp", "ome-zarr", or "tiles" for a folder
-        of map tiles; empty for no file.
+    file_format : "tiff", "ome-tiff", "imagej", "geotiff", "png", "jpeg", "bmp", "ome-zarr", "slide", "bioio", or
+        "tiles" for a folder of map tiles; empty for no file.
     display_ranges : what ImageJ shows as black and white, (low, high) for each channel, or empty.
     georeference : place on the Earth, of a GeoTIFF.
     tiles : of an image that is a folder of map tiles.

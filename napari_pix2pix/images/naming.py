@@ -10,7 +10,11 @@ COMPANION_SUFFIX = ".companion.ome"
 PNG_SUFFIXES = (".png",)
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe")
 OME_ZARR_SUFFIXES = (".ome.zarr", ".zarr")
-READABLE_SUFFIXES = (*TIFF_SUFFIXES, *PNG_SUFFIXES, *JPEG_SUFFIXES, ".bmp", ".zarr")
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+BIOIO_SUFFIXES = (".czi", ".nd2", ".lif")
+READABLE_SUFFIXES = (
+    *TIFF_SUFFIXES, *PNG_SUFFIXES, *JPEG_SUFFIXES, ".bmp", ".zarr", *SLIDE_SUFFIXES, *BIOIO_SUFFIXES
+)  # fmt: skip
 """Lower-case endings of the files (and of the OME-Zarr folders) that `open_image` reads."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.images.naming import SLIDE_SUFFIXES
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
 
@@ -33,6 +34,9 @@ _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "raster"),
     (b"\xff\xd8\xff", "raster"),
     (b"BM", "raster"),
+    (b"ZISRAWFILE", "bioio_source"),
+    (b"\xda\xce\xbe\n", "bioio_source"),
+    (b"\x70\0\0\0", "bioio_source"),
     (b"<?xml", "ome_companion"),
     (b"<OME", "ome_companion"),
 )
@@ -141,12 +145,14 @@ def _format_module(path: Path) -> str:
         return "ome_zarr"
     if path.is_dir():
         return "map_tiles"
+    if path.suffix.lower() in SLIDE_SUFFIXES:  # most of them begin like a TIFF or a JPEG
+        return "slide"
     beginning = _first_bytes(path)
     for signature, module in _SIGNATURES:
         if beginning.startswith(signature):
             return module
     reason = "is empty" if not beginning else "is not an image of a known format"
-    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, and OME-Zarr folders")
+    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")
 
 
 def is_zarr_group(path: Path) -> bool:
@@ -157,7 +163,7 @@ def is_zarr_group(path: Path) -> bool:
 def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(8)
+            return file.read(10)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -155,10 +155,13 @@ def _format_of_suffix(suffix: str, source: ImageSource | None) -> str:
     return own if own in fitting else fitting[0]
 
 
+_WRITTEN_AS = {"bmp": "png", "slide": "ome-tiff", "bioio": "ome-tiff"}
+
+
 def _format_of_source(source: ImageSource | None) -> str:
     if source is None:
         return "ome-tiff"
-    return {"bmp": "png"}.get(source.metadata.file_format, source.metadata.file_format)
+    return _WRITTEN_AS.get(source.metadata.file_format, source.metadata.file_format)
 
 
 def incompatibility(spec: OutputSpec, file_format: str) -> str | None:

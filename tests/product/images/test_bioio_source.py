@@ -1,0 +1,56 @@
+"""Files of microscope makers: through bioio where it is installed, else one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from napari_pix2pix.images.bioio_source import open_source
+from napari_pix2pix.images.source import open_image
+from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.errors import ImageError
+
+Pixels = Callable[[ArraySource], NDArray[Any]]
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"), [("a.czi", b"ZISRAWFILE"), ("a.nd2", b"\xda\xce\xbe\n"), ("a.lif", b"p\0\0\0")]
+)
+def test_without_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, beginning: bytes) -> None:
+    (tmp_path / name).write_bytes(beginning + bytes(100))
+    monkeypatch.setitem(sys.modules, "bioio", None)
+    with pytest.raises(ImageError, match=r'its reader for \..* files: pip install "napari-pix2pix\[bioio\]"'):
+        open_image(tmp_path / name)
+
+
+def test_stack_with_channels(tmp_path: Path, pixels_of: Pixels) -> None:
+    pytest.importorskip("bioio_ome_tiff", reason="needs bioio with a reader of OME-TIFF")
+    array = np.random.default_rng(0).integers(0, 2**16, (2, 3, 2, 40, 50), np.uint16)
+    metadata = {
+        "axes": "TZCYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0,
+        "Channel": {"Name": ["DAPI", "GFP"]},
+    }  # fmt: skip
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, photometric="minisblack", metadata=metadata)
+    with open_source(tmp_path / "a.ome.tif") as source:
+        assert (source.axes, source.shape, source.dtype.name) == ("TZCYX", array.shape, "uint16")
+        np.testing.assert_array_equal(pixels_of(source), array)
+        np.testing.assert_array_equal(source.read(Region(3, 9, 20, 41), (1, 2)), array[1, 2, :, 3:9, 20:41])
+        found = source.metadata
+    assert (found.pixel_size, found.z_spacing, found.unit) == ((0.5, 0.25), 2.0, "µm")
+    assert (found.channel_names, found.file_format) == (("DAPI", "GFP"), "bioio")
+
+
+def test_colours_are_channels(tmp_path: Path, pixels_of: Pixels) -> None:
+    pytest.importorskip("bioio_ome_tiff", reason="needs bioio with a reader of OME-TIFF")
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, photometric="rgb", metadata={"axes": "YXS"})
+    with open_source(tmp_path / "a.ome.tif") as source:
+        assert (source.axes, source.shape, source.metadata.rgb) == ("CYX", (3, 40, 50), True)
+        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array, -1, 0))
