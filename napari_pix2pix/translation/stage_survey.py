@@ -23,7 +23,7 @@ from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.intensity import dtype_mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.networks import build_generator, set_inference_mode
-from pix2pix_training.stages import StageSpec, stage_inputs, stage_output
+from pix2pix_training.stages import StageSpec, covered_size, stage_output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class _Recorder:
         self._runner = runner
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
-        window = _window(self._config, spec, inputs)
+        window = covered_size(self._config, spec, inputs)
         known = self.uses.get(spec)
         if known is None:
             self.uses[spec] = StageUse(spec=spec, window=window, sample=dict(inputs))
@@ -101,17 +101,10 @@ class _ZeroRunner:
         self._config = config
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
-        height, width = _window(self._config, spec, inputs)
+        height, width = covered_size(self._config, spec, inputs)
         output = stage_output(self._config, spec)
         assert output.level is not None
         return torch.zeros(1, output.channels, height >> output.level, width >> output.level)
-
-
-def _window(config: GeneratorConfig, spec: StageSpec, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Rows and columns of the image that a call covers."""
-    tensor = next(t for t in stage_inputs(config, spec) if t.level is not None)
-    height, width = inputs[tensor.name].shape[-2:]
-    return height << (tensor.level or 0), width << (tensor.level or 0)
 
 
 def _seed(config: GeneratorConfig, inference: InferenceConfig) -> int | None:

@@ -11,7 +11,7 @@ from napari_pix2pix.translation.backends.stage_runner import StageRunner
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.layers import dropout_noise
 from pix2pix_training.networks import Generator
-from pix2pix_training.stages import StageSpec, StageTensor, stage_inputs, whole_stage
+from pix2pix_training.stages import StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,8 @@ class Stages:
         out.
         """
         expected = stage_inputs(self.config, spec)
-        height, width = next(
-            (tensors[t.name].shape[-2] << t.level, tensors[t.name].shape[-1] << t.level)
-            for t in expected
-            if t.level is not None
-        )
-        inputs = {
-            t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, (height, width)) for t in expected
-        }
+        size = covered_size(self.config, spec, tensors)
+        inputs = {t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, size) for t in expected}
         return self.runner.run(spec, inputs)
 
     def run_whole(self, image: Tensor, origin: tuple[int, int]) -> Tensor:

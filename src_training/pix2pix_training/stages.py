@@ -116,6 +116,14 @@ def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
     return StageTensor(name=OUTPUT, channels=channels, level=spec.level)
 
 
+def covered_size(config: GeneratorConfig, spec: StageSpec, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Rows and columns of the image that the windows of one call cover."""
+    tensor = next(t for t in stage_inputs(config, spec) if t.level is not None and t.name in inputs)
+    assert tensor.level is not None
+    height, width = inputs[tensor.name].shape[-2:]
+    return height << tensor.level, width << tensor.level
+
+
 def encoder_norm(level: int) -> str:
     """Name of the input with scale and shift of the norm after e_level."""
     return f"encoder_{level}_norm"

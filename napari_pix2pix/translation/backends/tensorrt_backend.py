@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.networks import Generator
-from pix2pix_training.stages import StageSpec, stage_inputs
-from pix2pix_trt.compilation import proven_engine
+from pix2pix_training.stages import StageSpec, covered_size
+from pix2pix_trt.compilation import proven_engine, rounded_window
 from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.flavours import Flavour, require
 from pix2pix_trt.runner import EngineRunner
-
-_WINDOW_STEP_PX = 256
-"""Engines are built for windows up to a multiple of this, so that tiles at borders and inside share one."""
 
 
 class TensorRtRunner:
@@ -46,7 +43,7 @@ class TensorRtRunner:
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         """The stage's output; see `proven_engine` and `EngineRunner.run` for what they raise."""
         inputs = {name: tensor.to(self.dtype).contiguous() for name, tensor in inputs.items()}
-        window = self._window(spec, inputs)
+        window = rounded_window(spec, covered_size(self._network.config, spec, inputs))
         built, engine = self._engines.get(spec, ((0, 0), None))
         if engine is None or window[0] > built[0] or window[1] > built[1]:
             if engine is not None:
@@ -64,11 +61,3 @@ class TensorRtRunner:
             engine = EngineRunner(proven.engine, self.device)
             self._engines[spec] = (built, engine)
         return engine.run(inputs)
-
-    def _window(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
-        """Image rows and columns that the inputs cover, rounded up."""
-        tensor = next(t for t in stage_inputs(self._network.config, spec) if t.level is not None)
-        assert tensor.level is not None
-        step = max(_WINDOW_STEP_PX, 1 << spec.top)
-        height, width = (n << tensor.level for n in inputs[tensor.name].shape[-2:])
-        return -(-height // step) * step, -(-width // step) * step

@@ -1,0 +1,90 @@
+"""Which engines the TensorRT backend asks for, with engines that run PyTorch in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from napari_pix2pix.translation.backends import tensorrt_backend
+from napari_pix2pix.translation.backends.tensorrt_backend import TensorRtRunner
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.errors import BackendError
+from pix2pix_training.networks import Generator, build_generator, set_inference_mode
+from pix2pix_training.stages import Stage, StageSpec, whole_stage
+
+CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")
+WHOLE = whole_stage(CONFIG)
+
+
+class FakeEngines:
+    """Remembers what was asked for; `opened` counts the engines that are on the GPU."""
+
+    def __init__(self, network: Generator) -> None:
+        self.network = network
+        self.asked: list[dict[str, Any]] = []
+        self.opened = 0
+
+    def proven(self, network: Generator, spec: StageSpec, flavour: str, **order: Any) -> Any:
+        self.asked.append({"spec": spec, "flavour": flavour, **order})
+        return SimpleNamespace(engine=spec)
+
+    def runner(self, spec: StageSpec, device: torch.device) -> Any:
+        stage = Stage(self.network, spec)
+        self.opened += 1
+        return SimpleNamespace(run=lambda inputs: stage(*(inputs[n] for n in stage.input_names)), close=self.close)
+
+    def close(self) -> None:
+        self.opened -= 1
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngines]:
+    network = build_generator(CONFIG)
+    set_inference_mode(network, InferenceConfig(statistics="image"))
+    fake = FakeEngines(network)
+    monkeypatch.setattr(tensorrt_backend, "require", lambda flavour: None)
+    monkeypatch.setattr(tensorrt_backend, "proven_engine", fake.proven)
+    monkeypatch.setattr(tensorrt_backend, "EngineRunner", fake.runner)
+    with torch.inference_mode():
+        yield fake
+
+
+def image(rows: int, columns: int) -> dict[str, torch.Tensor]:
+    return {"features": torch.rand(1, 3, rows, columns) * 2 - 1}
+
+
+def test_windows_of_like_size_share_an_engine(engines: FakeEngines) -> None:
+    runner = TensorRtRunner("tensorrt-rtx", engines.network, ["fp16", "fp32"])
+    for rows, columns in ((64, 72), (72, 64), (256, 256)):
+        inputs = image(rows, columns)
+        assert torch.equal(runner.run(WHOLE, inputs), engines.network(inputs["features"]))
+    (order,) = engines.asked
+    assert (order["flavour"], order["window"], order["precisions"]) == ("tensorrt-rtx", (256, 256), ["fp16", "fp32"])
+    assert order["samples"][0]["features"].shape == (1, 3, 64, 72)
+
+
+def test_larger_windows_take_the_place_of_the_engine(engines: FakeEngines) -> None:
+    runner = TensorRtRunner("tensorrt", engines.network, ["fp32"])
+    runner.run(WHOLE, image(64, 264))
+    runner.run(WHOLE, image(264, 64))
+    runner.run(WHOLE, image(64, 64))
+    assert [order["window"] for order in engines.asked] == [(256, 512), (512, 512)]
+    assert engines.opened == 1
+
+
+def test_each_stage_has_its_engine(engines: FakeEngines) -> None:
+    runner = TensorRtRunner("tensorrt", engines.network, ["fp32"])
+    encode = StageSpec(gives="encoded", level=1, top=1, start=0)
+    runner.run(WHOLE, image(64, 64))
+    assert runner.run(encode, image(64, 64)).shape == (1, 4, 32, 32)
+    assert [order["spec"] for order in engines.asked] == [WHOLE, encode]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_gpu_it_does_not_start() -> None:
+    with pytest.raises(BackendError, match="TensorRT"):
+        TensorRtRunner("tensorrt-rtx", build_generator(CONFIG), ["fp32"])
