@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from pix2pix_training.config import (
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
-from pix2pix_training.reference_import import import_model
+from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
 from pix2pix_training.reference_weights import discriminator_to_reference
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.warm_start import settings_of, start_from
@@ -117,14 +118,27 @@ def test_discriminator_is_recognised(layers: int, norm: str, conditional: bool, 
     assert all(torch.equal(found.weights[name], value) for name, value in network.state_dict().items())
 
 
-def test_training_goes_on_where_the_reference_stopped(reference_folder: Path, tmp_path: Path) -> None:
+def test_published_networks_are_recognised_by_names_and_shapes(reference_folder: Path) -> None:
+    names = json.loads((reference_folder / "key_names.json").read_text())
+    states = {
+        network: {name: torch.empty(shape, device="meta") for name, shape in entries.items()}
+        for network, entries in names.items()
+    }
+    assert infer_generator(states["unet_256_batch"]) == GeneratorConfig()
+    assert infer_discriminator(states["basic_batch"]) == (DiscriminatorConfig(), 6)
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "lsgan"])
+def test_training_goes_on_where_the_reference_stopped(mode: str, reference_folder: Path, tmp_path: Path) -> None:
     """Generator and discriminator from files, then the same twelve steps as the reference took."""
-    initial = torch.load(reference_folder / "trace_vanilla_init.pth", weights_only=True)
+    initial = torch.load(reference_folder / f"trace_{mode}_init.pth", weights_only=True)
     for name in "GD":
         torch.save(initial[name], tmp_path / f"net_{name}.pth")
-    vectors = np.load(reference_folder / "trace_vanilla.npz")
+    vectors = np.load(reference_folder / f"trace_{mode}.npz")
     model = import_model(tmp_path / "net_G.pth", tmp_path / "net_D.pth")
-    config = from_dict(TrainingConfig, {**settings_of(model), "patch_size": 64, "steps": 12})
+    settings = settings_of(model)
+    settings["objective"]["gan_mode"] = mode
+    config = from_dict(TrainingConfig, {**settings, "patch_size": 64, "steps": 12})
     torch.set_num_threads(2)  # on one, rounding takes such a trace further from the reference's
     step = TrainingStep(config, torch.device("cpu"), torch.float32)
     start_from(model, step, config)
