@@ -94,13 +94,18 @@ def translated(translator: Translator) -> Prepared:
 
 
 def translator_of(model: Model, settings: TranslationSettings) -> Translator:
-    """A translator that leaves the network's output as it is, in float32, instead of quantising it."""
+    """A translator in PyTorch on the CPU, in float32, that leaves the network's output as it is."""
+    settings = replace(settings, device="cpu", precision="fp32", backend="torch")
+    return Translator(with_float_output(model), settings)
+
+
+def with_float_output(model: Model) -> Model:
+    """The model with the network's output as it is, in float32, instead of quantised."""
     channels = model.generator_config.target_channels
     unchanged = LinearMapping(
         dtype="float32", scope="dtype", channels=channels, low=(-1.0,) * channels, high=(1.0,) * channels
     )
-    settings = replace(settings, device="cpu", precision="fp32", backend="torch")
-    return Translator(replace(model, target=ImageDescription(mapping=unchanged)), settings)
+    return replace(model, target=ImageDescription(mapping=unchanged))
 
 
 def assembled(tiles: Tiles, shape: tuple[int, int, int]) -> AnyArray:

@@ -1,0 +1,207 @@
+"""Seconds per megapixel of the backends on the CPU, in one run, with the paper's U-Net-256.
+
+    python benchmarks/backends.py --out FOLDER [--size 4096] [--repeats 3] [--threads N] [--max-memory 2GB]
+        [--statistics running image] [--only NAME ...]
+
+The measure of all is plain PyTorch: float32, NCHW, the whole image in one call, which takes several GB at 4096 x 4096
+pixels. The others are this project's exact scheme in PyTorch and in OpenVINO, in float32 and bfloat16. All take turns,
+after a first run on a small image; OpenVINO compiles in that, into an empty cache. Seconds are medians over the turns.
+The share of the peak is that of a matrix product measured in each turn. Writes FOLDER/backends.json and backends.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.contenders import randomized_model, with_float_output
+from napari_pix2pix.cli.console import parse_size
+from napari_pix2pix.translation.cost import unet_macs
+from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.settings import Backend, TranslationSettings
+from pix2pix_training.array_source import AnyArray, MemorySource
+from pix2pix_training.atomic import atomic_write
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Precision, Statistics
+from pix2pix_training.model_file import Model
+
+CHANNELS = 3
+SMALL_PX = 512
+PLAIN = "torch, plain, whole image, fp32"
+OURS: dict[str, tuple[Backend, Precision]] = {
+    f"{backend}, exact, {precision}": (backend, precision)
+    for precision in ("fp32", "bf16")
+    for backend in ("torch", "openvino")
+}
+
+Run = Callable[[AnyArray], AnyArray]
+
+
+@dataclass
+class Entry:
+    """One row of the table; `seconds` and `peak_flops` have a value per turn."""
+
+    name: str
+    statistics: Statistics
+    compile_seconds: float = 0.0
+    mac_overhead: float = 1.0
+    largest_difference: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    peak_flops: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+
+
+def benchmark(model: Model, image: AnyArray, arguments: argparse.Namespace) -> list[Entry]:
+    entries = []
+    for statistics in arguments.statistics:
+        runs: dict[str, tuple[Entry, Run]] = {}
+        for name in arguments.only:
+            entry = Entry(name, statistics)
+            runs[name] = (entry, _prepared(entry, model, image, arguments.max_memory))
+        for _ in range(arguments.repeats):
+            expected: AnyArray | None = None
+            for entry, run in runs.values():
+                entry.peak_flops.append(matmul_flops())
+                entry.load.append(os.getloadavg()[0])
+                started = time.perf_counter()
+                result = run(image)
+                entry.seconds.append(time.perf_counter() - started)
+                print(f"{entry.name}, {statistics}: {entry.seconds[-1]:.1f} s, load {entry.load[-1]:.1f}", flush=True)
+                expected = result if expected is None else expected
+                entry.largest_difference = float(np.abs(result - expected).max())
+        entries += [entry for entry, _ in runs.values()]
+    return entries
+
+
+def _prepared(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> Run:
+    """Ready to run, warm, and compiled; how long compiling took is noted."""
+    run = _plain(model, entry.statistics) if entry.name == PLAIN else _ours(entry, model, image, max_memory)
+    small = image[:, :SMALL_PX, :SMALL_PX]
+    seconds = []
+    for _ in range(2):
+        started = time.perf_counter()
+        run(small)
+        seconds.append(time.perf_counter() - started)
+    if "openvino" in entry.name:
+        entry.compile_seconds = seconds[0] - seconds[1]
+    return run
+
+
+def _plain(model: Model, statistics: Statistics) -> Run:
+    network = model.generator(InferenceConfig(statistics=statistics))
+
+    def run(image: AnyArray) -> AnyArray:
+        x = torch.from_numpy(image[None]).float() / 127.5 - 1
+        result: AnyArray = network(x)[0].numpy()
+        return result
+
+    return run
+
+
+def _ours(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> Run:
+    backend, precision = OURS[entry.name]
+    settings = TranslationSettings(
+        scheme="exact",
+        statistics=entry.statistics,
+        backend=backend,
+        precision=precision,
+        device="cpu",
+        max_memory=max_memory,
+    )
+    translator = Translator(with_float_output(model), settings)
+    plan = translator.plan(image.shape[1:])  # that of the whole image also for the small one: the same stages
+    entry.mac_overhead = plan.mac_overhead
+
+    def run(image: AnyArray) -> AnyArray:
+        result: AnyArray = np.empty(image.shape, np.float32)
+        for _, region, pixels in translator.tiles(MemorySource(image), plan=plan):
+            result[:, *region.slices] = pixels
+        return result
+
+    return run
+
+
+def matmul_flops(side: int = 2048, repeats: int = 8) -> float:
+    """Floating point operations per second of the fastest of some float32 matrix products."""
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - started)
+    return 2 * side**3 / min(seconds)
+
+
+def table(entries: list[Entry], config: GeneratorConfig, pixels: int) -> str:
+    lines = [
+        "| backend | statistics | s / Mpx | x plain PyTorch | share of peak | arithmetic | largest difference "
+        "| compiling, s | load |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        first = next(e for e in entries if e.statistics == entry.statistics)
+        speed = median(a / b for a, b in zip(first.seconds, entry.seconds, strict=True))
+        operations = 2 * unet_macs(config) * pixels
+        share = median(operations / s / peak for s, peak in zip(entry.seconds, entry.peak_flops, strict=True))
+        lines.append(
+            f"| {entry.name} | {entry.statistics} | {median(entry.seconds) / pixels * 1e6:.2f} | {speed:.2f} "
+            f"| {share:.0%} | {entry.mac_overhead:.3f} x | {entry.largest_difference:.1e} "
+            f"| {entry.compile_seconds:.1f} | {median(entry.load):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [PLAIN, *OURS]
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--base-width", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--max-memory", type=parse_size, default=parse_size("2GB"))
+    parser.add_argument("--statistics", nargs="+", choices=["running", "image"], default=["running", "image"])
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="the first is the measure of the rest")
+    arguments = parser.parse_args()
+    if arguments.size % 256 or arguments.size <= 0:
+        parser.error("--size must be a multiple of 256, so that the plain network takes it")
+    return arguments
+
+
+def main() -> None:
+    arguments = _parsed()
+    torch.set_num_threads(arguments.threads)
+    config = GeneratorConfig(
+        source_channels=CHANNELS, target_channels=CHANNELS, base_width=arguments.base_width, depth=8
+    )
+    image = np.random.default_rng(0).integers(0, 256, (CHANNELS, arguments.size, arguments.size), np.uint8)
+    with TemporaryDirectory() as cache, torch.inference_mode():
+        os.environ["XDG_CACHE_HOME"] = cache  # so that compiling is measured, not reading what an earlier run left
+        entries = benchmark(randomized_model(config), image, arguments)
+    text = table(entries, config, arguments.size**2) + "\n"
+    facts: dict[str, Any] = {
+        "size": arguments.size,
+        "base_width": arguments.base_width,
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "entries": [asdict(entry) for entry in entries],
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name, content in (("backends.json", json.dumps(facts, indent=2)), ("backends.md", text)):
+        with atomic_write(arguments.out / name) as partial:
+            partial.write_text(content, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
