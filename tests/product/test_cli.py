@@ -57,7 +57,7 @@ def test_train_translate_evaluate(
     assert translated["pixels"] == 4 * 40 * 48
     expected = {
         *("outputs", "pixels", "seconds", "seconds_setup", "backend", "device", "precision", "scheme", "statistics"),
-        *("tile", "split_level", "mac_overhead", "peak_memory_bytes", "tiles", "tiles_reused"),
+        *("tile", "split_level", "mac_overhead", "peak_memory_bytes", "tiles", "tiles_reused", "backend_reason"),
     }
     assert translated.keys() == expected
     scored = result_of(["evaluate", "--prediction", tmp_path / "out", "--target", folders[1]], capsys)
