@@ -131,6 +131,12 @@ def ask_model(parent: QWidget, start: str) -> str:
     return str(QFileDialog.getOpenFileName(parent, "Choose a model", start, "Models (*.safetensors)")[0])
 
 
+def ask_image(parent: QWidget, start: str) -> str:
+    """A file to write; napari's user is asked before one is replaced."""
+    kinds = "OME-TIFF (*.ome.tif);;TIFF (*.tif);;PNG (*.png);;All files (*)"
+    return str(QFileDialog.getSaveFileName(parent, "Save the result", start, kinds)[0])
+
+
 class LayerPicker(QWidget):
     """Image and labels layers to tick; several are the channels of one image. `changed`: the choice is another one."""
 

@@ -11,7 +11,7 @@ from napari.utils.transforms import Affine
 
 from napari_pix2pix._widgets.layer_sources import ImageLayer, is_rgb, spatial_axes
 from napari_pix2pix._widgets.translation_job import Translated
-from napari_pix2pix.images.metadata import standard_unit
+from napari_pix2pix.images.metadata import ImageMetadata, standard_unit
 
 METADATA_KEY = "napari-pix2pix"
 _COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
@@ -63,6 +63,19 @@ def pixel_size(layer: Any) -> tuple[float | None, str | None]:
     return (None, None) if unit is None else (abs(float(layer.scale[-1])), unit)
 
 
+def image_metadata(layer: Any, result: Translated) -> ImageMetadata:
+    """What a file says about the translation of `layer`: its pixel size, and what the channels are."""
+    width, unit = pixel_size(layer)
+    z = [axis for axis, label in enumerate(layer.axis_labels[:-2]) if label.lower() == "z"]
+    return ImageMetadata(
+        pixel_size=None if width is None else (abs(float(layer.scale[-2])), width),
+        z_spacing=None if width is None or not z else abs(float(layer.scale[z[0]])),
+        unit=unit,
+        channel_names=result.channel_names,
+        rgb=_shown_in_colours(result, layer),
+    )
+
+
 def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any], model_name: str) -> list[LayerData]:
     """The layers that show a result: one in colours, one of labels, or one per channel.
 
@@ -79,7 +92,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
     if _shown_in_colours(result, layer):
         return [(np.moveaxis(pixels, -3, -1), {**common, "name": base, "rgb": True}, "image")]
     channels = pixels.shape[-3]
-    if result.limits is None and pixels.dtype.kind in "biu" and channels == 1:
+    if result.is_categories and channels == 1:
         labels = pixels[..., 0, :, :].astype(np.uint8 if pixels.dtype.kind == "b" else pixels.dtype, copy=False)
         return [(labels, {**common, **_label_colors(result), "name": base}, "labels")]
     names = result.channel_names or tuple(f"channel {i}" for i in range(channels))

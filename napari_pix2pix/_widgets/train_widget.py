@@ -232,7 +232,10 @@ class TrainWidget(JobWidget):
 
     def _on_translate(self) -> None:
         assert self.out.path is not None  # the button is disabled without a model
-        opened(self.viewer, "Translate", TranslateWidget).set_model(_model_in(self.out.path))
+        widget = opened(self.viewer, "Translate", TranslateWidget)
+        widget.set_model(_model_in(self.out.path))
+        if self.images.are_layers and not widget.picker.layers:
+            widget.picker.choose(self.images.source.layers)
 
     def _on_copy(self) -> None:
         assert self.out.path is not None  # the button is disabled without a folder

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from napari_pix2pix._widgets.forms import (
     LayerPicker,
     Message,
     PathField,
+    ask_image,
     ask_model,
     collapsed,
     form,
@@ -26,19 +28,32 @@ from napari_pix2pix._widgets.forms import (
     scrolling,
 )
 from napari_pix2pix._widgets.job_widget import JobWidget
-from napari_pix2pix._widgets.layer_outputs import output_layers, pixel_size, placement
+from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, pixel_size, placement
 from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, load_card
 from napari_pix2pix._widgets.part_choice import PartChoice
+from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.recent_models import recent_models
+from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX, Saved, SaveRequest, saving_events, with_suffix
 from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from napari_pix2pix.images.metadata import ImageMetadata
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
 
 _open: WeakSet[TranslateWidget]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """The last result while its layers are in the viewer."""
+
+    result: Translated
+    axes: str
+    metadata: ImageMetadata
+    layers: list[Any]
 
 
 class TranslateWidget(JobWidget):
@@ -49,6 +64,7 @@ class TranslateWidget(JobWidget):
         self._card: ModelCard | None = None
         self._card_worker: CoreWorker | None = None
         self._show_result: Callable[[Translated], None] | None = None
+        self._result: _Result | None = None
         self._build()
         self._connect()
         self._offer_recent()
@@ -70,6 +86,8 @@ class TranslateWidget(JobWidget):
         self.live_view = LiveView(self.viewer, self._live_choice, self)
         self.translate_button = QPushButton("Translate")
         self.cancel_button = QPushButton("Cancel")
+        self.save_button = QPushButton("Save result…")
+        self.save_button.setToolTip("Write the last result to a file, with its pixel size, axes and channel names.")
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = QProgressBar()
@@ -89,7 +107,7 @@ class TranslateWidget(JobWidget):
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,
-                self.copy_button,
+                row(self.save_button, self.copy_button),
             ],
         )
         self.setMinimumWidth(330)
@@ -103,6 +121,7 @@ class TranslateWidget(JobWidget):
         self.live_view.said.connect(self.live_words.say)
         self.translate_button.clicked.connect(self._on_translate)
         self.cancel_button.clicked.connect(self._on_cancel)
+        self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
         recent_models().changed.connect(self._on_model_added)
 
@@ -168,7 +187,10 @@ class TranslateWidget(JobWidget):
         self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
         is_ready = problem is None and self._card is not None
         self.translate_button.setEnabled(is_ready and not self.is_running)
-        self.cancel_button.setEnabled(self.is_running)
+        self.cancel_button.setEnabled(self.is_running and self._show_result is not None)
+        if self._result is not None and not any(layer in self.viewer.layers for layer in self._result.layers):
+            self._result = None
+        self.save_button.setEnabled(self._result is not None and not self.is_running)
         self.copy_button.setEnabled(is_ready)
 
     def _judge(self) -> tuple[str | None, list[str]]:
@@ -217,7 +239,7 @@ class TranslateWidget(JobWidget):
         request = TranslationRequest(model=self._card.path, source=source, options=self.options())
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
-        self._show_result = partial(self._add_layers, layer, place, extent)
+        self._show_result = partial(self._add_layers, layer, place, extent, source.axes)
         self.state.say("reading the model…")
         self.progress.setRange(0, 0)
         self.progress.setVisible(True)
@@ -232,6 +254,8 @@ class TranslateWidget(JobWidget):
                     self._show_tiles(event)
                 case Translated():
                     self._deliver(event)
+                case Saved():
+                    self.state.say(f"saved as {event.path}", "good")
 
     def _deliver(self, result: Translated) -> None:
         if self._show_result is not None:
@@ -243,12 +267,17 @@ class TranslateWidget(JobWidget):
         self.progress.setValue(event.done)
         self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
 
-    def _add_layers(self, layer: Any, place: dict[str, Any], extent: Extent | None, result: Translated) -> None:
+    def _add_layers(
+        self, layer: Any, place: dict[str, Any], extent: Extent | None, axes: str, result: Translated
+    ) -> None:
         model = Path(result.provenance["model"])
         if extent is not None:
             result = _with_provenance(result, extent=[list(part) for part in extent])
-        for data, attributes, kind in output_layers(result, layer, place, model.parent.name):
+        added = [
             getattr(self.viewer, f"add_{kind}")(data, **attributes)
+            for data, attributes, kind in output_layers(result, layer, place, model.parent.name)
+        ]
+        self._result = _Result(result=result, axes=axes, metadata=image_metadata(layer, result), layers=added)
         facts = result.provenance
         self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
 
@@ -267,6 +296,20 @@ class TranslateWidget(JobWidget):
         self.stop()
         self.cancel_button.setEnabled(False)
         self.state.say("stopping after this tile…")
+
+    def _on_save(self) -> None:
+        result = self._result
+        assert result is not None  # the button is disabled without a result
+        proposed = preferences().runs_folder / (re.sub(r"[^\w.-]+", "-", result.layers[0].name) + USUAL_SUFFIX)
+        if not (chosen := ask_image(self, str(proposed))):
+            return
+        path = with_suffix(Path(chosen))
+        request = SaveRequest(result=result.result, axes=result.axes, metadata=result.metadata, path=path)
+        self.state.say("saving…")
+        self.progress.setRange(0, 0)
+        self.progress.setVisible(True)
+        self.run(partial(saving_events, request))
+        self._refresh()
 
     def _on_copy(self) -> None:
         assert self._card is not None  # the button is disabled without a model

@@ -49,6 +49,7 @@ class Translated:
     pixels: AnyArray
     channel_names: tuple[str, ...]
     limits: tuple[tuple[float, float], ...] | None
+    is_categories: bool
     colors: Mapping[int, NDArray[np.float32]]
     provenance: Mapping[str, Any]
 
@@ -126,6 +127,7 @@ def _result(
         pixels=pixels,
         channel_names=names if len(names) == channels else (),
         limits=tuple(zip(mapping.low, mapping.high, strict=True)) if is_plain else None,  # type: ignore[union-attr]
+        is_categories=isinstance(mapping, CategoryMapping),
         colors=_colors(mapping) if isinstance(mapping, CategoryMapping) else {},
         provenance={
             "program": f"napari-pix2pix {version('napari-pix2pix')}",

@@ -38,7 +38,6 @@ def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
 
 
 def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:
-    translate = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Translate")[1]
     assert train.train_button.isEnabled()
     train.train_button.click()
     assert train.is_running
@@ -60,7 +59,9 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     steps, losses = train.plot.losses.listDataItems()[0].getOriginalDataset()
     assert steps.tolist() == [1, 2, 3, 4, 5, 6]
     assert (losses > 0).all()
-    translate.picker.choose(pair[:1])
+    train.translate_button.click()
+    translate = next(widget for name, widget in viewer.window.dock_widgets.items() if "Translate" in name)
+    assert translate.picker.layers == pair[:1]
     wait_until(lambda: translate.translate_button.isEnabled())
     translate.translate_button.click()
     wait_until(lambda: not translate.is_running)

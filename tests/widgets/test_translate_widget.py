@@ -192,6 +192,46 @@ def test_dropout_samples(
     assert translate.settings.samples.value() == 1
 
 
+def test_saved_result_keeps_what_the_layer_knows(
+    viewer: Any,
+    translate: Any,
+    run: Any,
+    grey_model: Path,
+    tmp_path: Path,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+    rng: np.random.Generator,
+) -> None:
+    from napari_pix2pix._widgets import translate_widget
+    from napari_pix2pix.images import open_image
+    from pix2pix_training.array_source import Region
+
+    source = viewer.add_image(
+        rng.integers(0, 256, (3, 40, 48), np.uint8),
+        scale=(2, 0.5, 0.25),
+        units=("um", "um", "um"),
+        axis_labels=("z", "y", "x"),
+    )
+    assert not translate.save_button.isEnabled()
+    (output,) = run(grey_model, [source])
+    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / "saved"))
+    translate.save_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text() == f"saved as {tmp_path / 'saved.ome.tif'}"
+    with open_image(tmp_path / "saved.ome.tif") as saved:
+        assert saved.axes == "ZCYX"
+        np.testing.assert_array_equal(saved.read(Region(0, 40, 0, 48), (2,))[0], output.data[2])
+        assert saved.metadata.pixel_size == pytest.approx((0.5, 0.25))
+        assert saved.metadata.z_spacing == pytest.approx(2)
+        assert saved.metadata.unit == "µm"
+    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / "none" / "saved.tif"))
+    translate.save_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert str(tmp_path / "none") in translate.state.text()
+    viewer.layers.remove(output)
+    assert not translate.save_button.isEnabled()
+
+
 def test_wrong_channels_are_told_in_words(
     viewer: Any, translate: Any, wait_until: WaitUntil, rgb_model: Path, rng: np.random.Generator
 ) -> None:
