@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -19,20 +20,22 @@ _SIZE = (1280, 800)
 
 
 def main(folder: Path) -> None:
-    """Train on the paired sample, then translate the large one; a picture of each form and of each result."""
+    """The way of a first-time user on the paired sample, then the large sample, live and translated."""
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)  # so that pictures show short paths
         recent_models._shared = recent_models.RecentModels(Path(scratch) / "recent.json")
-        model = train(folder, Path(scratch) / "cells")
-        translate(folder, model)
+        model = train_and_translate(folder, Path("pix2pix-runs") / "cells")
+        large_image(folder, model)
 
 
-def train(folder: Path, run: Path) -> Path:
+def train_and_translate(folder: Path, run: Path) -> Path:
     viewer = _window()
     viewer.open_sample(_PLUGIN, "pair")
     widget = _docked(viewer, "Train", 430)
     widget.out.set_path(run)
-    _wait(lambda: widget.settings.base_width.value() == 32, seconds=30)
+    _wait(lambda: widget.settings.base_width.value() == 32, seconds=60)
     _save(viewer, folder / "train-form.png")
     widget.settings.base_width.setValue(16)
     widget.settings.patch_size.setValue(128)
@@ -40,31 +43,50 @@ def train(folder: Path, run: Path) -> Path:
     widget.settings.unit.choose("steps")
     widget.settings.length.setValue(400)
     widget.train_button.click()
-    _wait(lambda: widget.progress.maximum() > 0 and widget.progress.value() > 650, seconds=600)
+    _wait(lambda: widget.progress.maximum() > 0 and widget.progress.value() > 650, seconds=1800)
     _show_bottom(widget)
     _save(viewer, folder / "train-running.png")
-    _wait(lambda: not widget.is_running, seconds=600)
+    _wait(lambda: not widget.is_running, seconds=1800)
+    for layer in [layer for layer in viewer.layers if layer.name.startswith("preview")]:
+        viewer.layers.remove(layer)
+    viewer.reset_view()
+    widget.translate_button.click()
+    translate = _translate_widget(viewer)
+    _wait(lambda: translate.translate_button.isEnabled(), seconds=60)
+    _save(viewer, folder / "translate-form.png")
+    translate.translate_button.click()
+    _wait(lambda: not translate.is_running, seconds=600)
+    for layer in list(viewer.layers)[:3]:
+        layer.visible = False
+    _save(viewer, folder / "translate-done.png")
     viewer.close()
     return run / "model.safetensors"
 
 
-def translate(folder: Path, model: Path) -> None:
+def large_image(folder: Path, model: Path) -> None:
     viewer = _window()
     viewer.open_sample(_PLUGIN, "large")
     widget = _docked(viewer, "Translate", 380)
     widget.set_model(model)
-    _wait(lambda: widget.translate_button.isEnabled(), seconds=30)
-    widget.advanced.expand(animate=False)
-    _save(viewer, folder / "translate-form.png")
-    widget.advanced.collapse(animate=False)
-    viewer.scene.camera.zoom *= 4
-    _settle(0.5)
-    widget.part.kind.choose("view")
-    widget.translate_button.click()
-    _wait(lambda: not widget.is_running, seconds=600)
+    _wait(lambda: widget.translate_button.isEnabled(), seconds=60)
+    viewer.scene.camera.zoom *= 6
+    widget.live.setChecked(True)
+    _wait(lambda: len(viewer.layers) > 1 and not widget.live_view.is_running, seconds=300)
     viewer.layers[0].visible = False
-    _save(viewer, folder / "translate-done.png")
+    _save(viewer, folder / "live-view.png")
+    widget.live.setChecked(False)
+    viewer.layers[0].visible = True
+    viewer.reset_view()
+    widget.advanced.expand(animate=False)
+    widget.translate_button.click()
+    _wait(lambda: not widget.is_running, seconds=1800)
+    viewer.layers[0].visible = False
+    _save(viewer, folder / "large-done.png")
     viewer.close()
+
+
+def _translate_widget(viewer: Any) -> Any:
+    return next(widget for name, widget in viewer.window.dock_widgets.items() if name.startswith("Translate"))
 
 
 def _window() -> Any:

@@ -26,6 +26,7 @@ from napari_pix2pix._widgets.training_job import (
     free_run_folder,
     resumed_config,
     run_state,
+    seconds_left,
     time_left,
     training_events,
 )
@@ -33,7 +34,7 @@ from napari_pix2pix._widgets.training_settings import TrainingSettings
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix._widgets.workers import start_worker
 from pix2pix_training.errors import Pix2PixError
-from pix2pix_training.events import Finished, StepDone, Validated
+from pix2pix_training.events import Finished, Started, StepDone, Validated
 
 _PROGRESS_PARTS = 1000
 
@@ -49,6 +50,7 @@ class TrainWidget(JobWidget):
         self._pixels: dict[str, Any] = {}
         self._model: Path | None = None
         self._first_step: StepDone | None = None
+        self._steps_per_epoch = 1
         self._has_outcome = False
         self._build()
         self._connect()
@@ -68,8 +70,10 @@ class TrainWidget(JobWidget):
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
         self.problem = Message()
-        self.progress = QProgressBar()
-        self.progress.setVisible(False)
+        self.epoch_progress, self.progress = QProgressBar(), QProgressBar()
+        self.epoch_progress.setToolTip("Steps of this epoch; it waits while validation images are translated.")
+        self.progress.setToolTip("The whole run.")
+        self._show_bars(False)
         self.state = Message()
         self.plot = LossPlot()
         self.plot.setVisible(False)
@@ -84,6 +88,7 @@ class TrainWidget(JobWidget):
                 form([("Run folder", self.out)]),
                 self.problem,
                 row(self.train_button, self.stop_button, self.resume_button),
+                self.epoch_progress,
                 self.progress,
                 self.state,
                 self.plot,
@@ -169,8 +174,9 @@ class TrainWidget(JobWidget):
         if not resume:
             self.plot.clear_run()
         self.plot.setVisible(True)
-        self.progress.setRange(0, 0)
-        self.progress.setVisible(True)
+        for bar in (self.epoch_progress, self.progress):
+            bar.setRange(0, 0)
+        self._show_bars(True)
         self.state.say("getting ready…")
         self.run(partial(training_events, request))
         self._refresh()
@@ -185,6 +191,8 @@ class TrainWidget(JobWidget):
             out=out,
             device=settings.device.value,
             validation=settings.validation.value(),
+            within=self.images.training_regions(),
+            held_out=self.images.held_out_region(),
             resume=resume,
             init=None if resume else settings.init.path,
         )
@@ -192,6 +200,8 @@ class TrainWidget(JobWidget):
     def on_events(self, events: list[Any]) -> None:
         for event in events:
             match event:
+                case Started():
+                    self._steps_per_epoch = event.steps_per_epoch
                 case StepDone():
                     self.plot.add_losses(event.step, event.losses)
                 case Validated():
@@ -205,20 +215,38 @@ class TrainWidget(JobWidget):
         if steps := [event for event in events if isinstance(event, StepDone)]:
             self._show_progress(steps)
 
+    def _show_bars(self, shown: bool) -> None:
+        self.epoch_progress.setVisible(shown)
+        self.progress.setVisible(shown)
+
     def _show_progress(self, steps: list[StepDone]) -> None:
         self._first_step = self._first_step or steps[0]
         last = steps[-1]
         self.progress.setRange(0, _PROGRESS_PARTS)
         self.progress.setValue(round(_PROGRESS_PARTS * last.fraction))
+        self.progress.setFormat(f"%p %{time_left(self._first_step, last)}")
+        in_epoch = last.step - last.epoch * self._steps_per_epoch
+        self.epoch_progress.setRange(0, self._steps_per_epoch)
+        self.epoch_progress.setValue(in_epoch)
+        self.epoch_progress.setFormat(
+            f"epoch {last.epoch + 1}: step {in_epoch} of {self._steps_per_epoch}{self._epoch_left(last, in_epoch)}"
+        )
         if not self._has_outcome:
-            self.state.say(f"step {last.step}, epoch {last.epoch + 1}{time_left(self._first_step, last)}")
+            self.state.say(f"step {last.step}")
+
+    def _epoch_left(self, last: StepDone, in_epoch: int) -> str:
+        first = self._first_step
+        if first is None or last.step == first.step:
+            return ""
+        pace = (last.seconds - first.seconds) / (last.step - first.step)
+        return seconds_left(pace * (self._steps_per_epoch - in_epoch))
 
     def on_error(self, error: Exception) -> None:
         self._has_outcome = True
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
-        self.progress.setVisible(False)
+        self._show_bars(False)
         if not self._has_outcome:
             self.state.say("stopped; Resume goes on from here")
         if self._model is not None and self._model.is_file():
@@ -245,12 +273,20 @@ class TrainWidget(JobWidget):
             [path for path, _ in targets],
             self.out.path,
             self.settings.config(target_is_labels=self.images.target_is_labels),
-            self.settings.command_options(),
+            self._command_options(),
         )
         QApplication.clipboard().setText(command)
         is_complete = all(exists for _, exists in [*sources, *targets])
         first = "The command is on the clipboard"
         show_info(f"{first}." if is_complete else f"{first}; save the layers under the names in it first.")
+
+    def _command_options(self) -> dict[str, Any]:
+        options = self.settings.command_options()
+        if (region := self.images.held_out_region()) is not None:
+            options["validation"] = f"{region.y0}:{region.y1},{region.x0}:{region.x1}"
+        if self.images.training_regions():
+            show_info("The regions to train within are not part of the command; crop the files to them.")
+        return options
 
     def on_closed(self) -> None:
         super().on_closed()

@@ -14,9 +14,10 @@ from napari_pix2pix._widgets.command_line import layer_file
 from napari_pix2pix._widgets.forms import Choice, LayerPicker, Message, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.layer_outputs import pixel_size
 from napari_pix2pix._widgets.layer_sources import is_labels, is_rgb, pair_problem, size_in_words
+from napari_pix2pix._widgets.region_choice import RegionChoice
 from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
-from pix2pix_training.array_source import channel_count
+from pix2pix_training.array_source import Region, channel_count
 from pix2pix_training.errors import Pix2PixError
 
 NamedFiles = list[tuple[Path, bool]]
@@ -41,6 +42,7 @@ class TrainingImages(QWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(row(_titled("Source", self.source), _titled("Target", self.target)))
         self.stack.addWidget(form([("Source", self.source_folder), ("Target", self.target_folder)]))
+        self.regions = RegionChoice(viewer)
         self.message = Message()
         self._lay_out()
         self._connect()
@@ -48,7 +50,7 @@ class TrainingImages(QWidget):
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (form([("Images from", self.kind)]), self.stack, self.message):
+        for part in (form([("Images from", self.kind)]), self.stack, self.regions, self.message):
             layout.addWidget(part)
         self._fit_stack()
 
@@ -64,6 +66,7 @@ class TrainingImages(QWidget):
         self.kind.currentIndexChanged.connect(self._on_kind_changed)
         for picker in (self.source, self.target):
             picker.changed.connect(self.changed)
+        self.regions.changed.connect(self.changed)
         for folder in (self.source_folder, self.target_folder):
             folder.changed.connect(self._on_folder_changed)
 
@@ -112,6 +115,14 @@ class TrainingImages(QWidget):
             target_facts=_facts(self.target),
         )
 
+    def training_regions(self) -> tuple[Region, ...]:
+        """Rectangles to train within; none for all, and for folders."""
+        return self.regions.training_regions(self.source.layers[0]) if self.are_layers else ()
+
+    def held_out_region(self) -> Region | None:
+        """The rectangle that validates; None where a share of the images does."""
+        return self.regions.validation_region(self.source.layers[0]) if self.are_layers else None
+
     def files(self) -> tuple[NamedFiles, NamedFiles]:
         """Paths of source and target for a command line."""
         folders = self._folders()
@@ -133,10 +144,12 @@ class TrainingImages(QWidget):
             return "A layer is ticked as source and as target.", ""
         try:
             source, target = self.source.source(), self.target.source()
+            regions = self.regions.words(self.source.layers[0])
+            too_small = self.regions.problem(self.source.layers[0], patch_size)
         except Pix2PixError as error:
             return str(error), ""
-        words = f"Source: {size_in_words(source)}.\nTarget: {size_in_words(target)}."
-        return pair_problem(source, target, patch_size), words
+        words = f"Source: {size_in_words(source)}.\nTarget: {size_in_words(target)}.\n{regions}".rstrip()
+        return pair_problem(source, target, patch_size) or too_small, words
 
     def _judge_folders(self) -> tuple[str | None, str]:
         folders = self._folders()
@@ -156,6 +169,7 @@ class TrainingImages(QWidget):
     def _on_kind_changed(self) -> None:
         self.stack.setCurrentIndex(self.kind.currentIndex())
         self._fit_stack()
+        self.regions.setEnabled(self.are_layers)
         self.changed.emit()
 
     def _on_folder_changed(self) -> None:
@@ -183,6 +197,7 @@ class TrainingImages(QWidget):
     def disconnect_viewer(self) -> None:
         self.source.disconnect_viewer()
         self.target.disconnect_viewer()
+        self.regions.disconnect_viewer()
 
 
 def _titled(title: str, content: QWidget) -> QWidget:

@@ -6,16 +6,19 @@ import tomllib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.layer_sources import size_in_words
-from pix2pix_training.array_source import ArraySource
+from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.config import Preset, TrainingConfig, from_dict, preset
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
+
+if TYPE_CHECKING:
+    from pix2pix_training.pairs import Pair, Split
 
 VALIDATION_FRACTION = 0.1
 _PATCHES = (256, 128, 64, 32)
@@ -52,13 +55,19 @@ class FolderPair:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """All that a run needs; `init` is a model to start from."""
+    """All that a run needs.
+
+    `within` are rectangles of layers to train in, none for all; `held_out` is one that validates, in place of the
+    fraction `validation`; `init` is a model to start from.
+    """
 
     config: TrainingConfig
     images: LayerPair | FolderPair
     out: Path
     device: str = "auto"
     validation: float = VALIDATION_FRACTION
+    within: tuple[Region, ...] = ()
+    held_out: Region | None = None
     resume: bool = False
     init: Path | None = None
 
@@ -144,16 +153,24 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
 
 
 def _data_of_layers(images: LayerPair, request: TrainingRequest) -> Any:
-    from pix2pix_training.pairs import Pair, split_fraction
+    from pix2pix_training.pairs import Pair
     from pix2pix_training.training import TrainingData
 
-    pair = Pair(images.source, images.target, images.source.name)
-    config = request.config
     return TrainingData(
-        split=split_fraction([pair], request.validation, patch_size=config.patch_size, seed=config.seed),
+        split=_split(Pair(images.source, images.target, images.source.name), request),
         source_traits=_traits(images.source, images.source_facts),
         target_traits=_traits(images.target, images.target_facts),
     )
+
+
+def _split(pair: Pair, request: TrainingRequest) -> Split:
+    from pix2pix_training.pairs import split_fraction, split_regions
+
+    config, within = request.config, request.within or (whole_plane(pair.source),)
+    if request.held_out is not None:
+        return split_regions(pair, within, request.held_out, patch_size=config.patch_size)
+    parts = [pair.crop(region) for region in within]
+    return split_fraction(parts, request.validation, patch_size=config.patch_size, seed=config.seed)
 
 
 def _traits(image: ArraySource, facts: LayerFacts) -> Any:
@@ -228,5 +245,9 @@ def time_left(first: StepDone, last: StepDone) -> str:
     done = last.fraction - first.fraction
     if done <= 0:
         return ""
-    seconds = (last.seconds - first.seconds) / done * (1 - last.fraction)
+    return seconds_left((last.seconds - first.seconds) / done * (1 - last.fraction))
+
+
+def seconds_left(seconds: float) -> str:
+    """ ", 3 min left" """
     return f", {seconds / 60:.0f} min left" if seconds >= 90 else f", {seconds:.0f} s left"

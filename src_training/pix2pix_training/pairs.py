@@ -16,6 +16,7 @@ from pix2pix_training.array_source import (
     channel_count,
     plane_indices,
     plane_size,
+    whole_plane,
 )
 from pix2pix_training.augmentation import PatchDraw, draw_patch
 from pix2pix_training.config import AugmentationConfig
@@ -114,24 +115,37 @@ def _split_band(pair: Pair, fraction: float, patch_size: int) -> Split:
 
 def split_region(pair: Pair, region: Region, *, patch_size: int) -> Split:
     """Hold out a rectangle of a single pair; what lies at least a patch away from it is trained on."""
-    height, width = plane_size(pair.source)
-    held_out = pair.crop(region)
-    top, bottom = region.y0 - patch_size, region.y1 + patch_size
-    left, right = region.x0 - patch_size, region.x1 + patch_size
-    y0, y1 = max(top, 0), min(bottom, height)
-    around = (
-        (0, top, 0, width),
-        (bottom, height, 0, width),
-        (y0, y1, 0, left),
-        (y0, y1, right, width),
-    )
-    parts = [Region(*r) for r in around if r[1] - r[0] >= patch_size and r[3] - r[2] >= patch_size]
+    return split_regions(pair, (whole_plane(pair.source),), region, patch_size=patch_size)
+
+
+def split_regions(pair: Pair, within: Sequence[Region], held_out: Region, *, patch_size: int) -> Split:
+    """Train within rectangles of a single pair, but at least a patch away from the rectangle that is held out."""
+    validation = pair.crop(held_out)
+    parts = [_common(part, region) for part in _around(pair, held_out, patch_size) for region in within]
+    parts = [part for part in parts if part.height >= patch_size and part.width >= patch_size]
     if not parts:
         raise SettingsError(
             f"{pair.name}: the validation region leaves no room for a patch of {patch_size} pixels with a gap of one "
             "patch; choose a smaller region or patch size"
         )
-    return Split(tuple(pair.crop(part) for part in parts), (held_out,))
+    return Split(tuple(pair.crop(part) for part in parts), (validation,))
+
+
+def _around(pair: Pair, region: Region, gap: int) -> list[Region]:
+    """Four rectangles that make up what lies at least `gap` away from a region; empty ones among them."""
+    height, width = plane_size(pair.source)
+    top, bottom = region.y0 - gap, region.y1 + gap
+    y0, y1 = max(top, 0), min(bottom, height)
+    return [
+        Region(0, top, 0, width),
+        Region(bottom, height, 0, width),
+        Region(y0, y1, 0, region.x0 - gap),
+        Region(y0, y1, region.x1 + gap, width),
+    ]
+
+
+def _common(a: Region, b: Region) -> Region:
+    return Region(max(a.y0, b.y0), min(a.y1, b.y1), max(a.x0, b.x0), min(a.x1, b.x1))
 
 
 @dataclass(frozen=True)

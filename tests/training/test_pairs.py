@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.array_source import CroppedSource, MemorySource, Region, SelectedChannels, StackedChannels
+from pix2pix_training.array_source import (
+    CroppedSource,
+    MemorySource,
+    Region,
+    SelectedChannels,
+    StackedChannels,
+    whole_plane,
+)
 from pix2pix_training.augmentation import apply_draw, draw_patch
 from pix2pix_training.config import AugmentationConfig
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.pairs import Pair, PatchSampler, check_consistent, split_fraction, split_region
+from pix2pix_training.pairs import Pair, PatchSampler, check_consistent, split_fraction, split_region, split_regions
 
 PLAIN = AugmentationConfig(flips="none")
 
@@ -88,6 +95,22 @@ def test_region_without_room_is_refused() -> None:
         split_region(pair(40, 40), Region(10, 30, 10, 30), patch_size=16)
     with pytest.raises(ImageError, match="does not lie within"):
         split_region(pair(40, 40), Region(10, 50, 10, 30), patch_size=8)
+
+
+def test_training_within_rectangles_keeps_away_from_the_one_held_out() -> None:
+    image = pair(120, 100)
+    split = split_regions(
+        image, (Region(0, 60, 0, 30), Region(90, 110, 70, 100)), Region(50, 70, 40, 60), patch_size=16
+    )
+    everything = image.source.read(Region(0, 120, 0, 100))[0]
+    expected = [everything[:34, :30], everything[90:110, 70:100], everything[34:60, :24]]
+    found = [part.source.read(whole_plane(part.source))[0] for part in split.training]
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(split.validation[0].source.read(Region(0, 20, 0, 20))[0], everything[50:70, 40:60])
+    with pytest.raises(SettingsError, match="leaves no room"):
+        split_regions(image, (Region(45, 75, 35, 65),), Region(50, 70, 40, 60), patch_size=16)
 
 
 def test_patches_depend_on_seed_and_number_alone() -> None:

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from napari_pix2pix import load_model
+from pix2pix_training.array_source import Region
 from tests.widgets.conftest import WaitUntil
 
 
@@ -72,8 +73,12 @@ def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> N
     train.settings.length.setValue(100_000)
     train.train_button.click()
     wait_until(lambda: train.progress.maximum() > 0)
+    assert train.epoch_progress.isVisibleTo(train)
+    assert train.epoch_progress.format().startswith("epoch ")
+    assert 0 < train.epoch_progress.value() <= train.epoch_progress.maximum()
     train.stop_button.click()
     wait_until(lambda: not train.is_running)
+    assert not train.epoch_progress.isVisibleTo(train)
     assert train.state.text() == "stopped; Resume goes on from here"
     assert (tmp_path / "run" / "last.pt").is_file()
     assert not train.train_button.isEnabled()
@@ -121,6 +126,36 @@ def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None
 
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         wait_until(lambda: train.settings.base_width.value() == 32)
+
+
+def test_regions_of_a_shapes_layer(
+    viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    assert not train.images.regions.isVisibleTo(train)
+    corners = [np.array([[0, 0], [0, 40], [32, 40], [32, 0]]), np.array([[30, 80], [90, 80], [90, 120]])]
+    kinds = ["rectangle", "polygon"]
+    within = viewer.add_shapes([part / 2 for part in corners], shape_type=kinds, name="good")
+    held_out = viewer.add_shapes([np.array([[64, 0], [64, 32], [96, 32], [96, 0]])], name="test", scale=(0.5, 0.5))
+    regions = train.images.regions
+    regions.training.choose(within)
+    assert "Patches come from the rectangles of 32 x 40, 60 x 40 pixels." in train.images.message.text()
+    assert train.images.training_regions() == (Region(0, 32, 0, 40), Region(30, 90, 80, 120))
+    train.settings.patch_size.setValue(40)
+    assert "The rectangle of 32 x 40 pixels is smaller than a patch of 40" in train.images.message.text()
+    assert not train.train_button.isEnabled()
+    train.settings.patch_size.setValue(32)
+    regions.validation.choose(within)
+    assert "good: has 2 shapes; draw one to validate on" in train.images.message.text()
+    regions.validation.choose(held_out)
+    assert "Validation on the rectangle of 32 x 32 pixels." in train.images.message.text()
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    assert "done: 6 steps" in train.state.text()
+    preview = next(layer for layer in viewer.layers if layer.name == "preview: source")
+    assert preview.data.shape[:2] == (32, 32)
+    np.testing.assert_array_equal(preview.data[..., 0], pair[0].data[64:96, :32])
+    viewer.layers.remove(within)
+    assert train.images.training_regions() == ()
 
 
 def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
