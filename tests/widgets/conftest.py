@@ -69,7 +69,7 @@ def wait_until(viewer: Any, request: pytest.FixtureRequest) -> WaitUntil:
     """Process events until a condition holds."""
     qtbot = request.getfixturevalue("qtbot")
 
-    def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(condition: Callable[[], bool], seconds: float = 180) -> None:
         qtbot.waitUntil(condition, timeout=int(seconds * 1000))
 
     return wait
