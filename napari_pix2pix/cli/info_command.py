@@ -62,7 +62,7 @@ def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if abs(value) < 1e5 else f"{value:.12g}"  # coordinates count to the metre
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return str(value)

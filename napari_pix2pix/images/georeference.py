@@ -7,7 +7,7 @@ the very keys of its input. Tag numbers and meanings: OGC GeoTIFF 1.1 (OGC 19-00
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import hypot
+from math import hypot, isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class Georeference:
         if affine is None or self.unit is None:
             return None
         a, b, _, d, e, _ = affine
-        return hypot(b, e), hypot(a, d)
+        size = hypot(b, e), hypot(a, d)
+        return size if all(isfinite(length) and length > 0 for length in size) else None
 
     def moved(self, row: int, column: int) -> Georeference:
         """Of the image whose first pixel is at (row, column) of this one, which may be negative."""
