@@ -10,9 +10,10 @@ import numpy as np
 
 from napari_pix2pix.images.source import open_image
 from napari_pix2pix.images.tile_grid import halved
-from napari_pix2pix.images.tile_layout import MapTile, TileIndex, TileLayout
+from napari_pix2pix.images.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from napari_pix2pix.images.writing import OutputSpec, Tile, tile_format, write_image
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.atomic import sync_to_disk
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
@@ -21,6 +22,9 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     layout = spec.metadata.tiles
     assert layout is not None
     path.mkdir()
+    if layout.tms_xml is not None:
+        (path / TMS_FILE).write_text(layout.tms_xml, encoding="utf-8")
+        sync_to_disk(path / TMS_FILE)
     cutter = _Cutter(path, spec, layout)
     for _, region, pixels in tiles:
         cutter.add(region, pixels)

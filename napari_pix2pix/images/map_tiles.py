@@ -21,7 +21,7 @@ from napari_pix2pix.images.georeference import Georeference, web_mercator
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.naming import is_image_path
 from napari_pix2pix.images.source import ImageSource, open_image
-from napari_pix2pix.images.tile_layout import MapTile, TileIndex, TileLayout
+from napari_pix2pix.images.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import invalid_values
@@ -29,7 +29,6 @@ from pix2pix_training.invalid_pixels import invalid_values
 logger = logging.getLogger(__name__)
 
 _EARTH_RADIUS_M = 6_378_137.0
-_TMS_FILE = "tilemapresource.xml"
 _OPEN_BYTES = 512 << 20
 _BYTES_PER_FILE = 128 << 20
 _MOST_OPEN = 128
@@ -164,14 +163,6 @@ def _is_tile(file: Path) -> bool:
     return file.stem.isdecimal() and is_image_path(file)
 
 
-def is_tile_folder(path: Path) -> bool:
-    """Whether a folder holds map tiles and nothing else, so that other tiles may take its place."""
-    return path.is_dir() and all(
-        entry.name == _TMS_FILE or (entry.name.isdecimal() if entry.is_dir() else is_image_path(entry))
-        for entry in path.iterdir()
-    )
-
-
 def open_source(path: Path) -> MosaicSource:
     """Open a folder of map tiles as one image.
 
@@ -202,7 +193,11 @@ def _open_pyramid(path: Path) -> MosaicSource:
         place = web_mercator(
             pixel_size_m=pixel_m, left_m=left * size * pixel_m - half_m, top_m=half_m - top * size * pixel_m
         )
-        return MosaicSource(path, first, TileLayout(_by_name(tiles), _parents(path, pyramid)), place)
+        return MosaicSource(path, first, TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path)), place)
+
+
+def _tms_xml(path: Path) -> str | None:
+    return (path / TMS_FILE).read_text(encoding="utf-8") if (path / TMS_FILE).is_file() else None
 
 
 def _by_name(tiles: Sequence[MapTile]) -> tuple[MapTile, ...]:
@@ -210,7 +205,7 @@ def _by_name(tiles: Sequence[MapTile]) -> tuple[MapTile, ...]:
 
 
 def _pyramid(path: Path) -> _Pyramid:
-    from_south = (path / _TMS_FILE).is_file()
+    from_south = (path / TMS_FILE).is_file()
     pyramid: _Pyramid = {}
     for zoom in _numbered(path):
         level = int(zoom.name)

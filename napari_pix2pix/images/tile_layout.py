@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pix2pix_training.array_source import Region
+
+TMS_FILE = "tilemapresource.xml"
+"""Beside tiles whose rows count from the south."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +26,19 @@ class TileLayout:
     """The tiles of the deepest zoom, and those of the others in the order in which they can be made.
 
     `parents` holds the name of a tile with the names of the four it is made of (NW, NE, SW, SE), None where one is
-    missing.
+    missing. `tms_xml` is the text of a file that says that rows count from the south.
     """
 
     tiles: tuple[MapTile, ...]
     parents: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
+    tms_xml: str | None = None
+
+    def names_all_of(self, folder: Path) -> bool:
+        """Whether a folder holds no other files than such tiles, so that others may take their place."""
+        names = {TMS_FILE, *(tile.name for tile in self.tiles), *(name for name, _ in self.parents)}
+        return folder.is_dir() and all(
+            entry.is_dir() or entry.relative_to(folder).as_posix() in names for entry in folder.rglob("*")
+        )
 
 
 class TileIndex:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.images.map_tiles import is_tile_folder
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.naming import (
     JPEG_SUFFIXES,
@@ -307,7 +306,8 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
-    replaceable = is_zarr_group(path) or is_tile_folder(path)
+    layout = spec.metadata.tiles if file_format == "tiles" else None
+    replaceable = is_zarr_group(path) or (layout is not None and layout.names_all_of(path))
     check_writable_target(path, overwrite, replaceable_folder=replaceable)
     return file_format
 

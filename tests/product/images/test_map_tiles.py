@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags, web_mercator
-from napari_pix2pix.images.map_tiles import is_tile_folder, is_tile_pyramid
+from napari_pix2pix.images.map_tiles import is_tile_pyramid
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.source import ImageSource, open_image
 from napari_pix2pix.images.writing import OutputSpec, Tile, check_output, write_image
@@ -100,7 +100,7 @@ def test_missing_tiles_are_invalid(
     assert "2 tiles have none of the deepest zoom below them" in caplog.text
 
 
-def test_rows_from_the_south(tmp_path: Path, noise: Noise, pixels_of: Pixels) -> None:
+def test_rows_from_the_south(tmp_path: Path, noise: Noise, pixels_of: Pixels, tiles_of: Tiles) -> None:
     raster = noise((48, 32), "uint8")
     _save_pyramid(tmp_path / "north", raster, zoom=5, row=6, column=8)
     for file in _files(tmp_path / "north"):
@@ -113,6 +113,10 @@ def test_rows_from_the_south(tmp_path: Path, noise: Noise, pixels_of: Pixels) ->
         np.testing.assert_array_equal(pixels_of(source)[0], raster)
         assert source.metadata.tiles is not None
         assert source.metadata.tiles.parents[0][1][:2] == ("5/8/25.png", "5/9/25.png")
+        write_image(tmp_path / "out", _spec(source), tiles_of(raster[None], 16), file_format="tiles")
+    assert _files(tmp_path / "out") == _files(tmp_path / "south")
+    with open_image(tmp_path / "out") as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], raster)
 
 
 @pytest.mark.parametrize("tile_px", [10, 16, 64])
@@ -231,8 +235,19 @@ def test_only_tiles_are_replaced(tmp_path: Path, noise: Noise, tiles_of: Tiles) 
     write_image(tmp_path / "in", spec, tiles_of(255 - raster[None], 32), file_format="tiles", overwrite=True)
     with open_image(tmp_path / "in") as source:
         np.testing.assert_array_equal(source.read(Region(0, 32, 0, 32))[0], 255 - raster)
-    assert is_tile_folder(tmp_path / "in")
-    assert not is_tile_folder(tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.doc").read_bytes() == b"precious"
+
+
+def test_a_folder_of_images_is_not_replaced_by_a_file(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
+    raster = noise((32, 32), "uint8")
+    _save_geotiffs(tmp_path / "in", noise((90, 70), "uint8"))
+    _save_pyramid(tmp_path / "web", raster, zoom=5, row=6, column=8)
+    with open_image(tmp_path / "web") as source:
+        spec = _spec(source)
+    for file_format in ("tiff", "tiles"):
+        with pytest.raises(OutputError, match="is a folder"):
+            write_image(tmp_path / "in", spec, tiles_of(raster[None], 32), file_format=file_format, overwrite=True)
+    assert len(_files(tmp_path / "in")) == 6
 
 
 def test_failure_midway_leaves_nothing(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
