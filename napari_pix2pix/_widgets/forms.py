@@ -137,6 +137,11 @@ def ask_image(parent: QWidget, start: str) -> str:
     return str(QFileDialog.getSaveFileName(parent, "Save the result", start, kinds)[0])
 
 
+def ask_ome_zarr(parent: QWidget, start: str) -> str:
+    """A folder to make; one that exists is refused later."""
+    return str(QFileDialog.getSaveFileName(parent, "Write the result to", start, "OME-Zarr (*.ome.zarr)")[0])
+
+
 class LayerPicker(QWidget):
     """Image and labels layers to tick; several are the channels of one image. `changed`: the choice is another one."""
 
@@ -299,6 +304,16 @@ def row(*widgets: QWidget) -> QWidget:
     return widget
 
 
+def column(*widgets: QWidget) -> QWidget:
+    """Widgets below each other."""
+    widget = QWidget()
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in widgets:
+        layout.addWidget(part)
+    return widget
+
+
 def collapsed(title: str, content: QWidget) -> QCollapsible:
     """`content` behind a line to click on."""
     section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
@@ -312,12 +327,12 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
 def scrolling(outer: QWidget, parts: Sequence[QWidget]) -> None:
     """Fill `outer` with `parts` below each other, to be scrolled where there is too little room."""
     content = QWidget()
-    column = QVBoxLayout(content)
-    column.setContentsMargins(6, 6, 6, 6)
-    column.setSpacing(5)
+    stacked = QVBoxLayout(content)
+    stacked.setContentsMargins(6, 6, 6, 6)
+    stacked.setSpacing(5)
     for part in parts:
-        column.addWidget(part)
-    column.addStretch(1)
+        stacked.addWidget(part)
+    stacked.addStretch(1)
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)

@@ -10,8 +10,10 @@ from napari.utils import DirectLabelColormap
 from napari.utils.transforms import Affine
 
 from napari_pix2pix._widgets.layer_sources import ImageLayer, is_rgb, spatial_axes
+from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.images.metadata import ImageMetadata, standard_unit
+from pix2pix_training.array_source import AnyArray
 
 METADATA_KEY = "napari-pix2pix"
 _COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
@@ -63,17 +65,25 @@ def pixel_size(layer: Any) -> tuple[float | None, str | None]:
     return (None, None) if unit is None else (abs(float(layer.scale[-1])), unit)
 
 
-def image_metadata(layer: Any, result: Translated) -> ImageMetadata:
-    """What a file says about the translation of `layer`: its pixel size, and what the channels are."""
+def image_metadata(layer: Any) -> ImageMetadata:
+    """What a file says about `layer` and what has its place: pixel size, and whether it is in colours."""
     width, unit = pixel_size(layer)
     z = [axis for axis, label in enumerate(layer.axis_labels[:-2]) if label.lower() == "z"]
     return ImageMetadata(
         pixel_size=None if width is None else (abs(float(layer.scale[-2])), width),
         z_spacing=None if width is None or not z else abs(float(layer.scale[z[0]])),
         unit=unit,
-        channel_names=result.channel_names,
-        rgb=_shown_in_colours(result, layer),
+        rgb=is_rgb(layer),
+        file_format="napari",
     )
+
+
+def shown_in_colours(result: Translated, layer: Any) -> bool:
+    """Whether the three channels of a result are red, green and blue."""
+    if result.pixels.shape[-3] != 3 or result.pixels.dtype != np.uint8:
+        return False
+    names = [name.lower()[:1] for name in result.channel_names]
+    return names == ["r", "g", "b"] or (not names and (is_rgb(layer) or result.limits is not None))
 
 
 def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any], model_name: str) -> list[LayerData]:
@@ -89,16 +99,16 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
         "metadata": {**getattr(layer, "metadata", {}), METADATA_KEY: dict(result.provenance)},
     }
     pixels, base = result.pixels, f"{layer.name} → {model_name}"
-    if _shown_in_colours(result, layer):
-        return [(np.moveaxis(pixels, -3, -1), {**common, "name": base, "rgb": True}, "image")]
+    if shown_in_colours(result, layer):
+        return [_layer_data(pixels, None, {**common, "name": base, "rgb": True}, "image")]
     channels = pixels.shape[-3]
-    if result.is_categories and channels == 1:
-        labels = pixels[..., 0, :, :].astype(np.uint8 if pixels.dtype.kind == "b" else pixels.dtype, copy=False)
-        return [(labels, {**common, **_label_colors(result), "name": base}, "labels")]
+    if result.is_categories and channels == 1 and (pixels.dtype.kind in "iu" or not isinstance(pixels, StoredImage)):
+        return [_layer_data(pixels, 0, {**common, **_label_colors(result), "name": base}, "labels")]
     names = result.channel_names or tuple(f"channel {i}" for i in range(channels))
     return [
-        (
-            pixels[..., number, :, :],
+        _layer_data(
+            pixels,
+            number,
             {**common, **_appearance(result, number, channels), "name": base if channels == 1 else f"{base}: {name}"},
             "image",
         )
@@ -106,11 +116,13 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
     ]
 
 
-def _shown_in_colours(result: Translated, layer: ImageLayer) -> bool:
-    if result.pixels.shape[-3] != 3 or result.pixels.dtype != np.uint8:
-        return False
-    names = [name.lower()[:1] for name in result.channel_names]
-    return names == ["r", "g", "b"] or (not names and (is_rgb(layer) or result.limits is not None))
+def _layer_data(pixels: AnyArray | StoredImage, channel: int | None, look: dict[str, Any], kind: str) -> LayerData:
+    """A layer of one channel, or of all as colours where it is None."""
+    if isinstance(pixels, StoredImage):
+        levels = pixels.colours() if channel is None else pixels.channel(channel)
+        return levels, {**look, "multiscale": True}, kind
+    data = np.moveaxis(pixels, -3, -1) if channel is None else pixels[..., channel, :, :]
+    return data.astype(np.uint8) if kind == "labels" and data.dtype.kind == "b" else data, look, kind
 
 
 def _label_colors(result: Translated) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from napari_pix2pix._widgets.loss_history import History
 
 _LOSSES = {"G_L1": "#58a6ff", "G_GAN": "#e3b341", "D_real": "#7ee787", "D_fake": "#ff7b72"}
 _SCORE, _SCORE_COLOR = "mae", "#d2a8ff"
-_HEIGHT_PX = 228
+_HEIGHT_PX = 204
 
 
 class LossPlot(pg.GraphicsLayoutWidget):

@@ -24,6 +24,7 @@ class SaveRequest:
     """A result of shape (*leading, C, Y, X) with its axes, one letter each, and what the file says about it."""
 
     result: Translated
+    pixels: AnyArray
     axes: str
     metadata: ImageMetadata
     path: Path
@@ -51,17 +52,17 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
     """
     from napari_pix2pix.images.writing import OutputSpec, resolve_format, write_image
 
-    result = request.result
+    result, pixels = request.result, request.pixels
     spec = OutputSpec(
         axes=request.axes,
-        shape=result.pixels.shape,
-        dtype=result.pixels.dtype,
+        shape=pixels.shape,
+        dtype=pixels.dtype,
         metadata=request.metadata,
         palette=_palette(result),
         categories=result.is_categories,
     )
     file_format = resolve_format(request.path, "same", None)
-    write_image(request.path, spec, _strips(result.pixels), file_format=file_format, overwrite=True)
+    write_image(request.path, spec, _strips(pixels), file_format=file_format, overwrite=True)
     yield Saved(path=request.path)
 
 

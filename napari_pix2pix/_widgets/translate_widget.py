@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QProgressBar, QPushButton
@@ -22,13 +24,15 @@ from napari_pix2pix._widgets.forms import (
     PathField,
     ask_image,
     ask_model,
+    ask_ome_zarr,
     collapsed,
+    column,
     form,
     row,
     scrolling,
 )
 from napari_pix2pix._widgets.job_widget import JobWidget
-from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, pixel_size, placement
+from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, pixel_size, placement, shown_in_colours
 from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, load_card
@@ -40,8 +44,10 @@ from napari_pix2pix._widgets.translation_job import TilesDone, Translated, Trans
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.images.metadata import ImageMetadata
-from pix2pix_training.array_source import ArraySource
+from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
+
+_REFRESH_SECONDS = 1.0
 
 _open: WeakSet[TranslateWidget]
 
@@ -51,6 +57,7 @@ class _Result:
     """The last result while its layers are in the viewer."""
 
     result: Translated
+    pixels: AnyArray
     axes: str
     metadata: ImageMetadata
     layers: list[Any]
@@ -65,6 +72,8 @@ class TranslateWidget(JobWidget):
         self._card_worker: CoreWorker | None = None
         self._show_result: Callable[[Translated], None] | None = None
         self._result: _Result | None = None
+        self._filling: list[Any] = []
+        self._refreshed = 0.0
         self._build()
         self._connect()
         self._offer_recent()
@@ -80,6 +89,9 @@ class TranslateWidget(JobWidget):
         self.fit = Message()
         self.part = PartChoice(self.viewer, self.picker)
         self.settings = TranslationOptions()
+        self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
+        self.out = PathField(ask_ome_zarr, "result.ome.zarr")
+        self.out.setVisible(False)
         self.live = QCheckBox("show the model on what is on the screen")
         self.live.setToolTip("A layer over the image that follows pan and zoom; for judging a model before it is run.")
         self.live_words = Message()
@@ -102,7 +114,7 @@ class TranslateWidget(JobWidget):
                 self.fit,
                 form([("Live view", self.live)]),
                 self.live_words,
-                form([("Part", self.part)]),
+                form([("Part", self.part), ("Result", column(self.destination, self.out))]),
                 self.advanced,
                 row(self.translate_button, self.cancel_button),
                 self.progress,
@@ -117,6 +129,8 @@ class TranslateWidget(JobWidget):
         self.recent.activated.connect(self._on_recent_chosen)
         self.model.changed.connect(self._on_model_changed)
         self.picker.changed.connect(self._refresh)
+        self.destination.currentIndexChanged.connect(self._on_destination_changed)
+        self.out.changed.connect(self._refresh)
         self.live.toggled.connect(self.live_view.switch)
         self.live_view.said.connect(self.live_words.say)
         self.translate_button.clicked.connect(self._on_translate)
@@ -186,7 +200,8 @@ class TranslateWidget(JobWidget):
         text = problem or "\n".join(warnings) or self._summary()
         self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
         is_ready = problem is None and self._card is not None
-        self.translate_button.setEnabled(is_ready and not self.is_running)
+        has_place = not self.destination.value or self.out.path is not None
+        self.translate_button.setEnabled(is_ready and has_place and not self.is_running)
         self.cancel_button.setEnabled(self.is_running and self._show_result is not None)
         if self._result is not None and not any(layer in self.viewer.layers for layer in self._result.layers):
             self._result = None
@@ -206,6 +221,12 @@ class TranslateWidget(JobWidget):
 
     def _summary(self) -> str:
         return size_in_words(self.picker.source())
+
+    def _on_destination_changed(self) -> None:
+        self.out.setVisible(self.destination.value)
+        if self.destination.value and self.out.path is None and self.picker.layers:
+            self.out.set_path(preferences().runs_folder / f"{_file_name(self.picker.layers[0].name)}.ome.zarr")
+        self._refresh()
 
     # The work
 
@@ -236,7 +257,13 @@ class TranslateWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        request = TranslationRequest(model=self._card.path, source=source, options=self.options())
+        request = TranslationRequest(
+            model=self._card.path,
+            source=source,
+            options=self.options(),
+            out=self.out.path if self.destination.value else None,
+            metadata=image_metadata(layer),
+        )
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
         self._show_result = partial(self._add_layers, layer, place, extent, source.axes)
@@ -260,12 +287,18 @@ class TranslateWidget(JobWidget):
     def _deliver(self, result: Translated) -> None:
         if self._show_result is not None:
             self._show_result(result)
-        self._show_result = None
+        if result.is_complete:
+            self._show_result = None
 
     def _show_tiles(self, event: TilesDone) -> None:
         self.progress.setRange(0, event.total if event.done else 0)
         self.progress.setValue(event.done)
         self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
+        now = time.monotonic()
+        if self._filling and now - self._refreshed >= _REFRESH_SECONDS:
+            self._refreshed = now
+            for layer in self._filling:
+                layer.refresh()
 
     def _add_layers(
         self, layer: Any, place: dict[str, Any], extent: Extent | None, axes: str, result: Translated
@@ -273,13 +306,31 @@ class TranslateWidget(JobWidget):
         model = Path(result.provenance["model"])
         if extent is not None:
             result = _with_provenance(result, extent=[list(part) for part in extent])
-        added = [
-            getattr(self.viewer, f"add_{kind}")(data, **attributes)
-            for data, attributes, kind in output_layers(result, layer, place, model.parent.name)
-        ]
-        self._result = _Result(result=result, axes=axes, metadata=image_metadata(layer, result), layers=added)
+        contents = output_layers(result, layer, place, model.parent.name)
+        filling, self._filling = self._filling, []
+        if filling and all(one in self.viewer.layers for one in filling):
+            for one, (data, attributes, _) in zip(filling, contents, strict=True):
+                one.data = data
+                one.metadata = attributes["metadata"]
+        else:
+            filling = [getattr(self.viewer, f"add_{kind}")(data, **attributes) for data, attributes, kind in contents]
+        if not result.is_complete:
+            self._filling = filling
+            return
+        metadata = replace(
+            image_metadata(layer), channel_names=result.channel_names, rgb=shown_in_colours(result, layer)
+        )
+        if isinstance(result.pixels, np.ndarray):
+            self._result = _Result(result=result, pixels=result.pixels, axes=axes, metadata=metadata, layers=filling)
         facts = result.provenance
         self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
+
+    def _drop_filling(self) -> None:
+        """Take layers of an unfinished result away."""
+        for layer in self._filling:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self._filling = []
 
     def on_error(self, error: Exception) -> None:
         self._show_result = None
@@ -287,9 +338,10 @@ class TranslateWidget(JobWidget):
 
     def on_end(self) -> None:
         self.progress.setVisible(False)
+        self._drop_filling()
         if self._show_result is not None:
             self._show_result = None
-            self.state.say("cancelled")
+            self.state.say("cancelled; Translate goes on from here" if self.destination.value else "cancelled")
         self._refresh()
 
     def _on_cancel(self) -> None:
@@ -300,11 +352,13 @@ class TranslateWidget(JobWidget):
     def _on_save(self) -> None:
         result = self._result
         assert result is not None  # the button is disabled without a result
-        proposed = preferences().runs_folder / (re.sub(r"[^\w.-]+", "-", result.layers[0].name) + USUAL_SUFFIX)
+        proposed = preferences().runs_folder / (_file_name(result.layers[0].name) + USUAL_SUFFIX)
         if not (chosen := ask_image(self, str(proposed))):
             return
         path = with_suffix(Path(chosen))
-        request = SaveRequest(result=result.result, axes=result.axes, metadata=result.metadata, path=path)
+        request = SaveRequest(
+            result=result.result, pixels=result.pixels, axes=result.axes, metadata=result.metadata, path=path
+        )
         self.state.say("saving…")
         self.progress.setRange(0, 0)
         self.progress.setVisible(True)
@@ -334,6 +388,10 @@ _open = WeakSet()
 def open_widgets(viewer: Viewer) -> list[TranslateWidget]:
     """The Translate widgets of a viewer."""
     return [widget for widget in _open if widget.viewer is viewer]
+
+
+def _file_name(layer_name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", layer_name)
 
 
 def _with_provenance(result: Translated, **facts: Any) -> Translated:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
+from napari_pix2pix._widgets.lazy_result import StoredImage
+from napari_pix2pix.images.metadata import ImageMetadata
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
+from pix2pix_training.atomic import partial_path
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
@@ -21,13 +25,36 @@ if TYPE_CHECKING:
     from napari_pix2pix.translation.plan import Plan
 
 
+_SAMPLE_PX = 256
+
+
 @dataclass(frozen=True, kw_only=True)
 class TranslationRequest:
-    """What to translate and how; `options` are fields of `TranslationSettings`, those left out keep their defaults."""
+    """What to translate and how.
+
+    Attributes
+    ----------
+    options : fields of `TranslationSettings`; those left out keep their defaults.
+    out : an OME-Zarr to write the result to, going on with one that was begun; None to keep it in memory.
+    metadata : what that file says about place and scale.
+    """
 
     model: Path
     source: ArraySource
     options: Mapping[str, Any] = field(default_factory=dict)
+    out: Path | None = None
+    metadata: ImageMetadata = field(default_factory=ImageMetadata)
+
+
+class DescribedSource(SourceView):
+    """An image with what a file says about its place and scale."""
+
+    def __init__(self, base: ArraySource, metadata: ImageMetadata) -> None:
+        super().__init__(base)
+        self.metadata = metadata
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return self._base.read(region, plane)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +69,14 @@ class TilesDone:
 class Translated:
     """The result: `pixels` of shape (*leading, C, Y, X), and what is needed to show it.
 
+    Of one that goes to a file there are two: first with a file that fills, then with the complete one.
+
     `limits` are the smallest and largest value of each channel that the model can give, None for categories, whose
     colours are `colors` by stored value. `provenance` is plain data.
     """
 
-    pixels: AnyArray
+    pixels: AnyArray | StoredImage
+    is_complete: bool
     channel_names: tuple[str, ...]
     limits: tuple[tuple[float, float], ...] | None
     is_categories: bool
@@ -93,6 +123,9 @@ def translation_events(
     translator = (translators or LastTranslator()).get(request)
     translator.check(source)
     plan = translator.plan(plane_size(source))
+    if request.out is not None:
+        yield from _into_file(request, request.out, translator, plan, started)
+        return
     total = plan.tiles * prod(source.shape[:-3])
     yield TilesDone(done=0, total=total)
     pixels = _allocated(translator.output_shape(source), translator.output_dtype)
@@ -100,7 +133,43 @@ def translation_events(
         index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
         pixels[index] = tile
         yield TilesDone(done=number, total=total)
-    yield _result(request, translator, plan, pixels, time.perf_counter() - started)
+    yield _result(request, translator, plan, pixels, started)
+
+
+def _into_file(
+    request: TranslationRequest, out: Path, translator: Translator, plan: Plan, started: float
+) -> Generator[TilesDone | Translated, None, None]:
+    """Fill an OME-Zarr unit by unit. It has its name when it is complete; one that was begun is gone on with."""
+    from napari_pix2pix.images.writing import check_output
+    from napari_pix2pix.translation.files import output_spec
+    from napari_pix2pix.translation.resumable import units_made
+
+    source = DescribedSource(request.source, request.metadata)
+    spec = output_spec(source, translator)
+    check_output(out, spec, file_format="ome-zarr", overwrite=False)
+    is_open = False
+    making = units_made(
+        source, _identity(request.source), translator, out, spec, file_format="ome-zarr", plan=plan, resume=True
+    )
+    for done, total in making:
+        if not is_open:
+            filling = StoredImage(partial_path(out), source.axes)
+            yield _result(request, translator, plan, filling, started, is_complete=False)
+            is_open = True
+        yield TilesDone(done=done, total=total)
+    yield _result(request, translator, plan, StoredImage(out, source.axes), started)
+
+
+def _identity(source: ArraySource) -> list[Any]:
+    """What tells an image from others: its name, shape and type, and the pixels at its centre."""
+    height, width = plane_size(source)
+    y, x = height // 2, width // 2
+    region = Region(
+        max(0, y - _SAMPLE_PX), min(height, y + _SAMPLE_PX), max(0, x - _SAMPLE_PX), min(width, x + _SAMPLE_PX)
+    )
+    plane = tuple(length // 2 for length in source.shape[:-3])
+    digest = blake2b(source.read(region, plane).tobytes(), digest_size=16).hexdigest()
+    return [source.name, list(source.shape), source.dtype.name, digest]
 
 
 def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
@@ -115,7 +184,13 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
 
 
 def _result(
-    request: TranslationRequest, translator: Translator, plan: Plan, pixels: AnyArray, seconds: float
+    request: TranslationRequest,
+    translator: Translator,
+    plan: Plan,
+    pixels: AnyArray | StoredImage,
+    started: float,
+    *,
+    is_complete: bool = True,
 ) -> Translated:
     from pix2pix_training.intensity import CategoryMapping
 
@@ -125,6 +200,7 @@ def _result(
     is_plain = not isinstance(mapping, CategoryMapping) and translator.settings.dropout_samples == 1
     return Translated(
         pixels=pixels,
+        is_complete=is_complete,
         channel_names=names if len(names) == channels else (),
         limits=tuple(zip(mapping.low, mapping.high, strict=True)) if is_plain else None,  # type: ignore[union-attr]
         is_categories=isinstance(mapping, CategoryMapping),
@@ -138,7 +214,8 @@ def _result(
             "statistics": plan.statistics,
             "tile": plan.tile,
             "device": str(translator.device),
-            "seconds": round(seconds, 3),
+            "seconds": round(time.perf_counter() - started, 3),
+            **({} if request.out is None else {"file": str(request.out)}),
         },
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_pix2pix.images.ome_zarr_layout import Layout, Unit, layout_of
-from napari_pix2pix.images.partial_output import PartialOutput, Shard, open_partial
-from napari_pix2pix.images.source import ImageSource
+from napari_pix2pix.images.partial_output import WHOLE, PartialOutput, Shard, open_partial
 from napari_pix2pix.images.unit_grid import UnitGrid
 from napari_pix2pix.images.writing import OutputSpec
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.prefetch import computed_ahead
-from pix2pix_training.array_source import Region
+from pix2pix_training.array_source import ArraySource, Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +33,8 @@ class UnitsDone:
 
 
 def translate_in_units(
-    source: ImageSource,
-    inputs: Sequence[Path],
+    source: ArraySource,
+    identity: Sequence[Any],
     translator: Translator,
     path: Path,
     spec: OutputSpec,
@@ -47,20 +46,63 @@ def translate_in_units(
     overwrite: bool,
     progress: Progress | None,
 ) -> UnitsDone:
-    """Make the units of this process, and complete the output if they were the last.
+    """Make the units of this process, and complete the output if they were the last; see `units_made`."""
+    making = units_made(
+        source,
+        identity,
+        translator,
+        path,
+        spec,
+        file_format=file_format,
+        plan=plan,
+        shard=shard,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    while True:
+        try:
+            done, total = next(making)
+        except StopIteration as end:
+            result: UnitsDone = end.value
+            return result
+        if progress is not None:
+            progress(done, total)
+
+
+def units_made(
+    source: ArraySource,
+    identity: Sequence[Any],
+    translator: Translator,
+    path: Path,
+    spec: OutputSpec,
+    *,
+    file_format: str,
+    plan: Plan,
+    shard: Shard = WHOLE,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Generator[tuple[int, int], None, UnitsDone]:
+    """Make the units of this process one by one, and complete the output if they were the last.
+
+    Closed before its end, it leaves an unfinished output that can be resumed.
 
     Parameters
     ----------
+    identity : what tells the image from others, ready for JSON; see `file_identity`.
     plan : for an output that is begun now; one that is resumed keeps the plan that it was begun with.
-    inputs : the files of `source`.
     resume, overwrite : see `open_partial`.
+
+    Yields
+    ------
+    tuple of int
+        After each tile the number of tiles that are done, and of all.
     """
     layout = layout_of(spec)
     with open_partial(
         path,
         layout,
         file_format=file_format,
-        request=_request(inputs, translator, layout, file_format, shard, translator.backend(plan).name),
+        request=_request(identity, translator, layout, file_format, shard, translator.backend(plan).name),
         plan=asdict(plan),
         shard=shard,
         resume=resume,
@@ -74,8 +116,7 @@ def translate_in_units(
         computed = 0
         for new_pixels in _make(source, translator, plan, layout, output, missing):
             computed += 1
-            if progress is not None:
-                progress(tiles * (pixels - sum(map(layout.pixels, missing)) + new_pixels) // pixels, tiles)
+            yield tiles * (pixels - sum(map(layout.pixels, missing)) + new_pixels) // pixels, tiles
         return UnitsDone(
             plan=plan,
             pixels=pixels,
@@ -86,7 +127,7 @@ def translate_in_units(
 
 
 def _make(
-    source: ImageSource,
+    source: ArraySource,
     translator: Translator,
     plan: Plan,
     layout: Layout,
@@ -113,14 +154,14 @@ def _make(
 
 
 def _request(
-    inputs: Sequence[Path], translator: Translator, layout: Layout, file_format: str, shard: Shard, backend: str
+    identity: Sequence[Any], translator: Translator, layout: Layout, file_format: str, shard: Shard, backend: str
 ) -> dict[str, Any]:
     """What decides the content of an output; the names are those that an error message uses."""
     spec = layout.spec
     return {
         "version of this program": version("napari-pix2pix"),
         "model": translator.model_digest,
-        "input": [_identity(path) for path in inputs],
+        "input": list(identity),
         "settings": {**asdict(translator.settings), **asdict(translator.inference)},
         "backend": [backend, translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px],
@@ -128,7 +169,7 @@ def _request(
     }
 
 
-def _identity(path: Path) -> list[Any]:
+def file_identity(path: Path) -> list[Any]:
     """Name, size and time of change: cheap for a file of any size, and changed by whatever rewrites it."""
     if path.is_file():
         stat = path.stat()
