@@ -262,7 +262,7 @@ class TrainWidget(JobWidget):
         assert self.out.path is not None  # the button is disabled without a model
         widget = opened(self.viewer, "Translate", TranslateWidget)
         widget.set_model(_model_in(self.out.path))
-        if self.images.are_layers and not widget.picker.layers:
+        if self.images.are_layers:
             widget.picker.choose(self.images.source.layers)
 
     def _on_copy(self) -> None:

@@ -60,6 +60,7 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     steps, losses = train.plot.losses.listDataItems()[0].getOriginalDataset()
     assert steps.tolist() == [1, 2, 3, 4, 5, 6]
     assert (losses > 0).all()
+    viewer.layers.selection.active = pair[1]  # the image to translate is the one it was trained on, all the same
     train.translate_button.click()
     translate = next(widget for name, widget in viewer.window.dock_widgets.items() if "Translate" in name)
     assert translate.picker.layers == pair[:1]
