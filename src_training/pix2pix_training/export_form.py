@@ -50,7 +50,8 @@ def _replace_transposed(module: nn.Module) -> None:
 def widen_narrow_layers(network: nn.Module) -> None:
     """Rewrite transposed convolutions with fewer outputs than a vector register has lanes, in place.
 
-    As plain convolutions they have four times as many; the last layer of a U-Net takes less than half the time then.
+    As plain convolutions they have four times as many; the last layer of a U-Net takes less than half the time
+    in OpenVINO then.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():

@@ -213,7 +213,7 @@ class _UNetPieces(nn.Module):
         if name not in given:
             return x
         norm = given[name][..., None, None]
-        return (x.to(norm.dtype) * norm[0] + norm[1]).to(x.dtype)
+        return torch.addcmul(norm[1], x.to(norm.dtype), norm[0]).to(x.dtype)
 
     def _joined(self, skip: Tensor | None, up: Tensor | None) -> Tensor:
         """Input of a decoder level: skip and output of the level below, in this order."""

@@ -23,7 +23,7 @@ from pix2pix_trt.flavours import Flavour, availability
 logger = logging.getLogger(__name__)
 
 COMPILING_PAYS_MACS = 5e11
-"""With less arithmetic than this, PyTorch on a CPU is done before OpenVINO has compiled; as measured."""
+"""With less arithmetic than this, PyTorch on a CPU is done before OpenVINO has compiled; an estimate."""
 
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
 
