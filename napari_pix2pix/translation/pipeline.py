@@ -21,7 +21,7 @@ from napari_pix2pix.translation.invalid_output import invalid_marker, mark_inval
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.planner import make_plan
+from napari_pix2pix.translation.planner import make_plan, padded_size
 from napari_pix2pix.translation.schemes import network_tiles
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from napari_pix2pix.translation.stages import Stages
@@ -54,6 +54,10 @@ OutputTile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane, region, and stored pixels of shape (C, region.height, region.width)."""
 
 _SMALLEST_RESNET_PX = 5
+_OPENVINO_BYTES = 300 << 20
+"""What OpenVINO takes for itself and the code of a dozen compiled stages, as measured; its weights are copies."""
+_WAITING_ROWS = 2048
+"""Rows of the result in memory: output files are made in units of up to 1024 rows, and tiles may reach into two."""
 
 
 class Translator:
@@ -83,13 +87,15 @@ class Translator:
 
     def backend(self, plan: Plan) -> BackendChoice:
         """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
-        rows, columns = plan.padded_size
-        macs = generator_macs(self.model.generator_config) * plan.mac_overhead * rows * columns
-        choice = choose_backend(self.settings.backend, self.device, macs)
+        choice = self._choice(plan.padded_size)
         runner = self._runners.get(choice)
         if runner is not None and runner.name != choice.name:
             return BackendChoice(name="torch", reason=f"{choice.name} failed")
         return choice
+
+    def _choice(self, size: Size) -> BackendChoice:
+        macs = generator_macs(self.model.generator_config) * size[0] * size[1] * self.settings.dropout_samples
+        return choose_backend(self.settings.backend, self.device, macs)
 
     def _runner(self, choice: BackendChoice) -> StageRunner:
         if choice not in self._runners:
@@ -103,12 +109,20 @@ class Translator:
     def plan(self, size: Size) -> Plan:
         """How a plane of `size` (rows, columns) would be translated.
 
-        Without `max_memory` it depends on what is free at this moment; with it, the weights count too.
+        Without `max_memory` it depends on what is free at this moment; with it, the weights, what the backend keeps
+        beside them, and the rows that wait for the output file count too, as far as half of it.
         """
         budget = default_budget_bytes(self.device)
         if self.settings.max_memory is not None:
-            budget = max(self.settings.max_memory - self._weights_bytes, self.settings.max_memory // 2)
+            budget = max(self.settings.max_memory - self._set_aside_bytes(size), self.settings.max_memory // 2)
         return make_plan(size, self.model.generator_config, self.inference, self.settings, budget)
+
+    def _set_aside_bytes(self, size: Size) -> int:
+        rows = min(size[0], _WAITING_ROWS)
+        waiting = rows * size[1] * self.output_channels * self.output_dtype.itemsize
+        if self._choice(padded_size(size, self.model.generator_config.stride)).name != "openvino":
+            return self._weights_bytes + waiting
+        return 2 * self._weights_bytes + _OPENVINO_BYTES + waiting
 
     def tiles(
         self,

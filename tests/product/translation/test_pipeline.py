@@ -191,6 +191,18 @@ def test_hardly_any_memory_gives_the_same_result() -> None:
     assert (difference != 0).mean() < 1e-3
 
 
+@pytest.mark.parametrize(("backend", "least"), [("torch", 0), ("openvino", 300 << 20)])
+def test_memory_is_left_for_the_backend_and_for_rows_that_wait_for_the_file(backend: Any, least: int) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    settings = TranslationSettings(scheme="exact", backend=backend, max_memory=1 << 30)
+    rows, columns = 30_000, 20_000
+    plan = Translator(model_of(), settings).plan((rows, columns))
+    waiting = 2048 * columns * 3
+    assert plan.planes_on_disk  # so that all the memory that is allowed is used
+    assert (1 << 29) <= plan.working_set_bytes <= (1 << 30) - waiting - least
+
+
 def test_resnets_need_a_few_pixels() -> None:
     config = replace(CONFIG, architecture="resnet", blocks=1)
     with pytest.raises(ImageError, match="too few"):
