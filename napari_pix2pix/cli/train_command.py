@@ -38,6 +38,8 @@ def train(
     target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
     target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
+    sampling: Annotated[str | None, Option(help="Patches from anywhere: uniform; where targets vary: content.")] = None,
+    keep_constant: Annotated[bool, Option("--keep-constant", help="Train on patches of a single value too.")] = False,
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
@@ -68,6 +70,7 @@ def train(
         "precision": precision,
         "keep": keep,
         "seed": seed,
+        "sampling": {"placement": sampling, "skip_constant": False if keep_constant else None},
         "generator": {"base_width": base_width, "depth": depth},
         "discriminator": {"base_width": base_width},
         "credits": {"authors": author, "license": license_, "citation": citation},
@@ -156,6 +159,8 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator
                 raise KeyboardInterrupt
     result.pop("checkpoint", None)
+    if result["skipped_patches"]:
+        say(f"{result['skipped_patches']} constant or empty patches were skipped")
     say(f"model of step {result['model_step']}: {result['model']}")
     return {name: value for name, value in result.items() if name != "model_step"}
 
@@ -182,6 +187,7 @@ def _summary(event: Finished, resumed_from_step: int) -> dict[str, Any]:
         "steps": event.steps,
         "seconds": event.seconds,
         "seconds_per_step": event.new_seconds / new_steps if new_steps else None,
+        "skipped_patches": event.skipped_patches,
         "metrics": dict(event.scores),
         "model": str(event.model),
         "model_step": event.model_step,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pix2pix_training.array_source import Region
 from pix2pix_training.config import AugmentationConfig
+from pix2pix_training.content import ContentMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,21 @@ class PatchDraw:
     quarter_turns: int
 
 
-def draw_patch(rng: np.random.Generator, height: int, width: int, size: int, config: AugmentationConfig) -> PatchDraw:
-    """Place a patch of `size` pixels uniformly in an image enlarged by the jitter (paper, section 6.2: 286 -> 256)."""
-    enlarged = (round(height * config.scale_jitter), round(width * config.scale_jitter))
-    offset = (int(rng.integers(enlarged[0] - size + 1)), int(rng.integers(enlarged[1] - size + 1)))
+def draw_patch(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    size: int,
+    config: AugmentationConfig,
+    content: ContentMap | None = None,
+) -> PatchDraw:
+    """Place a patch of `size` pixels in an image enlarged by the jitter (paper, section 6.2: 286 -> 256).
+
+    All positions are equally likely, or as likely as the image has `content` there.
+    """
+    enlarged = enlarged_size(height, width, config)
+    corners = (enlarged[0] - size + 1, enlarged[1] - size + 1)
+    offset = _uniform_corner(rng, corners) if content is None else _content_corner(rng, corners, content)
     scale = (enlarged[0] / height, enlarged[1] / width)
     y0, y1 = _span(offset[0], size, scale[0], height)
     x0, x1 = _span(offset[1], size, scale[1], width)
@@ -44,6 +56,20 @@ def draw_patch(rng: np.random.Generator, height: int, width: int, size: int, con
         flip_vertical=config.flips == "both" and bool(rng.integers(2)),
         quarter_turns=int(rng.integers(4)) if config.quarter_turns else 0,
     )
+
+
+def enlarged_size(height: int, width: int, config: AugmentationConfig) -> tuple[int, int]:
+    """Height and width of an image after the scale jitter."""
+    return round(height * config.scale_jitter), round(width * config.scale_jitter)
+
+
+def _uniform_corner(rng: np.random.Generator, corners: tuple[int, int]) -> tuple[int, int]:
+    return int(rng.integers(corners[0])), int(rng.integers(corners[1]))
+
+
+def _content_corner(rng: np.random.Generator, corners: tuple[int, int], content: ContentMap) -> tuple[int, int]:
+    y, x = content.draw_corner(rng)
+    return min(int(y * corners[0]), corners[0] - 1), min(int(x * corners[1]), corners[1] - 1)
 
 
 def _span(offset: int, size: int, scale: float, limit: int) -> tuple[int, int]:

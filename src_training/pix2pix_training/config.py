@@ -23,6 +23,7 @@ DropoutMode = Literal["off", "seeded"]
 Schedule = Literal["constant", "linear"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Flips = Literal["none", "horizontal", "both"]
+Placement = Literal["uniform", "content"]
 Preset = Literal["seamless", "paper"]
 Keep = Literal["best", "last"]
 Values = Literal["auto", "dtype", "training-set", "image", "categories"]
@@ -125,6 +126,21 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Which patches are taken from the images.
+
+    `placement` "uniform" makes all positions equally likely, "content" as likely as the target varies there.
+    `skip_constant` draws patches again where source or target has a single value.
+    """
+
+    placement: Placement = "uniform"
+    skip_constant: bool = True
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
     """The function that a trained generator stands for at translation.
 
@@ -164,6 +180,7 @@ class TrainingConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     credits: Credits = field(default_factory=Credits)

@@ -67,12 +67,14 @@ class CheckpointSaved:
 class Finished:
     """The run is complete; `model` is the best by validation MAE, or the last (`keep`, or no validation).
 
-    `seconds` counts all sessions of the run, `new_seconds` this one.
+    `seconds` counts all sessions of the run; `new_seconds` this one, as `skipped_patches` does: those drawn that were
+    constant or nearly all invalid, and so not trained on.
     """
 
     steps: int
     seconds: float
     new_seconds: float
+    skipped_patches: int
     model: Path
     model_step: int
     scores: Mapping[str, float | None]

@@ -24,7 +24,8 @@ from pix2pix_training.intensity import (
     to_tensor,
 )
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.pairs import Pair, Patch, PatchSampler
+from pix2pix_training.pairs import Pair
+from pix2pix_training.patches import Patch, PatchSampler
 
 MAX_AUTOMATIC_CATEGORIES = 64
 

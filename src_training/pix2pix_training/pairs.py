@@ -1,4 +1,4 @@
-"""Pairs of images, and the random patches that training takes from them. Knows no file format."""
+"""Pairs of images, and how a part of them is held out for validation. Knows no file format."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pix2pix_training.array_source import (
-    AnyArray,
     ArraySource,
     CroppedSource,
     Region,
     channel_count,
-    plane_indices,
     plane_size,
     whole_plane,
 )
-from pix2pix_training.augmentation import PatchDraw, draw_patch
-from pix2pix_training.config import AugmentationConfig
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.invalid_pixels import FilledSource
-
-_MAX_DRAWS = 20
-_MIN_VALID_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -146,72 +137,6 @@ def _around(pair: Pair, region: Region, gap: int) -> list[Region]:
 
 def _common(a: Region, b: Region) -> Region:
     return Region(max(a.y0, b.y0), min(a.y1, b.y1), max(a.x0, b.x0), min(a.x1, b.x1))
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Stored pixels of a random patch before augmentation: (C, h, w) each, and the mask of valid pixels or None."""
-
-    pair_index: int
-    source: AnyArray
-    target: AnyArray
-    valid: NDArray[np.bool_] | None
-    draw: PatchDraw
-
-
-class PatchSampler:
-    """Random paired patches, each a function of `seed` and its number alone, so that a resumed run sees the same ones.
-
-    In an epoch each image gives as many patches as cover it once, in random order.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], *, patch_size: int, augmentation: AugmentationConfig, seed: int) -> None:
-        self._sources = [FilledSource(pair.source) for pair in pairs]
-        self._targets = [FilledSource(pair.target) for pair in pairs]
-        self._patch_size = patch_size
-        self._augmentation = augmentation
-        self._seed = seed
-        self._entries: list[tuple[int, tuple[int, ...]]] = []
-        for index, pair in enumerate(pairs):
-            height, width = plane_size(pair.source)
-            if min(height, width) < patch_size:
-                raise ImageError(
-                    f"{pair.source.name} has {height} x {width} pixels, less than a patch of {patch_size}; choose a "
-                    f"patch size of at most {min(height, width)}"
-                )
-            patches = -(-height // patch_size) * -(-width // patch_size)
-            for plane in plane_indices(pair.source):
-                self._entries += [(index, plane)] * patches
-        self._order: tuple[int, NDArray[np.int64]] | None = None
-
-    @property
-    def patches_per_epoch(self) -> int:
-        return len(self._entries)
-
-    def patch(self, number: int) -> Patch:
-        """Patch `number`, counted from 0 over all epochs; drawn again, a few times, while nearly all is invalid."""
-        epoch, position = divmod(number, len(self._entries))
-        index, plane = self._entries[self._epoch_order(epoch)[position]]
-        rng = np.random.default_rng([self._seed, 2, number])
-        for _ in range(_MAX_DRAWS):
-            patch = self._read(index, plane, rng)
-            if patch.valid is None or patch.valid.mean() >= _MIN_VALID_SHARE:
-                break
-        return patch
-
-    def _read(self, index: int, plane: tuple[int, ...], rng: np.random.Generator) -> Patch:
-        source, target = self._sources[index], self._targets[index]
-        draw = draw_patch(rng, *plane_size(source), self._patch_size, self._augmentation)
-        source_pixels, source_invalid = source.read_with_mask(draw.region, plane)
-        target_pixels, target_invalid = target.read_with_mask(draw.region, plane)
-        invalid = [mask for mask in (source_invalid, target_invalid) if mask is not None]
-        valid = ~np.logical_or.reduce(invalid) if invalid else None
-        return Patch(index, source_pixels, target_pixels, valid, draw)
-
-    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([self._seed, 3, epoch]).permutation(len(self._entries)))
-        return self._order[1]
 
 
 def _size(source: ArraySource) -> str:

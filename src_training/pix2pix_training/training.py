@@ -29,7 +29,8 @@ from pix2pix_training.metrics import Scores, mean_scores, score
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
 from pix2pix_training.networks import set_inference_mode
 from pix2pix_training.padding import pad_to_stride
-from pix2pix_training.pairs import PatchSampler, Split, check_consistent
+from pix2pix_training.pairs import Split, check_consistent
+from pix2pix_training.patches import PatchSampler
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.warm_start import start_from
@@ -112,6 +113,8 @@ class _Run:
             data.split.training,
             patch_size=config.patch_size,
             augmentation=config.augmentation,
+            sampling=config.sampling,
+            target_mapping=self.target_mapping,
             seed=config.seed,
         )
         self.patches = MappedPairs(
@@ -321,6 +324,7 @@ class _Run:
             steps=self.step,
             seconds=self.seconds,
             new_seconds=self.seconds - self.resumed_from_seconds,
+            skipped_patches=self.sampler.skipped,
             model=self.folder.model,
             model_step=kept["step"] if kept else self.step,
             scores=kept["scores"] if kept else {},

@@ -48,7 +48,8 @@ def test_train_translate_evaluate(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = train_tiny(folders, tmp_path / "run", capsys)
-    assert trained.keys() == {"steps", "seconds", "seconds_per_step", "resumed_from_step", "metrics", "model"}
+    expected = {"steps", "seconds", "seconds_per_step", "resumed_from_step", "skipped_patches", "metrics", "model"}
+    assert trained.keys() == expected
     assert trained["steps"] == 3
     assert trained["metrics"]["mae"] > 0
     model = Path(trained["model"])

@@ -1,10 +1,9 @@
-"""Splits without overlap, and patches that are functions of seed and number."""
+"""Pairs that fit together, and splits without overlap."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from pix2pix_training.array_source import (
     CroppedSource,
@@ -14,12 +13,8 @@ from pix2pix_training.array_source import (
     StackedChannels,
     whole_plane,
 )
-from pix2pix_training.augmentation import apply_draw, draw_patch
-from pix2pix_training.config import AugmentationConfig
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.pairs import Pair, PatchSampler, check_consistent, split_fraction, split_region, split_regions
-
-PLAIN = AugmentationConfig(flips="none")
+from pix2pix_training.pairs import Pair, check_consistent, split_fraction, split_region, split_regions
 
 
 def coordinates(height: int, width: int, name: str = "image") -> MemorySource:
@@ -111,71 +106,6 @@ def test_training_within_rectangles_keeps_away_from_the_one_held_out() -> None:
     np.testing.assert_array_equal(split.validation[0].source.read(Region(0, 20, 0, 20))[0], everything[50:70, 40:60])
     with pytest.raises(SettingsError, match="leaves no room"):
         split_regions(image, (Region(45, 75, 35, 65),), Region(50, 70, 40, 60), patch_size=16)
-
-
-def test_patches_depend_on_seed_and_number_alone() -> None:
-    pairs = [pair(50, 70), pair(40, 40)]
-    first, second = (PatchSampler(pairs, patch_size=16, augmentation=PLAIN, seed=1) for _ in range(2))
-    later = [first.patch(n) for n in range(30)]
-    assert np.array_equal(second.patch(25).source, later[25].source)
-    assert not np.array_equal(later[0].source, later[1].source)
-
-
-def test_an_epoch_covers_each_image_by_its_area() -> None:
-    sampler = PatchSampler([pair(32, 48), pair(16, 16)], patch_size=16, augmentation=PLAIN, seed=0)
-    assert sampler.patches_per_epoch == 6 + 1
-    assert sorted(sampler.patch(n).pair_index for n in range(7)) == [0] * 6 + [1]
-
-
-def test_stacks_give_patches_of_all_planes() -> None:
-    stack = MemorySource(
-        np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8), axes="ZCYX"
-    )
-    sampler = PatchSampler([Pair(stack, stack, "stack")], patch_size=8, augmentation=PLAIN, seed=0)
-    assert sorted(int(sampler.patch(n).source.max()) for n in range(3)) == [0, 1, 2]
-
-
-def test_image_smaller_than_the_patch_is_refused_with_advice() -> None:
-    with pytest.raises(ImageError, match=r"40 x 30 pixels, less than a patch of 64; choose .* at most 30"):
-        PatchSampler([pair(40, 30)], patch_size=64, augmentation=PLAIN, seed=0)
-
-
-def test_nearly_invalid_patches_are_drawn_again() -> None:
-    image = np.full((1, 64, 64), np.nan, np.float32)
-    image[:, :32, :32] = 1
-    sampler = PatchSampler(
-        [Pair(MemorySource(image), MemorySource(image), "x")], patch_size=16, augmentation=PLAIN, seed=0
-    )
-    patches = map(sampler.patch, range(16))
-    shares = [1.0 if p.valid is None else p.valid.mean() for p in patches]
-    assert sum(share >= 0.1 for share in shares) == 16
-
-
-@pytest.mark.parametrize("jitter", [1.0, 286 / 256])
-def test_patch_is_a_crop_of_the_enlarged_image(jitter: float) -> None:
-    """Compared with enlarging the whole image first, as the reference does."""
-    image = torch.rand(1, 64, 64) * 2 - 1
-    config = AugmentationConfig(flips="none", scale_jitter=jitter)
-    size = round(64 * jitter)
-    enlarged = torch.nn.functional.interpolate(image[None], (size, size), mode="bicubic", align_corners=False)[0]
-    for seed in range(5):
-        draw = draw_patch(np.random.default_rng(seed), 64, 64, 48, config)
-        found = apply_draw(image[:, *draw.region.slices], draw, 48, smooth=True)
-        y, x = draw.offset
-        expected = enlarged[:, y : y + 48, x : x + 48].clamp(-1, 1)
-        assert torch.allclose(found, expected, atol=1e-4)
-
-
-def test_source_and_target_get_the_same_flips_and_turns() -> None:
-    config = AugmentationConfig(flips="both", quarter_turns=True)
-    image = torch.arange(36.0).reshape(1, 6, 6) / 36
-    seen = set()
-    for seed in range(60):
-        draw = draw_patch(np.random.default_rng(seed), 6, 6, 6, config)
-        turned = apply_draw(image, draw, 6, smooth=True)
-        assert torch.equal(turned, apply_draw(image, draw, 6, smooth=False))
-        seen.add(tuple(turned.flatten().tolist()))
-    assert len(seen) == 8
 
 
 def test_views_of_sources() -> None:
