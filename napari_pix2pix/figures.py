@@ -31,10 +31,9 @@ class Panel:
     pixels: RGB
 
 
-def write_figure(rows: Sequence[Sequence[Panel]], path: Path) -> None:
-    """Rows of panels, each scaled to the same width, on white; a PNG, or a JPEG where `path` ends in .jpg."""
+def write_figure(rows: Sequence[Sequence[Panel]], path: Path, *, side: int = 420) -> None:
+    """Rows of panels, each `side` pixels wide, on white; a PNG, or a JPEG where `path` ends in .jpg."""
     columns = max(len(row) for row in rows)
-    side = 420
     drawn = [[_scaled(panel, side) for panel in row] for row in rows]
     heights = [max(image.height for image in row) + _CAPTION + _MARGIN for row in drawn]
     canvas = Image.new("RGB", (_MARGIN + columns * (side + _MARGIN), _MARGIN + sum(heights)), "white")
