@@ -13,6 +13,9 @@ from pix2pix_training.config import TrainingConfig
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
 
+_FUSED_ADAM = ("cpu", "cuda")
+"""Devices whose fused Adam is used: one pass over weights, gradients and moments instead of one per operation."""
+
 
 class TrainingStep:
     """Generator, discriminator (None for an objective without one) and their Adam optimisers, on one device.
@@ -44,7 +47,12 @@ class TrainingStep:
     def _prepare(self, network: nn.Module) -> torch.optim.Adam:
         initialize_weights(network)
         network.to(self._device).train()
-        return torch.optim.Adam(network.parameters(), lr=self._learning_rate, betas=self._betas)
+        return torch.optim.Adam(
+            network.parameters(),
+            lr=self._learning_rate,
+            betas=self._betas,
+            fused=self._device.type in _FUSED_ADAM,
+        )
 
     def run(self, source: Tensor, target: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
         """One step: translate, improve the discriminator, then the generator against the improved discriminator.
@@ -103,8 +111,9 @@ class TrainingStep:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`, on this device whatever device it comes from."""
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(_on_this_kernel(state[name], part) if name.startswith("optimizer") else state[name])
 
     def _parts(self) -> dict[str, Any]:
         parts: dict[str, Any] = {"generator": self.generator, "optimizer_g": self.optimizer_g, "scaler": self._scaler}
@@ -118,3 +127,12 @@ class TrainingStep:
             if not bool(torch.isfinite(parameter).all()):
                 return name
         return None
+
+
+def _on_this_kernel(state: Mapping[str, Any], optimizer: torch.optim.Adam) -> dict[str, Any]:
+    """The state of an optimiser without its choice of kernel, which belongs to the device that it was saved on."""
+    groups = [
+        {**saved, "fused": own["fused"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}

@@ -5,6 +5,7 @@ Modules nest as in the PyTorch reference implementation, so its names of weights
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ class NestedBlock(nn.Module):
         *,
         outermost: bool = False,
         instance: bool = False,
+        dropout: bool = False,
     ) -> None:
         super().__init__()
 
@@ -39,6 +41,8 @@ class NestedBlock(nn.Module):
         else:
             up = nn.ConvTranspose2d(inner * 2, outer, 4, 2, 1, bias=instance)
             layers = [nn.LeakyReLU(0.2), down, norm(inner), below, nn.ReLU(), up, norm(outer)]
+        if dropout:
+            layers.append(nn.Dropout(0.5))
         self.outermost = outermost
         self.model = nn.Sequential(*layers)
 
@@ -48,14 +52,23 @@ class NestedBlock(nn.Module):
 
 
 class NestedUNet(nn.Module):
-    """U-Net of `depth` levels without dropout."""
+    """U-Net of `depth` levels, numbered from 1, with dropout on the way up from the levels of `noisy`."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, depth: int, *, instance: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, width: int, depth: int, *, instance: bool = False, noisy: Container[int] = ()
+    ) -> None:
         super().__init__()
         widths = [width * min(2**k, 8) for k in range(depth)]
         block: NestedBlock | None = None
         for level in range(depth - 1, 0, -1):
-            block = NestedBlock(widths[level - 1], widths[level], widths[level - 1], block, instance=instance)
+            block = NestedBlock(
+                widths[level - 1],
+                widths[level],
+                widths[level - 1],
+                block,
+                instance=instance,
+                dropout=level + 1 in noisy,
+            )
         self.model = NestedBlock(outputs, widths[0], inputs, block, outermost=True, instance=instance)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,28 +94,38 @@ def patchgan(channels: int, width: int) -> nn.Sequential:
 
 
 class TextbookTraining:
-    """The loop of the paper with vanilla GAN loss and L1 weight 100, one step at a time."""
+    """The loop of the paper with vanilla GAN loss and L1 weight 100, one step at a time.
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
+    The discriminator is frozen while the generator learns, as in the reference. `dtype` other than float32 by autocast.
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         self.generator = generator
         self.discriminator = discriminator
+        self.dtype = dtype
         self.adam_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.adam_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
 
     def step(self, x: Tensor, y: Tensor) -> dict[str, float]:
         bce = nn.BCEWithLogitsLoss()
-        fake = self.generator(x)
+        autocast = torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with autocast:
+            fake = self.generator(x)
+        self.discriminator.requires_grad_(True)
         self.adam_d.zero_grad()
-        on_fake = self.discriminator(torch.cat([x, fake.detach()], 1))
-        d_fake = bce(on_fake, torch.zeros_like(on_fake))
-        on_real = self.discriminator(torch.cat([x, y], 1))
-        d_real = bce(on_real, torch.ones_like(on_real))
+        with autocast:
+            on_fake = self.discriminator(torch.cat([x, fake.detach()], 1))
+            d_fake = bce(on_fake, torch.zeros_like(on_fake))
+            on_real = self.discriminator(torch.cat([x, y], 1))
+            d_real = bce(on_real, torch.ones_like(on_real))
         ((d_fake + d_real) * 0.5).backward()
         self.adam_d.step()
+        self.discriminator.requires_grad_(False)
         self.adam_g.zero_grad()
-        judged = self.discriminator(torch.cat([x, fake], 1))
-        g_gan = bce(judged, torch.ones_like(judged))
-        g_l1 = 100 * (y - fake).abs().mean()
+        with autocast:
+            judged = self.discriminator(torch.cat([x, fake], 1))
+            g_gan = bce(judged, torch.ones_like(judged))
+            g_l1 = 100 * (y - fake).abs().mean()
         (g_gan + g_l1).backward()
         self.adam_g.step()
         return {"D_fake": d_fake.item(), "D_real": d_real.item(), "G_GAN": g_gan.item(), "G_L1": g_l1.item()}
