@@ -34,6 +34,8 @@ def train(
     batch_size: Annotated[int | None, Option(help="Patches per step.")] = None,
     base_width: Annotated[int | None, Option(help="Channels of the first layer, of both networks.")] = None,
     depth: Annotated[int | None, Option(help="Down-samplings of the U-Net.")] = None,
+    norm: Annotated[str | None, Option(help="Of the generator: batch, batch-renorm, instance or none.")] = None,
+    statistics: Annotated[str | None, Option(help="Norms of the model at translation use: running or image.")] = None,
     source_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
@@ -71,8 +73,9 @@ def train(
         "keep": keep,
         "seed": seed,
         "sampling": {"placement": sampling, "skip_constant": False if keep_constant else None},
-        "generator": {"base_width": base_width, "depth": depth},
+        "generator": {"base_width": base_width, "depth": depth, "norm": norm},
         "discriminator": {"base_width": base_width},
+        "inference": {"statistics": statistics},
         "credits": {"authors": author, "license": license_, "citation": citation},
     }
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from pix2pix_training.errors import SettingsError
 
 Architecture = Literal["unet", "encoder-decoder", "resnet"]
-Norm = Literal["batch", "instance", "none"]
+Norm = Literal["batch", "batch-renorm", "instance", "none"]
 DropoutPlacement = Literal["none", "paper", "reference"]
 OutputActivation = Literal["tanh", "linear"]
 GanMode = Literal["vanilla", "lsgan", "wgangp", "hinge", "none"]

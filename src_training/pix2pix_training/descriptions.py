@@ -16,6 +16,7 @@ _STATISTICS = {
     "image": "statistics of the whole image",
     "tile": "statistics of each tile",
 }
+_NORMS = {"batch": "batch norm", "batch-renorm": "batch renorm", "instance": "instance norm", "none": "no norm"}
 _SHOWN_CHANNELS = 4
 
 
@@ -27,7 +28,7 @@ def describe_generator(config: GeneratorConfig) -> str:
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"{config.depth} down-samplings"
     output = "" if config.output == "tanh" else f", {config.output} output"
     return (
-        f"{architecture_name(config)}, {size}, base width {config.base_width}, {config.norm} norm, "
+        f"{architecture_name(config)}, {size}, base width {config.base_width}, {_NORMS[config.norm]}, "
         f"{_DROPOUT[config.dropout]}, {config.source_channels} -> {config.target_channels} channels{output}"
     )
 
@@ -37,7 +38,7 @@ def describe_discriminator(discriminator: TrainedDiscriminator) -> str:
     side = _RECEPTIVE_FIELDS_PX[config.layers]
     kind = "PixelGAN" if config.layers == 0 else f"PatchGAN of {config.layers} layers ({side} x {side} pixels)"
     seen = "source and target" if discriminator.conditional else "the target alone"
-    return f"{kind}, base width {config.base_width}, {config.norm} norm, sees {seen}"
+    return f"{kind}, base width {config.base_width}, {_NORMS[config.norm]}, sees {seen}"
 
 
 def describe_mapping(mapping: Mapping) -> str:

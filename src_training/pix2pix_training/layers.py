@@ -64,6 +64,47 @@ class StatisticsNorm(nn.Module):
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
+class BatchRenorm(StatisticsNorm):
+    """Batch norm that in training too gives what the running averages would give, within bounds (Ioffe 2017).
+
+    Training mode corrects the normalised batch to ``(x - mean) / std * r + d`` with ``r = std / running std`` clipped
+    to [1 / r_max, r_max] and ``d = (mean - running mean) / running std`` clipped to [-d_max, d_max], both taken as
+    constants by the gradient. The bounds start at plain batch norm and widen with the batches seen, which the
+    state_dict counts. In eval mode it is a batch norm, with the same state_dict.
+
+    The paper widens over 40,000 steps; here it happens within the first `RELAXED_AT`, as runs may be that short.
+    """
+
+    R_MAX = 3.0
+    D_MAX = 5.0
+    PLAIN_UNTIL = 100
+    RELAXED_AT = 500
+    LEAST_MOMENTUM = 0.01
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True, momentum=self.LEAST_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._train_on(x) if self.training else super().forward(x)
+
+    def _train_on(self, x: Tensor) -> Tensor:
+        running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
+        weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
+        batches = cast(Tensor, self.num_batches_tracked)
+        with torch.no_grad():
+            var, mean = torch.var_mean(x.to(running_mean.dtype), (0, 2, 3), correction=0)
+            widened = ((batches - self.PLAIN_UNTIL) / (self.RELAXED_AT - self.PLAIN_UNTIL)).clamp(0, 1)
+            r_max, d_max = 1 + (self.R_MAX - 1) * widened, self.D_MAX * widened
+            scale = torch.rsqrt(running_var + self.eps)
+            r = torch.clamp(torch.sqrt(var + self.eps) * scale, 1 / r_max, r_max)
+            d = torch.clamp((mean - running_mean) * scale, -d_max, d_max)
+            batches.add_(1)
+            momentum = (1 / batches).clamp(min=self.momentum).to(var.dtype)  # the plain average of the first batches
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(var, momentum)
+        return F.batch_norm(x, None, None, weight * r, torch.addcmul(bias, weight, d), True, 0.0, self.eps)
+
+
 class PositionedDropout(nn.Module):
     """Dropout whose noise at inference depends only on seed, layer, channel and place; its input is a whole image.
 
@@ -115,7 +156,12 @@ def _mix(h: Tensor) -> Tensor:
     return h ^ (h >> 16)
 
 
+def keeps_running_statistics(kind: Norm) -> bool:
+    """Whether a norm is a scale and shift learnt in training; a convolution before it has no bias then."""
+    return kind in ("batch", "batch-renorm")
+
+
 def make_norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
-    return StatisticsNorm(channels, affine=kind == "batch")
+    return BatchRenorm(channels) if kind == "batch-renorm" else StatisticsNorm(channels, affine=kind == "batch")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.layers import PositionedDropout, StatisticsNorm, make_norm
+from pix2pix_training.layers import PositionedDropout, StatisticsNorm, keeps_running_statistics, make_norm
 
 
 class DownBlock(nn.Module):
@@ -24,7 +24,7 @@ class DownBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, norm: Norm, activate: bool, normalize: bool) -> None:
         super().__init__()
         self.activate = activate
-        self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=norm != "batch")
+        self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not keeps_running_statistics(norm))
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +36,9 @@ class UpBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, norm: Norm, normalize: bool, dropout: nn.Module) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=norm != "batch" or not normalize)
+        self.conv = nn.ConvTranspose2d(
+            inputs, outputs, 4, 2, 1, bias=not (normalize and keeps_running_statistics(norm))
+        )
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
         self.dropout = dropout
 
@@ -124,7 +126,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=norm != "batch"),
+            nn.Conv2d(width, width, 3, bias=not keeps_running_statistics(norm)),
             make_norm(norm, width),
             nn.ReLU(),
         ]
@@ -132,7 +134,7 @@ class ResidualBlock(nn.Module):
             layers.append(dropout)
         layers += [
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=norm != "batch"),
+            nn.Conv2d(width, width, 3, bias=not keeps_running_statistics(norm)),
             make_norm(norm, width),
         ]
         self.conv_block = nn.Sequential(*layers)
@@ -151,7 +153,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.config = config
         width, norm = config.base_width, config.norm
-        bias = norm != "batch"
+        bias = not keeps_running_statistics(norm)
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             nn.Conv2d(config.source_channels, width, 7, bias=bias),
@@ -199,7 +201,7 @@ class Discriminator(nn.Module):
 
 
 def _pixel_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
-    width, bias = config.base_width, config.norm != "batch"
+    width, bias = config.base_width, not keeps_running_statistics(config.norm)
     return [
         nn.Conv2d(channels, width, 1),
         nn.LeakyReLU(0.2),
@@ -211,7 +213,7 @@ def _pixel_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]
 
 
 def _patch_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
-    bias = config.norm != "batch"
+    bias = not keeps_running_statistics(config.norm)
     layers: list[nn.Module] = [nn.Conv2d(channels, config.base_width, 4, 2, 1), nn.LeakyReLU(0.2)]
     inputs = config.base_width
     for layer in range(1, config.layers + 1):

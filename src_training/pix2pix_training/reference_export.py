@@ -22,7 +22,7 @@ def generator_state(model: Model) -> dict[str, Tensor]:
     """The generator's state_dict under the reference's names, as ``latest_net_G.pth`` has them.
 
     These are weights alone: intensity mapping, statistics and dropout mode stay behind. The reference maps 8-bit pixels
-    from [0, 255] to [-1, 1].
+    from [0, 255] to [-1, 1]. A batch renorm becomes the batch norm that it is outside of training.
 
     Raises
     ------
@@ -43,8 +43,11 @@ def discriminator_state(model: Model) -> dict[str, Tensor]:
     """
     if model.discriminator is None:
         raise SettingsError("the model carries no discriminator to export; leave --discriminator out")
-    if model.discriminator.config.norm == "none":
-        raise SettingsError("the reference implementation has no discriminator without norm layers like this one")
+    if model.discriminator.config.norm not in ("batch", "instance"):
+        raise SettingsError(
+            f"the reference implementation has no discriminator with norm {model.discriminator.config.norm!r}; "
+            "leave --discriminator out"
+        )
     return discriminator_to_reference(model.discriminator.weights, model.discriminator.config)
 
 

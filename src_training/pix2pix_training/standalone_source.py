@@ -39,10 +39,12 @@ class GeneratorConfig(SimpleNamespace):
 
 _PARTS: tuple[type | Callable[..., Any], ...] = (
     layers.StatisticsNorm,
+    layers.BatchRenorm,
     layers.PositionedDropout,
     layers.dropout_noise,
     layers._positioned_bits,
     layers._mix,
+    layers.keeps_running_statistics,
     layers.make_norm,
     networks.DownBlock,
     networks.UpBlock,

@@ -23,6 +23,7 @@ CONFIGS = {
     "unet": GeneratorConfig(base_width=4, depth=4),
     "encoder-decoder": GeneratorConfig(base_width=4, depth=3, architecture="encoder-decoder"),
     "resnet": GeneratorConfig(base_width=4, architecture="resnet", blocks=2),
+    "batch renorm": GeneratorConfig(base_width=4, depth=3, norm="batch-renorm"),
     "instance": GeneratorConfig(base_width=4, depth=4, norm="instance"),
     "no norm": GeneratorConfig(base_width=4, depth=3, norm="none"),
 }

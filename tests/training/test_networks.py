@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.layers import dropout_noise
+from pix2pix_training.layers import BatchRenorm, dropout_noise
 from pix2pix_training.networks import (
     UNet,
     build_generator,
@@ -58,6 +62,77 @@ def test_image_statistics_equal_training_mode_at_batch_one() -> None:
 def test_running_statistics_are_refused_where_there_are_none() -> None:
     with pytest.raises(SettingsError, match="no running statistics"):
         set_inference_mode(small_unet(norm="instance"), InferenceConfig(statistics="running"))
+
+
+def trained_norm(batches: int) -> tuple[BatchRenorm, torch.Tensor]:
+    """A norm that has seen as many batches, and one that differs from its averages more than its bounds allow."""
+    torch.manual_seed(0)
+    norm = BatchRenorm(2)
+    nn.init.normal_(cast(torch.Tensor, norm.weight), 1, 0.2)
+    nn.init.normal_(cast(torch.Tensor, norm.bias))
+    norm.running_mean, norm.running_var = torch.tensor([0.5, -0.5]), torch.tensor([1.0, 4.0])
+    norm.num_batches_tracked = torch.tensor(batches)
+    return norm, 50 * torch.randn(2, 2, 9, 9) + 100
+
+
+def test_batch_renorm_starts_as_batch_norm() -> None:
+    norm, x = trained_norm(BatchRenorm.PLAIN_UNTIL)
+    expected = F.batch_norm(x, None, None, norm.weight, norm.bias, True)
+    assert torch.allclose(norm.train()(x), expected, atol=1e-5)
+
+
+def test_batch_renorm_within_its_bounds_gives_in_training_what_it_gives_at_inference() -> None:
+    norm, x = trained_norm(BatchRenorm.RELAXED_AT)
+    x = x / 30 - 3
+    expected = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False)
+    assert torch.allclose(norm.train()(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("batches, share", [(BatchRenorm.RELAXED_AT, 1.0), (300, 0.5)])
+def test_batch_renorm_clips_its_correction(batches: int, share: float) -> None:
+    norm, x = trained_norm(batches)
+    plain = F.batch_norm(x, None, None, None, None, True)
+    r, d = 1 + (BatchRenorm.R_MAX - 1) * share, BatchRenorm.D_MAX * share
+    weight, bias = cast(torch.Tensor, norm.weight), cast(torch.Tensor, norm.bias)
+    expected = (plain * r + d) * weight[:, None, None] + bias[:, None, None]
+    assert torch.allclose(norm.train()(x), expected, atol=1e-4)
+
+
+def test_batch_renorm_takes_its_correction_as_constant() -> None:
+    """The gradient is that of a batch norm times r: that of the averages would differ, as a shift of x would matter."""
+    norm, x = trained_norm(BatchRenorm.RELAXED_AT)
+    x = (x / 30 - 3).requires_grad_(True)
+    direction = torch.randn_like(x)
+    r = (x.var((0, 2, 3), correction=0) / cast(torch.Tensor, norm.running_var)).sqrt().detach()
+    plain = F.batch_norm(x, None, None, cast(torch.Tensor, norm.weight) * r, None, True)
+    (expected,) = torch.autograd.grad((plain * direction).sum(), x)
+    (gradient,) = torch.autograd.grad((norm.train()(x) * direction).sum(), x)
+    assert torch.allclose(gradient, expected, atol=1e-4)
+    assert gradient.sum((0, 2, 3)).abs().max() < 1e-3 < gradient.abs().max()
+
+
+def test_batch_renorm_averages_all_first_batches_alike() -> None:
+    norm = BatchRenorm(1).train()
+    batches = [torch.randn(1, 1, 5, 5) * scale + shift for scale, shift in ((1, 0), (2, 3), (3, -1))]
+    for batch in batches:
+        norm(batch)
+    means = torch.stack([batch.mean() for batch in batches])
+    variances = torch.stack([batch.var(correction=0) for batch in batches])
+    assert torch.allclose(cast(torch.Tensor, norm.running_mean), means.mean(), atol=1e-6)
+    assert torch.allclose(cast(torch.Tensor, norm.running_var), variances.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("statistics", ["running", "image", "tile"])
+def test_batch_renorm_is_a_batch_norm_at_inference(statistics: Statistics) -> None:
+    renormed = small_unet(norm="batch-renorm")
+    for _ in range(3):
+        renormed.train()(torch.randn(1, 1, 32, 32))
+    plain = small_unet()
+    plain.load_state_dict(renormed.state_dict(), strict=True)
+    x = torch.randn(1, 1, 32, 32)
+    for network in (renormed, plain):
+        set_inference_mode(network, InferenceConfig(statistics=statistics))
+    assert torch.equal(renormed(x), plain(x))
 
 
 def noise(shape: tuple[int, int, int], *, seed: int = 7, origin: tuple[int, int] = (0, 0)) -> torch.Tensor:

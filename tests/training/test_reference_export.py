@@ -30,7 +30,7 @@ def model_of(config: GeneratorConfig, discriminator: TrainedDiscriminator | None
     )
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "batch-renorm", "instance"])
 @pytest.mark.parametrize("depth", [5, 7])
 def test_unet_loads_strictly_into_nested_blocks_and_computes_the_same(norm: str, depth: int, tmp_path: Path) -> None:
     config = GeneratorConfig(base_width=2, depth=depth, norm=norm, dropout="paper")  # type: ignore[arg-type]
@@ -43,6 +43,13 @@ def test_unet_loads_strictly_into_nested_blocks_and_computes_the_same(norm: str,
     network.train(norm == "instance")  # instance norm has no averages to use
     with torch.no_grad():
         assert torch.allclose(own(x), network(x), atol=1e-6)
+
+
+def test_a_discriminator_with_batch_renorm_is_refused() -> None:
+    config = DiscriminatorConfig(base_width=2, norm="batch-renorm")
+    carried = TrainedDiscriminator(config=config, weights=Discriminator(6, config).state_dict())
+    with pytest.raises(SettingsError, match="no discriminator with norm 'batch-renorm'"):
+        discriminator_state(model_of(GeneratorConfig(base_width=2, depth=5), carried))
 
 
 def test_discriminator_loads_strictly_into_a_plain_patchgan(tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ def gathered(norm: nn.Module, raw: Tensor) -> Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("architecture", ["unet", "encoder-decoder", "resnet"])
-@pytest.mark.parametrize("norm, statistics", [("batch", "running"), ("batch", "image"), ("instance", "image")])
+@pytest.mark.parametrize(
+    "norm, statistics",
+    [("batch", "running"), ("batch", "image"), ("batch-renorm", "running"), ("instance", "image")],
+)
 @pytest.mark.parametrize("seeded", [False, True])
 def test_the_whole_stage_is_the_network(
     architecture: Architecture, norm: Norm, statistics: Statistics, seeded: bool
@@ -108,7 +111,7 @@ def test_the_whole_stage_is_the_network(
 @torch.inference_mode()
 @pytest.mark.parametrize("architecture", ["unet", "encoder-decoder"])
 @pytest.mark.parametrize("split", [1, 2, 4, 5])
-@pytest.mark.parametrize("norm, folded", [("batch", False), ("batch", True), ("none", False)])
+@pytest.mark.parametrize("norm, folded", [("batch", False), ("batch", True), ("batch-renorm", True), ("none", False)])
 def test_three_stages_on_running_averages(architecture: Architecture, split: int, norm: Norm, folded: bool) -> None:
     config = unet_config(norm, architecture, "paper")
     network, x = generator(config, seeded=True), image(config)

@@ -16,6 +16,7 @@ CASES = [
     (GeneratorConfig(base_width=2, depth=3, dropout="paper"), "running"),
     (GeneratorConfig(base_width=2, depth=6, dropout="reference"), "image"),
     (GeneratorConfig(base_width=2, depth=3, norm="instance", output="linear"), "image"),
+    (GeneratorConfig(base_width=2, depth=3, norm="batch-renorm"), "running"),
     (GeneratorConfig(architecture="encoder-decoder", base_width=2, depth=3, norm="none"), "image"),
     (GeneratorConfig(architecture="resnet", base_width=2, blocks=1, dropout="reference"), "running"),
     (GeneratorConfig(architecture="resnet", base_width=2, blocks=2, norm="instance"), "image"),

@@ -25,6 +25,7 @@ from pix2pix_training.config import (
 )
 from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
+from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData, train
@@ -155,6 +156,24 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     tables = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("whole", "parts")]
     without_times = [[line.split(",")[:2] + line.split(",")[3:] for line in table] for table in tables]
     assert without_times[0] == without_times[1]
+
+
+def test_a_resumed_run_goes_on_with_the_bounds_of_batch_renorm(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BatchRenorm, "PLAIN_UNTIL", 2)
+    monkeypatch.setattr(BatchRenorm, "RELAXED_AT", 8)
+    config = replace(TINY, generator=replace(TINY.generator, norm="batch-renorm"))
+    list(train(config, data, tmp_path / "whole"))
+    events = train(config, data, tmp_path / "parts")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 5:
+            events.close()  # type: ignore[attr-defined]
+    list(train(config, data, tmp_path / "parts", resume=True))
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    model = load_model(tmp_path / "parts" / "model.safetensors")
+    assert model.generator_config.norm == "batch-renorm"
+    assert int(model.weights["up.1.norm.num_batches_tracked"]) == model.training["step"]
 
 
 def test_resuming_a_complete_run_does_nothing(data: TrainingData, tmp_path: Path) -> None:
