@@ -1,4 +1,4 @@
-"""Feature planes of the exact scheme: in memory while a budget lasts, else in a temporary folder on disk."""
+"""Feature planes of the exact scheme: in memory while a budget lasts, else in temporary files on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -69,24 +69,25 @@ class _MemoryCells:
 
 
 class _DiskCells:
-    """Shape (rows, columns, channels) in a file, read and written by plain file access.
+    """Shape (rows, columns, channels) in a file without a name, which a killed process does not leave behind.
 
-    A memory map would count as memory of the process, and a full disk would kill the process.
+    Read and written by plain file access: a memory map would count as memory of the process, and a full disk would kill
+    the process.
     """
 
     memory_bytes = 0
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         self.shape = shape
         self._dtype = dtype
-        self._path = path
-        self._file: BinaryIO = path.open("w+b")
+        self._folder = folder
+        self._file = tempfile.TemporaryFile(prefix="pix2pix-", dir=folder)  # noqa: SIM115
 
     def read(self, window: Region) -> Tensor:
         cells = np.empty((window.height, window.width, self.shape[2]), _NUMPY[self._dtype])
         for row, values in enumerate(cells, window.y0):
             self._seek(row, window.x0)
-            self._file.readinto(_bytes_of(values))  # type: ignore[attr-defined]
+            self._file.readinto(_bytes_of(values))
         return torch.from_numpy(cells)
 
     def write(self, region: Region, cells: Tensor) -> None:
@@ -96,14 +97,13 @@ class _DiskCells:
                 self._seek(row, region.x0)
                 self._file.write(_bytes_of(values))
         except OSError as error:
-            raise _disk_error(self._path.parent, error.strerror or str(error)) from error
+            raise _disk_error(self._folder, error.strerror or str(error)) from error
 
     def _seek(self, row: int, column: int) -> None:
         self._file.seek((row * self.shape[1] + column) * self.shape[2] * _NUMPY[self._dtype].itemsize)
 
     def close(self) -> None:
         self._file.close()
-        self._path.unlink(missing_ok=True)
 
 
 _Cells = _MemoryCells | _DiskCells
@@ -127,8 +127,6 @@ class PlaneStore:
         self._device = device
         self._left = memory_bytes
         self._dtype = dtype
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._files = 0
         self._planes: list[FeaturePlane] = []
 
     def new(self, level: int, channels: int, size: Size) -> FeaturePlane:
@@ -163,14 +161,11 @@ class PlaneStore:
         return shape[0] * shape[1] * shape[2] * self._dtype.itemsize
 
     def _on_disk(self, shape: tuple[int, int, int]) -> _DiskCells:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="pix2pix-", ignore_cleanup_errors=True)
-        folder = Path(self._folder.name)
+        folder = Path(tempfile.gettempdir())
         needed, free = self._bytes(shape), shutil.disk_usage(folder).free
         if needed > free:
             raise _disk_error(folder, f"{needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free")
-        self._files += 1
-        return _DiskCells(folder / f"plane-{self._files}", shape, self._dtype)
+        return _DiskCells(folder, shape, self._dtype)
 
     def __enter__(self) -> Self:
         return self
@@ -180,8 +175,6 @@ class PlaneStore:
     ) -> None:
         for plane in list(self._planes):
             self.release(plane)
-        if self._folder is not None:
-            self._folder.cleanup()
 
 
 def _disk_error(folder: Path, reason: str) -> Pix2PixError:
