@@ -58,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """What a finished training leaves besides its outputs; `losses` are the means over its last tenth."""
+    """What a finished training leaves besides its outputs; `losses` are means of those read in its last tenth."""
 
     steps: int
     seconds: float
@@ -125,7 +125,7 @@ def _trained(trial: Trial, data: LabelledPhotos) -> TrialResult:
     losses: list[dict[str, float]] = []
     seconds = 0.0
     for event in train(config, _training_data(data), trial.folder, device=trial.device, resume=True):
-        if isinstance(event, StepDone) and event.fraction > 0.9:
+        if isinstance(event, StepDone) and event.losses is not None and event.fraction > 0.9:
             losses.append(dict(event.losses))
         elif isinstance(event, Finished):
             seconds = event.seconds

@@ -202,7 +202,7 @@ class TrainWidget(JobWidget):
             match event:
                 case Started():
                     self._steps_per_epoch = event.steps_per_epoch
-                case StepDone():
+                case StepDone() if event.losses is not None:
                     self.plot.add_losses(event.step, event.losses)
                 case Validated():
                     self.plot.add_scores(event.step, event.scores)

@@ -142,7 +142,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     iterator = iter(events)
-    scores_note = ""
+    losses_note = scores_note = ""
     with interrupt_flag() as interrupted, progress_bar("training", "steps") as bar:
         for event in iterator:
             match event:
@@ -150,7 +150,8 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
                 case StepDone():
-                    bar.update(event.fraction, event.step - result["resumed_from_step"], _losses(event) + scores_note)
+                    losses_note = losses_note if event.losses is None else _loss_line(event.losses)
+                    bar.update(event.fraction, event.step - result["resumed_from_step"], losses_note + scores_note)
                 case Validated():
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
@@ -180,8 +181,8 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
     )
 
 
-def _losses(event: StepDone) -> str:
-    return " ".join(f"{name} {value:.3g}" for name, value in event.losses.items())
+def _loss_line(losses: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in losses.items())
 
 
 def _summary(event: Finished, resumed_from_step: int) -> dict[str, Any]:

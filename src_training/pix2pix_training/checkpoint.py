@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import TrainingConfig
-from pix2pix_training.errors import CheckpointError
+from pix2pix_training.config import TrainingConfig, from_dict
+from pix2pix_training.errors import CheckpointError, SettingsError
 
 CHECKPOINT_VERSION = 1
+MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "credits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """`networks` is the state of a `TrainingStep`; `best` is the best validation so far.
+    """`networks` is the state of a `TrainingStep`; `best` and `latest` are validations, with their step and scores.
 
     `random_state` holds torch's CPU state and, where there is one, the GPU's. Patches need none: they are functions of
     the seed and their number. `data` describes the pairs, to notice other ones. `threads` is recorded because float32
-    sums depend on it: only with the same number is a resumed run bit-identical.
+    sums depend on it: only with the same number is a resumed run bit-identical. Fields with a default came later than
+    the others, so a file may lack them.
     """
 
     config: TrainingConfig
@@ -32,21 +35,25 @@ class Checkpoint:
     step: int
     seconds: float
     networks: Mapping[str, Any]
-    random_state: Mapping[str, torch.Tensor]
+    random_state: Mapping[str, Tensor]
     best: Mapping[str, Any] | None
     threads: int
+    latest: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     content = io.BytesIO()
-    fields = {name: getattr(checkpoint, name) for name in Checkpoint.__dataclass_fields__}
-    torch.save({"version": CHECKPOINT_VERSION, **fields, "config": asdict(checkpoint.config)}, content)
+    plain = {f.name: getattr(checkpoint, f.name) for f in fields(Checkpoint)}
+    torch.save({"version": CHECKPOINT_VERSION, **plain, "config": asdict(checkpoint.config)}, content)
     with atomic_write(path) as partial:
         partial.write_bytes(content.getbuffer())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The saved fields of a `Checkpoint`, `config` as plain data. No code from the file is executed."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The state saved at `path`; settings that are newer than the file have their defaults. Executes no code from it.
+
+    Raises `CheckpointError`.
+    """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -58,7 +65,52 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a checkpoint of a training run")
     if saved["version"] > CHECKPOINT_VERSION:
         raise CheckpointError(f"{path}: written by a newer version of napari-pix2pix; update it to resume")
-    missing = [name for name in Checkpoint.__dataclass_fields__ if name not in saved]
+    missing = [f.name for f in fields(Checkpoint) if f.default is MISSING and f.name not in saved]
     if missing:
         raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(missing)}; start again without --resume")
-    return saved
+    known = {f.name: saved[f.name] for f in fields(Checkpoint) if f.name in saved}
+    try:
+        config = from_dict(TrainingConfig, saved["config"])
+    except SettingsError as error:
+        raise CheckpointError(
+            f"{path}: the settings in the checkpoint cannot be used ({error}); it may come from another version of "
+            "napari-pix2pix"
+        ) from error
+    return Checkpoint(**{**known, "config": config})
+
+
+def check_same_run(saved: Checkpoint, config: TrainingConfig, data: Mapping[str, Any], path: Path) -> None:
+    """Refuse to continue a run under other settings or on other images; its length may change."""
+    allowed = {name: getattr(config, name) for name in MAY_CHANGE_ON_RESUME}
+    for name, before, now in _differences(asdict(replace(saved.config, **allowed)), asdict(config)):
+        raise CheckpointError(
+            f"{path}: the run was started with {name} = {before!r}, now it is {now!r}; resume with the same settings, "
+            "or start a new run"
+        )
+    if saved.data != data:
+        raise CheckpointError(
+            f"{path}: the run was started on other images or another validation split; start a new run"
+        )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Entries of nested tables of the same form that differ: dotted name, and the values."""
+    for name, value in before.items():
+        if isinstance(value, Mapping):
+            yield from _differences(value, now[name], f"{prefix}{name}.")
+        elif value != now[name]:
+            yield f"{prefix}{name}", value, now[name]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's random numbers on the CPU and, for a run on a GPU, there."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

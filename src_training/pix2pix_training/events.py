@@ -28,13 +28,17 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """One step; `losses` has D_fake, D_real, G_GAN and G_L1 (with its weight). `fraction` of the run is done."""
+    """One step; `fraction` of the run is done.
+
+    `losses` has D_fake, D_real, G_GAN and G_L1 (with its weight). They are None after most of several steps within a
+    fraction of a second, because reading them makes the device wait.
+    """
 
     step: int
     epoch: int
     fraction: float
     seconds: float
-    losses: Mapping[str, float]
+    losses: Mapping[str, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pix2pix_training.atomic import atomic_write, check_writable_target
+from pix2pix_training.atomic import atomic_write, check_writable_target, sync_to_disk
 from pix2pix_training.config import TrainingConfig, to_toml
 from pix2pix_training.errors import OutputError
 
@@ -74,7 +74,7 @@ class RunFolder:
         losses: Mapping[str, float],
         scores: Mapping[str, float | None],
     ) -> None:
-        """Add a row; scores are empty where there was no validation."""
+        """Add a row, on the disk before a checkpoint counts on it; scores are empty where there was no validation."""
         values = {**losses, **scores}
         row = [step, epoch, f"{seconds:.1f}", *(_number(values.get(name)) for name in _COLUMNS[3:])]
         is_new = not self.metrics.exists()
@@ -83,6 +83,7 @@ class RunFolder:
             if is_new:
                 writer.writerow(_COLUMNS)
             writer.writerow(row)
+        sync_to_disk(self.metrics)
 
     def write_preview(self, step: int, images: tuple[Tensor, ...]) -> Path:
         """Source, output and target (C, H, W) in [-1, 1] side by side as PNG."""

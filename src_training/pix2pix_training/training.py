@@ -18,26 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pix2pix_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pix2pix_training.checkpoint import (
+    Checkpoint,
+    check_same_run,
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import CheckpointError, TrainingError
+from pix2pix_training.errors import TrainingError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
 from pix2pix_training.intensity import Mapping as IntensityMapping
-from pix2pix_training.mapped_data import MappedPairs, fit_mapping, validation_images
-from pix2pix_training.metrics import Scores, mean_scores, score
+from pix2pix_training.mapped_data import MappedPairs, fit_mapping
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
-from pix2pix_training.networks import set_inference_mode
-from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.pairs import Split, check_consistent
 from pix2pix_training.patches import PatchSampler
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.validation import Validation
 from pix2pix_training.warm_start import start_from
 
 log = logging.getLogger(__name__)
 
 _COLLAPSED_SPREAD = 1e-3
+_SECONDS_BETWEEN_LOSSES = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,18 +128,20 @@ class _Run:
         )
         self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
+        self.validation = Validation(self.config, data.split, self.source_mapping, self.target_mapping, self.device)
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             start_from(init, self.networks, self.config)
         folder.prepare(resume=resume, overwrite=overwrite)
         self.step = self.saved_step = 0
         self.seconds = 0.0
-        self.best: dict[str, Any] | None = None
-        self.latest: dict[str, Any] | None = None
+        self.best: Mapping[str, Any] | None = None
+        self.latest: Mapping[str, Any] | None = None
         if resume and folder.checkpoint.exists():
             self._restore()
         folder.drop_metrics_after(self.step)
         self.resumed_from_seconds = self.seconds
+        self.seconds_of_losses = -math.inf
 
     def _total_steps(self) -> int | None:
         config = self.config
@@ -154,7 +162,6 @@ class _Run:
             validation_pairs=len(self.data.split.validation),
             device=str(self.device),
         )
-        self.preview_pair = next(self._validation_pairs(limit=1))
         started = time.monotonic() - self.seconds
         while (fraction := self._fraction_done()) < 1:
             self._set_learning_rate(fraction)
@@ -162,11 +169,12 @@ class _Run:
             self.step += 1
             self.seconds = time.monotonic() - started
             is_last = self._fraction_done() >= 1
-            numbers = {name: float(value) for name, value in losses.items()}
-            self._require_finite(numbers)
-            if self.step % self.config.validate_every == 0 or is_last:
+            validates = self.step % self.config.validate_every == 0 or is_last
+            saves = self.step % self.config.checkpoint_every == 0 or is_last
+            numbers = self._read(losses) if validates or saves or self._shows_losses() else None
+            if numbers is not None and validates:
                 yield from self._validate(numbers)
-            if self.step % self.config.checkpoint_every == 0 or is_last:
+            if saves:
                 yield self._save()
             yield StepDone(
                 step=self.step,
@@ -187,33 +195,33 @@ class _Run:
         """Constant, or constant for the first half and linear to zero over the second (reference)."""
         self.networks.set_learning_rate(min(1.0, 2 * (1 - fraction)) if self.config.schedule == "linear" else 1.0)
 
-    def _require_finite(self, losses: Mapping[str, float]) -> None:
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    def _shows_losses(self) -> bool:
+        """Whether it is time to read the losses again, for which the host waits until the device has done the step."""
+        return self.seconds - self.seconds_of_losses >= _SECONDS_BETWEEN_LOSSES
+
+    def _read(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """The losses as numbers, which must be finite. A step that breaks down spoils the losses of all later ones."""
+        self.seconds_of_losses = self.seconds
+        numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         if bad:
-            kept = f"; the checkpoint of step {self.saved_step} is kept" if self.saved_step else ""
-            raise TrainingError(
-                f"training broke down at step {self.step}: {', '.join(bad)} is no longer finite{kept}. Try a lower "
-                "learning rate, precision fp32, or another GAN mode"
-            )
+            raise self._broken_down(f"{', '.join(bad)} is no longer finite")
+        return numbers
 
-    @torch.no_grad()
-    def _translate(self, source: Tensor) -> Tensor:
-        """(1, C, H, W) of any size, by the function that the model will stand for."""
-        generator = self.networks.generator
-        set_inference_mode(generator, self.config.inference)
-        height, width = source.shape[-2:]
-        output: Tensor = generator(pad_to_stride(source, self.config.generator.stride))[..., :height, :width]
-        generator.train()
-        return output.float()
+    def _require_finite_weights(self) -> None:
+        if (name := self.networks.first_non_finite()) is not None:
+            raise self._broken_down(f"the weights {name} are no longer finite")
 
-    def _validation_pairs(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-        pairs = self.data.split.validation or self.data.split.training
-        return validation_images(
-            pairs[:limit], self.source_mapping, self.target_mapping, self.config.validation_size, self.device
+    def _broken_down(self, what: str) -> TrainingError:
+        kept = f"; the checkpoint of step {self.saved_step} is kept" if self.saved_step else ""
+        return TrainingError(
+            f"training broke down by step {self.step}: {what}{kept}. Try a lower learning rate, precision fp32, or "
+            "another GAN mode"
         )
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
-        scores = self._scores() if self.data.split.validation else None
+        self._require_finite_weights()
+        scores = self.validation.scores(self.networks.generator)
         values = scores.as_dict() if scores else {}
         self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
         if scores is not None:
@@ -224,24 +232,15 @@ class _Run:
                 if self.config.keep == "best":
                     self._save_model()
             yield Validated(step=self.step, scores=values, is_best=is_best)
-        source, target = self.preview_pair
-        output = self._translate(source)
+        source, output, target = self.validation.preview(self.networks.generator)
         if float(output.std()) < _COLLAPSED_SPREAD < float(target.std()):
             log.warning(
                 "step %d: the output is almost constant; if this stays so, try a lower learning rate or another GAN "
                 "mode, or check that source and target belong together",
                 self.step,
             )
-        images = (source[0].cpu(), output[0].cpu(), target[0].cpu())
-        path = self.folder.write_preview(self.step, images)
-        yield PreviewReady(step=self.step, source=images[0], output=images[1], target=images[2], path=path)
-
-    def _scores(self) -> Scores:
-        results = []
-        for source, target in self._validation_pairs(limit=self.config.validation_images):
-            output = self._translate(source)
-            results.append(score(output[0].cpu().numpy(), target[0].cpu().numpy(), data_range=2.0))
-        return mean_scores(results)
+        path = self.folder.write_preview(self.step, (source, output, target))
+        yield PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
 
     def _save_model(self) -> None:
         save_model(self._model(), self.folder.model)
@@ -272,8 +271,7 @@ class _Run:
         }
 
     def _save(self) -> CheckpointSaved:
-        if (name := self.networks.first_non_finite()) is not None:
-            raise TrainingError(f"training broke down at step {self.step}: the weights {name} are no longer finite")
+        self._require_finite_weights()
         if self.best is None or self.config.keep == "last":
             self._save_model()
         checkpoint = Checkpoint(
@@ -282,8 +280,9 @@ class _Run:
             step=self.step,
             seconds=self.seconds,
             networks=self.networks.state(),
-            random_state=_random_state(self.device),
+            random_state=random_state(self.device),
             best=self.best,
+            latest=self.latest,
             threads=torch.get_num_threads(),
         )
         save_checkpoint(checkpoint, self.folder.checkpoint)
@@ -304,19 +303,19 @@ class _Run:
     def _restore(self) -> None:
         path = self.folder.checkpoint
         saved = load_checkpoint(path)
-        _check_same_run(saved, self.config, self._fingerprint(), path)
-        if self.device.type == "cpu" and saved["threads"] != torch.get_num_threads():
+        check_same_run(saved, self.config, self._fingerprint(), path)
+        if self.device.type == "cpu" and saved.threads != torch.get_num_threads():
             log.warning(
                 "the run was started with %d threads and goes on with %d, so it will not be bit-identical to an "
                 "uninterrupted one",
-                saved["threads"],
+                saved.threads,
                 torch.get_num_threads(),
             )
-        self.networks.load_state(saved["networks"])
-        _set_random_state(saved["random_state"], self.device)
-        self.step = self.saved_step = saved["step"]
-        self.seconds = saved["seconds"]
-        self.best = saved["best"]
+        self.networks.load_state(saved.networks)
+        set_random_state(saved.random_state, self.device)
+        self.step = self.saved_step = saved.step
+        self.seconds = saved.seconds
+        self.best, self.latest = saved.best, saved.latest
 
     def _finished(self) -> Finished:
         kept = self.best if self.config.keep == "best" else self.latest
@@ -338,34 +337,3 @@ def _completed(config: TrainingConfig, source: IntensityMapping, target: Intensi
     )
     has_length = any(v is not None for v in (config.epochs, config.steps, config.minutes))
     return replace(config, generator=generator, epochs=config.epochs if has_length else DEFAULT_EPOCHS)
-
-
-_MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "credits")
-
-
-def _check_same_run(saved: Mapping[str, Any], config: TrainingConfig, data: Mapping[str, Any], path: Path) -> None:
-    """Refuse to continue a run under other settings or on other images; its length may change."""
-    now = asdict(config)
-    for name, value in saved["config"].items():
-        if name in now and name not in _MAY_CHANGE_ON_RESUME and now[name] != value:
-            raise CheckpointError(
-                f"{path}: the run was started with {name} = {value!r}, now it is {now[name]!r}; resume with the same "
-                "settings, or start a new run"
-            )
-    if saved["data"] != data:
-        raise CheckpointError(
-            f"{path}: the run was started on other images or another validation split; start a new run"
-        )
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)

@@ -188,10 +188,47 @@ def test_resuming_under_other_settings_is_refused(data: TrainingData, tmp_path: 
     list(train(replace(TINY, steps=2), data, tmp_path / "run"))
     with pytest.raises(CheckpointError, match="learning_rate"):
         list(train(replace(TINY, learning_rate=1e-3), data, tmp_path / "run", resume=True))
+    wider = replace(TINY, discriminator=replace(TINY.discriminator, base_width=8))
+    with pytest.raises(CheckpointError, match=r"started with discriminator\.base_width = 4, now it is 8"):
+        list(train(wider, data, tmp_path / "run", resume=True))
     other = TrainingData(split=Split((striped("z", 0),), data.split.validation))
     with pytest.raises(CheckpointError, match="other images"):
         list(train(TINY, other, tmp_path / "run", resume=True))
     assert list(train(replace(TINY, steps=4), data, tmp_path / "run", resume=True))[-1].steps == 4  # type: ignore[union-attr]
+
+
+def test_a_checkpoint_from_before_a_setting_existed_is_resumed_with_its_default(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    list(train(replace(TINY, steps=2), data, tmp_path / "run"))
+    checkpoint = tmp_path / "run" / "last.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    del saved["config"]["augmentation"]["scale_jitter"], saved["config"]["sampling"], saved["latest"]
+    torch.save(saved, checkpoint)
+    unjittered = replace(TINY, augmentation=replace(TINY.augmentation, scale_jitter=1.0))
+    with pytest.raises(CheckpointError, match=r"augmentation\.scale_jitter = 1\.0, now it is 1\.1"):
+        list(train(TINY, data, tmp_path / "run", resume=True))
+    assert list(train(unjittered, data, tmp_path / "run", resume=True))[-1].steps == 10  # type: ignore[union-attr]
+
+
+def test_a_checkpoint_with_unknown_settings_is_one_line(data: TrainingData, tmp_path: Path) -> None:
+    list(train(replace(TINY, steps=2), data, tmp_path / "run"))
+    checkpoint = tmp_path / "run" / "last.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    saved["config"]["generator"]["wavelets"] = 3
+    torch.save(saved, checkpoint)
+    with pytest.raises(CheckpointError, match=r"last\.pt: .*unknown entry 'wavelets'"):
+        list(train(TINY, data, tmp_path / "run", resume=True))
+
+
+def test_a_complete_run_that_keeps_the_last_model_still_knows_its_scores(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(TINY, keep="last")
+    first = list(train(config, data, tmp_path / "run"))[-1]
+    again = list(train(config, data, tmp_path / "run", resume=True))[-1]
+    assert isinstance(first, Finished)
+    assert isinstance(again, Finished)
+    assert (again.model_step, again.scores) == (first.model_step, first.scores)
+    assert again.scores
 
 
 def test_damaged_checkpoint_is_one_line(data: TrainingData, tmp_path: Path) -> None:
@@ -234,10 +271,45 @@ def test_losses_that_explode_stop_the_run_and_keep_the_checkpoint(data: Training
     torch.save(saved, checkpoint)
     before = checkpoint.read_bytes()
     with pytest.raises(
-        TrainingError, match=r"broke down at step 5: .*no longer finite; the checkpoint of step 4 is kept"
+        TrainingError, match=r"broke down by step 5: .*no longer finite; the checkpoint of step 4 is kept"
     ):
         list(train(TINY, data, tmp_path / "run", resume=True))
     assert checkpoint.read_bytes() == before
+
+
+@pytest.fixture
+def losses_read_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pix2pix_training.training._SECONDS_BETWEEN_LOSSES", float("inf"))
+
+
+@pytest.mark.usefixtures("losses_read_only_when_needed")
+def test_losses_are_read_only_when_they_are_needed(data: TrainingData, tmp_path: Path) -> None:
+    """At the first step, and at each that validates (5, 10) or saves (4, 8, 10)."""
+    steps = of_kind(list(train(TINY, data, tmp_path / "run")), StepDone)
+    assert [e.step for e in steps if e.losses is not None] == [1, 4, 5, 8, 10]
+    assert set(steps[0].losses) == {"D_fake", "D_real", "G_GAN", "G_L1"}
+
+
+@pytest.mark.usefixtures("losses_read_only_when_needed")
+@pytest.mark.parametrize("config", [TINY, replace(TINY, checkpoint_every=5, validate_every=4)])
+def test_nothing_is_saved_of_weights_that_are_not_finite(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainingConfig
+) -> None:
+    """Not the checkpoint and not the model, though the losses of step 4, before its update, were finite."""
+    run = TrainingStep.run
+    steps = iter(range(1, 10))
+
+    def broken(self: TrainingStep, *batch: Any) -> dict[str, torch.Tensor]:
+        losses = run(self, *batch)
+        if next(steps) == 4:
+            self.generator.state_dict()["down.0.conv.weight"].fill_(torch.nan)
+        return losses
+
+    monkeypatch.setattr(TrainingStep, "run", broken)
+    with pytest.raises(TrainingError, match=r"broke down by step 4: the weights down\.0\.conv\.weight"):
+        list(train(config, data, tmp_path / "run"))
+    assert not (tmp_path / "run" / "last.pt").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan", "wgangp", "hinge", "none"])
