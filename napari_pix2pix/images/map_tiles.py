@@ -1,7 +1,7 @@
 """Map tiles as one raster: a pyramid of web tiles (z/x/y.png), or a folder of georeferenced tiles.
 
-A pyramid is read at its deepest zoom. Where tiles are missing, pixels are invalid: nodata where the tiles have such a
-value, else NaN, in floats that hold every value of the tiles.
+A pyramid is read at its deepest zoom. Where tiles are missing or transparent, pixels are invalid: nodata where the
+tiles have such a value, else NaN, in floats that hold every value of the tiles.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_pix2pix.images.georeference import Georeference, web_mercator
 from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.naming import is_image_path
+from napari_pix2pix.images.naming import PNG_SUFFIXES, is_image_path
 from napari_pix2pix.images.source import ImageSource, open_image
 from napari_pix2pix.images.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
@@ -46,11 +46,12 @@ class MosaicSource(ImageSource):
         width = max(tile.region.x1 for tile in layout.tiles)
         covered = sum(tile.region.height * tile.region.width for tile in layout.tiles)
         self._stored_dtype = first.dtype
+        complete = covered >= height * width and layout.alpha_folder is None
         super().__init__(
             path,
             axes="CYX",
             shape=(first.shape[-3], height, width),
-            dtype=first.dtype if first.nodata is not None or covered >= height * width else _with_nan(first.dtype),
+            dtype=first.dtype if first.nodata is not None or complete else _with_nan(first.dtype),
             metadata=_metadata(first.metadata, layout, georeference),
             nodata=first.nodata,
             palette=first.palette,
@@ -83,7 +84,11 @@ class MosaicSource(ImageSource):
                     f"{image.path} has {image.shape} of {image.dtype}, the tiles before it {expected} of "
                     f"{self._stored_dtype}, or another palette; all tiles must be alike"
                 )
-            return image.read(part.seen_from(tile.region))
+            pixels, alpha = image.read_with_alpha(part.seen_from(tile.region))
+        if alpha is not None and not alpha.all():
+            pixels = pixels.astype(self.dtype)
+            pixels[:, alpha == 0] = np.nan
+        return pixels
 
     def close(self) -> None:
         with self._lock:
@@ -193,7 +198,20 @@ def _open_pyramid(path: Path) -> MosaicSource:
         place = web_mercator(
             pixel_size_m=pixel_m, left_m=left * size * pixel_m - half_m, top_m=half_m - top * size * pixel_m
         )
-        return MosaicSource(path, first, TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path)), place)
+        layout = TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path), _alpha_folder(path, tiles))
+        return MosaicSource(path, first, layout, place)
+
+
+def _alpha_folder(path: Path, tiles: Sequence[MapTile]) -> Path | None:
+    """`path`, where any of its tiles has an alpha channel or a transparent colour."""
+    return path if any(_has_alpha(path / tile.name) for tile in tiles) else None
+
+
+def _has_alpha(file: Path) -> bool:
+    if file.suffix.lower() not in PNG_SUFFIXES:
+        return False
+    with open_image(file) as image:
+        return image.has_alpha
 
 
 def _tms_xml(path: Path) -> str | None:

@@ -18,13 +18,16 @@ from pix2pix_training.errors import ImageError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 1, _RGB_ALPHA: 3}
-_KEPT_CHUNKS = (b"IHDR", b"PLTE", b"pHYs", b"iTXt")
+_KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"pHYs", b"iTXt")
 _LONGEST_KEPT_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class PngHeader:
-    """What the chunks before the pixels say; `channels` does not count alpha."""
+    """What the chunks before the pixels say; `channels` does not count alpha.
+
+    `opacity` has the alpha of each colour of a palette, empty where all are opaque.
+    """
 
     width: int
     height: int
@@ -33,6 +36,7 @@ class PngHeader:
     has_alpha: bool
     is_indexed: bool
     palette: NDArray[np.uint8] | None
+    opacity: NDArray[np.uint8]
     metadata: ImageMetadata
 
     @property
@@ -78,14 +82,16 @@ def _header(path: Path, chunks: dict[bytes, bytes]) -> PngHeader:
     width, height, bits, kind = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
     if kind not in _CHANNELS or bits not in (1, 2, 4, 8, 16) or not width or not height:
         raise ImageError(f"{path} is damaged: its header declares {width} x {height} pixels of {bits} bits ({kind})")
+    transparency = b"" if kind == _GREY and bits == 1 else chunks.get(b"tRNS", b"")  # a mask has two values, both used
     return PngHeader(
         width=width,
         height=height,
         bits=bits,
         channels=_CHANNELS[kind],
-        has_alpha=kind in (_GREY_ALPHA, _RGB_ALPHA),
+        has_alpha=kind in (_GREY_ALPHA, _RGB_ALPHA) or bool(transparency),
         is_indexed=kind == _PALETTE,
         palette=_palette(path, chunks) if kind == _PALETTE else None,
+        opacity=_opacity(transparency if kind == _PALETTE else b""),
         metadata=replace(_metadata(chunks), rgb=kind in (_RGB, _RGB_ALPHA), file_format="png"),
     )
 
@@ -96,6 +102,11 @@ def _palette(path: Path, chunks: dict[bytes, bytes]) -> NDArray[np.uint8] | None
         raise ImageError(f"{path} is damaged: its palette is missing or incomplete")
     palette = np.frombuffer(colours, dtype=np.uint8).reshape(-1, 3).copy()
     return None if is_grey_ramp(palette) else palette
+
+
+def _opacity(alphas: bytes) -> NDArray[np.uint8]:
+    """For every index; those that the file does not list are opaque."""
+    return np.frombuffer(alphas.ljust(256, b"\xff"), np.uint8) if alphas else np.zeros(0, np.uint8)
 
 
 def _metadata(chunks: dict[bytes, bytes]) -> ImageMetadata:

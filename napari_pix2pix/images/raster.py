@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from napari_pix2pix.images.metadata import ImageMetadata, meaningful_pixel_size
 from napari_pix2pix.images.png_header import PngHeader, read_png_header
-from napari_pix2pix.images.source import ImageSource, check_decode_budget
+from napari_pix2pix.images.source import ImageSource, check_decode_budget, damage_reported
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
@@ -35,7 +35,7 @@ _MICROMETRES_PER_JFIF_UNIT = {1: 25_400.0, 2: 10_000.0}
 
 
 class RasterSource(ImageSource):
-    """An image that is decoded whole; `decode` gives shape (C, Y, X)."""
+    """An image that is decoded whole; `decode` gives shape (C, Y, X), its last channel is alpha where there is one."""
 
     decoded_whole = True
 
@@ -48,15 +48,28 @@ class RasterSource(ImageSource):
         dtype: np.dtype[Any],
         metadata: ImageMetadata,
         palette: NDArray[np.uint8] | None = None,
+        has_alpha: bool = False,
     ) -> None:
         check_decode_budget(path, shape, dtype, "an image")
         super().__init__(path, axes="CYX", shape=shape, dtype=dtype, metadata=metadata, palette=palette)
+        self.has_alpha = has_alpha
         self._decode = decode
         self._pixels: AnyArray | None = None
         self._lock = Lock()
+        self._warned = False
+
+    def read_with_alpha(self, region: Region) -> tuple[AnyArray, AnyArray | None]:
+        self._check(region, ())
+        with damage_reported(self.path):
+            samples = self._decoded()[(slice(None), *region.slices)].copy()
+        return (samples[:-1], samples[-1]) if self.has_alpha else (samples, None)
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        return self._decoded()[(slice(None), *region.slices)].copy()
+        samples = self._decoded()
+        if self.has_alpha and not self._warned:
+            self._warned = True
+            _warn_of_alpha(self.path, samples[-1])
+        return samples[(slice(self.shape[0]), *region.slices)].copy()
 
     def _decoded(self) -> AnyArray:
         with self._lock:
@@ -66,10 +79,11 @@ class RasterSource(ImageSource):
 
     def _decode_checked(self) -> AnyArray:
         pixels = self._decode()
-        if (pixels.shape, pixels.dtype) != (self.shape, self.dtype):
+        expected = (self.shape[0] + self.has_alpha, *self.shape[1:])
+        if (pixels.shape, pixels.dtype) != (expected, self.dtype):
             raise ImageError(
                 f"{self.path} is damaged: it decodes to {pixels.shape} of {pixels.dtype}, "
-                f"its header says {self.shape} of {self.dtype}"
+                f"its header says {expected} of {self.dtype}"
             )
         return pixels
 
@@ -100,18 +114,16 @@ def _open_png(path: Path) -> RasterSource:
         dtype=header.dtype,
         metadata=header.metadata,
         palette=header.palette,
+        has_alpha=header.has_alpha,
     )
 
 
 def _decode_png(path: Path, header: PngHeader) -> AnyArray:
-    if header.bits == 16:
-        pixels = _channels_first(imagecodecs.png_decode(path.read_bytes()))
-    else:
-        with path.open("rb") as file, PngImageFile(file) as image:
-            pixels = _channels_first(np.asarray(image))
-    if header.has_alpha:
-        _warn_of_alpha(path, pixels[-1])
-    return pixels[: header.channels]
+    if header.bits == 16 or (header.has_alpha and not header.is_indexed):  # makes alpha of a transparent colour
+        return _channels_first(imagecodecs.png_decode(path.read_bytes()))
+    with path.open("rb") as file, PngImageFile(file) as image:
+        pixels = _channels_first(np.asarray(image))
+    return np.concatenate([pixels, header.opacity[pixels]]) if header.has_alpha else pixels
 
 
 def _warn_of_alpha(path: Path, alpha: AnyArray) -> None:

@@ -6,8 +6,10 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -56,12 +58,34 @@ def _micrometres(spec: OutputSpec) -> tuple[float, float] | None:
     return None if y is None or x is None else (y, x)
 
 
-def _png(spec: OutputSpec, pixels: AnyArray) -> bytes:
+def write_transparent_png(path: Path, spec: OutputSpec, pixels: AnyArray, alpha: AnyArray) -> None:
+    """Write pixels of shape (C, Y, X), which fit `spec`, with their opacity, shape (Y, X).
+
+    Alpha is scaled to the range of the pixels' type. A palette gets one more colour for the pixels that are fully
+    transparent; it cannot hold others that are so in part.
+    """
+    if spec.palette is None:
+        samples = np.moveaxis(np.concatenate([pixels, _rescaled(alpha, spec.dtype)[None]]), 0, -1)
+        encoded = _png(spec, np.ascontiguousarray(samples))
+    else:
+        transparent = len(spec.palette)
+        palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
+        indices = np.where(alpha == 0, np.uint8(transparent), pixels[0])
+        encoded = _png(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
+    path.write_bytes(encoded)
+
+
+def _rescaled(alpha: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    scaled = alpha * (np.iinfo(dtype).max / np.iinfo(alpha.dtype).max)
+    return np.rint(scaled).astype(dtype)
+
+
+def _png(spec: OutputSpec, pixels: AnyArray, transparency: bytes = b"") -> bytes:
     encoded = _one_bit_png(pixels) if spec.dtype == np.bool_ else bytes(imagecodecs.png_encode(pixels))
     if spec.palette is not None:
         encoded = _with_palette_type(encoded)
     extra = b"".join(_extra_chunks(spec))
-    return encoded[:_HEADER_END] + extra + encoded[_HEADER_END:]
+    return encoded[:_HEADER_END] + extra + transparency + encoded[_HEADER_END:]
 
 
 def _one_bit_png(pixels: NDArray[np.bool_]) -> bytes:

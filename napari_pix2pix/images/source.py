@@ -51,9 +51,11 @@ class ImageSource(ABC):
     Attributes
     ----------
     decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
+    has_alpha : the file says how opaque its pixels are; see `read_with_alpha`.
     """
 
     decoded_whole = False
+    has_alpha = False
 
     def __init__(
         self,
@@ -86,6 +88,14 @@ class ImageSource(ABC):
         self._check(region, plane)
         with damage_reported(self.path):
             return self._read(region, plane)
+
+    def read_with_alpha(self, region: Region) -> tuple[AnyArray, AnyArray | None]:
+        """Pixels of an image without leading axes, as `read` gives them, and how opaque they are.
+
+        That is an array of shape (region.height, region.width), from 0 (transparent) to the greatest value of its
+        integer type, or None where the file does not say.
+        """
+        return self.read(region), None
 
     @abstractmethod
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray: ...

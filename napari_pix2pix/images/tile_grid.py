@@ -102,13 +102,31 @@ def halved(pixels: AnyArray, *, average: bool, nodata: float | None = None) -> A
 
 def _halved_valid(pixels: AnyArray, nodata: float) -> AnyArray:
     even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
-    quarters = np.stack([even[:, y::2, x::2] for y in (0, 1) for x in (0, 1)])
+    quarters = _quarters(even)
     valid = np.isfinite(quarters) & (quarters != nodata)
     count = valid.sum(0)
     total = np.where(valid, quarters, 0).sum(0, dtype=np.float64) / np.maximum(count, 1)
     means = keep_off_nodata(_stored(total, pixels.dtype), nodata)
     means[count == 0] = nodata
     return means
+
+
+def halved_by_opacity(pixels: AnyArray, alpha: AnyArray, *, average: bool) -> tuple[AnyArray, AnyArray]:
+    """Like `halved`, of an even number of rows and columns, each pixel weighed by its opacity, shape (Y, X).
+
+    Also gives the mean opacity; where that is 0, pixels are 0.
+    """
+    if not average:
+        return pixels[:, ::2, ::2], alpha[::2, ::2]
+    weights = _quarters(alpha).astype(np.float64)
+    total = weights.sum(0)
+    means = (_quarters(pixels) * weights[:, None]).sum(0) / np.maximum(total, 1)
+    return _stored(means, pixels.dtype), _stored(total / 4, alpha.dtype)
+
+
+def _quarters(pixels: AnyArray) -> AnyArray:
+    """Shape (..., Y, X) to (4, ..., Y/2, X/2): the four pixels of each block of 2 x 2."""
+    return np.stack([pixels[..., y::2, x::2] for y in (0, 1) for x in (0, 1)])
 
 
 def _stored(values: AnyArray, dtype: np.dtype[np.generic]) -> AnyArray:

@@ -26,12 +26,14 @@ class TileLayout:
     """The tiles of the deepest zoom, and those of the others in the order in which they can be made.
 
     `parents` holds the name of a tile with the names of the four it is made of (NW, NE, SW, SE), None where one is
-    missing. `tms_xml` is the text of a file that says that rows count from the south.
+    missing. `tms_xml` is the text of a file that says that rows count from the south. `alpha_folder` holds the tiles
+    whose alpha those of an output take over, None where all are opaque.
     """
 
     tiles: tuple[MapTile, ...]
     parents: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     tms_xml: str | None = None
+    alpha_folder: Path | None = None
 
     def names_all_of(self, folder: Path) -> bool:
         """Whether a folder holds no other files than such tiles, so that others may take their place."""

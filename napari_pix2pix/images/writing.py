@@ -232,9 +232,15 @@ def _tiles_reason(spec: OutputSpec) -> str | None:
         return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
     tile = spec.metadata.tiles.tiles[0]
     size = (spec.channels, tile.region.height, tile.region.width)
+    if spec.metadata.tiles.alpha_folder is not None and not _holds_transparency(spec):
+        return "tiles with transparency hold 8 or 16 bits, and at most 255 classes with colours; use the format geotiff"
     own_format = tile_format(tile.name, placed=spec.metadata.georeference is not None)
     reason = incompatibility(replace(spec, shape=size, axes="CYX"), own_format)
     return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
+
+
+def _holds_transparency(spec: OutputSpec) -> bool:
+    return spec.dtype != np.bool_ and (spec.palette is None or len(spec.palette) <= 255)
 
 
 def tile_format(name: str, *, placed: bool) -> str:

@@ -122,6 +122,32 @@ def test_map_tiles_are_translated_as_one_raster(model: Model, tmp_path: Path) ->
     assert len(list((tmp_path / "out").rglob("*.png"))) == 6
 
 
+def test_transparent_tiles_are_translated_as_no_data(tmp_path: Path) -> None:
+    raster = random_image(3, 128, 128)
+    alpha = np.full((128, 128), 255, np.uint8)
+    alpha[40:90, 50:] = 0
+    for row, column in np.ndindex(2, 2):
+        if (row, column) == (1, 1):
+            continue  # a missing tile
+        path = tmp_path / "in" / "4" / str(column + 6) / f"{row + 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rgba = np.dstack([*raster, alpha])
+        Image.fromarray(rgba[64 * row :, 64 * column :][:64, :64]).save(path)
+    model = random_model(
+        GeneratorConfig(base_width=3, depth=3, source_channels=3, target_channels=3), InferenceConfig()
+    )
+    translate_file(tmp_path / "in", model, tmp_path / "out", EXACT)
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 3
+    alpha[64:, 64:] = 0
+    expected = translate_array(np.where(alpha == 0, np.nan, raster.astype(np.float32)), model, EXACT)
+    for row, column in ((0, 0), (0, 1), (1, 0)):
+        written = np.asarray(Image.open(tmp_path / "out" / "4" / str(column + 6) / f"{row + 2}.png"))
+        np.testing.assert_array_equal(written[..., 3], alpha[64 * row :, 64 * column :][:64, :64])
+        np.testing.assert_array_equal(
+            written[..., :3], np.moveaxis(expected, 0, -1)[64 * row :, 64 * column :][:64, :64]
+        )
+
+
 def test_georeferenced_tiles_need_the_mosaic_option(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
