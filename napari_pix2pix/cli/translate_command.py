@@ -22,6 +22,9 @@ def translate(
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
     mosaic: Annotated[bool, Option("--mosaic", help="Each folder holds georeferenced tiles of one image.")] = False,
     backend: Annotated[str, Option(help="auto, torch, openvino, tensorrt or tensorrt-rtx.")] = "auto",
+    engines: Annotated[
+        Path | None, Option(help="Folder of TensorRT engines made by compile --architectures.", metavar="FOLDER")
+    ] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
     scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",
@@ -66,6 +69,7 @@ def translate(
         device=device,
         precision=precision,  # type: ignore[arg-type]
         backend=backend,  # type: ignore[arg-type]
+        engines=None if engines is None else str(engines),
     )
     jobs = jobs_for(inputs, out, file_format=file_format, as_channels=as_channels, mosaic=mosaic)
     translator = Translator(load_model(model), settings)

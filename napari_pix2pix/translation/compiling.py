@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.stage_survey import StageUse, planned_stages, sampled_stages
+from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.atomic import check_writable_target
@@ -69,7 +70,9 @@ def compile_ahead(
 
     What they compute is not checked here; a machine that can run them does that.
     """
-    uses = _uses(model, request)
+    plan = _plan(model, request)
+    uses = planned_stages(plan, model.generator_config, model.inference)
+    stored_plan = EnginePlan.of(plan, request.size).as_json()
     paths = [
         out / f"{name}-{n}-{use.spec.gives}{use.spec.level}-{request.precision}{SUFFIX}"
         for n, use in enumerate(uses, 1)
@@ -80,20 +83,21 @@ def compile_ahead(
         check_writable_target(path, overwrite)
     network = _network(model)
     for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
+        window = rounded_window(use.spec, use.window)
         build = BuildRequest(
             flavour=request.flavour,
             precision=request.precision,
-            shapes=stage_shapes(network.config, use.spec, use.window),
+            shapes=stage_shapes(network.config, use.spec, window),
             architectures=tuple(architectures),
         )
         report = _reporter(progress, number, len(uses))
-        file = compile_to_file(network, use.spec, build, path, progress=report, cancelled=cancelled)
+        file = compile_to_file(network, use.spec, build, path, plan=stored_plan, progress=report, cancelled=cancelled)
         yield CompiledFile(
             path=path,
             sha256=file.sha256,
             architectures=build.architectures,
             precision=request.precision,
-            window=use.window,
+            window=window,
         )
 
 
@@ -113,11 +117,13 @@ def compile_here(
     """
     require(request.flavour)
     cache = cache or EngineCache()
-    uses = _uses(model, request)
+    plan = _plan(model, request)
+    uses = planned_stages(plan, model.generator_config, model.inference)
     network = _network(model).to(device)
+    device = next(network.parameters()).device  # with its number, which tensors have too
     seed = model.inference.seed if model.inference.dropout == "seeded" else None
     stages = Stages(network=network, runner=TorchRunner(network), seed=seed)
-    sampled = sampled_stages(stages, sample, model.source.mapping, _plan(model, request))
+    sampled = sampled_stages(stages, sample, model.source.mapping, plan)
     samples = {use.spec: use.sample for use in sampled}
     precisions: list[EnginePrecision] = [request.precision]
     if request.precision != "fp32":
@@ -147,10 +153,6 @@ def compile_here(
 def _plan(model: Model, request: CompileRequest) -> Plan:
     settings = TranslationSettings(tile=request.tile)
     return make_plan((request.size, request.size), model.generator_config, model.inference, settings, _MEMORY_BYTES)
-
-
-def _uses(model: Model, request: CompileRequest) -> list[StageUse]:
-    return planned_stages(_plan(model, request), model.generator_config, model.inference)
 
 
 def _network(model: Model) -> Generator:

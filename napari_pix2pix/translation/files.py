@@ -11,8 +11,6 @@ from math import prod
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.ome_zarr_layout import layout_of
@@ -31,8 +29,6 @@ from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
 
 logger = logging.getLogger(__name__)
-
-_PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def translate_file(
@@ -173,7 +169,7 @@ def _report(translator: Translator, done: UnitsDone, *, seconds: float, seconds_
         backend=backend.name,
         backend_reason=backend.reason,
         device=str(translator.device),
-        precision=_PRECISION_NAMES[translator.precision],
+        precision=translator.precision_in_use(plan),
         scheme=plan.scheme,
         statistics=plan.statistics,
         tile=plan.tile,

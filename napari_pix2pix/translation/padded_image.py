@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
 from napari_pix2pix.translation.tiling import Size, clipped, is_empty
 from pix2pix_training.array_source import AnyArray, Region, plane_size
@@ -49,6 +50,7 @@ class PaddedImage:
         self._plane = plane
         self._mapping = mapping
         self.device = device
+        self._uploader = Uploader(device)
         self._dtype = dtype
         self._wanted = wanted
         self.image_size: Size = plane_size(source)
@@ -61,13 +63,16 @@ class PaddedImage:
         return not is_empty(kept) and (self._wanted is None or self._wanted(kept))
 
     def read(self, window: Region) -> Tensor:
-        return self._to_network(self._stored(window))
+        return self._to_network(self._sent(window))
 
     def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
-        """`read` of each region in turn; files are read ahead in another thread."""
-        with closing(prefetched(self._stored, regions)) as read_ahead:
-            for stored in read_ahead:
-                yield self._to_network(stored)
+        """`read` of each region in turn; another thread reads files, and sends pixels to the device, ahead."""
+        with closing(prefetched(self._sent, regions)) as read_ahead:
+            for sent in read_ahead:
+                yield self._to_network(sent)
+
+    def _sent(self, window: Region) -> Upload:
+        return self._uploader.send(self._stored(window))
 
     def _stored(self, window: Region) -> Tensor:
         rows, columns = self._rows[window.y0 : window.y1], self._columns[window.x0 : window.x1]
@@ -76,9 +81,8 @@ class PaddedImage:
         stored = _taken(_taken(stored, rows - region.y0, axis=1), columns - region.x0, axis=2)
         return to_tensor(stored)
 
-    def _to_network(self, stored: Tensor) -> Tensor:
-        moved = stored.to(self.device, non_blocking=True)
-        return self._mapping.to_network(moved[None]).to(self._dtype)
+    def _to_network(self, sent: Upload) -> Tensor:
+        return self._mapping.to_network(sent.received()[None]).to(self._dtype)
 
 
 def _taken(stored: AnyArray, index: NDArray[Any], *, axis: int) -> AnyArray:

@@ -7,20 +7,28 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.selection import BackendChoice, choose_backend, make_runner
-from napari_pix2pix.translation.backends.stage_runner import StageRunner
+from napari_pix2pix.translation.backends.selection import (
+    BackendChoice,
+    choose_backend,
+    make_runner,
+    prepared_engines,
+)
+from napari_pix2pix.translation.backends.stage_runner import StageRunner, precision_name
 from napari_pix2pix.translation.cost import generator_macs
+from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
+from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
 from napari_pix2pix.translation.schemes import network_tiles
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
@@ -82,8 +90,12 @@ class Translator:
             widen_narrow_layers(network)
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._runners: dict[BackendChoice, StageRunner] = {}
-        if self.settings.backend != "auto":
-            self._runner(choose_backend(self.settings.backend, self.device, macs=0))  # an error now, not midway
+        self._asked, self._prepared = self.settings.backend, None
+        if self.settings.engines is not None:
+            folder = Path(self.settings.engines)
+            self._asked, self._prepared = prepared_engines(self._asked, folder, self._network, self.device)
+        if self._asked != "auto":
+            self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway
 
     def backend(self, plan: Plan) -> BackendChoice:
         """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
@@ -93,13 +105,19 @@ class Translator:
             return BackendChoice(name="torch", reason=f"{choice.name} failed")
         return choice
 
+    def precision_in_use(self, plan: Plan) -> str:
+        """Of the arithmetic that a plan was run with; TensorRT may have had to take another than the first one."""
+        runner = self._runners.get(self._choice(plan.padded_size))
+        return precision_name(self.precision) if runner is None else runner.precision
+
     def _choice(self, size: Size) -> BackendChoice:
         macs = generator_macs(self.model.generator_config) * size[0] * size[1] * self.settings.dropout_samples
-        return choose_backend(self.settings.backend, self.device, macs)
+        return choose_backend(self._asked, self.device, macs)
 
     def _runner(self, choice: BackendChoice) -> StageRunner:
         if choice not in self._runners:
-            self._runners[choice] = make_runner(choice, self._network, self.settings.precision, self.precision)
+            precisions = self.settings.precision, self.precision
+            self._runners[choice] = make_runner(choice, self._network, *precisions, self._prepared)
         return self._runners[choice]
 
     @property
@@ -115,7 +133,16 @@ class Translator:
         budget = default_budget_bytes(self.device)
         if self.settings.max_memory is not None:
             budget = max(self.settings.max_memory - self._set_aside_bytes(size), self.settings.max_memory // 2)
-        return make_plan(size, self.model.generator_config, self.inference, self.settings, budget)
+        settings, splits = self._cut_up(size)
+        return make_plan(size, self.model.generator_config, self.inference, settings, budget, splits=splits)
+
+    def _cut_up(self, size: Size) -> tuple[TranslationSettings, tuple[Split, ...]]:
+        """The settings, and those of the engines that were compiled for a plan of their own."""
+        if self._prepared is not None and self._prepared.plan:
+            engine_plan = EnginePlan.from_json(self._prepared.plan)
+            if engine_plan.serves(self.settings, size):
+                return engine_plan.settings(self.settings), engine_plan.splits
+        return self.settings, ()
 
     def _set_aside_bytes(self, size: Size) -> int:
         rows = min(size[0], _WAITING_ROWS)
@@ -198,10 +225,12 @@ class Translator:
         marker = self.invalid_marker(source)
         stride = self.model.generator_config.stride
         image = PaddedImage(source, plane, mapping, stride=stride, device=self.device, wanted=wanted)
-        with closing(self._outputs(image, plan)) as outputs:
-            while (item := self._next(outputs, plan)) is not None:
-                region, output = item
-                pixels = self._stored(output)
+        with (
+            closing(self._outputs(image, plan)) as outputs,
+            closing(downloaded(self._stored_tiles(outputs, plan), self.device)) as tiles,
+        ):
+            for region, stored in tiles:
+                pixels = stored.numpy()
                 mark_invalid(pixels, source, plane, region, marker=marker, mapping=self.model.target.mapping)
                 yield region, pixels
 
@@ -223,16 +252,23 @@ class Translator:
             memory_bytes=plan.memory_for_samples_bytes,
         )
 
+    def _stored_tiles(
+        self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan
+    ) -> Generator[tuple[Region, Tensor], None, None]:
+        """Outputs of the network as pixels of the target, still on the device."""
+        while (item := self._next(outputs, plan)) is not None:
+            yield item[0], self._stored(item[1])
+
     def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
         with torch.inference_mode(), out_of_memory_explained(plan):
             return next(outputs, None)
 
-    def _stored(self, output: Tensor) -> AnyArray:
+    def _stored(self, output: Tensor) -> Tensor:
         mapping = self.model.target.mapping
         with torch.inference_mode():
             if self.settings.dropout_samples > 1:
-                return _in_stored_units(output, mapping)[0].cpu().numpy()
-            return mapping.from_network(output.float())[0].cpu().numpy()
+                return _in_stored_units(output, mapping)[0]
+            return mapping.from_network(output.float())[0]
 
 
 def _in_stored_units(output: Tensor, mapping: Mapping) -> Tensor:

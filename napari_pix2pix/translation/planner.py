@@ -33,8 +33,14 @@ def make_plan(
     inference: InferenceConfig,
     settings: TranslationSettings,
     budget_bytes: int,
+    *,
+    splits: tuple[Split, ...] = (),
 ) -> Plan:
     """The plan for a plane of `size` (rows, columns) within `budget_bytes`.
+
+    Parameters
+    ----------
+    splits : of the exact scheme for U-Nets, where they are settled already.
 
     Raises
     ------
@@ -42,7 +48,7 @@ def make_plan(
         The scheme, tile or split level that was asked for is not possible with this network or in this memory.
     """
     for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
-    request = _Request(size, config, inference, settings, budget_bytes - for_samples)
+    request = _Request(size, config, inference, settings, budget_bytes - for_samples, splits)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
     sums = min(for_samples, 2 * size[0] * size[1] * config.target_channels * _ELEMENT_BYTES)
@@ -66,6 +72,7 @@ class _Request:
     inference: InferenceConfig
     settings: TranslationSettings
     budget_bytes: int
+    splits: tuple[Split, ...]
 
     @property
     def padded(self) -> Size:
@@ -181,9 +188,12 @@ def _exact_plan(request: _Request) -> Plan:
 
 
 def _unet_plan(request: _Request) -> Plan:
-    """The cheapest of all combinations of split level and tile size that fit."""
-    plans = [plan for level in _split_levels(request) for tile in _tile_choices(request) for plan in
-             _split_plans(request, level, tile)]  # fmt: skip
+    """The cheapest of all combinations of split level and tile size that fit, unless the splits are settled."""
+    if request.splits:
+        plans = [_plan_of(request, request.splits)]
+    else:
+        plans = [plan for level in _split_levels(request) for tile in _tile_choices(request) for plan in
+                 _split_plans(request, level, tile)]  # fmt: skip
     fitting = [plan for plan in plans if plan.working_set_bytes <= request.budget_bytes]
     if not fitting:
         least = min(plan.working_set_bytes for plan in plans) / 2**20

@@ -30,6 +30,7 @@ class TranslationSettings:
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
     match_pixel_size : rescale files to the pixel size of the training images, and the result back (`translate_file`).
     split_level : level at which the exact scheme splits a U-Net.
+    engines : folder of TensorRT engines that were compiled ahead of time; they decide `backend` where that is "auto".
     """
 
     scheme: Scheme = "auto"
@@ -44,6 +45,7 @@ class TranslationSettings:
     backend: Backend = "auto"
     match_pixel_size: bool = False
     split_level: int | None = None
+    engines: str | None = None
 
     def __post_init__(self) -> None:
         _check_choice("scheme", self.scheme, get_args(Scheme))
@@ -61,6 +63,8 @@ class TranslationSettings:
                 "statistics 'tile' depend on the tiling, so scheme 'exact' cannot give them; choose scheme blend, "
                 "or statistics image"
             )
+        if self.engines is not None and self.backend in ("torch", "openvino"):
+            raise SettingsError(f"engines are for TensorRT, not for backend {self.backend}; leave one of them out")
         if self.dropout_samples > 1 and self.dropout == "off":
             raise SettingsError("dropout_samples above 1 need noise; set dropout to 'seeded'")
 

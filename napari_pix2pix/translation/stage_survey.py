@@ -75,6 +75,7 @@ class _Recorder:
 
     def __init__(self, config: GeneratorConfig, runner: StageRunner) -> None:
         self.name, self.device, self.dtype = runner.name, runner.device, runner.dtype
+        self.precision = runner.precision
         self.uses: dict[StageSpec, StageUse] = {}
         self._config = config
         self._runner = runner
@@ -96,6 +97,7 @@ class _ZeroRunner:
     name = "torch"
     device = torch.device("cpu")
     dtype = torch.float32
+    precision = "fp32"
 
     def __init__(self, config: GeneratorConfig) -> None:
         self._config = config

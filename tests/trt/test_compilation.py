@@ -1,4 +1,4 @@
-"""Keys, parity and files of compiled stages; engines are built by the real TensorRT-RTX where it is installed."""
+"""Shapes, parity and files of compiled stages; engines are built by the real TensorRT-RTX where it is installed."""
 
 from __future__ import annotations
 
@@ -10,47 +10,24 @@ from typing import Any
 import pytest
 import torch
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from pix2pix_training.errors import EngineError, EngineFileError, SettingsError
-from pix2pix_training.networks import UNet, initialize_weights, set_inference_mode
-from pix2pix_training.stages import Stage, StageSpec, whole_stage
-from pix2pix_trt import compilation
+from pix2pix_training.errors import EngineError, SettingsError
+from pix2pix_training.stages import Stage, whole_stage
+from pix2pix_trt import compilation, keys
 from pix2pix_trt.cache import EngineCache
 from pix2pix_trt.compilation import (
     TOLERANCES,
     UnequalEngineError,
     compile_to_file,
-    engine_key,
-    load_engine,
     proven_engine,
     relative_deviation,
     require_parity,
     rounded_window,
     stage_shapes,
-    weights_digest,
 )
 from pix2pix_trt.engine import BuildRequest, EnginePrecision, ShapeRange
-from pix2pix_trt.engine_file import read_engine_file, write_engine_file
+from pix2pix_trt.engine_file import read_engine_file
 from pix2pix_trt.runner import Engine
-
-CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")
-CPU = torch.device("cpu")
-DECODE = StageSpec(gives="up", level=0, top=2, start=0, encoded=True, up=True, given_norms=True)
-
-
-def unet(seed: int = 0, config: GeneratorConfig = CONFIG) -> UNet:
-    torch.manual_seed(seed)
-    network = UNet(config)
-    initialize_weights(network)
-    set_inference_mode(network, InferenceConfig(statistics="image"))
-    return network
-
-
-def request(precision: EnginePrecision = "fp32", **changes: Any) -> BuildRequest:
-    shapes = stage_shapes(CONFIG, whole_stage(CONFIG), (64, 64))
-    return BuildRequest(
-        **{"flavour": "tensorrt-rtx", "precision": precision, "shapes": shapes, "architectures": ("sm86",), **changes}
-    )
+from tests.trt.networks import CONFIG, CPU, DECODE, request, unet
 
 
 def test_shapes_follow_levels_and_window() -> None:
@@ -66,37 +43,6 @@ def test_shapes_follow_levels_and_window() -> None:
 def test_windows_of_like_size_share_an_engine(window: tuple[int, int], rounded: tuple[int, int]) -> None:
     assert rounded_window(DECODE, window) == rounded
     assert rounded_window(replace(DECODE, top=9), window)[0] % 512 == 0
-
-
-def test_digest_is_of_every_weight() -> None:
-    network = unet()
-    digest = weights_digest(network)
-    assert digest == weights_digest(unet())
-    with torch.no_grad():
-        network.up_block(2).conv.weight[0, 0, 0, 0] += 1e-6
-    assert weights_digest(network) != digest
-
-
-def test_key_differs_wherever_the_engine_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation, "version", lambda flavour: "1.7")
-    monkeypatch.setattr(compilation, "gpu_facts", lambda device: {"gpu": str(device)})
-    spec = whole_stage(CONFIG)
-    network = unet()
-    keys = [
-        engine_key(network, spec, request()),
-        engine_key(unet(1), spec, request()),
-        engine_key(network, DECODE, request()),
-        engine_key(network, spec, request("fp16")),
-        engine_key(network, spec, request(architectures=("sm89",))),
-        engine_key(network, spec, request(shapes={})),
-        engine_key(network, spec, request(architectures=()), torch.device("cuda:0")),
-        engine_key(network, spec, request(architectures=()), torch.device("cuda:1")),
-    ]
-    monkeypatch.setattr(compilation, "version", lambda flavour: "1.8")
-    keys.append(engine_key(network, spec, request()))
-    set_inference_mode(network, InferenceConfig(statistics="tile"))
-    keys.append(engine_key(network, spec, request()))
-    assert len({str(key) for key in keys}) == len(keys)
 
 
 def test_deviation_is_relative_to_the_range() -> None:
@@ -162,12 +108,24 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(compilation, "EngineRunner", FakeRunner)
     monkeypatch.setattr(compilation, "compile_stage", compile_stage)
-    monkeypatch.setattr(compilation, "version", lambda flavour: "11.0")
-    monkeypatch.setattr(compilation, "gpu_facts", lambda device: {"gpu": "some"})
+    monkeypatch.setattr(keys, "version", lambda flavour: "11.0")
+    monkeypatch.setattr(keys, "gpu_facts", lambda device: {"gpu": "some"})
     return built
 
 
-def prove(cache: EngineCache, *precisions: EnginePrecision) -> Any:
+class Folder:
+    """Engines from another machine, by precision."""
+
+    folder = Path("folder")
+
+    def __init__(self, **plans: bytes) -> None:
+        self.plans = plans
+
+    def find(self, spec: object, shapes: object, precision: str) -> bytes | None:
+        return self.plans.get(precision)
+
+
+def prove(cache: EngineCache, *precisions: EnginePrecision, prepared: Any = None) -> Any:
     return proven_engine(
         unet(),
         whole_stage(CONFIG),
@@ -177,6 +135,7 @@ def prove(cache: EngineCache, *precisions: EnginePrecision) -> Any:
         samples=[{"features": torch.rand(1, 3, 32, 32) * 2 - 1}],
         device=CPU,
         cache=cache,
+        prepared=prepared,
     )
 
 
@@ -200,43 +159,40 @@ def test_proven_engines_are_kept(tmp_path: Path, machine: list[str]) -> None:
     assert machine == ["fp32"]
 
 
+def test_engine_from_a_folder_is_compared_and_kept(tmp_path: Path, machine: list[str]) -> None:
+    cache = EngineCache(tmp_path / "engines")
+    proven = prove(cache, "fp32", prepared=Folder(fp32=b"0.00000"))
+    assert proven.engine.plan == b"0.00000"
+    assert prove(cache, "fp32").engine.plan == b"0.00000"
+    assert machine == []
+
+
+def test_engine_from_a_folder_that_deviates_is_not_used(
+    tmp_path: Path, machine: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = EngineCache(tmp_path / "engines")
+    proven = prove(cache, "bf16", "fp32", prepared=Folder(bf16=b"0.5", fp32=b"0.0"))
+    assert (proven.precision, machine) == ("fp32", [])
+    assert "TensorRT in bf16 is not used" in caplog.text
+
+
+def test_what_a_folder_lacks_is_compiled_in_words(
+    tmp_path: Path, machine: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    prove(EngineCache(tmp_path / "engines"), "fp32", prepared=Folder(fp16=b"0.0"))
+    assert machine == ["fp32"]
+    assert "folder has no fp32 engine for stage up 0 in windows of 64 x 64; it is compiled here" in caplog.text
+
+
 def test_no_precision_at_all_is_one_line(tmp_path: Path, machine: list[str]) -> None:
     with pytest.raises(EngineError, match="use backend torch") as caught:
         prove(EngineCache(tmp_path / "engines"), "fp16")
     assert "\n" not in str(caught.value)
 
 
-def key(**changes: Any) -> dict[str, Any]:
-    return {"flavour": "tensorrt-rtx", "package": "1.7", "architectures": ["sm86"], "gpu": None, **changes}
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"package": "1.6"}, "installed is 1.7"),
-        ({"architectures": ["sm89", "sm120"]}, "this GPU is sm86"),
-        ({"architectures": [], "gpu": {"gpu": "other"}}, "another GPU"),
-    ],
-)
-def test_engine_of_another_version_or_gpu_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
-) -> None:
-    monkeypatch.setattr(compilation, "version", lambda flavour: "1.7")
-    monkeypatch.setattr(compilation, "architecture", lambda device: "sm86")
-    monkeypatch.setattr(compilation, "gpu_facts", lambda device: {"gpu": "this"})
-    path = tmp_path / "a.engine"
-    file = write_engine_file(path, key(), b"plan")
-    assert load_engine(path, CPU, sha256=file.sha256) == Engine(flavour="tensorrt-rtx", plan=b"plan")
-    with pytest.raises(EngineFileError, match="SHA-256"):
-        load_engine(path, CPU, sha256="0" * 64)
-    write_engine_file(path, key(**changes), b"plan")
-    with pytest.raises(EngineFileError, match=words):
-        load_engine(path, CPU)
-
-
 def test_compiling_ahead_needs_architectures(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="sm86"):
-        compile_to_file(unet(), whole_stage(CONFIG), request(architectures=()), tmp_path / "a.engine")
+        compile_to_file(unet(), whole_stage(CONFIG), request(architectures=()), tmp_path / "a.engine", plan={})
 
 
 def test_compiled_ahead_of_time(tmp_path: Path) -> None:
@@ -244,7 +200,8 @@ def test_compiled_ahead_of_time(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="the package tensorrt-rtx is not installed")
     spec = replace(DECODE, encoded=True)
     order = request("fp16", shapes=stage_shapes(CONFIG, spec, (64, 64)), architectures=("sm86", "sm120"))
-    file = compile_to_file(unet(), spec, order, tmp_path / "a.engine")
+    file = compile_to_file(unet(), spec, order, tmp_path / "a.engine", plan={"tile": 64})
+    assert file.key["plan"] == {"tile": 64}
     assert b"accelerators={sm86 sm120 }" in file.payload
     for name in (b"features", b"encoded", b"up", b"decoder_2_norm", b"output"):
         assert name in file.payload

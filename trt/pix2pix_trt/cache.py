@@ -71,6 +71,11 @@ class EngineCache:
         """Whether there is a file for `key`; it may still turn out to be damaged."""
         return self.path(key).is_file()
 
+    def discard(self, path: Path) -> None:
+        """Forget an engine, where `path` gave it, that has turned out to be of no use."""
+        with suppress(OSError):
+            path.unlink()
+
     def _found(self, path: Path, key: Mapping[str, Any]) -> bytes | None:
         if not path.exists():
             return None

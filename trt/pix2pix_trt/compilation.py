@@ -1,16 +1,11 @@
-"""Stages of a generator as engines: compiled once, proven equal to PyTorch, kept; or compiled ahead for other machines.
-
-An engine depends on weights, stage, package and its version, precision, shapes, and the GPU with its driver. All of
-these are its key in the cache and stand in the header of its file.
-"""
+"""Stages as engines: compiled once, proven equal to PyTorch, kept; or compiled ahead of time for other machines."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +13,16 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.config import GeneratorConfig
-from pix2pix_training.errors import EngineError, EngineFileError, SettingsError
-from pix2pix_training.networks import Generator, norm_layers
+from pix2pix_training.errors import EngineError, SettingsError
+from pix2pix_training.networks import Generator
 from pix2pix_training.onnx_export import export_stage
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs
 from pix2pix_trt.cache import EngineCache
 from pix2pix_trt.engine import BuildRequest, EngineBuilder, EnginePrecision, ShapeRange, check_request
-from pix2pix_trt.engine_file import EngineFile, read_engine_file, write_engine_file
-from pix2pix_trt.flavours import Flavour, architecture, gpu_facts, product_name, version
+from pix2pix_trt.engine_file import EngineFile, write_engine_file
+from pix2pix_trt.engine_folder import PreparedEngines
+from pix2pix_trt.flavours import Flavour, product_name
+from pix2pix_trt.keys import engine_key
 from pix2pix_trt.runner import Engine, EngineRunner
 
 logger = logging.getLogger(__name__)
@@ -34,8 +31,6 @@ TOLERANCES: Mapping[EnginePrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16
 """Largest deviation from PyTorch in float32, as a share of the range of its output."""
 
 _WINDOW_STEP_PX = 256
-_REVISION = 1
-"""To be raised where the same key would stand for another engine."""
 
 Progress = Callable[[float], None]
 Cancelled = Callable[[], bool]
@@ -78,34 +73,6 @@ def rounded_window(spec: StageSpec, window: tuple[int, int]) -> tuple[int, int]:
     return math.ceil(window[0] / step) * step, math.ceil(window[1] / step) * step
 
 
-def engine_key(
-    network: Generator, spec: StageSpec, request: BuildRequest, device: torch.device | None = None
-) -> dict[str, Any]:
-    """Everything that an engine depends on, in JSON values.
-
-    `device` is the GPU that it is built for; None for engines that are built for named architectures.
-    """
-    return {
-        "revision": _REVISION,
-        "weights": weights_digest(network),
-        "generator": asdict(network.config),
-        "statistics": sorted({norm.statistics for norm in norm_layers(network)}),
-        "stage": asdict(spec),
-        "package": version(request.flavour),
-        **request.as_key(),
-        "gpu": None if device is None else gpu_facts(device),
-    }
-
-
-def weights_digest(network: Generator) -> str:
-    """SHA-256 of names, shapes and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def compile_stage(
     network: Generator,
     spec: StageSpec,
@@ -126,38 +93,19 @@ def compile_to_file(
     request: BuildRequest,
     path: Path,
     *,
+    plan: Mapping[str, Any],
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> EngineFile:
-    """Compile for the architectures that `request` names, on any machine; the engine is run, and proven, elsewhere."""
+    """Compile for the architectures that `request` names, on any machine; the engine is run, and proven, elsewhere.
+
+    `plan` (JSON values) is kept for the caller: how images must be cut up for the engines to be of use.
+    """
     if not request.architectures:
         raise SettingsError("name the GPU architectures to compile for, such as sm86,sm89,sm120")
-    key = engine_key(network, spec, request)
+    key = {**engine_key(network, spec, request), "plan": dict(plan)}
     payload = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
     return write_engine_file(path, key, payload)
-
-
-def load_engine(path: Path, device: torch.device, *, sha256: str | None = None) -> Engine:
-    """An engine from a file that was named explicitly.
-
-    Raises
-    ------
-    EngineFileError
-        The file is damaged, is not the one with `sha256`, or is for another version of the package or another GPU.
-    """
-    file = read_engine_file(path, sha256=sha256)
-    flavour: Flavour = file.key["flavour"]
-    installed = version(flavour)
-    if file.key["package"] != installed:
-        raise EngineFileError(
-            f"{path} is for {product_name(flavour)} {file.key['package']}, installed is {installed}; compile again"
-        )
-    architectures, here = file.key["architectures"], architecture(device)
-    if architectures and here not in architectures:
-        raise EngineFileError(f"{path} is for {', '.join(architectures)}, this GPU is {here}; compile for it")
-    if not architectures and file.key["gpu"] != gpu_facts(device):
-        raise EngineFileError(f"{path} was compiled for another GPU or driver; compile it again on this machine")
-    return Engine(flavour=flavour, plan=file.payload)
 
 
 def proven_engine(
@@ -170,13 +118,15 @@ def proven_engine(
     samples: Sequence[Sample],
     device: torch.device,
     cache: EngineCache | None = None,
+    prepared: PreparedEngines | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> ProvenEngine:
     """An engine of a stage for this machine's GPU, in the first of `precisions` that gives the numbers of PyTorch.
 
-    A new engine is compared with PyTorch in float32 on `samples`; only one within `TOLERANCES` is kept or used. For one
-    that is not, a warning says so, and the next precision is tried.
+    It comes from the cache, else from `prepared`, else it is compiled. One that is not from the cache is compared with
+    PyTorch in float32 on `samples`; only one within `TOLERANCES` is kept or used. For one that is not, a warning says
+    so, and the next precision is tried.
 
     Parameters
     ----------
@@ -190,6 +140,8 @@ def proven_engine(
         No precision is within its tolerance, or building failed.
     BackendError
         The package, the driver or the GPU is missing.
+    EngineFileError
+        An engine of `prepared` is damaged, or is refused by the package.
     """
     cache = cache or EngineCache()
     refused = []
@@ -197,7 +149,10 @@ def proven_engine(
         request = BuildRequest(flavour=flavour, precision=precision, shapes=stage_shapes(network.config, spec, window))
 
         def build(request: BuildRequest = request) -> bytes:
-            plan = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
+            plan = None if prepared is None else prepared.find(spec, request.shapes, request.precision)
+            if plan is None:
+                _say_what_is_missing(prepared, spec, window, request)
+                plan = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
             with EngineRunner(Engine(flavour=flavour, plan=plan), device) as runner:
                 require_parity(network, spec, runner.run, samples, request.precision)
             return plan
@@ -211,6 +166,16 @@ def proven_engine(
             continue
         return ProvenEngine(engine=Engine(flavour=flavour, plan=plan), precision=precision, path=cache.path(key))
     raise EngineError(f"{product_name(flavour)} cannot run this model: {'; '.join(refused)}; use backend torch")
+
+
+def _say_what_is_missing(
+    prepared: PreparedEngines | None, spec: StageSpec, window: tuple[int, int], request: BuildRequest
+) -> None:
+    if prepared is not None:
+        logger.warning(
+            "%s has no %s engine for stage %s %d in windows of %d x %d; it is compiled here",
+            prepared.folder, request.precision, spec.gives, spec.level, *window,
+        )  # fmt: skip
 
 
 def require_parity(

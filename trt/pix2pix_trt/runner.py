@@ -21,6 +21,10 @@ from pix2pix_trt.flavours import Flavour, load, product_name, require
 _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 
 
+class EngineMemoryError(EngineError):
+    """The GPU lacks the memory for an engine; smaller tiles may fit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """A serialised engine, ready to be loaded onto a GPU."""
@@ -50,7 +54,7 @@ class EngineRunner:
         The package, the driver or the GPU is missing.
     EngineFileError
         The engine is for another GPU or another version of the package, or damaged.
-    EngineError
+    EngineMemoryError
         The GPU lacks the memory for it.
     """
 
@@ -86,6 +90,10 @@ class EngineRunner:
             current.wait_stream(self._stream)
             del held  # until here, so that the memory is not given to someone else
             return output
+
+    def takes(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether the shapes of `inputs` lie within the profile."""
+        return all(_within(tuple(tensor.shape), self._inputs[name].shapes) for name, tensor in inputs.items())
 
     def fixed(self, shapes: Mapping[str, Shape]) -> FixedShapeRunner:
         """A runner for one shape of each input, launched as a CUDA graph; it belongs to this runner."""
@@ -133,7 +141,8 @@ class EngineRunner:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise self._error("the GPU lacks the memory for its activations, or the driver refused it")
+            reason = f" ({self._log.last_error})" if self._log.last_error else ""
+            raise EngineMemoryError(f"the GPU lacks the memory for the activations of an engine{reason}")
         return context
 
     def bind(self, context: Any, inputs: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -169,10 +178,7 @@ class EngineRunner:
                 f"the engine needs {expected.dtype} on {self.device}"
             )
         shape, shapes = tuple(tensor.shape), expected.shapes
-        fits = len(shape) == len(shapes.minimum) and all(
-            low <= n <= high for low, n, high in zip(shapes.minimum, shape, shapes.maximum, strict=True)
-        )
-        if not fits:
+        if not _within(shape, shapes):
             raise EngineError(
                 f"input {name!r} has shape {shape}, the engine was compiled for {shapes.minimum} to {shapes.maximum}; "
                 "compile it for this tile size"
@@ -268,6 +274,12 @@ class FixedShapeRunner:
         with torch.cuda.graph(graph, stream=self._runner.stream, capture_error_mode="thread_local"):
             self._runner.enqueue(self._context, self._runner.stream)
         return graph
+
+
+def _within(shape: Shape, shapes: ShapeRange) -> bool:
+    return len(shape) == len(shapes.minimum) and all(
+        low <= n <= high for low, n, high in zip(shapes.minimum, shape, shapes.maximum, strict=True)
+    )
 
 
 def _invalidity(trt: Any, runtime: Any, plan: bytes) -> str | None:

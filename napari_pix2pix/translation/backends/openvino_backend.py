@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, cast
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from pix2pix_training.errors import BackendError, EngineError
-from pix2pix_training.networks import Generator, norm_layers
+from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec, StageTensor, stage_inputs, stage_output
 from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import require_parity, weights_digest
+from pix2pix_trt.compilation import require_parity
+from pix2pix_trt.keys import model_key, stage_key
 
 OpenVinoPrecision = Literal["fp32", "bf16"]
 
@@ -37,7 +37,9 @@ def unavailable_reason() -> str | None:
 class OpenVinoRunner:
     """Runs each stage as an OpenVINO model for any size, compiled on its first call and kept in the user's cache.
 
-    A new model is compared with PyTorch on a part of that call's inputs.
+    A new model is compared with PyTorch on a part of that call's inputs, as it comes back from being stored. One that
+    is found in the cache was, and is not again: its key names weights, versions, processor and precision, and its file
+    is sealed.
 
     Parameters
     ----------
@@ -64,9 +66,9 @@ class OpenVinoRunner:
             raise BackendError(f"OpenVINO is installed but cannot be loaded ({error}); reinstall it") from error
         self._core = self._openvino.Core()
         self._network = network
-        self._precision = precision
+        self.precision = precision
         self._cache = cache or EngineCache()
-        self._digest = weights_digest(network)
+        self._model_key = model_key(network)
         self._requests: dict[StageSpec, Any] = {}
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -85,14 +87,17 @@ class OpenVinoRunner:
     def _compiled(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Any:
         def build() -> bytes:
             model = self._core.compile_model(self._converted(spec), "CPU", self._settings)
-            request = model.create_infer_request()
+            content = cast(bytes, model.export_model().getvalue())
+            request = self._imported(content).create_infer_request()
             sample = _corner(self._network, spec, inputs)
             require_parity(
-                self._network, spec, lambda tensors: self._inferred(request, spec, tensors), [sample], self._precision
+                self._network, spec, lambda tensors: self._inferred(request, spec, tensors), [sample], self.precision
             )
-            return cast(bytes, model.export_model().getvalue())
+            return content
 
-        content = self._cache.get_or_build(self._key(spec), build)
+        return self._imported(self._cache.get_or_build(self._key(spec), build))
+
+    def _imported(self, content: bytes) -> Any:
         try:
             return self._core.import_model(content, "CPU", self._settings)
         except RuntimeError as error:
@@ -106,18 +111,16 @@ class OpenVinoRunner:
             "package": self._openvino.__version__,
             "torch": torch.__version__,
             "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
-            "weights": self._digest,
-            "generator": asdict(self._network.config),
-            "statistics": sorted({norm.statistics for norm in norm_layers(self._network)}),
-            "stage": asdict(spec),
-            "precision": self._precision,
+            **self._model_key,
+            "stage": stage_key(spec),
+            "precision": self.precision,
         }
 
     @property
     def _settings(self) -> dict[str, Any]:
         """OpenVINO would choose bfloat16 by itself where the processor has it."""
         return {
-            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,10 +16,11 @@ from napari_pix2pix.translation.backends.stage_runner import StageRunner
 from napari_pix2pix.translation.backends.torch_backend import TorchRunner
 from napari_pix2pix.translation.settings import Backend
 from pix2pix_training.config import Precision
-from pix2pix_training.errors import BackendError, EngineError, SettingsError
+from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec
 from pix2pix_trt.engine import EnginePrecision
+from pix2pix_trt.engine_folder import EngineFolder, PreparedEngines
 from pix2pix_trt.flavours import Flavour, availability
 
 logger = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ COMPILING_PAYS_MACS = 5e11
 """With less arithmetic than this, PyTorch on a CPU is done before OpenVINO has compiled; an estimate."""
 
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
+_PRECISIONS: tuple[EnginePrecision, ...] = ("fp16", "fp32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,26 +84,62 @@ def _require(asked: Backend, device: torch.device) -> None:
         raise SettingsError(f"backend {asked} runs on device {needed}, not on {device}; choose --device {needed}")
 
 
-def make_runner(choice: BackendChoice, network: Generator, precision: Precision, dtype: torch.dtype) -> StageRunner:
+def prepared_engines(
+    asked: Backend, folder: Path, network: Generator, device: torch.device
+) -> tuple[Backend, PreparedEngines]:
+    """The engines in a folder that fit a network and the GPU `device`, and the backend that runs them.
+
+    Raises
+    ------
+    BackendError, SettingsError
+        This backend cannot run on this machine, or on this device.
+    EngineFileError
+        An engine is damaged, or none is for this model, version and GPU.
+    """
+    engines = EngineFolder(folder)
+    flavour = engines.flavours[0] if asked == "auto" else asked
+    _require(flavour, device)
+    return flavour, engines.for_model(network, cast(Flavour, flavour), device)
+
+
+def make_runner(
+    choice: BackendChoice,
+    network: Generator,
+    precision: Precision,
+    dtype: torch.dtype,
+    prepared: PreparedEngines | None = None,
+) -> StageRunner:
     """A runner for a network that lies on the device to run on.
 
     Parameters
     ----------
     precision, dtype : as asked for, and as resolved for that device.
+    prepared : engines for TensorRT.
     """
     if choice.name == "torch":
         return TorchRunner(network, dtype)
-    runner = _compiled_runner(choice.name, network, precision, dtype)
+    runner = _compiled_runner(choice.name, network, precision, dtype, prepared)
     return RunnerWithAlternative(runner, TorchRunner(network, dtype)) if choice.alternative else runner
 
 
-def _compiled_runner(name: Backend, network: Generator, precision: Precision, dtype: torch.dtype) -> StageRunner:
+def _compiled_runner(
+    name: Backend, network: Generator, precision: Precision, dtype: torch.dtype, prepared: PreparedEngines | None
+) -> StageRunner:
     if name == "openvino":
         return openvino_backend.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
     from napari_pix2pix.translation.backends.tensorrt_backend import TensorRtRunner
 
-    precisions: tuple[EnginePrecision, ...] = ("fp16", "fp32") if precision == "auto" else (precision,)
-    return TensorRtRunner("tensorrt" if name == "tensorrt" else "tensorrt-rtx", network, precisions)
+    return TensorRtRunner(cast(Flavour, name), network, _engine_precisions(precision, prepared), prepared)
+
+
+def _engine_precisions(asked: Precision, prepared: PreparedEngines | None) -> tuple[EnginePrecision, ...]:
+    """Those to be tried, in order: where the choice is free, those of prepared engines first."""
+    held = () if prepared is None else prepared.precisions
+    if asked == "auto":
+        return (*held, *(precision for precision in _PRECISIONS if precision not in held))
+    if prepared is not None and asked not in held:
+        raise EngineFileError(f"the engines in {prepared.folder} are in {', '.join(held)}, not in {asked}; choose that")
+    return (asked,)
 
 
 class RunnerWithAlternative:
@@ -115,11 +155,15 @@ class RunnerWithAlternative:
     def name(self) -> str:
         return self._runner.name
 
+    @property
+    def precision(self) -> str:
+        return self._runner.precision
+
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         if self._runner is not self._alternative:
             try:
                 return self._runner.run(spec, inputs)
-            except (BackendError, EngineError) as error:
+            except (BackendError, EngineError, EngineFileError) as error:
                 logger.warning("%s is given up, %s goes on: %s", self.name, self._alternative.name, error)
                 self._runner = self._alternative
         return self._alternative.run(spec, inputs)

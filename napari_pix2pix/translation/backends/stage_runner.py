@@ -10,6 +10,12 @@ from torch import Tensor
 
 from pix2pix_training.stages import StageSpec
 
+_PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    return _PRECISION_NAMES[dtype]
+
 
 class StageRunner(Protocol):
     """Runs the stages of one generator."""
@@ -27,6 +33,11 @@ class StageRunner(Protocol):
     @property
     def dtype(self) -> torch.dtype:
         """Of images and features that go in."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic, as `--precision` has it."""
         ...
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.stage_runner import precision_name
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
 
@@ -29,6 +30,10 @@ class TorchRunner:
         self._precision = precision or self.dtype
         self._network = network
         self._stages: dict[StageSpec, Stage] = {}
+
+    @property
+    def precision(self) -> str:
+        return precision_name(self._precision)
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         stage = self._stages.get(spec)

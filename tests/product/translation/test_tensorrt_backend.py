@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ import torch
 from napari_pix2pix.translation.backends import tensorrt_backend
 from napari_pix2pix.translation.backends.tensorrt_backend import TensorRtRunner
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from pix2pix_training.errors import BackendError
+from pix2pix_training.errors import BackendError, EngineFileError
 from pix2pix_training.networks import Generator, build_generator, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, whole_stage
+from pix2pix_trt.runner import EngineMemoryError
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")
 WHOLE = whole_stage(CONFIG)
@@ -27,18 +29,36 @@ class FakeEngines:
         self.network = network
         self.asked: list[dict[str, Any]] = []
         self.opened = 0
+        self.refused = False
 
     def proven(self, network: Generator, spec: StageSpec, flavour: str, **order: Any) -> Any:
         self.asked.append({"spec": spec, "flavour": flavour, **order})
-        return SimpleNamespace(engine=spec)
+        return SimpleNamespace(
+            engine=SimpleNamespace(spec=spec, window=order["window"], refused=self.refused),
+            precision=order["precisions"][-1],
+            path=Path("an.engine"),
+        )
 
-    def runner(self, spec: StageSpec, device: torch.device) -> Any:
-        stage = Stage(self.network, spec)
+    def runner(self, engine: Any, device: torch.device) -> Any:
+        if engine.refused:
+            raise EngineFileError("made for another GPU")
+        stage = Stage(self.network, engine.spec)
         self.opened += 1
-        return SimpleNamespace(run=lambda inputs: stage(*(inputs[n] for n in stage.input_names)), close=self.close)
+
+        def takes(inputs: dict[str, torch.Tensor]) -> bool:
+            return all(n <= most for n, most in zip(inputs["features"].shape[2:], engine.window, strict=True))
+
+        def run(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            assert takes(inputs)
+            return cast(torch.Tensor, stage(*(inputs[n] for n in stage.input_names)))
+
+        return SimpleNamespace(run=run, close=self.close, takes=takes)
 
     def close(self) -> None:
         self.opened -= 1
+
+    def discard(self, path: Path) -> None:
+        self.refused = False
 
 
 @pytest.fixture
@@ -82,6 +102,38 @@ def test_each_stage_has_its_engine(engines: FakeEngines) -> None:
     runner.run(WHOLE, image(64, 64))
     assert runner.run(encode, image(64, 64)).shape == (1, 4, 32, 32)
     assert [order["spec"] for order in engines.asked] == [WHOLE, encode]
+
+
+def test_precision_is_that_of_the_engines(engines: FakeEngines) -> None:
+    runner = TensorRtRunner("tensorrt", engines.network, ["fp16", "fp32"])
+    assert runner.precision == "fp16"
+    runner.run(WHOLE, image(64, 64))
+    assert runner.precision == "fp32"
+
+
+def test_engine_of_the_cache_that_does_not_load_is_made_again(
+    engines: FakeEngines, caplog: pytest.LogCaptureFixture
+) -> None:
+    engines.refused = True
+    runner = TensorRtRunner("tensorrt", engines.network, ["fp32"], cache=cast(Any, engines))
+    inputs = image(64, 64)
+    assert torch.equal(runner.run(WHOLE, inputs), engines.network(inputs["features"]))
+    assert len(engines.asked) == 2
+    assert "not used: made for another GPU" in caplog.text
+
+
+def test_engine_without_memory_is_tried_smaller(engines: FakeEngines, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(engine: Any, device: torch.device) -> Any:
+        if engine.window > (256, 256):
+            raise EngineMemoryError("the GPU lacks the memory")
+        return engines.runner(engine, device)
+
+    monkeypatch.setattr(tensorrt_backend, "EngineRunner", refuse)
+    runner = TensorRtRunner("tensorrt", engines.network, ["fp32"])
+    with pytest.raises(torch.OutOfMemoryError, match="lacks the memory"):
+        runner.run(WHOLE, image(512, 256))
+    runner.run(WHOLE, image(256, 256))
+    assert [order["window"] for order in engines.asked] == [(512, 256), (256, 256)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
