@@ -35,6 +35,7 @@ from pix2pix_training.mapped_data import MappedPairs, fit_mapping
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
 from pix2pix_training.pairs import Split, check_consistent
 from pix2pix_training.patches import PatchSampler
+from pix2pix_training.registration import warn_of_shift
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
@@ -162,6 +163,8 @@ class _Run:
             validation_pairs=len(self.data.split.validation),
             device=str(self.device),
         )
+        if self.step == 0:
+            warn_of_shift(self.data.split.training)
         started = time.monotonic() - self.seconds
         while (fraction := self._fraction_done()) < 1:
             self._set_learning_rate(fraction)
