@@ -17,6 +17,9 @@ from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
 
+_PLANE_OPTIONS = {suffix: {"chunk_dims": "YX"} for suffix in (".czi", ".lif")}
+"""For readers that otherwise decode all planes along Z for one."""
+
 
 class BioioSource(ImageSource):
     """The first scene of a file; RGB samples are channels.
@@ -85,7 +88,7 @@ def open_source(path: Path) -> BioioSource:
     except ImportError as error:
         raise _missing(path) from error
     try:
-        image = BioImage(path)
+        image = BioImage(path, **_PLANE_OPTIONS.get(path.suffix.lower(), {}))
     except UnsupportedFileFormatError as error:
         raise _missing(path) from error
     if len(image.scenes) > 1:

@@ -80,6 +80,28 @@ def test_wrong_channels_are_refused_before_work(tmp_path: Path, model: Model) ->
     assert not (tmp_path / "out.tif").exists()
 
 
+def test_czi_becomes_ome_tiff(tmp_path: Path, model: Model) -> None:
+    pytest.importorskip("bioio_czi", reason="needs bioio with its reader of CZI")
+    czi = pytest.importorskip("pylibCZIrw.czi", reason="needs pylibCZIrw to write a CZI")
+    pixels = np.random.default_rng(0).integers(0, 2**16, (2, 2, 70, 50), np.uint16)
+    with czi.create_czi(str(tmp_path / "stack.czi")) as file:
+        for z, c in np.ndindex(2, 2):
+            file.write(pixels[z, c][..., None], plane={"Z": z, "C": c})
+        names = {0: "DAPI", 1: "GFP"}
+        file.write_metadata("stack", channel_names=names, scale_x=0.25e-6, scale_y=0.5e-6, scale_z=2e-6)
+    wide = random_model(replace(model.generator_config, source_channels=2), InferenceConfig(), dtype="uint16")
+    wide = replace(wide, target=replace(wide.target, channel_names=("nuclei", "membrane")))
+    (job,) = jobs_for([tmp_path / "stack.czi"], tmp_path / "out.ome.tif", file_format="same")
+    translate_batch([job], Translator(wide, EXACT), file_format="same", overwrite=False)
+    expected = translate_array(pixels, wide, EXACT, axes="ZCYX")
+    with tifffile.TiffFile(tmp_path / "out.ome.tif") as written, open_image(tmp_path / "out.ome.tif") as source:
+        assert (written.series[0].axes, written.series[0].dtype.name) == ("ZCYX", "uint16")
+        np.testing.assert_array_equal(written.asarray(), expected)
+        found = source.metadata
+    assert (found.pixel_size, found.z_spacing, found.unit) == ((0.5, 0.25), 2.0, "µm")
+    assert found.channel_names == ("nuclei", "membrane")
+
+
 def test_categories_keep_their_colours(tmp_path: Path, stack: Path, model: Model) -> None:
     colors = ((255, 0, 0), (0, 0, 255))
     mapping = CategoryMapping(dtype="uint8", values=((0,), (4,)), colors=colors)
