@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_pix2pix.images import is_image_path
@@ -13,7 +13,8 @@ from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.pairing import Direction, pairs_from_composites, pairs_from_csv, pairs_from_paths
 from pix2pix_training.array_source import Region
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.model_file import MAX_Z_CONTEXT, ImageTraits
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.training import TrainingData
 
@@ -28,7 +29,8 @@ class DataRequest:
     """Where the pairs are.
 
     Either `sources` and `targets` (files or folders; several are the channels of one image), or `pairs`: a folder of
-    side-by-side images, or a CSV table. `validation` is a fraction of the pairs, a folder, or a region of one pair.
+    side-by-side images, or a CSV table. With `z_context`, that many neighbouring planes on each side are further
+    channels of each plane of the source. `validation` is a fraction of the pairs, a folder, or a region of one pair.
     """
 
     sources: tuple[Path, ...] = ()
@@ -37,6 +39,7 @@ class DataRequest:
     direction: Direction = "AtoB"
     source_channels: tuple[int, ...] | None = None
     target_channels: tuple[int, ...] | None = None
+    z_context: int = 0
     validation: Validation = DEFAULT_VALIDATION_FRACTION
 
     def __post_init__(self) -> None:
@@ -44,6 +47,8 @@ class DataRequest:
             raise SettingsError("give either --pairs, or --source and --target, not both")
         if self.pairs is None and not (self.sources and self.targets):
             raise SettingsError("give the training images: --source and --target, or --pairs")
+        if not 0 <= self.z_context <= MAX_Z_CONTEXT:
+            raise SettingsError(f"z-context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
 
 
 def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> TrainingData:
@@ -61,7 +66,7 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
     first_source, first_target = _first_files(request)
     return TrainingData(
         split=split,
-        source_traits=_traits(first_source, request.source_channels),
+        source_traits=replace(_traits(first_source, request.source_channels), z_context=request.z_context),
         target_traits=_traits(first_target, request.target_channels),
     )
 
@@ -99,12 +104,14 @@ def _open_pairs(
 ) -> list[Pair]:
     source_channels, target_channels = request.source_channels, request.target_channels
     if composites is None:
-        return pairs_from_paths(sources, targets, source_channels=source_channels, target_channels=target_channels)
-    if composites.suffix.lower() == ".csv":
-        return pairs_from_csv(composites, source_channels=source_channels, target_channels=target_channels)
-    return pairs_from_composites(
-        composites, request.direction, source_channels=source_channels, target_channels=target_channels
-    )
+        pairs = pairs_from_paths(sources, targets, source_channels=source_channels, target_channels=target_channels)
+    elif composites.suffix.lower() == ".csv":
+        pairs = pairs_from_csv(composites, source_channels=source_channels, target_channels=target_channels)
+    else:
+        pairs = pairs_from_composites(
+            composites, request.direction, source_channels=source_channels, target_channels=target_channels
+        )
+    return [replace(pair, source=with_neighbouring_planes(pair.source, request.z_context)) for pair in pairs]
 
 
 def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed: int) -> Split:

@@ -89,7 +89,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
 
 def _described(side: str, image: ImageDescription) -> dict[str, Any]:
     return {
-        f"{side}_channels": image.mapping.image_channels,
+        f"{side}_channels": image.channels,
         f"{side}_names": image.channel_names,
         f"{side}_dtype": image.mapping.dtype,
     }

@@ -144,8 +144,15 @@ def _channels(image: ImageDescription) -> dict[str, Any]:
     if isinstance(mapping, CategoryMapping):
         names: Sequence[str] = ["category " + " ".join(map(str, value)) for value in mapping.values]
     else:
-        names = image.channel_names or [f"channel {number}" for number in range(mapping.network_channels)]
+        names = _plane_names(image.channel_names or [f"channel {n}" for n in range(image.channels)], image.z_context)
     return {"type": "channel", "channel_names": _identifiers(names)}
+
+
+def _plane_names(names: Sequence[str], z_context: int) -> Sequence[str]:
+    """Names of the channels of all planes that the network sees at once."""
+    if z_context == 0:
+        return names
+    return [f"{name} plane {number}" for number in range(1, 2 * z_context + 2) for name in names]
 
 
 def _identifiers(names: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from pix2pix_training.config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, CategoryMapping, LinearMapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 _SIDE_PX = 256
 _COVER_PX = 256
@@ -48,7 +49,8 @@ def test_sample(model: Model, inference: InferenceConfig, path: Path, sizes: Blo
     height = sizes.side_of_at_least(_SIDE_PX)
     with open_image(path) as image:
         check_channels(image, model)
-        stored = _middle(image, height, height + sizes.step)  # not square, so that a confusion of axes shows
+        seen = with_neighbouring_planes(image, model.source.z_context)
+        stored = _middle(seen, height, height + sizes.step)  # not square, so that a confusion of axes shows
     target_mapping = model.target.mapping
     with torch.inference_mode():
         x = _input_mapping(model, stored).to_network(to_tensor(stored)[None])

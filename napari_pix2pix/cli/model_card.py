@@ -34,10 +34,12 @@ def card_lines(model: Model) -> Iterator[str]:
 
 
 def _side(image: ImageDescription) -> str:
-    channels = image.mapping.image_channels
+    channels = image.channels
     parts = [f"{channels} channel{'' if channels == 1 else 's'}"]
     if image.channel_names:
         parts[0] += f" ({', '.join(image.channel_names)})"
+    if image.z_context:
+        parts.append(f"each plane with {image.z_context} neighbouring in Z on each side")
     parts.append(describe_mapping(image.mapping))
     if image.pixel_size is not None:
         rows, columns = image.pixel_size

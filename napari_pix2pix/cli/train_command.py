@@ -38,6 +38,7 @@ def train(
     statistics: Annotated[str | None, Option(help="Norms of the model at translation use: running or image.")] = None,
     source_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
+    z_context: Annotated[int, Option(help="Planes of a Z stack above and below that a plane is seen with.")] = 0,
     source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
     target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
     sampling: Annotated[str | None, Option(help="Patches from anywhere: uniform; where targets vary: content.")] = None,
@@ -94,6 +95,7 @@ def train(
         direction=direction,  # type: ignore[arg-type]  # checked where it is used
         source_channels=parse_channels(source_channels),
         target_channels=parse_channels(target_channels),
+        z_context=z_context,
         validation=training_data.DEFAULT_VALIDATION_FRACTION
         if validation is None
         else training_data.parse_validation(validation),

@@ -20,6 +20,7 @@ from pix2pix_training.atomic import check_writable_target
 from pix2pix_training.errors import OutputError
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.networks import Generator
 from pix2pix_trt.cache import EngineCache
 from pix2pix_trt.compilation import compile_to_file, proven_engine, rounded_window, stage_shapes
@@ -123,6 +124,7 @@ def compile_here(
     device = next(network.parameters()).device  # with its number, which tensors have too
     seed = model.inference.seed if model.inference.dropout == "seeded" else None
     stages = Stages(network=network, runner=TorchRunner(network), seed=seed)
+    sample = with_neighbouring_planes(sample, model.source.z_context)
     sampled = sampled_stages(stages, sample, model.source.mapping, plan)
     samples = {use.spec: use.sample for use in sampled}
     precisions: list[EnginePrecision] = [request.precision]

@@ -51,6 +51,7 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model, model_digest
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ class Translator:
         Tiles that are not `wanted` are left out, and do not count as done for `progress`.
         """
         self.check(source)
+        source = with_neighbouring_planes(source, self.model.source.z_context)
         return self._tiles(source, plan or self.plan(plane_size(source)), progress, wanted)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
@@ -194,6 +196,7 @@ class Translator:
     def check(self, source: ArraySource) -> None:
         """Raise `ImageError` where the image does not fit the model."""
         check_channels(source, self.model)
+        with_neighbouring_planes(source, self.model.source.z_context)
         if self.model.generator_config.architecture == "resnet" and min(plane_size(source)) < _SMALLEST_RESNET_PX:
             raise ImageError(
                 f"{source.name}: {source.shape[-2]} x {source.shape[-1]} pixels are too few for a ResNet generator, "
@@ -291,7 +294,8 @@ def translate_source(
 
     Parameters
     ----------
-    source : any size; its channels must be those that the model was trained on, in the same order.
+    source : any size; its channels must be those that the model was trained on, in the same order. A model that was
+        trained with neighbouring planes needs a stack with a Z axis.
     progress : called after each tile.
 
     Yields
@@ -337,7 +341,7 @@ def translate_array(
 
 def check_channels(source: ArraySource, model: Model) -> None:
     """Raise `ImageError` where the image has other channels than the model was trained on."""
-    found, expected = channel_count(source), model.source.mapping.image_channels
+    found, expected = channel_count(source), model.source.channels
     if found == expected:
         return
     names = f" ({', '.join(model.source.channel_names)})" if model.source.channel_names else ""

@@ -31,25 +31,63 @@ from pix2pix_training.networks import (
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1
+MAX_Z_CONTEXT = 50
 _MAX_HEADER_BYTES = 10_000_000
 _DISCRIMINATOR = "discriminator."  # before the names of its tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTraits:
-    """What is known of images besides their pixels; `pixel_size` is (y, x) in `unit`."""
+    """What is known of images besides their pixels; `pixel_size` is (y, x) in `unit`.
+
+    `z_context` is the number of neighbouring planes on each side whose channels a network sees with those of a plane.
+    """
 
     axes: str = "CYX"
     channel_names: tuple[str, ...] = ()
     pixel_size: tuple[float, float] | None = None
     unit: str | None = None
+    z_context: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.z_context <= MAX_Z_CONTEXT:
+            raise SettingsError(f"z_context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDescription(ImageTraits):
-    """One side of the training pairs: its traits, and how its pixels are mapped to [-1, 1]."""
+    """One side of the training pairs: its traits, and how its pixels are mapped to [-1, 1].
+
+    The mapping has the channels of all planes that a network sees at once.
+    """
 
     mapping: Mapping
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        planes = 2 * self.z_context + 1
+        if self.z_context and isinstance(self.mapping, CategoryMapping):
+            raise SettingsError(
+                "neighbouring planes cannot be categories; leave out z-context, or train on intensities"
+            )
+        if self.mapping.image_channels % planes:
+            raise SettingsError(
+                f"a mapping of {self.mapping.image_channels} channels does not fit {planes} planes of one image"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images, without those of neighbouring planes."""
+        return self.mapping.image_channels // (2 * self.z_context + 1)
+
+    @property
+    def own_channels(self) -> slice:
+        """Those of a plane itself, among the channels that a network sees."""
+        return (
+            slice(self.z_context * self.channels, (self.z_context + 1) * self.channels)
+            if self.z_context
+            else slice(None)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,8 @@ class _Run:
         check_consistent([*data.split.training, *data.split.validation])
         self.source_mapping = fit_mapping([p.source for p in data.split.training], config.source_values, "source")
         self.target_mapping = fit_mapping([p.target for p in data.split.training], config.target_values, "target")
+        self.source = ImageDescription(mapping=self.source_mapping, **asdict(data.source_traits))
+        self.target = ImageDescription(mapping=self.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.source_mapping, self.target_mapping)
         self.data = data
         self.sampler = PatchSampler(
@@ -235,7 +237,8 @@ class _Run:
                 if self.config.keep == "best":
                     self._save_model()
             yield Validated(step=self.step, scores=values, is_best=is_best)
-        source, output, target = self.validation.preview(self.networks.generator)
+        seen, output, target = self.validation.preview(self.networks.generator)
+        source = seen[self.source.own_channels]
         if float(output.std()) < _COLLAPSED_SPREAD < float(target.std()):
             log.warning(
                 "step %d: the output is almost constant; if this stays so, try a lower learning rate or another GAN "
@@ -252,8 +255,8 @@ class _Run:
         return Model(
             generator_config=self.config.generator,
             weights=self.networks.generator.state_dict(),
-            source=ImageDescription(mapping=self.source_mapping, **asdict(self.data.source_traits)),
-            target=ImageDescription(mapping=self.target_mapping, **asdict(self.data.target_traits)),
+            source=self.source,
+            target=self.target,
             inference=self.config.inference,
             training=self._provenance(),
             metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
