@@ -59,8 +59,11 @@ def _changed(values: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
     return [word for name, value in pairs for word in _option(name, value)]
 
 
-def _option(name: str, value: Any) -> tuple[str, str]:
-    return f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)
+def _option(name: str, value: Any) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [flag]
+    return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
 def layer_file(layer: Any) -> tuple[Path, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from napari.viewer import Viewer
@@ -23,10 +24,10 @@ class JobWidget(QWidget):
     def is_running(self) -> bool:
         return self._worker is not None
 
-    def run(self, make_events: MakeEvents) -> None:
-        """Start the work; `on_events` and then `on_end` follow."""
+    def run(self, make_events: MakeEvents, stop: threading.Event | None = None) -> None:
+        """Start the work; `on_events` and then `on_end` follow. For `stop` see `start_worker`."""
         self._worker = start_worker(
-            make_events, on_events=self.on_events, on_error=self.on_error, on_end=self._on_worker_end
+            make_events, on_events=self.on_events, on_error=self.on_error, on_end=self._on_worker_end, stop=stop
         )
         self.destroyed.connect(self._worker.stop.set)
 

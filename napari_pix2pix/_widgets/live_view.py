@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pix2pix._widgets.layer_outputs import LayerData, output_layers, placement
+from napari_pix2pix._widgets.layer_outputs import LayerData, image_metadata, output_layers, placement
 from napari_pix2pix._widgets.layer_sources import is_labels
 from napari_pix2pix._widgets.previews import PREVIEW_KEY
 from napari_pix2pix._widgets.screen import screen_of
@@ -126,12 +127,16 @@ class LiveView(QObject):
             self.said.emit(str(error), "warning")
             return
         place = placement(layer, channel_axis=choice.channel_axis, origin=view.origin, factors=view.factors)
-        request = TranslationRequest(model=choice.model, source=source, options=dict(choice.options))
+        request = TranslationRequest(
+            model=choice.model, source=source, options=dict(choice.options), metadata=image_metadata(layer)
+        )
+        stop = threading.Event()
         self._worker = start_worker(
-            partial(translation_events, request, self._translators),
+            partial(translation_events, request, self._translators, is_cancelled=stop.is_set),
             on_events=partial(self._on_events, wanted, place),
             on_error=self._on_error,
             on_end=self._on_end,
+            stop=stop,
         )
         self.destroyed.connect(self._worker.stop.set)
         self.said.emit("translating the view…", "plain")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
 
@@ -41,14 +42,13 @@ class ModelCard:
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
-        size = "not recorded" if self.pixel_size is None else f"{self.pixel_size[1]:.4g} {self.unit or 'units'}"
         known = {name: value for name, value in self.metrics.items() if isinstance(value, int | float)}
         scores = [f"{_SCORES.get(name, name)} {value:.3g}" for name, value in known.items()]
         return [
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
             ("Source", _side(self.source_channels, self.source_names, self.source_dtype)),
             ("Target", _side(self.target_channels, self.target_names, self.target_dtype)),
-            ("Pixel size", size),
+            ("Pixel size", _size(self.pixel_size, self.unit)),
             ("Validation", ", ".join(scores) or "none"),
         ]
 
@@ -116,22 +116,33 @@ def _channels(count: int) -> str:
     return f"{count} channel{'s' if count != 1 else ''}"
 
 
-def fit_warnings(card: ModelCard, source: ArraySource, pixel_size: float | None, unit: str | None) -> list[str]:
-    """What may make the result poor: pixels of another type or size than those of the training images."""
+def fit_warnings(card: ModelCard, source: ArraySource, metadata: ImageMetadata | None) -> list[str]:
+    """What may make the result poor: pixels of another type or size than those of the training images.
+
+    `metadata` says how large the pixels are; None where that does not matter.
+    """
     warnings = []
     if source.dtype.name != card.source_dtype:
         warnings.append(f"The model was trained on {card.source_dtype}, the layer is {source.dtype.name}.")
-    ratio = _size_ratio(card, pixel_size, unit)
-    if ratio is not None and sizes_differ((ratio, ratio)):
-        warnings.append(
-            f"Pixels are {pixel_size:.4g} {unit}, the model was trained on {card.rows()[3][1]}: "
-            f"rescale the layer by {ratio:.3g} for a good result."
-        )
+    if metadata is not None and rescaling(card, metadata) is not None:
+        warnings.append(f"{size_comparison(card, metadata)} Rescale for a good result.")
     return warnings
 
 
-def _size_ratio(card: ModelCard, pixel_size: float | None, unit: str | None) -> float | None:
-    """Pixel size of the layer over that of training; None where one of them is unknown."""
-    square = None if pixel_size is None else (pixel_size, pixel_size)
-    ratio = size_ratio(square, unit, card.pixel_size, card.unit)
-    return None if ratio is None else ratio[1]
+def rescaling(card: ModelCard, metadata: ImageMetadata) -> tuple[float, float] | None:
+    """Pixel size of an image over that of training, (y, x); None where they hardly differ or one is unknown."""
+    ratio = size_ratio(metadata.pixel_size, metadata.unit, card.pixel_size, card.unit)
+    return ratio if ratio is not None and sizes_differ(ratio) else None
+
+
+def size_comparison(card: ModelCard, metadata: ImageMetadata) -> str:
+    """Both pixel sizes in words."""
+    own, trained = _size(metadata.pixel_size, metadata.unit), _size(card.pixel_size, card.unit)
+    return f"Pixels are {own}, the model was trained on {trained}."
+
+
+def _size(pixel_size: tuple[float, float] | None, unit: str | None) -> str:
+    if pixel_size is None:
+        return "not recorded"
+    y, x = (f"{length:.4g}" for length in pixel_size)
+    return f"{x if x == y else f'{y} x {x}'} {unit or 'units'}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 from napari.utils.notifications import show_info
@@ -32,10 +32,17 @@ from napari_pix2pix._widgets.forms import (
     scrolling,
 )
 from napari_pix2pix._widgets.job_widget import JobWidget
-from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, pixel_size, placement, shown_in_colours
+from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, placement, shown_in_colours
 from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
-from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, load_card
+from napari_pix2pix._widgets.model_card import (
+    ModelCard,
+    fit_problem,
+    fit_warnings,
+    load_card,
+    rescaling,
+    size_comparison,
+)
 from napari_pix2pix._widgets.part_choice import PartChoice
 from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.recent_models import recent_models
@@ -48,8 +55,6 @@ from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
 
 _REFRESH_SECONDS = 1.0
-
-_open: WeakSet[TranslateWidget]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +78,12 @@ class TranslateWidget(JobWidget):
         self._show_result: Callable[[Translated], None] | None = None
         self._result: _Result | None = None
         self._filling: list[Any] = []
+        self._can_go_on = False
         self._refreshed = 0.0
         self._build()
         self._connect()
         self._offer_recent()
         self._choose_active_layer()
-        _open.add(self)
 
     def _build(self) -> None:
         self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
@@ -87,6 +92,9 @@ class TranslateWidget(JobWidget):
         self.card.setWordWrap(True)
         self.picker = LayerPicker(self.viewer, tip="Tick the image; several layers are the channels of one image.")
         self.fit = Message()
+        self.rescale = QCheckBox("rescale to the model's pixel size")
+        self.rescale.setToolTip("The model sees pixels as large as those it was trained on; the result is scaled back.")
+        self.rescale.setVisible(False)
         self.part = PartChoice(self.viewer, self.picker)
         self.settings = TranslationOptions()
         self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
@@ -112,6 +120,7 @@ class TranslateWidget(JobWidget):
                 self.card,
                 form([("Image", self.picker)]),
                 self.fit,
+                self.rescale,
                 form([("Live view", self.live)]),
                 self.live_words,
                 form([("Part", self.part), ("Result", column(self.destination, self.out))]),
@@ -129,6 +138,7 @@ class TranslateWidget(JobWidget):
         self.recent.activated.connect(self._on_recent_chosen)
         self.model.changed.connect(self._on_model_changed)
         self.picker.changed.connect(self._refresh)
+        self.rescale.toggled.connect(self._refresh)
         self.destination.currentIndexChanged.connect(self._on_destination_changed)
         self.out.changed.connect(self._refresh)
         self.live.toggled.connect(self.live_view.switch)
@@ -196,6 +206,7 @@ class TranslateWidget(JobWidget):
     # The choice, in words
 
     def _refresh(self, *_: Any) -> None:
+        self.rescale.setVisible(self._may_rescale())
         problem, warnings = self._judge()
         text = problem or "\n".join(warnings) or self._summary()
         self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
@@ -216,11 +227,25 @@ class TranslateWidget(JobWidget):
             return str(error), []
         if self._card is None:
             return None, []
-        problem = fit_problem(self._card, source)
-        return problem, fit_warnings(self._card, source, *pixel_size(self.picker.layers[0]))
+        metadata = image_metadata(self.picker.layers[0])
+        warnings = fit_warnings(self._card, source, None if self._rescales() else metadata)
+        return fit_problem(self._card, source), warnings
 
     def _summary(self) -> str:
-        return size_in_words(self.picker.source())
+        words = size_in_words(self.picker.source())
+        if self._card is None or not self._rescales():
+            return words
+        comparison = size_comparison(self._card, image_metadata(self.picker.layers[0]))
+        return f"{words}\n{comparison} The layer is rescaled for it, the result back."
+
+    def _may_rescale(self) -> bool:
+        """Whether the pixels of the layers have clearly another size than those that the model was trained on."""
+        if self._card is None or not self.picker.layers:
+            return False
+        return rescaling(self._card, image_metadata(self.picker.layers[0])) is not None
+
+    def _rescales(self) -> bool:
+        return self._may_rescale() and bool(self.rescale.isChecked())
 
     def _on_destination_changed(self) -> None:
         self.out.setVisible(self.destination.value)
@@ -232,7 +257,7 @@ class TranslateWidget(JobWidget):
 
     def options(self) -> dict[str, Any]:
         """Fields of `TranslationSettings` as they are chosen, those with their defaults left out."""
-        return self.settings.options()
+        return self.settings.options() | ({"match_pixel_size": True} if self._rescales() else {})
 
     def _live_choice(self) -> LiveChoice:
         if self._card is None:
@@ -264,6 +289,7 @@ class TranslateWidget(JobWidget):
             out=self.out.path if self.destination.value else None,
             metadata=image_metadata(layer),
         )
+        self._can_go_on = request.out is not None and not self._rescales()
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
         self._show_result = partial(self._add_layers, layer, place, extent, source.axes)
@@ -271,7 +297,8 @@ class TranslateWidget(JobWidget):
         self.progress.setRange(0, 0)
         self.progress.setVisible(True)
         recent_models().add(self._card.path)
-        self.run(partial(translation_events, request))
+        stop = threading.Event()
+        self.run(partial(translation_events, request, is_cancelled=stop.is_set), stop)
         self._refresh()
 
     def on_events(self, events: list[Any]) -> None:
@@ -341,13 +368,13 @@ class TranslateWidget(JobWidget):
         self._drop_filling()
         if self._show_result is not None:
             self._show_result = None
-            self.state.say("cancelled; Translate goes on from here" if self.destination.value else "cancelled")
+            self.state.say("cancelled; Translate goes on from here" if self._can_go_on else "cancelled")
         self._refresh()
 
     def _on_cancel(self) -> None:
         self.stop()
         self.cancel_button.setEnabled(False)
-        self.state.say("stopping after this tile…")
+        self.state.say("cancelling…")
 
     def _on_save(self) -> None:
         result = self._result
@@ -379,15 +406,6 @@ class TranslateWidget(JobWidget):
         super().on_closed()
         self.live_view.switch(False)
         self.picker.disconnect_viewer()
-        _open.discard(self)
-
-
-_open = WeakSet()
-
-
-def open_widgets(viewer: Viewer) -> list[TranslateWidget]:
-    """The Translate widgets of a viewer."""
-    return [widget for widget in _open if widget.viewer is viewer]
 
 
 def _file_name(layer_name: str) -> str:

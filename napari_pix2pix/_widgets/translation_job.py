@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.images.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
@@ -24,8 +28,13 @@ if TYPE_CHECKING:
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.plan import Plan
 
-
 _SAMPLE_PX = 256
+
+_Tile = tuple[tuple[int, ...], Region, AnyArray]
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +45,7 @@ class TranslationRequest:
     ----------
     options : fields of `TranslationSettings`; those left out keep their defaults.
     out : an OME-Zarr to write the result to, going on with one that was begun; None to keep it in memory.
-    metadata : what that file says about place and scale.
+    metadata : what that file says about place and scale, and how large the image's pixels are.
     """
 
     model: Path
@@ -107,9 +116,16 @@ class LastTranslator:
 
 
 def translation_events(
-    request: TranslationRequest, translators: LastTranslator | None = None
+    request: TranslationRequest,
+    translators: LastTranslator | None = None,
+    *,
+    is_cancelled: Callable[[], bool] = _never,
 ) -> Generator[TilesDone | Translated, None, None]:
     """Translate the image of `request`; close the generator to cancel.
+
+    Parameters
+    ----------
+    is_cancelled : asked while a tile, or a whole image, is computed; True ends the work there.
 
     Raises
     ------
@@ -117,47 +133,115 @@ def translation_events(
         Image, model and settings do not fit together.
     Pix2PixError
         Memory ran out.
+    Interrupted
+        `is_cancelled` gave True.
     """
+    from napari_pix2pix.translation.matching import fitting_source
+
     started = time.perf_counter()
-    source = request.source
     translator = (translators or LastTranslator()).get(request)
-    translator.check(source)
-    plan = translator.plan(plane_size(source))
-    if request.out is not None:
-        yield from _into_file(request, request.out, translator, plan, started)
-        return
-    total = plan.tiles * prod(source.shape[:-3])
-    yield TilesDone(done=0, total=total)
-    pixels = _allocated(translator.output_shape(source), translator.output_dtype)
-    for number, (plane, region, tile) in enumerate(translator.tiles(source, plan=plan), start=1):
-        index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
-        pixels[index] = tile
-        yield TilesDone(done=number, total=total)
-    yield _result(request, translator, plan, pixels, started)
+    source = DescribedSource(request.source, request.metadata)
+    fitting = fitting_source(source, translator)
+    translator.check(fitting)
+    plan = translator.plan(plane_size(fitting))
+    work = _Work(request, source, translator, plan, started)
+    with translator.interruptible(is_cancelled):
+        if fitting is not source:
+            yield from _rescaled(work, fitting)
+        elif request.out is not None:
+            yield from _into_file(work, request.out)
+        else:
+            yield from _into_memory(work)
 
 
-def _into_file(
-    request: TranslationRequest, out: Path, translator: Translator, plan: Plan, started: float
-) -> Generator[TilesDone | Translated, None, None]:
+@dataclass(frozen=True)
+class _Work:
+    request: TranslationRequest
+    source: DescribedSource
+    translator: Translator
+    plan: Plan
+    started: float
+
+    @property
+    def tile_count(self) -> int:
+        return self.plan.tiles * prod(self.source.shape[:-3])
+
+
+def _into_memory(work: _Work) -> Generator[TilesDone | Translated, None, None]:
+    yield TilesDone(done=0, total=work.tile_count)
+    pixels = _allocated(work.translator.output_shape(work.source), work.translator.output_dtype)
+    for number, tile in enumerate(work.translator.tiles(work.source, plan=work.plan), start=1):
+        _put(pixels, tile)
+        yield TilesDone(done=number, total=work.tile_count)
+    yield _result(work, pixels)
+
+
+def _put(pixels: AnyArray, tile: _Tile) -> None:
+    plane, region, values = tile
+    index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
+    pixels[index] = values
+
+
+def _into_file(work: _Work, out: Path) -> Generator[TilesDone | Translated, None, None]:
     """Fill an OME-Zarr unit by unit. It has its name when it is complete; one that was begun is gone on with."""
     from napari_pix2pix.images.writing import check_output
     from napari_pix2pix.translation.files import output_spec
     from napari_pix2pix.translation.resumable import units_made
 
-    source = DescribedSource(request.source, request.metadata)
+    source, translator = work.source, work.translator
     spec = output_spec(source, translator)
     check_output(out, spec, file_format="ome-zarr", overwrite=False)
     is_open = False
     making = units_made(
-        source, _identity(request.source), translator, out, spec, file_format="ome-zarr", plan=plan, resume=True
+        source, _identity(source), translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
     )
     for done, total in making:
         if not is_open:
-            filling = StoredImage(partial_path(out), source.axes)
-            yield _result(request, translator, plan, filling, started, is_complete=False)
+            yield _result(work, StoredImage(partial_path(out), source.axes), is_complete=False)
             is_open = True
         yield TilesDone(done=done, total=total)
-    yield _result(request, translator, plan, StoredImage(out, source.axes), started)
+    yield _result(work, StoredImage(out, source.axes))
+
+
+def _rescaled(work: _Work, matched: ArraySource) -> Generator[TilesDone | Translated, None, None]:
+    """Translate at the model's pixel size; the result has the image's own grid again, and is shown when it is complete.
+
+    Tiles are counted while the network runs; going back to the own grid takes little beside it.
+    """
+    from napari_pix2pix.images.writing import check_output, write_image
+    from napari_pix2pix.translation.files import output_spec
+    from napari_pix2pix.translation.matching import rescaled_tiles
+
+    out, spec = work.request.out, output_spec(work.source, work.translator)
+    if out is not None:
+        check_output(out, spec, file_format="ome-zarr", overwrite=False)
+
+    def make(tell: Callable[[TilesDone | Translated], None]) -> None:
+        def progress(done: int, total: int) -> None:
+            tell(TilesDone(done=done, total=total))
+
+        progress(0, work.tile_count)
+        folder = Path(gettempdir()) if out is None else out.parent
+        rescaled = rescaled_tiles(work.source, matched, work.translator, folder, plan=work.plan, progress=progress)
+        with closing(_told(rescaled, partial(progress, work.tile_count, work.tile_count))) as tiles:
+            if out is not None:
+                write_image(out, spec, tiles, file_format="ome-zarr")
+                tell(_result(work, StoredImage(out, work.source.axes)))
+                return
+            pixels = _allocated(spec.shape, spec.dtype)
+            for tile in tiles:
+                _put(pixels, tile)
+            tell(_result(work, pixels))
+
+    yield from told_events(make)
+
+
+def _told(tiles: Generator[_Tile, None, None], tell: Callable[[], None]) -> Generator[_Tile, None, None]:
+    """The same tiles; `tell` is called after each."""
+    with closing(tiles):
+        for tile in tiles:
+            yield tile
+            tell()
 
 
 def _identity(source: ArraySource) -> list[Any]:
@@ -183,17 +267,10 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
         ) from error
 
 
-def _result(
-    request: TranslationRequest,
-    translator: Translator,
-    plan: Plan,
-    pixels: AnyArray | StoredImage,
-    started: float,
-    *,
-    is_complete: bool = True,
-) -> Translated:
+def _result(work: _Work, pixels: AnyArray | StoredImage, *, is_complete: bool = True) -> Translated:
     from pix2pix_training.intensity import CategoryMapping
 
+    request, translator, plan = work.request, work.translator, work.plan
     mapping = translator.model.target.mapping
     names = translator.output_channel_names
     channels = translator.output_channels
@@ -214,7 +291,7 @@ def _result(
             "statistics": plan.statistics,
             "tile": plan.tile,
             "device": str(translator.device),
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": round(time.perf_counter() - work.started, 3),
             **({} if request.out is None else {"file": str(request.out)}),
         },
     )

@@ -20,6 +20,7 @@ from qtpy.QtCore import Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pix2pix._widgets.llvm_clash import keep_triton_out
+from napari_pix2pix.translation.interruption import Interrupted
 from pix2pix_training.errors import Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -54,17 +55,19 @@ def start_worker(
     on_events: Callable[[list[Any]], None],
     on_error: Callable[[Exception], None],
     on_end: Callable[[], None],
+    stop: threading.Event | None = None,
 ) -> CoreWorker:
     """Run the generator that `make_events` makes, in a thread; the callbacks run in the main thread.
 
     `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
-    notification besides `on_error`. `on_end` comes last, always.
+    notification besides `on_error`. `on_end` comes last, always. `stop` is set when the worker is asked to end, for
+    generators that look at it themselves, between events too.
     """
     keep_triton_out()
     worker: CoreWorker = create_worker(
         guarded_events,
         make_events,
-        threading.Event(),
+        stop or threading.Event(),
         _start_thread=False,
         _worker_class=CoreWorker,
         _ignore_errors=True,
@@ -90,6 +93,8 @@ def guarded_events(
     """
     try:
         yield from _batches(make_events, stop)
+    except Interrupted:
+        logger.debug("a worker was interrupted")
     except Pix2PixError as error:
         fail(error)
     except Exception as error:

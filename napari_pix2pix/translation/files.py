@@ -9,21 +9,20 @@ from contextlib import closing
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Protocol
 
 from napari_pix2pix.images.channel_files import open_images
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.ome_zarr_layout import layout_of
 from napari_pix2pix.images.partial_output import WHOLE, Shard, is_begun
 from napari_pix2pix.images.writing import OutputSpec, check_output, incompatibility, resolve_format, write_image
-from napari_pix2pix.translation.matching import fitting_source, rescaled_tiles
+from napari_pix2pix.translation.matching import DescribedSource, fitting_source, rescaled_tiles
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.resumable import UnitsDone, file_identity, translate_in_units
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import ArraySource, plane_size
+from pix2pix_training.array_source import plane_size
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
@@ -114,13 +113,6 @@ def _already_there(plan: Plan, spec: OutputSpec) -> UnitsDone:
     return UnitsDone(
         plan=plan, pixels=planes * spec.height * spec.width, tiles=tiles, tiles_reused=tiles, complete=True
     )
-
-
-class DescribedSource(ArraySource, Protocol):
-    """An image with what a file says about it."""
-
-    @property
-    def metadata(self) -> ImageMetadata: ...
 
 
 def output_spec(source: DescribedSource, translator: Translator) -> OutputSpec:

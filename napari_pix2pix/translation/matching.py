@@ -11,13 +11,14 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
 
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
 from napari_pix2pix.images.resampling import ResampledSource
-from napari_pix2pix.images.source import ImageSource, open_image
+from napari_pix2pix.images.source import open_image
 from napari_pix2pix.images.writing import OutputSpec, write_image
 from napari_pix2pix.translation.invalid_output import mark_invalid
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
@@ -34,7 +35,14 @@ _LARGEST_FACTOR = 64
 _REGION_PX = 1024
 
 
-def fitting_source(source: ImageSource, translator: Translator) -> ArraySource:
+class DescribedSource(ArraySource, Protocol):
+    """An image with what a file says about it."""
+
+    @property
+    def metadata(self) -> ImageMetadata: ...
+
+
+def fitting_source(source: DescribedSource, translator: Translator) -> ArraySource:
     """The image as the model is to see it: at the model's pixel size where the settings ask for it, else as it is.
 
     Where it is left as it is although its pixels have another size, a warning says so. See `matched_source`.
@@ -45,7 +53,7 @@ def fitting_source(source: ImageSource, translator: Translator) -> ArraySource:
     return source
 
 
-def matched_source(source: ImageSource, model: Model) -> ArraySource:
+def matched_source(source: DescribedSource, model: Model) -> ArraySource:
     """The image resampled to the pixel size of the model's training images; itself where they hardly differ.
 
     Raises
@@ -66,19 +74,19 @@ def matched_source(source: ImageSource, model: Model) -> ArraySource:
     return ResampledSource(FilledSource(source), (height, width), nearest=categories)
 
 
-def warn_of_pixel_size(source: ImageSource, model: Model) -> None:
+def warn_of_pixel_size(source: DescribedSource, model: Model) -> None:
     """A line where the image has pixels of a clearly different size than the model was trained on."""
     ratio = _ratio(source, model)
     if ratio is not None and sizes_differ(ratio):
         logger.warning("%s: %s; --match-pixel-size rescales it for the model", source.name, _comparison(source, model))
 
 
-def _ratio(source: ImageSource, model: Model) -> tuple[float, float] | None:
+def _ratio(source: DescribedSource, model: Model) -> tuple[float, float] | None:
     own, trained = source.metadata, model.source
     return size_ratio(own.pixel_size, own.unit, trained.pixel_size, trained.unit)
 
 
-def _comparison(source: ImageSource, model: Model) -> str:
+def _comparison(source: DescribedSource, model: Model) -> str:
     sizes = (
         "?" if size is None else f"{size[0]:.4g} x {size[1]:.4g} {unit}"
         for size, unit in (
@@ -90,7 +98,7 @@ def _comparison(source: ImageSource, model: Model) -> str:
 
 
 def rescaled_tiles(
-    source: ImageSource,
+    source: DescribedSource,
     matched: ArraySource,
     translator: Translator,
     folder: Path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
+from napari_pix2pix.translation.interruption import Interruption
 from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
@@ -90,6 +91,7 @@ class Translator:
         if self.device.type == "cpu":
             widen_narrow_layers(network)
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._interruption = Interruption(self._network)
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = self.settings.backend, None
         if self.settings.engines is not None:
@@ -97,6 +99,14 @@ class Translator:
             self._asked, self._prepared = prepared_engines(self._asked, folder, self._network, self.device)
         if self._asked != "auto":
             self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway
+
+    def interruptible(self, is_asked_for: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Within it, `tiles` raises `Interrupted` soon after `is_asked_for` gives True.
+
+        With PyTorch that is within a layer, with other backends within a stage: a pass over a tile, or over the small
+        planes of the deep levels.
+        """
+        return self._interruption.when(is_asked_for)
 
     def backend(self, plan: Plan) -> BackendChoice:
         """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
@@ -239,7 +249,12 @@ class Translator:
 
     def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
         seed = self.inference.seed if self.inference.dropout == "seeded" else None
-        stages = Stages(network=self._network, runner=self._runner(self.backend(plan)), seed=seed)
+        stages = Stages(
+            network=self._network,
+            runner=self._runner(self.backend(plan)),
+            seed=seed,
+            before_each=self._interruption.check,
+        )
         if self.settings.dropout_samples == 1:
             return network_tiles(stages, image, plan)
 

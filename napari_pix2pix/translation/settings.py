@@ -28,7 +28,7 @@ class TranslationSettings:
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
-    match_pixel_size : rescale files to the pixel size of the training images, and the result back (`translate_file`).
+    match_pixel_size : rescale to the pixel size of the training images, and the result back (`translate_file`).
     split_level : level at which the exact scheme splits a U-Net.
     engines : folder of TensorRT engines that were compiled ahead of time; they decide `backend` where that is "auto".
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,12 +19,13 @@ class Stages:
     """A generator and what runs its stages.
 
     `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
-    noise, None for none.
+    noise, None for none. `before_each` is called before each run of a stage, and may end the work with an error.
     """
 
     network: Generator
     runner: StageRunner
     seed: int | None = None
+    before_each: Callable[[], None] | None = None
 
     @property
     def config(self) -> GeneratorConfig:
@@ -36,6 +37,8 @@ class Stages:
         `origin` is the image's row and column where the windows start. Tensors that the stage does not take are left
         out.
         """
+        if self.before_each is not None:
+            self.before_each()
         expected = stage_inputs(self.config, spec)
         size = covered_size(self.config, spec, tensors)
         inputs = {t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, size) for t in expected}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -95,6 +96,25 @@ def rgb_model(tmp_path: Path) -> Path:
     path.parent.mkdir()
     save_model(model_for(3, 3), path)
     return path
+
+
+@pytest.fixture
+def slow_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[float]]:
+    """Lets each layer of a network take a while from now on; the list gets the time at which each was begun."""
+    from torch import nn
+
+    def begin() -> list[float]:
+        forward, begun = nn.Conv2d.forward, list[float]()
+
+        def slow(layer: nn.Conv2d, features: Any) -> Any:
+            begun.append(time.monotonic())
+            time.sleep(0.3)
+            return forward(layer, features)
+
+        monkeypatch.setattr(nn.Conv2d, "forward", slow)
+        return begun
+
+    return begin
 
 
 @pytest.fixture

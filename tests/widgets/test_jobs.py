@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import threading
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -10,9 +13,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.command_line import train_command, translate_command
 from napari_pix2pix._widgets.loss_history import History
-from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings
+from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
     as_rgb,
@@ -22,10 +26,12 @@ from napari_pix2pix._widgets.training_job import (
     time_left,
     training_config,
 )
+from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
+from napari_pix2pix.translation.interruption import Interrupted
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import TrainingConfig, to_toml
-from pix2pix_training.errors import CheckpointError, SettingsError
+from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
 from pix2pix_training.events import StepDone
 from tests.product.conftest import model_for
 
@@ -120,6 +126,8 @@ def test_commands() -> None:
     assert shlex.split(command)[2:4] == ["/data/cells 1.tif", "--model"]
     assert command.endswith("--out 'cells 1-translated.tif' --statistics image")
     assert complete
+    command, _ = translate_command(Path("m.safetensors"), [layer], {"match_pixel_size": True})
+    assert command.endswith(" --match-pixel-size")
     words = train_command([Path("a")], [Path("b")], Path("run"), config(), {"device": "cpu", "init": None})
     expected = "train --source a --target b --out run --preset seamless --steps 9 --base-width 8 --depth 4 --device cpu"
     assert words == f"napari-pix2pix {expected}"
@@ -133,7 +141,7 @@ def test_model_card() -> None:
     assert rows["Target"] == "2 channels, uint8"
     image = MemorySource(np.zeros((3, 8, 8), np.uint8))
     assert fit_problem(card, image) == "The model expects 1 channel, and the choice has 3."
-    assert fit_warnings(card, image, None, None) == ["The model was trained on uint16, the layer is uint8."]
+    assert fit_warnings(card, image, ImageMetadata()) == ["The model was trained on uint16, the layer is uint8."]
 
 
 def test_another_pixel_size_is_noticed_across_units() -> None:
@@ -141,9 +149,48 @@ def test_another_pixel_size_is_noticed_across_units() -> None:
 
     card = replace(card_of(model_for(1, 1), Path("m")), pixel_size=(0.5, 0.5), unit="µm")
     image = MemorySource(np.zeros((8, 8), np.uint8))
-    assert fit_warnings(card, image, 500.0, "nm") == []
-    (warning,) = fit_warnings(card, image, 1.0, "µm")
-    assert "rescale the layer by 2" in warning
+    assert fit_warnings(card, image, ImageMetadata(pixel_size=(500.0, 500.0), unit="nm")) == []
+    large = ImageMetadata(pixel_size=(1.0, 2.0), unit="µm")
+    (warning,) = fit_warnings(card, image, large)
+    assert warning.startswith("Pixels are 1 x 2 µm, the model was trained on 0.5 µm.")
+    assert rescaling(card, large) == (2, 4)
+    assert rescaling(card, ImageMetadata()) is None
+    assert rescaling(replace(card, unit="px"), large) is None
+
+
+def test_work_that_tells_is_a_generator_of_what_it_tells() -> None:
+    def work(tell: Callable[[int], None]) -> None:
+        for number in range(3):
+            tell(number)
+
+    assert list(told_events(work)) == [0, 1, 2]
+
+    def failing(tell: Callable[[int], None]) -> None:
+        tell(1)
+        raise ImageError("no image")
+
+    events = told_events(failing)
+    assert next(events) == 1
+    with pytest.raises(ImageError, match="no image"):
+        next(events)
+
+
+def test_closing_ends_the_work_that_tells() -> None:
+    ends: list[str] = []
+
+    def work(tell: Callable[[int], None]) -> None:
+        try:
+            for number in count():
+                tell(number)
+        except Interrupted:
+            ends.append("interrupted")
+            raise
+
+    events = told_events(work)
+    assert next(events) == 0
+    events.close()
+    assert ends == ["interrupted"]
+    assert "work that tells" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_choices_are_those_of_the_settings() -> None:

@@ -285,6 +285,32 @@ def test_cancel(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: 
     assert translate.translate_button.isEnabled()
 
 
+@pytest.mark.parametrize("scheme", ["whole", "exact"])
+def test_cancel_in_the_middle_of_an_image(
+    viewer: Any,
+    translate: Any,
+    wait_until: WaitUntil,
+    grey_model: Path,
+    slow_layers: Callable[[], list[float]],
+    scheme: str,
+) -> None:
+    source = viewer.add_image(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
+    translate.set_model(grey_model)
+    translate.picker.choose([source])
+    translate.settings.scheme.choose(scheme)
+    wait_until(lambda: translate.translate_button.isEnabled())
+    begun = slow_layers()
+    translate.translate_button.click()
+    wait_until(lambda: bool(begun))
+    so_far = len(begun)
+    translate.cancel_button.click()
+    assert translate.state.text() == "cancelling…"
+    wait_until(lambda: not translate.is_running)
+    assert len(begun) <= so_far + 1
+    assert translate.state.text() == "cancelled"
+    assert list(viewer.layers) == [source]
+
+
 def test_closing_the_viewer_stops_the_work(
     viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path
 ) -> None:
