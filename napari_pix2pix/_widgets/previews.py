@@ -40,7 +40,12 @@ class PreviewLayers:
         top, left = self._free_place(height)
         for name, image in preview.images.items():
             self._layers[name] = self._viewer.add_image(
-                image, name=f"preview: {name}", translate=(top, left), metadata={PREVIEW_KEY: name}, **pixels
+                image,
+                name=f"preview: {name}",
+                rgb=True,  # which napari does not see in an image that is less than 30 pixels wide
+                translate=(top, left),
+                metadata={PREVIEW_KEY: name},
+                **pixels,
             )
             left += image.shape[1] * width * (1 + _GAP)
 

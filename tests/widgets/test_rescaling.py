@@ -60,7 +60,8 @@ def as_file(cells: Any, model: Path, tmp_path: Path) -> AnyArray:
     settings = TranslationSettings(match_pixel_size=True)
     translate_file(tmp_path / "cells.tif", load_model(model), tmp_path / "out.tif", settings)
     with open_image(tmp_path / "out.tif") as out:
-        return out.read(whole_plane(out))[0]
+        pixels: AnyArray = out.read(whole_plane(out))[0]
+        return pixels
 
 
 def test_it_is_offered_where_pixel_sizes_differ(

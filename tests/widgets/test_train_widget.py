@@ -58,7 +58,7 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert all(layer.rgb for layer in previews.values())
     assert np.array_equal(255 - previews["preview: source"].data, previews["preview: target"].data)
     steps, losses = train.plot.losses.listDataItems()[0].getOriginalDataset()
-    assert steps.tolist() == [1, 2, 3, 4, 5, 6]
+    assert {3, 6} <= set(steps) <= {1, 2, 3, 4, 5, 6}  # quick steps between validations may be left out
     assert (losses > 0).all()
     viewer.layers.selection.active = pair[1]  # the image to translate is the one it was trained on, all the same
     train.translate_button.click()
@@ -68,6 +68,22 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     translate.translate_button.click()
     wait_until(lambda: not translate.is_running)
     assert viewer.layers[-1].name == "phase → run"
+
+
+def test_previews_of_small_images(viewer: Any) -> None:
+    from napari_pix2pix._widgets.previews import PreviewLayers
+    from napari_pix2pix._widgets.training_job import Preview
+
+    viewer.add_image(np.zeros((40, 60), np.uint8), name="phase", scale=(0.5, 0.5))
+    previews = PreviewLayers(viewer)
+    image = np.zeros((16, 20, 3), np.uint8)
+    for value in (1, 2):
+        images = dict.fromkeys(("source", "output", "target"), image + value)
+        previews.show(Preview(step=value, images=images), {"scale": (0.5, 0.5)})
+    added = viewer.layers[1:]
+    assert [layer.name for layer in added] == ["preview: source", "preview: output", "preview: target"]
+    assert all(layer.rgb and layer.data.max() == 2 for layer in added)
+    assert added[0].translate[0] > 39 * 0.5
 
 
 def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
