@@ -10,7 +10,13 @@ from pathlib import Path
 
 from napari_pix2pix.images import is_image_path
 from napari_pix2pix.images.channel_files import open_images
-from napari_pix2pix.images.pairing import Direction, pairs_from_composites, pairs_from_csv, pairs_from_paths
+from napari_pix2pix.images.pairing import (
+    Direction,
+    files_of_table,
+    pairs_from_composites,
+    pairs_from_csv,
+    pairs_from_paths,
+)
 from pix2pix_training.array_source import Region
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import MAX_Z_CONTEXT, ImageTraits
@@ -105,7 +111,7 @@ def _open_pairs(
     source_channels, target_channels = request.source_channels, request.target_channels
     if composites is None:
         pairs = pairs_from_paths(sources, targets, source_channels=source_channels, target_channels=target_channels)
-    elif composites.suffix.lower() == ".csv":
+    elif _is_table(composites):
         pairs = pairs_from_csv(composites, source_channels=source_channels, target_channels=target_channels)
     else:
         pairs = pairs_from_composites(
@@ -121,7 +127,9 @@ def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed
             raise SettingsError(f"a validation region needs a single pair, and there are {len(pairs)}; give a fraction")
         return split_region(pairs[0], validation, patch_size=patch_size)
     if isinstance(validation, Path):
-        return Split(tuple(pairs), tuple(_validation_pairs(request, validation)))
+        held_out = _validation_pairs(request, validation)
+        _check_apart(pairs, held_out, validation)
+        return Split(tuple(pairs), tuple(held_out))
     return split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
 
 
@@ -139,11 +147,26 @@ def _validation_pairs(request: DataRequest, folder: Path) -> list[Pair]:
     return _open_pairs(request, sources, targets, None)
 
 
-def _first_files(request: DataRequest) -> tuple[list[Path], list[Path]]:
-    """Files of the first pair, one per `--source` and `--target`; none where the pairs are not named by path."""
-    if request.pairs is not None:
-        return [], []
-    return [_first_file(p) for p in request.sources], [_first_file(p) for p in request.targets]
+def _check_apart(training: Sequence[Pair], held_out: Sequence[Pair], folder: Path) -> None:
+    """Scores of images that are trained on say nothing."""
+    trained_on = {pair.source.name for pair in training}
+    for pair in held_out:
+        if pair.source.name in trained_on:
+            raise SettingsError(f"{pair.source.name} is trained on, and is in the validation images {folder} too")
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _first_files(request: DataRequest) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Files of source and target of the first pair, one for each `--source` and `--target` or column of a table."""
+    if request.pairs is None:
+        return [_first_file(p) for p in request.sources], [_first_file(p) for p in request.targets]
+    if _is_table(request.pairs):
+        return files_of_table(request.pairs)[0]
+    composite = [_first_file(request.pairs)]
+    return composite, composite
 
 
 def _first_file(path: Path) -> Path:
@@ -152,8 +175,6 @@ def _first_file(path: Path) -> Path:
 
 def _traits(files: Sequence[Path], channels: Sequence[int] | None) -> ImageTraits:
     """What the files say of pixel size and channels."""
-    if not files:
-        return ImageTraits()
     with open_images(files) as image:
         metadata, axes, count = image.metadata, image.axes, image.shape[-3]
     names = metadata.channel_names or (("red", "green", "blue") if metadata.rgb and count == 3 else ())

@@ -140,6 +140,11 @@ def pairs_from_csv(
     return _open_pairs(_entries_of_table(table), source_channels, target_channels, cache)
 
 
+def files_of_table(table: Path) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Files of source and target of each row of a table; see `pairs_from_csv`. They need not exist."""
+    return [(entry.sources, entry.targets) for entry in _entries_of_table(table)]
+
+
 def _check_existing(paths: Iterable[Path]) -> None:
     for path in paths:
         if not path.exists():
