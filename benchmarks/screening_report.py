@@ -1,0 +1,125 @@
+"""The screening as tables, learning curves and pictures, of whatever is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.real_data import TASKS, Drawing, read
+from benchmarks.screening_trial import Trial, TrialResult, Variant, load_data
+from napari_pix2pix.figures import Panel, curves, read_metrics, write_figure
+from napari_pix2pix.translation.pipeline import translate_array
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.atomic import atomic_write
+from pix2pix_training.config import Statistics
+from pix2pix_training.model_file import load_model
+
+Results = Mapping[Trial, TrialResult]
+_PICTURED_ROWS = 2
+_PICTURED_PX = 256
+_COLUMNS = (
+    ("MAE", lambda m: f"{m.scores.mae:.4f}"),
+    ("PSNR", lambda m: f"{m.scores.psnr:.2f}"),
+    ("SSIM", lambda m: f"{m.scores.ssim:.4f}"),
+    ("Pearson", lambda m: f"{m.scores.pearson:.3f}"),
+    ("tile mismatch", lambda m: f"{m.tile_mismatch:.4f}"),
+    ("disparity", lambda m: f"{m.disparity:+.4f}"),
+)
+
+
+def write_report(
+    short: Results,
+    long: Results,
+    ranks: Mapping[tuple[Variant, Statistics], float],
+    chosen: Mapping[Variant, Statistics],
+    out: Path,
+) -> str:
+    """Write ``screening.md``, curves of every data set, and pictures where the long phase has some; returns the text.
+
+    Parameters
+    ----------
+    ranks : mean rank of each candidate of the short phase.
+    chosen : the finalists, the best first, with the statistics that they were best with.
+    """
+    lines: list[str] = []
+    for title, results in (("Short", short), ("Long", long)):
+        for data_set in dict.fromkeys(trial.data_set for trial in results):
+            those = {t: r for t, r in results.items() if t.data_set == data_set}
+            lines += [f"### {title}: {data_set}", "", *_table(those), ""]
+            figure = out / f"screening_{title.lower()}_{data_set}.png"
+            write_figure([[Panel(_caption(those), curves(_learning_curves(those)))]], figure, side=840)
+    if ranks:
+        lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
+    for data_set in dict.fromkeys(trial.data_set for trial in long):
+        _draw({t: r for t, r in long.items() if t.data_set == data_set and t.seed == 0}, chosen, out)
+    text = "\n".join(lines)
+    with atomic_write(out / "screening.md") as partial:
+        partial.write_text(text, encoding="utf-8")
+    return text
+
+
+def _table(results: Results) -> Iterable[str]:
+    """A row per candidate: the mean over seeds, and their values where there are several."""
+    titles = [title for title, _ in _COLUMNS]
+    yield f"| network | statistics | seeds | {' | '.join(titles)} | CPU s per step |"
+    yield "|---" * (len(titles) + 4) + "|"
+    for variant in dict.fromkeys(trial.variant for trial in results):
+        runs = [result for trial, result in results.items() if trial.variant == variant]
+        pace = mean(result.cpu_seconds_per_step for result in runs)
+        for same in zip(*(result.measured for result in runs), strict=True):
+            cells = [_cell([show(measured) for measured in same]) for _, show in _COLUMNS]
+            yield f"| {variant.name} | {same[0].statistics} | {len(runs)} | {' | '.join(cells)} | {pace:.2f} |"
+
+
+def _cell(values: Sequence[str]) -> str:
+    return " / ".join(values)
+
+
+def _rank_table(ranks: Mapping[tuple[Variant, Statistics], float]) -> Iterable[str]:
+    yield "| network | statistics | mean rank |"
+    yield "|---|---|---|"
+    for (variant, statistics), rank in ranks.items():
+        yield f"| {variant.name} | {statistics} | {rank:.2f} |"
+
+
+def _caption(results: Results) -> str:
+    trial = next(iter(results))
+    return f"{trial.data_set}: validation MAE in [-1, 1] over steps, seed 0, base width {trial.base_width}"
+
+
+def _learning_curves(results: Results) -> dict[str, list[tuple[float, float]]]:
+    return {
+        trial.variant.name: [(row["step"], row["mae"]) for row in read_metrics(trial.folder / "metrics.csv")]
+        for trial in results
+        if trial.seed == 0
+    }
+
+
+def _draw(results: Results, chosen: Mapping[Variant, Statistics], out: Path) -> None:
+    """Source, the best finalist, `paper` and target of some held-out images, at full resolution."""
+    trials = {trial.variant: trial for trial in results}
+    best = next(iter(chosen))
+    shown = [variant for variant in trials if variant.paper or variant == best]
+    if len(shown) < 2:
+        return
+    trial = trials[best]
+    drawing = next(task.drawn for task in TASKS if task.name == trial.data_set)
+    models = {v.name: load_model(trials[v].folder / "model.safetensors") for v in shown}
+    settings = {v.name: TranslationSettings(statistics=chosen.get(v), scheme="whole") for v in shown}
+    rows = []
+    for pair in load_data(trial.data_set, trial.data).split.validation[:_PICTURED_ROWS]:
+        source, target = read(pair.source), read(pair.target)
+        results_by_name = {name: translate_array(source, model, settings[name]) for name, model in models.items()}
+        rows.append(_row(drawing, source, results_by_name, target))
+    write_figure(rows, out / f"screening_{trial.data_set}.jpg", side=_PICTURED_PX)
+
+
+def _row(drawing: Drawing, source: AnyArray, results: Mapping[str, AnyArray], target: AnyArray) -> list[Panel]:
+    """Crops of the middle."""
+    y0, x0 = ((side - _PICTURED_PX) // 2 for side in target.shape[-2:])
+    crop = (slice(None), slice(y0, y0 + _PICTURED_PX), slice(x0, x0 + _PICTURED_PX))
+    pictures = {name: drawing(source[crop], result[crop], target[crop]) for name, result in results.items()}
+    first, _, last = next(iter(pictures.values()))
+    return [first, *(Panel(name, panels[1].pixels) for name, panels in pictures.items()), last]
