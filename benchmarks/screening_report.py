@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.real_data import TASKS, Drawing, read
-from benchmarks.screening_trial import Trial, TrialResult, Variant, load_data
+from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
 from napari_pix2pix.figures import Panel, curves, read_metrics, write_figure
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -19,7 +19,7 @@ from pix2pix_training.model_file import load_model
 Results = Mapping[Trial, TrialResult]
 _PICTURED_ROWS = 2
 _PICTURED_PX = 256
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, Callable[[Measured], str]], ...] = (
     ("MAE", lambda m: f"{m.scores.mae:.4f}"),
     ("PSNR", lambda m: f"{m.scores.psnr:.2f}"),
     ("SSIM", lambda m: f"{m.scores.ssim:.4f}"),

@@ -242,7 +242,7 @@ def _in_training_mode(network: Generator, x: Tensor) -> Tensor:
     return output
 
 
-def _laid_together(images: Sequence[Tensor]) -> Sequence[Tensor]:
+def _laid_together(images: list[Tensor]) -> list[Tensor]:
     """Images larger than a tile as they are; of smaller ones each four next to each other, as one."""
     if any(max(x.shape[-2:]) > PATCH for x in images):
         return images

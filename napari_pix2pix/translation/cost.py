@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pix2pix_training.config import GeneratorConfig
 
 _KERNEL_AREA = 16
+_SMOOTHING_AREA = 9
 MAX_TENSOR_ELEMENTS = 2**31 - 1
 """Many kernels index with 32 bits."""
 
@@ -27,7 +28,14 @@ def down_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
 
 def up_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
     """Multiply-accumulates per image pixel of some decoder levels."""
-    return sum(_KERNEL_AREA * joined_channels(config, k) * config.up_channels(k - 1) / 4.0**k for k in levels)
+    return sum(_doubling_macs(config, joined_channels(config, k), config.up_channels(k - 1)) / 4.0**k for k in levels)
+
+
+def _doubling_macs(config: GeneratorConfig, inputs: int, outputs: int) -> int:
+    """Per pixel of the input; a resize convolution is computed as the transposed one that it equals."""
+    if config.decoder == "pixel-shuffle":
+        return 4 * outputs * (inputs + _SMOOTHING_AREA * outputs)
+    return _KERNEL_AREA * inputs * outputs
 
 
 def unet_macs(config: GeneratorConfig) -> float:

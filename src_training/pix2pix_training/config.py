@@ -15,6 +15,7 @@ from pix2pix_training.errors import SettingsError
 
 Architecture = Literal["unet", "encoder-decoder", "resnet"]
 Norm = Literal["batch", "batch-renorm", "instance", "none"]
+Decoder = Literal["transposed", "resize", "pixel-shuffle"]
 DropoutPlacement = Literal["none", "paper", "reference"]
 OutputActivation = Literal["tanh", "linear"]
 GanMode = Literal["vanilla", "lsgan", "wgangp", "hinge", "none"]
@@ -35,7 +36,9 @@ class GeneratorConfig:
 
     `depth` counts the down-samplings of a U-Net or encoder-decoder; `blocks` the residual blocks of a ResNet.
     `dropout` places the noise after the deepest three decoder norms (paper: d1 to d3), or where the PyTorch
-    reference has it (d2 to d4 at depth 8; inside the residual blocks of a ResNet).
+    reference has it (d2 to d4 at depth 8; inside the residual blocks of a ResNet). `decoder` is how a U-Net or
+    encoder-decoder doubles the resolution: transposed convolutions as in the paper, or, against their checkerboard,
+    nearest neighbours or a pixel shuffle followed by a 3x3 convolution.
     """
 
     architecture: Architecture = "unet"
@@ -46,6 +49,7 @@ class GeneratorConfig:
     blocks: int = 9
     norm: Norm = "batch"
     dropout: DropoutPlacement = "none"
+    decoder: Decoder = "transposed"
     output: OutputActivation = "tanh"
 
     def __post_init__(self) -> None:
@@ -55,6 +59,10 @@ class GeneratorConfig:
         _check_range("base_width", self.base_width, 1, 1024)
         _check_range("depth", self.depth, 2, 10)
         _check_range("blocks", self.blocks, 0, 64)
+        if self.architecture == "resnet" and self.decoder != "transposed":
+            raise SettingsError(
+                f"decoder {self.decoder!r} is for a U-Net or encoder-decoder; leave it out for a ResNet"
+            )
 
     @property
     def stride(self) -> int:
@@ -74,17 +82,28 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """Shape of a discriminator: `layers` 1 to 5 have receptive fields of 16, 34, 70, 142 and 286 pixels.
 
-    `layers` 0 is the PixelGAN (1 x 1).
+    `layers` 0 is the PixelGAN (1 x 1). With several `scales` there is one such network for the image and one for each
+    image half as large as the one before (pix2pixHD, Wang 2018, section 3.2). `spectral_norm` divides the weights of
+    all convolutions by their largest singular value (Miyato 2018).
     """
 
     layers: int = 3
     base_width: int = 64
     norm: Norm = "batch"
+    scales: int = 1
+    spectral_norm: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_range("layers", self.layers, 0, 6)
         _check_range("base_width", self.base_width, 1, 1024)
+        _check_range("scales", self.scales, 1, 3)
+
+    @property
+    def smallest_patch(self) -> int:
+        """Side of the smallest image for which every scale has a logit."""
+        finest = 1 if self.layers == 0 else 3 << self.layers
+        return finest << (self.scales - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +111,28 @@ class ObjectiveConfig:
     """``G* = arg min_G max_D  gan_weight * L_cGAN(G, D) + l1_weight * L_L1(G)`` (paper, section 3.1, equation 4).
 
     `gan_mode` "none" leaves L1 alone; `conditional` False hides the source from the discriminator.
+    `feature_matching_weight` adds the distance of the discriminator's features between target and translation
+    (pix2pixHD, equation 4, where it is 10).
     """
 
     gan_mode: GanMode = "vanilla"
     gan_weight: float = 1.0
     l1_weight: float = 100.0
+    feature_matching_weight: float = 0.0
     conditional: bool = True
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_range("gan_weight", self.gan_weight, 0.0, 1e6)
         _check_range("l1_weight", self.l1_weight, 0.0, 1e6)
+        _check_range("feature_matching_weight", self.feature_matching_weight, 0.0, 1e6)
         if self.gan_mode == "none" and self.l1_weight == 0:
             raise SettingsError(
                 "l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them"
+            )
+        if self.gan_mode == "none" and self.feature_matching_weight > 0:
+            raise SettingsError(
+                "feature_matching_weight needs a discriminator, and gan_mode is 'none'; set one of them"
             )
 
 
@@ -221,6 +248,12 @@ class TrainingConfig:
             _check_range("minutes", self.minutes, 1e-3, 10**6)
         if self.generator.norm == "instance" and self.inference.statistics == "running":
             raise SettingsError("instance norm keeps no running statistics; set inference statistics to 'image'")
+        smallest = self.discriminator.smallest_patch
+        if self.objective.gan_mode != "none" and self.patch_size < smallest:
+            raise SettingsError(
+                f"patch_size {self.patch_size} is too small for this discriminator, which needs {smallest}; choose a "
+                "larger patch, or fewer layers or scales of the discriminator"
+            )
         stride = self.generator.stride
         if self.patch_size % stride or self.patch_size < stride:
             raise SettingsError(

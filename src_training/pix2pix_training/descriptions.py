@@ -16,6 +16,11 @@ _STATISTICS = {
     "image": "statistics of the whole image",
     "tile": "statistics of each tile",
 }
+_DECODERS = {
+    "transposed": "",
+    "resize": ", decoder by resizing and convolution",
+    "pixel-shuffle": ", decoder by pixel shuffle",
+}
 _NORMS = {"batch": "batch norm", "batch-renorm": "batch renorm", "instance": "instance norm", "none": "no norm"}
 _SHOWN_CHANNELS = 4
 
@@ -27,9 +32,10 @@ def architecture_name(config: GeneratorConfig) -> str:
 def describe_generator(config: GeneratorConfig) -> str:
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"{config.depth} down-samplings"
     output = "" if config.output == "tanh" else f", {config.output} output"
+    channels = f"{config.source_channels} -> {config.target_channels} channels"
     return (
         f"{architecture_name(config)}, {size}, base width {config.base_width}, {_NORMS[config.norm]}, "
-        f"{_DROPOUT[config.dropout]}, {config.source_channels} -> {config.target_channels} channels{output}"
+        f"{_DROPOUT[config.dropout]}{_DECODERS[config.decoder]}, {channels}{output}"
     )
 
 
@@ -38,7 +44,9 @@ def describe_discriminator(discriminator: TrainedDiscriminator) -> str:
     side = _RECEPTIVE_FIELDS_PX[config.layers]
     kind = "PixelGAN" if config.layers == 0 else f"PatchGAN of {config.layers} layers ({side} x {side} pixels)"
     seen = "source and target" if discriminator.conditional else "the target alone"
-    return f"{kind}, base width {config.base_width}, {_NORMS[config.norm]}, sees {seen}"
+    scales = f", {config.scales} scales" if config.scales > 1 else ""
+    norms = _NORMS[config.norm] + (" and spectral norm" if config.spectral_norm else "")
+    return f"{kind}{scales}, base width {config.base_width}, {norms}, sees {seen}"
 
 
 def describe_mapping(mapping: Mapping) -> str:

@@ -7,12 +7,14 @@ In half precision the norms stay in float32; transposed convolutions become plai
 from __future__ import annotations
 
 import copy
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pix2pix_training.decoders import ResizeConvolution
 from pix2pix_training.layers import StatisticsNorm
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
@@ -24,6 +26,7 @@ DTYPES: dict[ExportPrecision, torch.dtype] = {
     "bf16": torch.bfloat16,
 }
 _VECTOR_LANES = 16
+L = TypeVar("L", bound=nn.Module)
 
 
 def export_form(network: Generator, spec: StageSpec, precision: ExportPrecision) -> Stage:
@@ -32,19 +35,20 @@ def export_form(network: Generator, spec: StageSpec, precision: ExportPrecision)
     Inputs may have any type; convolutions run in `precision`, norms in float32.
     """
     stage = Stage(copy.deepcopy(network).cpu().float().eval(), spec)
+    _replace(stage, ResizeConvolution, ResizeConvolution.as_transposed)
     if precision == "bf16":
-        _replace_transposed(stage)
+        _replace(stage, nn.ConvTranspose2d, DoublingConvolution)
     if precision != "fp32":
         _lower_precision(stage, DTYPES[precision])
     return stage
 
 
-def _replace_transposed(module: nn.Module) -> None:
+def _replace(module: nn.Module, kind: type[L], rewritten: Callable[[L], nn.Module]) -> None:
     for name, child in module.named_children():
-        if isinstance(child, nn.ConvTranspose2d):
-            setattr(module, name, DoublingConvolution(child))
+        if isinstance(child, kind):
+            setattr(module, name, rewritten(child))
         else:
-            _replace_transposed(child)
+            _replace(child, kind, rewritten)
 
 
 def widen_narrow_layers(network: nn.Module) -> None:

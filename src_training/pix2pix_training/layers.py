@@ -105,6 +105,32 @@ class BatchRenorm(StatisticsNorm):
         return F.batch_norm(x, None, None, weight * r, torch.addcmul(bias, weight, d), True, 0.0, self.eps)
 
 
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight, as a matrix of outputs by the rest, is divided by its largest singular value.
+
+    That is found by power iteration, one step for each forward in training mode (Miyato 2018, algorithm 1).
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding, bias=bias)
+        self.left: Tensor
+        self.register_buffer("left", F.normalize(torch.randn(outputs), dim=0))
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            weight = self.weight / self._largest_singular_value()
+        return cast(Tensor, self._conv_forward(input, weight, self.bias))
+
+    def _largest_singular_value(self) -> Tensor:
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            right = F.normalize(matrix.T @ self.left, dim=0)
+            left = F.normalize(matrix @ right, dim=0)
+            if self.training:
+                self.left.copy_(left)
+        return torch.dot(left, matrix @ right)
+
+
 class PositionedDropout(nn.Module):
     """Dropout whose noise at inference depends only on seed, layer, channel and place; its input is a whole image.
 

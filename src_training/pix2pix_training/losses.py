@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +26,18 @@ class DiscriminatorLoss:
 
 @dataclass(frozen=True)
 class GeneratorLoss:
-    """`total` is what the generator minimises; `l1` includes its weight."""
+    """`total` is what the generator minimises; `l1` and `feature_matching` include their weights."""
 
     total: Tensor
     gan: Tensor
     l1: Tensor
+    feature_matching: Tensor
 
 
 def discriminator_loss(
     discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
 ) -> DiscriminatorLoss:
-    """Loss of the discriminator on a translated and a real image, in two separate forwards.
+    """Loss of the discriminator on a translated and a real image, in two separate forwards; summed over its scales.
 
     The factor 0.5 slows the discriminator relative to the generator (paper, section 3.3).
 
@@ -45,8 +46,8 @@ def discriminator_loss(
     source, target, fake : (N, C, H, W) in [-1, 1]; gradients do not flow into `fake`.
     """
     fake = fake.detach()
-    on_fake = adversarial_loss(judge(discriminator, source, fake, objective), False, objective.gan_mode)
-    on_real = adversarial_loss(judge(discriminator, source, target, objective), True, objective.gan_mode)
+    on_fake = _summed(judge(discriminator, source, fake, objective), False, objective.gan_mode)
+    on_real = _summed(judge(discriminator, source, target, objective), True, objective.gan_mode)
     total = 0.5 * (on_fake + on_real)
     if objective.gan_mode == "wgangp":
         total = total + _gradient_penalty(discriminator, source, target, fake, objective)
@@ -56,18 +57,45 @@ def discriminator_loss(
 def generator_loss(
     discriminator: Discriminator | None, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
 ) -> GeneratorLoss:
-    """``gan_weight * L_GAN + l1_weight * mean|target - fake|``; the GAN term in its non-saturating form."""
+    """``gan_weight * L_GAN + l1_weight * mean|target - fake|``, and feature matching; the GAN term non-saturating."""
     l1 = objective.l1_weight * F.l1_loss(fake, target)
+    nothing = torch.zeros_like(l1)
     if discriminator is None:
-        return GeneratorLoss(total=l1, gan=torch.zeros_like(l1), l1=l1)
-    logits = judge(discriminator, source, fake, objective)
-    gan = -logits.mean() if objective.gan_mode == "hinge" else adversarial_loss(logits, True, objective.gan_mode)
-    return GeneratorLoss(total=objective.gan_weight * gan + l1, gan=gan, l1=l1)
+        return GeneratorLoss(total=l1, gan=nothing, l1=l1, feature_matching=nothing)
+    # the generator's hinge is that of the critic, its signed mean (Lim and Ye 2017)
+    mode: GanMode = "wgangp" if objective.gan_mode == "hinge" else objective.gan_mode
+    gan = _summed(judge(discriminator, source, fake, objective), True, mode)
+    matching = nothing
+    if objective.feature_matching_weight > 0:
+        matching = objective.feature_matching_weight * feature_distance(discriminator, source, target, fake, objective)
+    return GeneratorLoss(total=objective.gan_weight * gan + l1 + matching, gan=gan, l1=l1, feature_matching=matching)
 
 
-def judge(discriminator: Discriminator, source: Tensor, image: Tensor, objective: ObjectiveConfig) -> Tensor:
-    """Logits of the discriminator, which sees the source too unless the objective is unconditional."""
-    return cast(Tensor, discriminator(torch.cat([source, image], 1) if objective.conditional else image))
+def judge(discriminator: Discriminator, source: Tensor, image: Tensor, objective: ObjectiveConfig) -> list[Tensor]:
+    """Logits of the discriminator by scale; it sees the source too unless the objective is unconditional."""
+    return discriminator.logits(_seen(source, image, objective))
+
+
+def feature_distance(
+    discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+) -> Tensor:
+    """Mean absolute difference of the discriminator's features between target and translation.
+
+    Summed over the layers (pix2pixHD, equation 4), the mean over the scales; those of the target are constants.
+    """
+    with torch.no_grad():
+        wanted = discriminator.features(_seen(source, target, objective))
+    found = discriminator.features(_seen(source, fake, objective))
+    distances = [F.l1_loss(f, w) for fs, ws in zip(found, wanted, strict=True) for f, w in zip(fs, ws, strict=True)]
+    return torch.stack(distances).sum() / len(found)
+
+
+def _seen(source: Tensor, image: Tensor, objective: ObjectiveConfig) -> Tensor:
+    return torch.cat([source, image], 1) if objective.conditional else image
+
+
+def _summed(logits: Sequence[Tensor], is_real: bool, mode: GanMode) -> Tensor:
+    return torch.stack([adversarial_loss(scale, is_real, mode) for scale in logits]).sum()
 
 
 def adversarial_loss(logits: Tensor, is_real: bool, mode: GanMode) -> Tensor:
@@ -91,6 +119,6 @@ def _gradient_penalty(
     share = torch.rand(target.shape[0], 1, 1, 1, device=target.device, dtype=target.dtype)
     between = (share * target + (1 - share) * fake).requires_grad_(True)
     logits = judge(discriminator, source, between, objective)
-    (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+    (gradient,) = torch.autograd.grad([scale.sum() for scale in logits], between, create_graph=True)
     norms = torch.linalg.vector_norm(gradient.flatten(1) + 1e-16, dim=1)
     return GRADIENT_PENALTY_WEIGHT * F.mse_loss(norms, torch.ones_like(norms))

@@ -13,9 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
+from pix2pix_training.config import Decoder, DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
+from pix2pix_training.decoders import ShuffleConvolution, doubling_convolution
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.layers import PositionedDropout, StatisticsNorm, keeps_running_statistics, make_norm
+from pix2pix_training.layers import (
+    PositionedDropout,
+    SpectralConv2d,
+    StatisticsNorm,
+    keeps_running_statistics,
+    make_norm,
+)
 
 
 class DownBlock(nn.Module):
@@ -32,13 +39,14 @@ class DownBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Decoder level: ReLU, transposed convolution 4x4 stride 2, norm, dropout; the last level has only bias."""
+    """Decoder level: ReLU, a convolution that doubles the size, norm, dropout; the last level has only bias."""
 
-    def __init__(self, inputs: int, outputs: int, *, norm: Norm, normalize: bool, dropout: nn.Module) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, decoder: Decoder, norm: Norm, normalize: bool, dropout: nn.Module
+    ) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose2d(
-            inputs, outputs, 4, 2, 1, bias=not (normalize and keeps_running_statistics(norm))
-        )
+        bias = not (normalize and keeps_running_statistics(norm))
+        self.conv = doubling_convolution(decoder, inputs, outputs, bias=bias)
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
         self.dropout = dropout
 
@@ -77,6 +85,7 @@ class UNet(nn.Module):
                 UpBlock(
                     2 * features if self.skips and level < config.depth else features,
                     config.up_channels(level - 1),
+                    decoder=config.decoder,
                     norm=config.norm,
                     normalize=level in normed_decoder_levels(config),
                     dropout=dropout,
@@ -185,47 +194,87 @@ class ResNet(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN (paper, section 3.2.2 and appendix 6.1.2), or the PixelGAN for `layers` 0.
+    """PatchGAN (paper, section 3.2.2 and appendix 6.1.2), or the PixelGAN for `layers` 0; at one or several scales.
 
-    Maps (N, channels, H, W) in [-1, 1] to one logit per patch, (N, 1, h, w); a conditional one gets source and target
-    concatenated.
+    Takes (N, channels, H, W) in [-1, 1]; a conditional one gets source and target concatenated.
     """
 
     def __init__(self, channels: int, config: DiscriminatorConfig) -> None:
         super().__init__()
-        layers = _pixel_layers(channels, config) if config.layers == 0 else _patch_layers(channels, config)
-        self.model = nn.Sequential(*layers)
+        self.model = _one_scale(channels, config)
+        self.coarser = nn.ModuleList(_one_scale(channels, config) for _ in range(config.scales - 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """One logit per patch of the finest scale, (N, 1, h, w)."""
         return cast(Tensor, self.model(x))
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """Logits of every scale, the finest first."""
+        return [self(x), *(model(image) for model, image in zip(self.coarser, self._smaller(x), strict=True))]
+
+    def features(self, x: Tensor) -> list[list[Tensor]]:
+        """What the activations of every scale give, layer by layer, the finest scale first."""
+        images = [x, *self._smaller(x)]
+        return [_activations(model, image) for model, image in zip(self._models(), images, strict=True)]
+
+    def _models(self) -> list[nn.Sequential]:
+        return [self.model, *(cast(nn.Sequential, model) for model in self.coarser)]
+
+    def _smaller(self, x: Tensor) -> list[Tensor]:
+        """The image for each coarser scale: means of 3 x 3 pixels, half as many in each direction as before."""
+        images = []
+        for _ in self.coarser:
+            x = F.avg_pool2d(x, 3, 2, padding=1, count_include_pad=False)
+            images.append(x)
+        return images
+
+
+def _activations(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    given = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU):
+            given.append(x)
+    return given
+
+
+def _one_scale(channels: int, config: DiscriminatorConfig) -> nn.Sequential:
+    return nn.Sequential(*(_pixel_layers if config.layers == 0 else _patch_layers)(channels, config))
+
+
+def _convolution(
+    config: DiscriminatorConfig, inputs: int, outputs: int, kernel: int, stride: int, padding: int, *, bias: bool = True
+) -> nn.Conv2d:
+    kind = SpectralConv2d if config.spectral_norm else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride, padding, bias=bias)
 
 
 def _pixel_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
     width, bias = config.base_width, not keeps_running_statistics(config.norm)
     return [
-        nn.Conv2d(channels, width, 1),
+        _convolution(config, channels, width, 1, 1, 0),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(width, 2 * width, 1, bias=bias),
+        _convolution(config, width, 2 * width, 1, 1, 0, bias=bias),
         make_norm(config.norm, 2 * width),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(2 * width, 1, 1, bias=bias),
+        _convolution(config, 2 * width, 1, 1, 1, 0, bias=bias),
     ]
 
 
 def _patch_layers(channels: int, config: DiscriminatorConfig) -> list[nn.Module]:
     bias = not keeps_running_statistics(config.norm)
-    layers: list[nn.Module] = [nn.Conv2d(channels, config.base_width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [_convolution(config, channels, config.base_width, 4, 2, 1), nn.LeakyReLU(0.2)]
     inputs = config.base_width
     for layer in range(1, config.layers + 1):
         outputs = config.base_width * min(2**layer, 8)
         stride = 1 if layer == config.layers else 2
         layers += [
-            nn.Conv2d(inputs, outputs, 4, stride, 1, bias=bias),
+            _convolution(config, inputs, outputs, 4, stride, 1, bias=bias),
             make_norm(config.norm, outputs),
             nn.LeakyReLU(0.2),
         ]
         inputs = outputs
-    return [*layers, nn.Conv2d(inputs, 1, 4, 1, 1)]
+    return [*layers, _convolution(config, inputs, 1, 4, 1, 1)]
 
 
 def discriminator_channels(config: GeneratorConfig, *, conditional: bool) -> int:
@@ -241,7 +290,10 @@ def build_generator(config: GeneratorConfig) -> Generator:
 
 
 def initialize_weights(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Convolutions from N(0, 0.02), norm weights from N(1, 0.02), biases zero (paper, section 6.2; reference)."""
+    """Convolutions from N(0, 0.02), norm weights from N(1, 0.02), biases zero (paper, section 6.2; reference).
+
+    The expansion of a pixel shuffle has an initialisation of its own.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
@@ -250,6 +302,9 @@ def initialize_weights(network: nn.Module, generator: torch.Generator | None = N
         elif isinstance(module, StatisticsNorm) and module.weight is not None:
             nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
             nn.init.zeros_(cast(Tensor, module.bias))
+    for module in network.modules():
+        if isinstance(module, ShuffleConvolution):
+            module.initialize_expansion(generator)
 
 
 def norm_layers(network: nn.Module) -> Iterator[StatisticsNorm]:

@@ -48,6 +48,11 @@ def discriminator_state(model: Model) -> dict[str, Tensor]:
             f"the reference implementation has no discriminator with norm {model.discriminator.config.norm!r}; "
             "leave --discriminator out"
         )
+    if model.discriminator.config.scales > 1 or model.discriminator.config.spectral_norm:
+        raise SettingsError(
+            "the reference implementation has no discriminator of several scales or with spectral norm; leave "
+            "--discriminator out"
+        )
     return discriminator_to_reference(model.discriminator.weights, model.discriminator.config)
 
 
@@ -67,6 +72,8 @@ def _require_counterpart(config: GeneratorConfig) -> None:
         problem = "no such generator without norm layers"
     elif config.output != "tanh":
         problem = "only generators with tanh output"
+    elif config.decoder != "transposed":
+        problem = "only decoders of transposed convolutions"
     elif config.architecture == "unet" and config.depth < _LEAST_DEPTH:
         problem = f"only U-Nets with {_LEAST_DEPTH} down-samplings or more, and this one has {config.depth}"
     if problem is not None:

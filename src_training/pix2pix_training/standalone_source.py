@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from pix2pix_training import layers, networks
+from pix2pix_training import decoders, layers, networks
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 
 CALLABLE = "pix2pix_generator"
@@ -46,6 +46,9 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     layers._mix,
     layers.keeps_running_statistics,
     layers.make_norm,
+    decoders.ResizeConvolution,
+    decoders.ShuffleConvolution,
+    decoders.doubling_convolution,
     networks.DownBlock,
     networks.UpBlock,
     networks.UNet,

@@ -24,6 +24,8 @@ CONFIGS = {
     "encoder-decoder": GeneratorConfig(base_width=4, depth=3, architecture="encoder-decoder"),
     "resnet": GeneratorConfig(base_width=4, architecture="resnet", blocks=2),
     "batch renorm": GeneratorConfig(base_width=4, depth=3, norm="batch-renorm"),
+    "resize": GeneratorConfig(base_width=4, depth=3, decoder="resize"),
+    "pixel shuffle": GeneratorConfig(base_width=4, depth=3, decoder="pixel-shuffle"),
     "instance": GeneratorConfig(base_width=4, depth=4, norm="instance"),
     "no norm": GeneratorConfig(base_width=4, depth=3, norm="none"),
 }

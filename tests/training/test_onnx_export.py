@@ -73,6 +73,8 @@ def images(config: GeneratorConfig) -> Sequence[torch.Tensor]:
         ({}, "running"),
         ({"depth": 5}, "image"),
         ({"norm": "instance"}, "image"),
+        ({"norm": "batch-renorm", "decoder": "resize"}, "running"),
+        ({"decoder": "pixel-shuffle"}, "running"),
         ({"architecture": "encoder-decoder", "norm": "instance"}, "tile"),
         ({"architecture": "resnet", "blocks": 2, "output": "linear"}, "running"),
         ({"architecture": "resnet", "blocks": 1}, "image"),

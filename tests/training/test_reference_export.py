@@ -45,10 +45,17 @@ def test_unet_loads_strictly_into_nested_blocks_and_computes_the_same(norm: str,
         assert torch.allclose(own(x), network(x), atol=1e-6)
 
 
-def test_a_discriminator_with_batch_renorm_is_refused() -> None:
-    config = DiscriminatorConfig(base_width=2, norm="batch-renorm")
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (DiscriminatorConfig(base_width=2, norm="batch-renorm"), "no discriminator with norm 'batch-renorm'"),
+        (DiscriminatorConfig(base_width=2, scales=2), "no discriminator of several scales"),
+        (DiscriminatorConfig(base_width=2, spectral_norm=True), "or with spectral norm"),
+    ],
+)
+def test_discriminators_that_the_reference_lacks_are_refused(config: DiscriminatorConfig, message: str) -> None:
     carried = TrainedDiscriminator(config=config, weights=Discriminator(6, config).state_dict())
-    with pytest.raises(SettingsError, match="no discriminator with norm 'batch-renorm'"):
+    with pytest.raises(SettingsError, match=message):
         discriminator_state(model_of(GeneratorConfig(base_width=2, depth=5), carried))
 
 
@@ -91,6 +98,7 @@ def test_files_of_the_reference_come_back_unchanged(
         (GeneratorConfig(base_width=2, depth=4), "5 down-samplings or more, and this one has 4"),
         (GeneratorConfig(base_width=2, depth=5, norm="none"), "without norm layers"),
         (GeneratorConfig(base_width=2, depth=5, output="linear"), "tanh"),
+        (GeneratorConfig(base_width=2, depth=5, decoder="resize"), "only decoders of transposed convolutions"),
     ],
 )
 def test_networks_that_the_reference_lacks_are_refused(config: GeneratorConfig, message: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import (
     AugmentationConfig,
+    Decoder,
     DiscriminatorConfig,
     GeneratorConfig,
     InferenceConfig,
@@ -156,6 +157,29 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     tables = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("whole", "parts")]
     without_times = [[line.split(",")[:2] + line.split(",")[3:] for line in table] for table in tables]
     assert without_times[0] == without_times[1]
+
+
+@pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
+def test_a_resumed_run_of_other_networks_equals_an_uninterrupted_one(
+    data: TrainingData, tmp_path: Path, decoder: Decoder
+) -> None:
+    config = replace(
+        TINY,
+        steps=5,
+        generator=replace(TINY.generator, decoder=decoder),
+        discriminator=DiscriminatorConfig(base_width=2, layers=1, scales=2, spectral_norm=True),
+        objective=ObjectiveConfig(feature_matching_weight=10.0),
+    )
+    list(train(config, data, tmp_path / "whole"))
+    events = train(config, data, tmp_path / "parts")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 2:
+            events.close()  # type: ignore[attr-defined]
+    list(train(config, data, tmp_path / "parts", resume=True))
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    model = load_model(tmp_path / "parts" / "model.safetensors")
+    assert model.generator_config.decoder == decoder
+    assert torch.isfinite(model.generator()(torch.zeros(1, 1, 32, 32))).all()
 
 
 def test_a_resumed_run_goes_on_with_the_bounds_of_batch_renorm(

@@ -65,6 +65,14 @@ def test_the_papers_network_builds(precision: ExportPrecision, norm: str) -> Non
     assert fractions[-1] == 1.0
 
 
+@pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_decoder_builds(decoder: str, precision: ExportPrecision) -> None:
+    builder = EngineBuilder(exported(precision, decoder=decoder), request(precision))
+    assert builder.outputs == (TensorFacts(name="output", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
+    assert b"accelerators={sm86 sm89 sm120 }" in builder.build()
+
+
 @pytest.mark.parametrize(
     "number, precision, given", [(0, "fp32", False), (1, "fp16", False), (2, "bf16", False), (2, "fp16", True)]
 )

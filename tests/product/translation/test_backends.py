@@ -70,6 +70,16 @@ def test_openvino_equals_torch_in_exact_tiles(norm: Norm, statistics: Statistics
 
 
 @pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
+def test_openvino_runs_every_decoder(decoder: str) -> None:
+    settings = replace(EXACT, statistics="running", backend="torch")
+    model = model_of(decoder=decoder)
+    expected = result(model, settings)
+    assert expected.std() > 0.02
+    assert np.abs(result(model, replace(settings, backend="openvino")) - expected).max() < 1e-4
+
+
+@pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("scheme, architecture", [("whole", "unet"), ("blend", "unet"), ("exact", "resnet")])
 def test_openvino_runs_every_scheme(scheme: Scheme, architecture: Any) -> None:
     model = model_of(architecture=architecture, blocks=1)

@@ -16,7 +16,7 @@ from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import UNet
 from pix2pix_training.stages import StageSpec
 from tests.product.translation.conftest import assembled, padded, random_generator, random_image, stages_of
@@ -35,6 +35,7 @@ def unet(
     dropout: bool = False,
     statistics: Statistics = "running",
     width: int = 3,
+    decoder: Decoder = "transposed",
 ) -> UNet:
     config = GeneratorConfig(
         architecture=architecture,
@@ -44,6 +45,7 @@ def unet(
         depth=depth,
         norm=norm,
         dropout="paper" if dropout else "none",
+        decoder=decoder,
     )
     inference = InferenceConfig(
         statistics="image" if norm == "instance" else statistics, dropout="seeded" if dropout else "off", seed=5
@@ -96,6 +98,14 @@ def test_every_network(depth: int, norm: Norm, architecture: Architecture) -> No
     network = unet(depth, norm, architecture, dropout=depth > 3, statistics="image")
     levels = (1,) if depth == 2 else (2,) if depth == 3 else (2, 3, 5)
     assert_exact(network, random_image(3, 110, 130), splits_at(*levels, tile_cells=4, keep_raw=depth % 2 == 0))
+
+
+@pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
+@pytest.mark.parametrize("norm", ["batch", "batch-renorm", "instance"])
+def test_every_decoder(decoder: Decoder, norm: Norm) -> None:
+    network = unet(5, norm, dropout=True, decoder=decoder)
+    for levels in ((1,), (3,), (2, 4)):
+        assert_exact(network, random_image(3, 101, 70), splits_at(*levels))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
