@@ -164,5 +164,7 @@ def _require_room(pair: Pair, patch_size: int) -> None:
 
 def _is_constant(pixels: AnyArray, valid: NDArray[np.bool_] | None) -> bool:
     """Whether all valid pixels of (C, h, w) have one value in each channel."""
+    if valid is None and (pixels[:, ::16, ::16] != pixels[:, :1, :1]).any():  # a few pixels tell nearly always
+        return False
     values = pixels.reshape(pixels.shape[0], -1) if valid is None else pixels[:, valid]
     return bool((values == values[:, :1]).all())

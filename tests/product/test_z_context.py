@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def test_train_and_translate_a_stack(
     capsys.readouterr()
     assert run(["info", str(path)]) == 0
     assert "1 channel (phase); each plane with 1 neighbouring in Z on each side" in capsys.readouterr().out
+    scored = ["evaluate", "--model", str(path), *files, "--json"]
+    assert run(scored) == 0
+    with_model = capsys.readouterr().out.splitlines()[-1]
+    assert run(["evaluate", "--prediction", str(out), *files[2:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean"] == json.loads(with_model)["mean"]
     tifffile.imwrite(tmp_path / "plane.tif", stack[0, 0])
     assert run(["translate", str(tmp_path / "plane.tif"), "--model", str(path), "--out", str(tmp_path / "p.tif")]) == 2
     assert "plane.tif with axes CYX is no Z stack" in capsys.readouterr().err

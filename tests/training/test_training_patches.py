@@ -1,4 +1,4 @@
-"""Training runs on patches placed by content: resumed, and with constant ones skipped."""
+"""Training runs on what is sampled from images: patches placed by content, planes with their neighbours."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, SamplingConfig, TrainingConfig
+from pix2pix_training.array_source import ArraySource, MemorySource
+from pix2pix_training.config import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    ObjectiveConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 from pix2pix_training.events import Finished, StepDone
+from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.neighbouring_planes import NeighbouringPlanes
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData, train
 
@@ -60,3 +68,33 @@ def test_the_number_of_skipped_patches_is_reported(data: TrainingData, tmp_path:
     *_, finished = train(keeping, data, tmp_path / "keeping")
     assert isinstance(finished, Finished)
     assert finished.skipped_patches == 0
+
+
+def learned_mae(image: ArraySource, target: ArraySource, z_context: int, out: Path) -> float:
+    pairs = (Pair(image, target, "stack"),)
+    traits = ImageTraits(z_context=z_context)
+    config = replace(
+        TINY,
+        steps=150,
+        batch_size=2,
+        learning_rate=3e-3,
+        validate_every=150,
+        objective=ObjectiveConfig(gan_mode="none"),
+        sampling=SamplingConfig(),
+    )
+    *_, finished = train(config, TrainingData(split=Split(pairs, pairs), source_traits=traits), out)
+    assert isinstance(finished, Finished)
+    mae = finished.scores["mae"]
+    assert mae is not None
+    return mae
+
+
+def test_neighbouring_planes_teach_what_a_plane_does_not_show(tmp_path: Path) -> None:
+    """The target of each plane is the plane above it, which tells nothing of the plane itself."""
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 1, 16, 16)).astype(np.uint8)
+    stack = coarse.repeat(4, 2).repeat(4, 3)
+    target = MemorySource(stack[[1, 2, 3, 4, 4]], axes="ZCYX")
+    plain = MemorySource(stack, axes="ZCYX")
+    alone = learned_mae(plain, target, 0, tmp_path / "alone")
+    together = learned_mae(NeighbouringPlanes(plain, 1), target, 1, tmp_path / "together")
+    assert together < 0.6 * alone
