@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
+from pix2pix_training.errors import ImageError
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import ImageDescription, Model
@@ -21,8 +23,8 @@ _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 class ModelCard:
     """The facts about a model that a user chooses it by.
 
-    `pixel_size` is (y, x) in `unit`; `statistics` are those of its norm layers; `has_noise`: it has dropout layers that
-    can be left active.
+    `z_context` planes on each side are seen with a plane; `pixel_size` is (y, x) in `unit`; `statistics` are those of
+    its norm layers; `has_noise`: it has dropout layers that can be left active.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class ModelCard:
     source_channels: int
     source_names: tuple[str, ...]
     source_dtype: str
+    z_context: int
     target_channels: int
     target_names: tuple[str, ...]
     target_dtype: str
@@ -46,11 +49,14 @@ class ModelCard:
         scores = [f"{_SCORES.get(name, name)} {value:.3g}" for name, value in known.items()]
         return [
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
-            ("Source", _side(self.source_channels, self.source_names, self.source_dtype)),
+            ("Source", _side(self.source_channels, self.source_names, self.source_dtype) + self._neighbours()),
             ("Target", _side(self.target_channels, self.target_names, self.target_dtype)),
             ("Pixel size", _size(self.pixel_size, self.unit)),
             ("Validation", ", ".join(scores) or "none"),
         ]
+
+    def _neighbours(self) -> str:
+        return f", {self.z_context} neighbouring in Z on each side" if self.z_context else ""
 
 
 def _side(channels: int, names: tuple[str, ...], dtype: str) -> str:
@@ -78,6 +84,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
         architecture=_architecture(model),
         **_described("source", model.source),
         **_described("target", model.target),
+        z_context=model.source.z_context,
         pixel_size=model.source.pixel_size,
         unit=model.source.unit,
         statistics=model.inference.statistics,
@@ -106,10 +113,14 @@ def _architecture(model: Model) -> str:
 def fit_problem(card: ModelCard, source: ArraySource) -> str | None:
     """Why an image cannot go through the model, in words; None where it can."""
     found = source.shape[-3]
-    if found == card.source_channels:
-        return None
-    names = f" ({', '.join(card.source_names)})" if card.source_names else ""
-    return f"The model expects {_channels(card.source_channels)}{names}, and the choice has {found}."
+    if found != card.source_channels:
+        names = f" ({', '.join(card.source_names)})" if card.source_names else ""
+        return f"The model expects {_channels(card.source_channels)}{names}, and the choice has {found}."
+    try:
+        with_neighbouring_planes(source, card.z_context)
+    except ImageError as error:
+        return str(error)
+    return None
 
 
 def _channels(count: int) -> str:

@@ -37,9 +37,17 @@ def test_a_stack_is_translated_with_its_neighbours(model_path: Path) -> None:
     np.testing.assert_array_equal(result.pixels, expected)
 
 
+def test_the_card_says_how_many_planes_are_seen(model_path: Path) -> None:
+    rows = dict(card_of(load_model(model_path), model_path).rows())
+    assert rows["Source"] == "1 channel, uint8, 1 neighbouring in Z on each side"
+
+
 def test_a_single_slice_is_refused_in_one_line(model_path: Path) -> None:
     array = np.zeros((3, 24, 32), np.uint8)
     source = LazyArraySource(array, name="stack", axes="ZYX", extent=((1, 2), (0, 24), (0, 32)))
+    problem = fit_problem(card_of(load_model(model_path), model_path), source)
+    assert problem is not None
+    assert problem.startswith("stack with axes ZCYX is no Z stack of several planes")
     with pytest.raises(ImageError, match="stack with axes ZCYX is no Z stack of several planes") as caught:
         list(translation_events(TranslationRequest(model=model_path, source=source)))
     assert "\n" not in str(caught.value)
