@@ -1,0 +1,128 @@
+"""The screening of depth and norm: what is measured of a model, and how candidates are ranked by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.screening import VARIANTS, finalists, long_trials, parsed, ranking, short_trials
+from benchmarks.screening_report import write_report
+from benchmarks.screening_trial import (
+    PAPER,
+    PATCH,
+    Measured,
+    Trial,
+    TrialResult,
+    Variant,
+    measure,
+    tiled,
+    training_config,
+    whole,
+)
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics, preset
+from pix2pix_training.metrics import Scores
+from tests.product.translation.conftest import random_model
+
+REQUEST = parsed(["--data", "data", "--out", "out", "--data-sets", "facades", "labelfree"])
+
+
+def result(mae: float, ssim: float, *statistics: Statistics) -> TrialResult:
+    """The first statistics have the scores given, others are worse."""
+    measured = tuple(
+        Measured(
+            statistics=kind,
+            scores=Scores(mae=mae + 0.5 * i, psnr=10.0, ssim=ssim - 0.5 * i, pearson=0.5),
+            tile_mismatch=0.01,
+            training_mae=0.2,
+        )
+        for i, kind in enumerate(statistics)
+    )
+    return TrialResult(measured=measured, seconds_per_step=1.0, cpu_seconds_per_step=0.5)
+
+
+def results() -> dict[Trial, TrialResult]:
+    """Every variant is the better the earlier it stands in `VARIANTS`, by both scores."""
+    return {
+        trial: result(
+            0.1 + 0.01 * VARIANTS.index(trial.variant),
+            0.9 - 0.01 * VARIANTS.index(trial.variant),
+            *(inference.statistics for inference in trial.variant.inferences),
+        )
+        for trial in short_trials(REQUEST)
+    }
+
+
+def test_candidates_are_ranked_over_all_data_sets() -> None:
+    candidates = ranking(results())
+    assert [c.variant for c in candidates[:6]] == list(VARIANTS)
+    assert [c.mean_rank for c in candidates] == list(range(1, 11))
+
+
+def test_one_bad_data_set_costs_places() -> None:
+    found = results()
+    first = next(trial for trial in found if trial.variant == VARIANTS[0] and trial.data_set == "labelfree")
+    found[first] = replace(found[first], measured=result(9.0, -1.0, "running", "image").measured)
+    best = next(c for c in ranking(found) if c.variant == VARIANTS[0])
+    assert best.mean_rank == pytest.approx((1 + 1 + 9 + 9) / 4)
+
+
+def test_finalists_are_different_networks() -> None:
+    candidates = ranking(results())
+    doubled = [candidates[0], replace(candidates[0], statistics="image"), *candidates[1:]]
+    assert [c.variant for c in finalists(doubled)] == list(VARIANTS[:2])
+    trials = long_trials(REQUEST, VARIANTS[:2])
+    assert len(trials) == 2 * 2 * 3
+    assert len({trial.folder for trial in trials}) == len(trials)
+
+
+def test_an_incomplete_phase_has_no_ranking() -> None:
+    found = results()
+    found.popitem()
+    assert ranking(found) == []
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, PAPER])
+def test_all_are_trained_alike_but_for_what_is_compared(variant: Variant) -> None:
+    trial = replace(short_trials(REQUEST)[0], variant=variant)
+    config = training_config(trial)
+    assert (config.steps, config.patch_size, config.batch_size, config.keep) == (250, PATCH, 1, "last")
+    assert config.generator.base_width == config.discriminator.base_width == 16
+    if variant.paper:
+        assert config.inference == preset("paper").inference
+    else:
+        assert (config.generator.depth, config.generator.norm) == (variant.depth, variant.norm)
+
+
+def test_what_is_measured_of_a_model() -> None:
+    inference = InferenceConfig(statistics="image")
+    config = GeneratorConfig(source_channels=1, target_channels=1, base_width=2, depth=3, norm="instance")
+    model = random_model(config, inference)
+    x, y = torch.rand(2, 1, 1, PATCH, PATCH) * 2 - 1
+    network = model.generator(inference)
+    with torch.inference_mode():
+        measured = measure(model, inference, [(x, y)] * 4)
+        assert measured.scores.mae == pytest.approx(float((whole(network, x) - y).abs().mean()), rel=1e-5)
+        # instance norm in training is the same function on a patch as at inference on an image of its size
+        assert measured.disparity == pytest.approx(0, abs=1e-6)
+        together = torch.cat([torch.cat([x, x], -1)] * 2, -2)
+        mismatch = float((whole(network, together) - tiled(network, together)).abs().mean())
+    assert measured.tile_mismatch == pytest.approx(mismatch, rel=1e-5)
+    assert mismatch > 1e-3
+
+
+def test_the_report_has_a_row_for_each_candidate(tmp_path: Path) -> None:
+    found = {replace(trial, out=tmp_path): r for trial, r in results().items()}
+    for trial in found:
+        trial.folder.mkdir(parents=True)
+        (trial.folder / "metrics.csv").write_text("step,mae\n25,0.5\n50,0.4\n")
+    ranks = {(c.variant, c.statistics): c.mean_rank for c in ranking(found)}
+    text = write_report(found, {}, ranks, {}, tmp_path)
+    assert text == (tmp_path / "screening.md").read_text()
+    assert text.count("| batch-renorm-8 | image |") == 3
+    assert "| instance-5 | image | 1 | 0.1200 | 10.00 | 0.8800 | 0.500 | 0.0100 | -0.0800 | 0.50 |" in text
+    assert (tmp_path / "screening_short_facades.png").stat().st_size > 1000
+    assert np.isfinite(list(ranks.values())).all()
