@@ -6,7 +6,6 @@ The paper takes FCN-8s pretrained on ImageNet; here a small U-Net is trained fro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -142,7 +141,7 @@ def confusion_matrices(predicted: Bytes, truth: Bytes, class_count: int) -> Coun
     return np.stack(counts).reshape(-1, class_count, class_count)
 
 
-def scores_of(confusion: NDArray[np.floating] | Counts) -> tuple[float, float, float]:
+def scores_of(confusion: Counts) -> tuple[float, float, float]:
     """Per-pixel accuracy, mean accuracy of the classes, and mean intersection over union of the classes.
 
     As in Long et al. 2015, section 5, on the pixels of all images together; classes that do not occur in the truth are
@@ -151,8 +150,6 @@ def scores_of(confusion: NDArray[np.floating] | Counts) -> tuple[float, float, f
     right, wanted, found = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     present = wanted > 0
     right, wanted, found = right[present], wanted[present], found[present]
-    if not present.any():
-        return math.nan, math.nan, math.nan
     return (
         float(right.sum() / wanted.sum()),
         float((right / wanted).mean()),
