@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, channel_count, plane_indices, plane_size
@@ -86,20 +87,41 @@ class MappedPairs:
     def batch(self, number: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Sources and targets (N, C, S, S), and the mask (N, 1, S, S) of valid pixels, None where all are."""
         patches = [self._sampler.patch(number * batch_size + i) for i in range(batch_size)]
-        sources = [self._image(p, p.source, self._source_mappings[p.pair_index]) for p in patches]
-        targets = [self._image(p, p.target, self._target_mapping) for p in patches]
-        valid = torch.stack([self._mask(p) for p in patches]) if any(p.valid is not None for p in patches) else None
-        return torch.stack(sources), torch.stack(targets), valid
+        sources = self._images(
+            patches, [p.source for p in patches], [self._source_mappings[p.pair_index] for p in patches]
+        )
+        targets = self._images(patches, [p.target for p in patches], [self._target_mapping] * batch_size)
+        return sources, targets, self._masks(patches) if any(p.valid is not None for p in patches) else None
 
-    def _image(self, patch: Patch, stored: AnyArray, mapping: Mapping) -> Tensor:
-        mapped = mapping.to_network(to_tensor(stored)[None].to(self._device))[0]
-        return apply_draw(mapped, patch.draw, self._patch_size, smooth=not isinstance(mapping, CategoryMapping))
+    def _images(self, patches: Sequence[Patch], stored: Sequence[AnyArray], mappings: Sequence[Mapping]) -> Tensor:
+        images = []
+        for patch, pixels, mapping in zip(patches, _uploaded(stored, self._device), mappings, strict=True):
+            mapped = mapping.to_network(pixels[None])[0]
+            smooth = not isinstance(mapping, CategoryMapping)
+            images.append(apply_draw(mapped, patch.draw, self._patch_size, smooth=smooth))
+        return torch.stack(images)
 
-    def _mask(self, patch: Patch) -> Tensor:
-        region = patch.draw.region
-        mask = np.ones((region.height, region.width), bool) if patch.valid is None else patch.valid
-        mapped = torch.from_numpy(mask)[None].to(self._device, torch.float32)
-        return apply_draw(mapped, patch.draw, self._patch_size, smooth=False) > 0.5
+    def _masks(self, patches: Sequence[Patch]) -> Tensor:
+        uploaded = _uploaded([_valid_pixels(p)[None] for p in patches], self._device)
+        masks = [
+            apply_draw(mask.float(), patch.draw, self._patch_size, smooth=False)
+            for patch, mask in zip(patches, uploaded, strict=True)
+        ]
+        return torch.stack(masks) > 0.5
+
+
+def _valid_pixels(patch: Patch) -> NDArray[np.bool_]:
+    region = patch.draw.region
+    return np.ones((region.height, region.width), bool) if patch.valid is None else patch.valid
+
+
+def _uploaded(arrays: Sequence[AnyArray], device: torch.device) -> list[Tensor]:
+    """Arrays of one dtype on the device, in that dtype, by a single copy, which a host with CUDA does not wait for."""
+    tensors = [to_tensor(array) for array in arrays]
+    joined = torch.cat([tensor.flatten() for tensor in tensors])
+    on_device = joined.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else joined.to(device)
+    parts = on_device.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def validation_images(
