@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.config import Decoder
+from pix2pix_training.strided_convolution import DoublingConvTranspose2d
 
 
 class ResizeConvolution(nn.Conv2d):
@@ -73,4 +74,4 @@ def doubling_convolution(decoder: Decoder, inputs: int, outputs: int, *, bias: b
         return ResizeConvolution(inputs, outputs, bias=bias)
     if decoder == "pixel-shuffle":
         return ShuffleConvolution(inputs, outputs, bias=bias)
-    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=bias)
+    return DoublingConvTranspose2d(inputs, outputs, bias=bias)

@@ -23,6 +23,7 @@ from pix2pix_training.layers import (
     keeps_running_statistics,
     make_norm,
 )
+from pix2pix_training.strided_convolution import HalvingConv2d
 
 
 class DownBlock(nn.Module):
@@ -31,7 +32,7 @@ class DownBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, norm: Norm, activate: bool, normalize: bool) -> None:
         super().__init__()
         self.activate = activate
-        self.conv = nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not keeps_running_statistics(norm))
+        self.conv = HalvingConv2d(inputs, outputs, bias=not keeps_running_statistics(norm))
         self.norm = make_norm(norm, outputs) if normalize else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -67,8 +67,10 @@ class TrainingStep:
         dict
             D_fake and D_real (where there is a discriminator), G_GAN, and G_L1 with its weight; scalars on the device.
         """
+        # The layout in which convolutions over large maps are fastest; their results keep it.
+        source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
         with self._autocast():
-            fake = self.generator(source).float()
+            fake = self.generator(source).to(source.dtype)
         if valid is not None:
             fake = torch.where(valid, fake, target)
         losses = self._improve_discriminator(source, target, fake)

@@ -1,0 +1,42 @@
+"""Convolutions over columns are the convolutions of PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pix2pix_training import strided_convolution
+from pix2pix_training.strided_convolution import DoublingConvTranspose2d, HalvingConv2d
+
+
+def gradients(y: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((y * weights).sum(), inputs)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 2), (1, 3, 4, 8), (3, 3, 8, 2), (2, 3, 16, 16)])
+@pytest.mark.parametrize("kind", [HalvingConv2d, DoublingConvTranspose2d])
+def test_columns_give_the_convolution_and_its_gradients(
+    kind: type[HalvingConv2d | DoublingConvTranspose2d],
+    shape: tuple[int, ...],
+    bias: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(3, 5, bias=bias).double()
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    plain = F.conv2d if kind is HalvingConv2d else F.conv_transpose2d
+    expected = plain(x, layer.weight, layer.bias, 2, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(strided_convolution, "HALVING_CELLS", 10**6)
+        patch.setattr(strided_convolution, "DOUBLING_CELLS", 10**6)
+        patch.setattr(F, "conv2d", None)
+        patch.setattr(F, "conv_transpose2d", None)
+        found = layer(x)
+    assert torch.allclose(found, expected, atol=1e-12)
+    inputs = [x, *layer.parameters()]
+    for ours, theirs in zip(gradients(found, *inputs), gradients(expected, *inputs), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
