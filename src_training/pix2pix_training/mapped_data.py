@@ -120,7 +120,7 @@ def _uploaded(arrays: Sequence[AnyArray], device: torch.device) -> list[Tensor]:
     tensors = [to_tensor(array) for array in arrays]
     joined = torch.cat([tensor.flatten() for tensor in tensors])
     on_device = joined.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else joined.to(device)
-    parts = on_device.split([tensor.numel() for tensor in tensors])
+    parts = on_device.split_with_sizes([tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 

@@ -50,6 +50,6 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x.contiguous(memory_format=torch.channels_last), output_size)
         # Twice as fast over few cells as the product of the transposed weights and the features.
         columns = (x.transpose(0, 1).flatten(1).T @ self.weight.flatten(1)).T
-        columns = columns.unflatten(1, (batch, height * width)).transpose(0, 1)
+        columns = columns.view(-1, batch, height * width).transpose(0, 1)
         y = F.fold(columns, (_STRIDE * height, _STRIDE * width), _KERNEL, padding=_PADDING, stride=_STRIDE)
         return y if self.bias is None else y + self.bias[:, None, None]
