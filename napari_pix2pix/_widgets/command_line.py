@@ -22,7 +22,7 @@ _PLAIN: tuple[str, ...] = (
     "precision",
     "source_values",
 )
-_PLAIN += ("target_values", "checkpoint_every", "validate_every")
+_PLAIN += ("target_values", "checkpoint_every", "validate_every", "patience", "ema_decay")
 
 
 def translate_command(model: Path, layers: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QApplication, QProgressBar, QPushButton
 
@@ -34,7 +34,7 @@ from napari_pix2pix._widgets.training_settings import TrainingSettings
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix._widgets.workers import start_worker
 from pix2pix_training.errors import Pix2PixError
-from pix2pix_training.events import Finished, Started, StepDone, Validated
+from pix2pix_training.events import Finished, Started, StepDone, Validated, Warned
 
 _PROGRESS_PARTS = 1000
 
@@ -184,7 +184,7 @@ class TrainWidget(JobWidget):
     def _request(self, out: Path, resume: bool) -> TrainingRequest:
         settings = self.settings
         return TrainingRequest(
-            config=resumed_config(out, settings.chosen_length())
+            config=resumed_config(out, settings.chosen_length(), settings.patience.value())
             if resume
             else settings.config(target_is_labels=self.images.target_is_labels),
             images=self.images.chosen(),
@@ -206,6 +206,8 @@ class TrainWidget(JobWidget):
                     self.plot.add_losses(event.step, event.losses)
                 case Validated():
                     self.plot.add_scores(event.step, event.scores)
+                case Warned():
+                    show_warning(f"Step {event.step}: {event.message}.")
                 case Finished():
                     self._has_outcome = True
                     self.state.say(_finished_words(event), "good")
@@ -307,5 +309,6 @@ def _finished_words(event: Finished) -> str:
     mae = event.scores.get("mae")
     score = "" if mae is None else f", validation MAE {mae:.4f}"
     if event.new_seconds == 0:
-        return f"the run was complete already at step {event.steps}; set a greater length to go on"
-    return f"done: {event.steps} steps, model of step {event.model_step}{score}"
+        return event.early_stop or f"the run was complete already at step {event.steps}; set a greater length to go on"
+    done = event.early_stop or f"done: {event.steps} steps"
+    return f"{done}; model of step {event.model_step}{score}"

@@ -224,8 +224,8 @@ def free_run_folder(parent: Path) -> Path:
     return parent / f"run-{number}"
 
 
-def resumed_config(folder: Path, length: Mapping[str, float]) -> TrainingConfig:
-    """The settings that the run in `folder` was started with, and another length.
+def resumed_config(folder: Path, length: Mapping[str, float], patience: int) -> TrainingConfig:
+    """The settings that the run in `folder` was started with, with what may change: its length, and its patience.
 
     Raises
     ------
@@ -237,7 +237,8 @@ def resumed_config(folder: Path, length: Mapping[str, float]) -> TrainingConfig:
         saved = from_dict(TrainingConfig, tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, SettingsError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); start a new run") from error
-    return replace(saved, **{"epochs": None, "steps": None, "minutes": None, **length})  # type: ignore[arg-type]
+    unset = {"epochs": None, "steps": None, "minutes": None}
+    return replace(saved, patience=patience, **{**unset, **length})  # type: ignore[arg-type]
 
 
 def time_left(first: StepDone, last: StepDone) -> str:

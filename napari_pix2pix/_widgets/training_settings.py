@@ -65,6 +65,12 @@ class TrainingSettings(QWidget):
         self.target_values = Choice(targets, "What the target's pixel values mean; labels layers are categories.")
         self.device = Choice(DEVICES, "Where the network is trained.")
         self.precision = Choice(PRECISIONS, "Arithmetic of the training.")
+        self.patience = whole_number(
+            0, 10**6, usual.patience, 1, "Stop after so many validations without a better score; 0: never."
+        )
+        self.ema_decay = real_number(
+            0, 0.9999, usual.ema_decay, 0.001, 4, "Average the weights over steps, for example 0.999; 0: do not."
+        )
         self.seed = whole_number(0, 2**31 - 1, usual.seed, 1, "Makes runs repeatable.")
         self.init = PathField(ask_model, "model to start from")
         return form(
@@ -77,6 +83,8 @@ class TrainingSettings(QWidget):
                 ("Target values", self.target_values),
                 ("Device", self.device),
                 ("Precision", self.precision),
+                ("Patience", self.patience),
+                ("Weight average", self.ema_decay),
                 ("Seed", self.seed),
                 ("Start from", self.init),
             ]
@@ -109,6 +117,8 @@ class TrainingSettings(QWidget):
                 "source_values": self.source_values.value,
                 "target_values": target_values,
                 "precision": self.precision.value,
+                "patience": self.patience.value(),
+                "ema_decay": self.ema_decay.value(),
                 "seed": self.seed.value(),
             },
         )

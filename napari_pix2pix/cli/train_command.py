@@ -14,7 +14,7 @@ from napari_pix2pix.cli.console import interrupt_flag, parse_channels, print_jso
 from napari_pix2pix.cli.credits_options import Authors, Citation, License
 from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated
+from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
 
 _LENGTHS = ("epochs", "steps", "minutes")
 Option = typer.Option
@@ -47,6 +47,8 @@ def train(
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
+    patience: Annotated[int | None, Option(help="Stop after so many validations without a better MAE.")] = None,
+    ema_decay: Annotated[float | None, Option(help="Average the generator's weights, for example 0.999.")] = None,
     keep: Annotated[str | None, Option(help="Model to keep: best (by validation MAE) or last.")] = None,
     init: Annotated[Path | None, Option(help="Model file to start from; its networks set depth, width, norm.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -56,6 +58,7 @@ def train(
     license_: License = None,
     citation: Citation = None,
     config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
+    tensorboard: Annotated[bool, Option("--tensorboard", help="Log to OUT/tensorboard (an extra).")] = False,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -72,6 +75,8 @@ def train(
         "checkpoint_every": checkpoint_every,
         "validate_every": validate_every,
         "precision": precision,
+        "patience": patience,
+        "ema_decay": ema_decay,
         "keep": keep,
         "seed": seed,
         "sampling": {"placement": sampling, "skip_constant": False if keep_constant else None},
@@ -83,6 +88,7 @@ def train(
 
     from napari_pix2pix import training_data
     from pix2pix_training.model_file import load_model
+    from pix2pix_training.tensorboard_log import with_tensorboard
     from pix2pix_training.training import train as run_training
     from pix2pix_training.warm_start import settings_of
 
@@ -103,7 +109,7 @@ def train(
     )
     data = training_data.load_training_data(request, patch_size=settings.patch_size, seed=settings.seed)
     events = run_training(settings, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
-    result = show_training(events)
+    result = show_training(with_tensorboard(events, out) if tensorboard else events)
     if as_json:
         print_json(result)
 
@@ -158,9 +164,13 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                 case Validated():
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
+                case Warned():
+                    bar.say(f"warning: step {event.step}: {event.message}")
                 case CheckpointSaved():
                     result["checkpoint"] = str(event.path)
                 case Finished():
+                    if event.early_stop:
+                        bar.say(event.early_stop)
                     result |= _summary(event, result["resumed_from_step"])
             if interrupted.is_set() and not isinstance(event, Finished):
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator
@@ -195,6 +205,7 @@ def _summary(event: Finished, resumed_from_step: int) -> dict[str, Any]:
         "seconds": event.seconds,
         "seconds_per_step": event.new_seconds / new_steps if new_steps else None,
         "skipped_patches": event.skipped_patches,
+        "stopped_early": event.early_stop is not None,
         "metrics": dict(event.scores),
         "model": str(event.model),
         "model_step": event.model_step,

@@ -17,12 +17,14 @@ from pix2pix_training.config import TrainingConfig, from_dict
 from pix2pix_training.errors import CheckpointError, SettingsError
 
 CHECKPOINT_VERSION = 1
-MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "credits")
+MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "patience", "credits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """`networks` is the state of a `TrainingStep`; `best` and `latest` are validations, with their step and scores.
+    """`networks` is the state of a `TrainingStep`, `average` that of a `WeightAverage` where there is one.
+
+    `best` and `latest` are validations, with their step and scores; `stale_validations` counts those since the best.
 
     `random_state` holds torch's CPU state and, where there is one, the GPU's. Patches need none: they are functions of
     the seed and their number. `data` describes the pairs, to notice other ones. `threads` is recorded because float32
@@ -39,6 +41,8 @@ class Checkpoint:
     best: Mapping[str, Any] | None
     threads: int
     latest: Mapping[str, Any] | None = None
+    stale_validations: int = 0
+    average: Mapping[str, Tensor] | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

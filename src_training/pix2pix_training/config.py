@@ -201,6 +201,8 @@ class TrainingConfig:
     """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
 
     `keep` chooses the model that is saved: the best by validation MAE, which favours smooth results, or the last.
+    `ema_decay` validates and saves the generator with the moving average of its weights, over about 1 / (1 - ema_decay)
+    steps (0: as they are). `patience` ends the run after so many validations without a better MAE (0: never).
     """
 
     preset: Preset = "seamless"
@@ -229,6 +231,8 @@ class TrainingConfig:
     keep: Keep = "best"
     validation_images: int = 16
     validation_size: int = 512
+    ema_decay: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -240,10 +244,11 @@ class TrainingConfig:
         for name in ("epochs", "steps", "patch_size", "batch_size", "checkpoint_every", "validate_every"):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 1, 10**9)
-        for name in ("validation_images", "validation_size", "seed"):
+        for name in ("validation_images", "validation_size", "seed", "patience"):
             _check_range(name, getattr(self, name), 0, 2**63 - 1)
         _check_range("batch_size", self.batch_size, 1, 4096)
         _check_range("learning_rate", self.learning_rate, 0.0, 1.0)
+        _check_range("ema_decay", self.ema_decay, 0.0, 0.999999)
         if self.minutes is not None:
             _check_range("minutes", self.minutes, 1e-3, 10**6)
         if self.generator.norm == "instance" and self.inference.statistics == "running":

@@ -68,9 +68,18 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Warned:
+    """The run goes on, but something looks wrong; `message` says what, and what to try."""
+
+    step: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """The run is complete; `model` is the best by validation MAE, or the last (`keep`, or no validation).
 
+    `early_stop` says why the run ended before its length, None where it did not.
     `seconds` counts all sessions of the run; `new_seconds` this one, as `skipped_patches` does: those drawn that were
     constant or nearly all invalid, and so not trained on.
     """
@@ -82,6 +91,7 @@ class Finished:
     model: Path
     model_step: int
     scores: Mapping[str, float | None]
+    early_stop: str | None
 
 
-Event = Started | StepDone | Validated | PreviewReady | CheckpointSaved | Finished
+Event = Started | StepDone | Validated | PreviewReady | CheckpointSaved | Warned | Finished

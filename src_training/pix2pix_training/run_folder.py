@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pix2pix_training.atomic import atomic_write, check_writable_target, sync_to_disk
+from pix2pix_training.atomic import atomic_write, check_writable_target, remove, sync_to_disk
 from pix2pix_training.config import TrainingConfig, to_toml
 from pix2pix_training.errors import OutputError
 
@@ -30,6 +30,7 @@ class RunFolder:
         self.config = path / "config.toml"
         self.metrics = path / "metrics.csv"
         self.previews = path / "previews"
+        self.tensorboard = path / "tensorboard"
         self.checkpoint = path / "last.pt"
         self.model = path / "model.safetensors"
 
@@ -49,6 +50,7 @@ class RunFolder:
             if not resume:
                 for path in (*occupied, *self.previews.glob("step_*.png")):
                     path.unlink(missing_ok=True)
+                remove(self.tensorboard)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another folder") from error
 
@@ -88,10 +90,14 @@ class RunFolder:
     def write_preview(self, step: int, images: tuple[Tensor, ...]) -> Path:
         """Source, output and target (C, H, W) in [-1, 1] side by side as PNG."""
         path = self.previews / f"step_{step:07d}.png"
-        strip = torch.cat([_visible(image) for image in images], 2)
         with atomic_write(path) as partial:
-            Image.fromarray(strip.permute(1, 2, 0).numpy()).save(partial, format="PNG")
+            Image.fromarray(side_by_side(*images).permute(1, 2, 0).numpy()).save(partial, format="PNG")
         return path
+
+
+def side_by_side(*images: Tensor) -> Tensor:
+    """Images (C, H, W) in [-1, 1] as one RGB image (3, H, W), uint8, at most 512 pixels high."""
+    return torch.cat([_visible(image) for image in images], 2)
 
 
 def _visible(image: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ from pix2pix_training.checkpoint import (
 )
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import TrainingError
-from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
+from pix2pix_training.diagnosis import DiscriminatorWatch, advice_on_size, collapse, size_that_fits
+from pix2pix_training.errors import SettingsError, TrainingError
+from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated, Warned
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.mapped_data import MappedPairs, fit_mapping
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
+from pix2pix_training.networks import Generator as GeneratorNetwork
 from pix2pix_training.pairs import Split, check_consistent
 from pix2pix_training.patches import PatchSampler
 from pix2pix_training.registration import warn_of_shift
@@ -40,10 +43,10 @@ from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
 from pix2pix_training.warm_start import start_from
+from pix2pix_training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
-_COLLAPSED_SPREAD = 1e-3
 _SECONDS_BETWEEN_LOSSES = 0.2
 
 
@@ -65,7 +68,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     init: Model | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Train a generator and write the run folder `out`, yielding what happens.
 
     Parameters
@@ -84,7 +87,7 @@ def train(
     InputError
         Before the first step: settings, data or output cannot be used.
     TrainingError
-        Losses or weights are no longer finite; the last checkpoint is kept.
+        Losses or weights are no longer finite, or the device is out of memory; the last checkpoint is kept.
     """
     run = _Run(config, data, RunFolder(out), device, resume=resume, overwrite=overwrite, init=init)
     try:
@@ -111,6 +114,11 @@ class _Run:
         self.folder = folder
         self.device = resolve_device(device)
         dtype = resolve_precision(config.precision, self.device)
+        if config.patience and not data.split.validation:
+            raise SettingsError(
+                "patience needs images that are held out for validation, and there are none; hold some out, or set "
+                "patience to 0"
+            )
         check_consistent([*data.split.training, *data.split.validation])
         self.source_mapping = fit_mapping([p.source for p in data.split.training], config.source_values, "source")
         self.target_mapping = fit_mapping([p.target for p in data.split.training], config.target_values, "target")
@@ -135,16 +143,19 @@ class _Run:
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             start_from(init, self.networks, self.config)
+        self.average = WeightAverage(self.networks.generator, config.ema_decay) if config.ema_decay else None
         folder.prepare(resume=resume, overwrite=overwrite)
         self.step = self.saved_step = 0
         self.seconds = 0.0
         self.best: Mapping[str, Any] | None = None
         self.latest: Mapping[str, Any] | None = None
+        self.stale_validations = 0
         if resume and folder.checkpoint.exists():
             self._restore()
         folder.drop_metrics_after(self.step)
         self.resumed_from_seconds = self.seconds
         self.seconds_of_losses = -math.inf
+        self.discriminator_watch = DiscriminatorWatch(config.objective.gan_mode)
 
     def _total_steps(self) -> int | None:
         config = self.config
@@ -168,18 +179,22 @@ class _Run:
         if self.step == 0:
             warn_of_shift(self.data.split.training)
         started = time.monotonic() - self.seconds
-        while (fraction := self._fraction_done()) < 1:
+        while (fraction := self._fraction_done()) < 1 and not self._is_out_of_patience():
             self._set_learning_rate(fraction)
-            losses = self.networks.run(*self.patches.batch(self.step, self.config.batch_size))
+            losses = self._run_step()
             self.step += 1
+            if self.average is not None:
+                self.average.update(self.step)
             self.seconds = time.monotonic() - started
             is_last = self._fraction_done() >= 1
             validates = self.step % self.config.validate_every == 0 or is_last
             saves = self.step % self.config.checkpoint_every == 0 or is_last
             numbers = self._read(losses) if validates or saves or self._shows_losses() else None
+            if numbers is not None and (trouble := self.discriminator_watch.warning(self.step, numbers)):
+                yield Warned(step=self.step, message=trouble)
             if numbers is not None and validates:
                 yield from self._validate(numbers)
-            if saves:
+            if saves or self._is_out_of_patience():
                 yield self._save()
             yield StepDone(
                 step=self.step,
@@ -190,11 +205,37 @@ class _Run:
             )
         yield self._finished()
 
+    def _run_step(self) -> dict[str, Tensor]:
+        with suppress(torch.OutOfMemoryError):
+            return self.networks.run(*self.patches.batch(self.step, self.config.batch_size))
+        raise self._out_of_memory()  # here, where no traceback holds on to the memory of the failed step
+
+    def _out_of_memory(self) -> TrainingError:
+        """Tries smaller steps on the device as it is now, which spoils the networks."""
+        config = self.config
+        fitting = size_that_fits(config, self._run_on_noise)
+        return TrainingError(
+            f"{self.device} is out of memory in step {self.step + 1} with batch_size {config.batch_size} and "
+            f"patch_size {config.patch_size}; {advice_on_size(fitting)}{self._kept_checkpoint()}"
+        )
+
+    def _run_on_noise(self, batch_size: int, patch_size: int) -> None:
+        """Two steps, as only the second has the moments of the optimisers beside its activations."""
+        channels = (self.config.generator.source_channels, self.config.generator.target_channels)
+        for _ in range(2):
+            source, target = (
+                torch.rand(batch_size, count, patch_size, patch_size, device=self.device) * 2 - 1 for count in channels
+            )
+            self.networks.run(source, target)
+
     def _fraction_done(self) -> float:
         if self.total_steps is not None:
             return min(1.0, self.step / self.total_steps)
         assert self.config.minutes is not None
         return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.stale_validations
 
     def _set_learning_rate(self, fraction: float) -> None:
         """Constant, or constant for the first half and linear to zero over the second (reference)."""
@@ -218,33 +259,37 @@ class _Run:
             raise self._broken_down(f"the weights {name} are no longer finite")
 
     def _broken_down(self, what: str) -> TrainingError:
-        kept = f"; the checkpoint of step {self.saved_step} is kept" if self.saved_step else ""
         return TrainingError(
-            f"training broke down by step {self.step}: {what}{kept}. Try a lower learning rate, precision fp32, or "
-            "another GAN mode"
+            f"training broke down by step {self.step}: {what}{self._kept_checkpoint()}. Try a lower learning rate, "
+            "precision fp32, or another GAN mode"
         )
+
+    def _kept_checkpoint(self) -> str:
+        return f"; the checkpoint of step {self.saved_step} is kept" if self.saved_step else ""
+
+    @property
+    def _generator(self) -> GeneratorNetwork:
+        """The generator that is validated and saved."""
+        return self.networks.generator if self.average is None else self.average.generator
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
         self._require_finite_weights()
-        scores = self.validation.scores(self.networks.generator)
+        scores = self.validation.scores(self._generator)
         values = scores.as_dict() if scores else {}
         self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
         if scores is not None:
             is_best = self.best is None or scores.mae < self.best["scores"]["mae"]
             self.latest = {"step": self.step, "scores": values}
+            self.stale_validations = 0 if is_best else self.stale_validations + 1
             if is_best:
                 self.best = self.latest
                 if self.config.keep == "best":
                     self._save_model()
             yield Validated(step=self.step, scores=values, is_best=is_best)
-        seen, output, target = self.validation.preview(self.networks.generator)
+        seen, output, target = self.validation.preview(self._generator)
         source = seen[self.source.own_channels]
-        if float(output.std()) < _COLLAPSED_SPREAD < float(target.std()):
-            log.warning(
-                "step %d: the output is almost constant; if this stays so, try a lower learning rate or another GAN "
-                "mode, or check that source and target belong together",
-                self.step,
-            )
+        if trouble := collapse(output, target):
+            yield Warned(step=self.step, message=trouble)
         path = self.folder.write_preview(self.step, (source, output, target))
         yield PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
 
@@ -254,7 +299,7 @@ class _Run:
     def _model(self) -> Model:
         return Model(
             generator_config=self.config.generator,
-            weights=self.networks.generator.state_dict(),
+            weights=self._generator.state_dict(),
             source=self.source,
             target=self.target,
             inference=self.config.inference,
@@ -289,6 +334,8 @@ class _Run:
             random_state=random_state(self.device),
             best=self.best,
             latest=self.latest,
+            stale_validations=self.stale_validations,
+            average=self.average.state() if self.average is not None else None,
             threads=torch.get_num_threads(),
         )
         save_checkpoint(checkpoint, self.folder.checkpoint)
@@ -318,10 +365,14 @@ class _Run:
                 torch.get_num_threads(),
             )
         self.networks.load_state(saved.networks)
+        if self.average is not None:
+            assert saved.average is not None  # its settings are the same
+            self.average.load_state(saved.average)
         set_random_state(saved.random_state, self.device)
         self.step = self.saved_step = saved.step
         self.seconds = saved.seconds
         self.best, self.latest = saved.best, saved.latest
+        self.stale_validations = saved.stale_validations
 
     def _finished(self) -> Finished:
         kept = self.best if self.config.keep == "best" else self.latest
@@ -333,6 +384,16 @@ class _Run:
             model=self.folder.model,
             model_step=kept["step"] if kept else self.step,
             scores=kept["scores"] if kept else {},
+            early_stop=self._early_stop(),
+        )
+
+    def _early_stop(self) -> str | None:
+        if not self._is_out_of_patience() or self._fraction_done() >= 1:
+            return None
+        assert self.best is not None  # only later validations are stale
+        return (
+            f"stopped early at step {self.step}: {self.stale_validations} validations in a row were not better than "
+            f"that of step {self.best['step']} (MAE {self.best['scores']['mae']:.4f})"
         )
 
 

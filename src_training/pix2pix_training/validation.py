@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.mapped_data import validation_images
 from pix2pix_training.metrics import Scores, mean_scores, score
@@ -60,6 +61,12 @@ class Validation:
         """(1, C, H, W) of any size, by the function that the model will stand for."""
         set_inference_mode(generator, self._config.inference)
         height, width = source.shape[-2:]
-        output: Tensor = generator(pad_to_stride(source, self._config.generator.stride))[..., :height, :width]
+        try:
+            output: Tensor = generator(pad_to_stride(source, self._config.generator.stride))[..., :height, :width]
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{self._device} is out of memory in validation, on an image of {height} x {width} pixels; set "
+                f"validation_size below {max(height, width)} to validate on a smaller part of the images"
+            ) from error
         generator.train()
         return output.float()

@@ -49,6 +49,7 @@ def test_train_translate_evaluate(
 ) -> None:
     trained = train_tiny(folders, tmp_path / "run", capsys)
     expected = {"steps", "seconds", "seconds_per_step", "resumed_from_step", "skipped_patches", "metrics", "model"}
+    expected |= {"stopped_early"}
     assert trained.keys() == expected
     assert trained["steps"] == 3
     assert trained["metrics"]["mae"] > 0

@@ -40,6 +40,8 @@ def config(steps: int) -> TrainingConfig:
         steps=steps,
         checkpoint_every=5,
         validate_every=VALIDATE_EVERY,
+        ema_decay=0.9,
+        patience=steps,
     )
 
 

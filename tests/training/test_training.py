@@ -138,6 +138,53 @@ def test_equal_seeds_give_equal_runs(data: TrainingData, tmp_path: Path) -> None
     assert not equal(weights(tmp_path / "one"), weights(tmp_path / "three"))
 
 
+def test_the_average_of_the_weights_is_validated_and_saved(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(TINY, ema_decay=0.9, keep="last")
+    list(train(config, data, tmp_path / "run"))
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    trained, name = saved["networks"]["generator"], "down.0.conv.weight"
+    assert equal(dict(model.weights), saved["average"])
+    assert not torch.equal(model.weights[name], trained[name])
+    list(train(replace(TINY, keep="last"), data, tmp_path / "plain"))
+    assert torch.equal(trained[name], weights(tmp_path / "plain")["generator"][name])
+    assert model.metrics != load_model(tmp_path / "plain" / "model.safetensors").metrics
+
+
+NEVER_BETTER = replace(
+    TINY, learning_rate=0.0, inference=InferenceConfig(statistics="image"), validate_every=2, steps=100, patience=2
+)
+
+
+def test_a_run_without_progress_stops_early_and_says_so(data: TrainingData, tmp_path: Path) -> None:
+    events = list(train(NEVER_BETTER, data, tmp_path / "run"))
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.steps, finished.model_step) == (6, 2)
+    assert finished.early_stop is not None
+    assert finished.early_stop.startswith("stopped early at step 6: 2 validations in a row were not better than")
+    assert of_kind(events, CheckpointSaved)[-1].step == 6
+
+    again = list(train(NEVER_BETTER, data, tmp_path / "run", resume=True))
+    assert [type(e) for e in again] == [Started, Finished]
+    assert again[-1].early_stop == finished.early_stop  # type: ignore[union-attr]
+    longer = list(train(replace(NEVER_BETTER, patience=4), data, tmp_path / "run", resume=True))
+    assert longer[-1].steps == 10  # type: ignore[union-attr]
+
+
+def test_patience_needs_validation_images(data: TrainingData, tmp_path: Path) -> None:
+    unvalidated = TrainingData(split=Split(data.split.training, ()))
+    with pytest.raises(SettingsError, match="patience needs images that are held out"):
+        list(train(NEVER_BETTER, unvalidated, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_gets_better_does_not_stop_early(data: TrainingData, tmp_path: Path) -> None:
+    finished = list(train(replace(TINY, patience=1, learning_rate=2e-3), data, tmp_path / "run"))[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.steps, finished.early_stop) == (10, None)
+
+
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 9])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     data: TrainingData, tmp_path: Path, stop_after: int
@@ -146,7 +193,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     events = train(TINY, data, tmp_path / "parts")
     for event in events:
         if isinstance(event, StepDone) and event.step == stop_after:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
     assert torch.load(tmp_path / "parts" / "last.pt", weights_only=True)["step"] == stop_after
     resumed = list(train(TINY, data, tmp_path / "parts", resume=True))
     assert isinstance(resumed[0], Started)
@@ -174,7 +221,7 @@ def test_a_resumed_run_of_other_networks_equals_an_uninterrupted_one(
     events = train(config, data, tmp_path / "parts")
     for event in events:
         if isinstance(event, StepDone) and event.step == 2:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
     list(train(config, data, tmp_path / "parts", resume=True))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     model = load_model(tmp_path / "parts" / "model.safetensors")
@@ -192,7 +239,7 @@ def test_a_resumed_run_goes_on_with_the_bounds_of_batch_renorm(
     events = train(config, data, tmp_path / "parts")
     for event in events:
         if isinstance(event, StepDone) and event.step == 5:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
     list(train(config, data, tmp_path / "parts", resume=True))
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     model = load_model(tmp_path / "parts" / "model.safetensors")

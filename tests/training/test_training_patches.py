@@ -52,7 +52,7 @@ def test_a_stopped_and_resumed_run_sees_the_same_patches(data: TrainingData, tmp
     events = train(TINY, data, tmp_path / "parts")
     for event in events:
         if isinstance(event, StepDone) and event.step == 4:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
     list(train(TINY, data, tmp_path / "parts", resume=True))
     whole, parts = generator_of(tmp_path / "whole"), generator_of(tmp_path / "parts")
     assert whole.keys() == parts.keys()

@@ -54,11 +54,11 @@ def test_settings_of_the_form() -> None:
 
 def test_resumed_settings_are_those_of_the_folder_with_another_length(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(to_toml(config(seed=5)), encoding="utf-8")
-    resumed = resumed_config(tmp_path, {"minutes": 2.0})
-    assert (resumed.seed, resumed.steps, resumed.minutes) == (5, None, 2.0)
+    resumed = resumed_config(tmp_path, {"minutes": 2.0}, 3)
+    assert (resumed.seed, resumed.steps, resumed.minutes, resumed.patience) == (5, None, 2.0, 3)
     (tmp_path / "config.toml").write_text("nonsense = = 1", encoding="utf-8")
     with pytest.raises(CheckpointError, match="cannot be read"):
-        resumed_config(tmp_path, {"steps": 1})
+        resumed_config(tmp_path, {"steps": 1}, 0)
 
 
 @pytest.mark.parametrize(

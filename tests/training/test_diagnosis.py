@@ -1,0 +1,135 @@
+"""Troubles of a training run: noticed, and put in words that say what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.diagnosis import DiscriminatorWatch, collapse, size_that_fits
+from pix2pix_training.errors import TrainingError
+from pix2pix_training.events import Warned
+from pix2pix_training.pairs import Split
+from pix2pix_training.training import TrainingData, train
+from pix2pix_training.training_step import TrainingStep
+from tests.training.test_training import TINY, striped
+
+ZERO = {"D_fake": 0.001, "D_real": 0.002}
+ALIVE = {"D_fake": 0.4, "D_real": 0.001}
+
+
+@pytest.fixture
+def data() -> TrainingData:
+    return TrainingData(split=Split((striped("a", 0),), (striped("b", 1),)))
+
+
+def test_a_constant_output_of_a_target_that_is_not_is_a_collapse() -> None:
+    varied, constant = torch.linspace(-1, 1, 48).view(3, 4, 4), torch.full((3, 4, 4), 0.3)
+    assert "almost constant" in (collapse(constant, varied) or "")
+    assert collapse(varied, varied) is None
+    assert collapse(constant, constant) is None
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "lsgan", "hinge"])
+def test_a_discriminator_at_zero_loss_for_long_is_said_once(mode: Any) -> None:
+    watch = DiscriminatorWatch(mode)
+    assert watch.warning(10, ALIVE) is None
+    said = [watch.warning(step, ZERO) for step in range(20, 2000, 20)]
+    assert [i for i, message in enumerate(said) if message] == [25]
+    assert "at zero loss since step 20" in (said[25] or "")
+
+
+def test_a_discriminator_that_recovers_is_not_at_zero_for_long() -> None:
+    watch = DiscriminatorWatch("vanilla")
+    assert [watch.warning(step, ALIVE if step % 400 == 0 else ZERO) for step in range(0, 4000, 20)] == [None] * 200
+
+
+@pytest.mark.parametrize("mode", ["wgangp", "none"])
+def test_nothing_is_said_of_losses_that_have_no_zero(mode: Any) -> None:
+    watch = DiscriminatorWatch(mode)
+    assert [watch.warning(step, {"D_fake": -5.0, "D_real": -5.0}) for step in range(0, 4000, 20)] == [None] * 200
+
+
+def test_a_run_warns_of_a_discriminator_at_zero_loss(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pix2pix_training.diagnosis._LONG_STEPS", 3)
+    monkeypatch.setattr("pix2pix_training.diagnosis._ZERO_LOSS", 100.0)
+    monkeypatch.setattr("pix2pix_training.training._SECONDS_BETWEEN_LOSSES", 0.0)
+    warnings = [e for e in train(TINY, data, tmp_path / "run") if isinstance(e, Warned)]
+    assert [(e.step, "discriminator" in e.message) for e in warnings] == [(4, True)]
+
+
+def test_a_run_warns_of_an_output_that_is_constant(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pix2pix_training.diagnosis._COLLAPSED_SPREAD", 0.1)
+    config = replace(TINY, learning_rate=0.0, generator=replace(TINY.generator, norm="none", dropout="none"))
+    warnings = [e for e in train(config, data, tmp_path / "run") if isinstance(e, Warned)]
+    assert [(e.step, "almost constant" in e.message) for e in warnings] == [(5, True), (10, True)]
+
+
+def limited_to(pixels: int) -> Callable[[int, int], None]:
+    def run(batch_size: int, patch_size: int) -> None:
+        if batch_size * patch_size**2 > pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [(6 * 64**2, (4, 64)), (64**2, (1, 64)), (40**2, (1, 32)), (20**2, (1, 16)), (15**2, None)],
+)
+def test_the_first_smaller_size_that_fits_is_found(pixels: int, expected: tuple[int, int] | None) -> None:
+    assert size_that_fits(replace(TINY, batch_size=8, patch_size=64), limited_to(pixels)) == expected
+
+
+def test_sizes_are_those_that_the_networks_allow() -> None:
+    """Multiples of the generator's stride, here 32, and no less than the discriminator needs."""
+    deep = replace(TINY, generator=replace(TINY.generator, depth=5))
+    assert size_that_fits(replace(deep, patch_size=160), limited_to(80**2)) == (1, 64)
+    assert size_that_fits(replace(deep, patch_size=96), limited_to(70**2)) is None
+    far_sighted = replace(TINY.discriminator, layers=4)
+    assert size_that_fits(replace(TINY, patch_size=64, discriminator=far_sighted), limited_to(40**2)) is None
+
+
+@pytest.mark.parametrize(
+    ("pixels", "advice"),
+    [(2 * 32**2, "batch_size 2 with patch_size 32 fits"), (16**2, "patch_size 16 fits"), (0, "no smaller batch or")],
+)
+def test_out_of_memory_is_one_line_with_what_fits_and_the_checkpoint_is_kept(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, advice: str
+) -> None:
+    config: TrainingConfig = replace(TINY, batch_size=4)
+    list(train(replace(config, steps=4), data, tmp_path / "run"))
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    run, check = TrainingStep.run, limited_to(pixels)
+
+    def limited(self: TrainingStep, source: torch.Tensor, *rest: Any) -> dict[str, torch.Tensor]:
+        check(source.shape[0], source.shape[-1])
+        return run(self, source, *rest)
+
+    monkeypatch.setattr(TrainingStep, "run", limited)
+    with pytest.raises(TrainingError, match=r"cpu is out of memory in step 5 with batch_size 4 and patch") as caught:
+        list(train(config, data, tmp_path / "run", resume=True))
+    assert advice in str(caught.value)
+    assert str(caught.value).endswith("the checkpoint of step 4 is kept")
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_out_of_memory_in_validation_names_its_setting(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any, **_options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("pix2pix_training.validation.pad_to_stride", full)
+    with pytest.raises(TrainingError, match=r"out of memory in validation.* validation_size below 48"):
+        list(train(TINY, data, tmp_path / "run"))
