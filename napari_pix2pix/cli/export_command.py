@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Option = typer.Option
 
 _OPTIONS = {
-    "onnx": ("statistics", "dropout", "author", "license", "citation"),
+    "onnx": ("with-mapping", "statistics", "dropout", "author", "license", "citation"),
     "state-dict": ("discriminator",),
     "bioimageio": ("statistics", "dropout", "author", "license", "citation", "sample", "name"),
 }
@@ -35,6 +35,9 @@ def export(
     ] = None,
     sample: Annotated[Path | None, Option(help="bioimageio: source image to test with and to show.")] = None,
     name: Annotated[str | None, Option(help="bioimageio: name of the package.")] = None,
+    with_mapping: Annotated[
+        bool, Option("--with-mapping", help="onnx: stored pixels in and out, the mapping being part of the graph.")
+    ] = False,
     statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
     dropout: Annotated[str | None, Option(help="off, where the model's own mode is seeded noise.")] = None,
     author: Authors = None,
@@ -48,6 +51,7 @@ def export(
         "discriminator": discriminator,
         "sample": sample,
         "name": name,
+        "with-mapping": with_mapping or None,
         "statistics": statistics,
         "dropout": dropout,
         "author": author,
@@ -71,7 +75,7 @@ def export(
         if format_ == "onnx":
             from pix2pix_training.onnx_export import export_model
 
-            export_model(loaded, out, inference=inference)
+            export_model(loaded, out, inference=inference, with_mapping=with_mapping)
         else:
             _export_bioimageio(loaded, out, sample, name, inference)
     for path in outputs:

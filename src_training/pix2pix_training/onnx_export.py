@@ -1,19 +1,21 @@
-"""Stages of generators as ONNX models that are the same function: any batch, any size.
+"""Generators and their stages as ONNX models that are the same function: any batch, any size.
 
-Inputs and output are float32 in every precision, and have the names that `pix2pix_training.stages` gives them. What
-cannot be said in a graph without changing the function is refused.
+Inputs and output of a stage are float32 in every precision, and have the names that `pix2pix_training.stages` gives
+them; a generator with its intensity mapping takes and gives stored pixels. What cannot be said in a graph without
+changing the function is refused.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,32 +24,45 @@ from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, export_form
 from pix2pix_training.folding import fold_norms
+from pix2pix_training.intensity import CategoryMapping, Mapping, torch_dtype
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator, noise_layers, norm_layers
 from pix2pix_training.onnx_metadata import onnx_metadata, with_metadata
-from pix2pix_training.stages import OUTPUT, StageSpec, StageTensor, stage_inputs, stage_output, whole_stage
+from pix2pix_training.stages import StageSpec, StageTensor, stage_inputs, stage_output, whole_stage
 
 OPSET = 18
+SOURCE, TARGET = "source", "target"
+"""Input and output of a graph that has the intensity mapping in it."""
 
 _EXAMPLE_BATCH = 2
 _EXAMPLE_CELLS = (2, 3)
 _SIZE_FREE_OPERATORS = frozenset(
     {"Add", "BatchNormalization", "Cast", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather"}
     | {"Identity", "InstanceNormalization", "LeakyRelu", "Mul", "Pad", "Relu", "Slice", "Tanh", "Unsqueeze"}
+    | {"ArgMax", "Clip", "GatherND", "GreaterOrEqual", "Round", "Sub", "Transpose"}
 )
 
 
 def export_model(
-    model: Model, path: Path, *, precision: ExportPrecision = "fp32", inference: InferenceConfig | None = None
+    model: Model,
+    path: Path,
+    *,
+    precision: ExportPrecision = "fp32",
+    inference: InferenceConfig | None = None,
+    with_mapping: bool = False,
 ) -> None:
     """Write a model's generator as one ONNX file, atomically; see `onnx_of_model`."""
-    content = onnx_of_model(model, precision=precision, inference=inference)
+    content = onnx_of_model(model, precision=precision, inference=inference, with_mapping=with_mapping)
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 
 def onnx_of_model(
-    model: Model, *, precision: ExportPrecision = "fp32", inference: InferenceConfig | None = None
+    model: Model,
+    *,
+    precision: ExportPrecision = "fp32",
+    inference: InferenceConfig | None = None,
+    with_mapping: bool = False,
 ) -> bytes:
     """A model's generator as a serialised ONNX model.
 
@@ -56,17 +71,42 @@ def onnx_of_model(
     graph, its ``metadata_props`` state it (`onnx_metadata`). `inference` is how norms and dropout are meant; by default
     as the model says.
 
+    `with_mapping` makes the mapping part of the graph: input ``source`` (N, image channels, H, W) and output ``target``
+    are stored pixels, in the types of the model's source and target; categories come out as their values.
+
     Raises
     ------
     SettingsError
-        The model draws noise, which a graph of fixed operations cannot repeat.
+        The model draws noise, which a graph of fixed operations cannot repeat; or a mapping that is to be part of the
+        graph is measured on each image, or takes categories in.
     BackendError
         The packages of the extra ``onnx`` are missing.
     """
     network = model.generator(inference)
     fold_norms(network)
-    content = export_stage(network, whole_stage(model.generator_config), precision=precision)
-    return with_metadata(content, onnx_metadata(model, inference))
+    if with_mapping:
+        content = _export_mapped(network, model.source.mapping, model.target.mapping, precision)
+    else:
+        content = export_stage(network, whole_stage(model.generator_config), precision=precision)
+    return with_metadata(content, onnx_metadata(model, inference, mapping_in_graph=with_mapping))
+
+
+def _export_mapped(network: Generator, source: Mapping, target: Mapping, precision: ExportPrecision) -> bytes:
+    if isinstance(source, CategoryMapping):
+        raise SettingsError("a source of categories has no mapping for a graph; export without --with-mapping")
+    if not source.low:
+        raise SettingsError(
+            "the model maps each image by its own percentiles, which a graph cannot find; export without --with-mapping"
+        )
+    _require_packages()
+    spec = whole_stage(network.config)
+    _require_same_function(network, spec)
+    image = StageTensor(name=SOURCE, channels=source.image_channels, level=0)
+    result = StageTensor(name=TARGET, channels=target.image_channels, level=0)
+    example = torch.zeros(_example_shape(image, spec.top), dtype=torch_dtype(np.dtype(source.dtype)))
+    return _exported(
+        MappedGenerator(export_form(network, spec, precision), source, target), [example], [image], result, spec.top
+    )
 
 
 def export_stage(network: Generator, spec: StageSpec, *, precision: ExportPrecision = "fp32") -> bytes:
@@ -90,21 +130,47 @@ def export_stage(network: Generator, spec: StageSpec, *, precision: ExportPrecis
     _require_packages()
     _require_same_function(network, spec)
     inputs = stage_inputs(network.config, spec)
+    return _exported(
+        _Float32Output(export_form(network, spec, precision)),
+        [torch.zeros(_example_shape(tensor, spec.top)) for tensor in inputs],
+        inputs,
+        stage_output(network.config, spec),
+        spec.top,
+    )
+
+
+def _exported(
+    module: nn.Module, examples: Sequence[Tensor], inputs: Sequence[StageTensor], output: StageTensor, top: int
+) -> bytes:
+    """A module that takes `inputs`, of which `examples` are some, as a serialised ONNX model."""
     with torch.inference_mode(), _quiet_exporter():
         program = torch.onnx.export(
-            _Float32Output(export_form(network, spec, precision)),
-            tuple(torch.zeros(_example_shape(tensor, spec.top)) for tensor in inputs),
+            module,
+            tuple(examples),
             dynamo=True,
             input_names=[tensor.name for tensor in inputs],
-            output_names=[OUTPUT],
+            output_names=[output.name],
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     _require_size_free(model.graph)
-    _open_sizes(model.graph, (*inputs, stage_output(network.config, spec)), spec.top)
+    _open_sizes(model.graph, (*inputs, output), top)
     return cast(bytes, model.SerializeToString())
+
+
+class MappedGenerator(nn.Module):
+    """A generator from stored pixels (N, image channels, H, W) to stored pixels."""
+
+    def __init__(self, network: nn.Module, source: Mapping, target: Mapping) -> None:
+        super().__init__()
+        self.network = network
+        self.source = source
+        self.target = target
+
+    def forward(self, stored: Tensor) -> Tensor:
+        return self.target.from_network(cast(Tensor, self.network(self.source.to_network(stored))))
 
 
 class _Float32Output(nn.Module):

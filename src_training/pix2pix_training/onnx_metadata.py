@@ -12,12 +12,14 @@ from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.model_file import Model, model_header
 
 
-def onnx_metadata(model: Model, inference: InferenceConfig | None = None) -> dict[str, str]:
+def onnx_metadata(
+    model: Model, inference: InferenceConfig | None = None, *, mapping_in_graph: bool = False
+) -> dict[str, str]:
     """Entries for ``metadata_props``.
 
     ``pix2pix`` is the header of the model file as JSON; ``source_mapping`` and ``target_mapping`` say how stored pixels
-    become the input and how the output becomes pixels, ``inference`` which function was exported, and ``license``,
-    ``authors`` and ``citation`` are there where the model has them.
+    become the input and how the output becomes pixels, ``mapping`` whether the graph does that itself, ``inference``
+    which function was exported, and ``license``, ``authors`` and ``citation`` are there where the model has them.
     """
     credits = {
         "authors": ", ".join(model.credits.authors),
@@ -25,6 +27,7 @@ def onnx_metadata(model: Model, inference: InferenceConfig | None = None) -> dic
         "citation": model.credits.citation or "",
     }
     return {
+        "mapping": "part of the graph" if mapping_in_graph else "not part of the graph",
         "source_mapping": _source_formula(model.source.mapping),
         "target_mapping": _target_formula(model.target.mapping),
         "inference": describe_inference(inference or model.inference),

@@ -360,6 +360,23 @@ def test_export_to_onnx_documents_the_mapping(
     assert json.loads(entries["pix2pix"])["generator"]["base_width"] == 4
 
 
+def test_onnx_with_its_mapping_is_the_translation(
+    model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    image = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    result_of(["translate", tmp_path / "image.tif", "--model", model_path, "--out", tmp_path / "out.tif"], capsys)
+    result_of(["export", model_path, "--format", "onnx", "--with-mapping", "--out", tmp_path / "model.onnx"], capsys)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (result,) = session.run(["target"], {"source": image[None, None]})
+    translated = tifffile.imread(tmp_path / "out.tif")
+    assert (result.dtype, result.shape) == (np.uint8, (1, 1, 48, 64))
+    assert np.abs(result[0, 0].astype(int) - translated).max() <= 1
+    assert translated.std() > 0
+
+
 def test_info_describes_models_and_images(
     model_path: Path, image_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,6 +241,7 @@ def test_no_command_and_unknown_command(capsys: pytest.CaptureFixture[str]) -> N
         (["--format", "hdf5"], "format 'hdf5' is not known; choose onnx, state-dict, bioimageio"),
         (["--format", "onnx", "--name", "my model"], "--name is for --format bioimageio, not for onnx"),
         (["--format", "state-dict", "--dropout", "off"], "--dropout is for --format onnx or bioimageio"),
+        (["--format", "state-dict", "--with-mapping"], "--with-mapping is for --format onnx, not for state-dict"),
         (["--format", "onnx", "--statistics", "guess"], "choose one of running, image, tile"),
         (["--format", "state-dict"], "5 down-samplings or more, and this one has 3"),
         (["--format", "bioimageio"], "needs --name TEXT, and --sample IMAGE"),

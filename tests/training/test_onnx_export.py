@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import BackendError, SettingsError
 from pix2pix_training.export_form import ExportPrecision
 from pix2pix_training.folding import fold_norms
-from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, dtype_mapping, image_mapping
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.networks import set_inference_mode
-from pix2pix_training.onnx_export import export_model, export_stage
+from pix2pix_training.onnx_export import MappedGenerator, export_model, export_stage, onnx_of_model
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage
 from tests.training.test_export_form import trained
 
@@ -219,3 +220,70 @@ def test_exporting_changes_nothing_in_the_model() -> None:
     before = {name: tensor.clone() for name, tensor in subject.weights.items()}
     whole(subject, "fp16")
     assert all(torch.equal(before[name], tensor) for name, tensor in subject.weights.items())
+
+
+def _run_pixels(content: bytes, pixels: AnyArray) -> AnyArray:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    result: AnyArray = session.run(["target"], {"source": pixels})[0]
+    return result
+
+
+def _pixels(dtype: str, shape: tuple[int, ...]) -> AnyArray:
+    generator = np.random.default_rng(0)
+    if np.dtype(dtype).kind == "f":
+        return generator.normal(0.5, 0.5, shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "source, target, statistics, levels",
+    [
+        ("uint8", "uint8", "image", 1),
+        ("uint16", "uint8", "running", 1),
+        ("uint8", "uint16", "image", 2),
+        ("int16", "float32", "running", 1e-4),
+        ("float32", "uint8", "running", 1),
+    ],
+)
+def test_stored_pixels_in_and_out(source: str, target: str, statistics: Statistics, levels: float) -> None:
+    low, high = (0.1, -5.0), (0.9, 700.0)
+    linear = LinearMapping(dtype=source, scope="training-set", channels=2, low=low, high=high)
+    subject = replace(
+        model(InferenceConfig(statistics=statistics)),
+        source=ImageDescription(mapping=linear),
+        target=ImageDescription(mapping=dtype_mapping(np.dtype(target), 3)),
+    )
+    content = onnx_of_model(subject, with_mapping=True)
+    for shape in ((1, 2, 16, 16), (3, 2, 32, 24)):
+        pixels = _pixels(source, shape)
+        expected = MappedGenerator(subject.generator(), linear, subject.target.mapping)(torch.from_numpy(pixels))
+        result = _run_pixels(content, pixels)
+        assert (result.dtype.name, result.shape) == (target, (shape[0], 3, *shape[2:]))
+        assert np.abs(result.astype(np.float64) - expected.numpy().astype(np.float64)).max() <= levels
+        assert result.std() > 0
+
+
+@torch.inference_mode()
+def test_categories_come_out_as_their_values() -> None:
+    categories = CategoryMapping(dtype="uint8", values=((3,), (7,), (200,)))
+    subject = replace(model(), target=ImageDescription(mapping=categories))
+    pixels = _pixels("uint8", (1, 2, 24, 32))
+    result = _run_pixels(onnx_of_model(subject, with_mapping=True), pixels)
+    expected = MappedGenerator(subject.generator(), subject.source.mapping, categories)(torch.from_numpy(pixels))
+    assert result.dtype == np.uint8
+    assert (result == expected.numpy()).mean() > 0.99
+    assert len(np.unique(result)) > 1
+
+
+@pytest.mark.parametrize(
+    "mapping, message",
+    [
+        (image_mapping(np.dtype("uint8"), 2), "by its own percentiles"),
+        (CategoryMapping(dtype="uint8", values=((0,), (1,))), "a source of categories"),
+    ],
+)
+def test_mappings_that_a_graph_cannot_hold(mapping: Mapping, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        onnx_of_model(replace(model(), source=ImageDescription(mapping=mapping)), with_mapping=True)
