@@ -42,6 +42,15 @@ class StepDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Validating:
+    """Before each validation image that is scored after step `step`: how many are `done`, of `total`."""
+
+    step: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Validated:
     """Mean scores of the validation images in [-1, 1] (data range 2)."""
 
@@ -94,4 +103,4 @@ class Finished:
     early_stop: str | None
 
 
-Event = Started | StepDone | Validated | PreviewReady | CheckpointSaved | Warned | Finished
+Event = Started | StepDone | Validating | Validated | PreviewReady | CheckpointSaved | Warned | Finished

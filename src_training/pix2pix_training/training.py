@@ -31,9 +31,20 @@ from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.diagnosis import DiscriminatorWatch, advice_on_size, collapse, size_that_fits
 from pix2pix_training.errors import SettingsError, TrainingError
-from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated, Warned
+from pix2pix_training.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    PreviewReady,
+    Started,
+    StepDone,
+    Validated,
+    Validating,
+    Warned,
+)
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.mapped_data import MappedPairs, fit_mapping
+from pix2pix_training.metrics import Scores, mean_scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
 from pix2pix_training.networks import Generator as GeneratorNetwork
 from pix2pix_training.pairs import Split, check_consistent
@@ -274,24 +285,39 @@ class _Run:
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
         self._require_finite_weights()
-        scores = self.validation.scores(self._generator)
-        values = scores.as_dict() if scores else {}
-        self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
-        if scores is not None:
-            is_best = self.best is None or scores.mae < self.best["scores"]["mae"]
-            self.latest = {"step": self.step, "scores": values}
-            self.stale_validations = 0 if is_best else self.stale_validations + 1
-            if is_best:
-                self.best = self.latest
-                if self.config.keep == "best":
-                    self._save_model()
-            yield Validated(step=self.step, scores=values, is_best=is_best)
+        remaining, scores = self.validation.scores(self._generator), list[Scores]()
+        try:
+            for done in range(self.validation.image_count):
+                yield Validating(step=self.step, done=done, total=self.validation.image_count)
+                scores.append(next(remaining))
+        except GeneratorExit:
+            self._note_validation(losses, [*scores, *remaining])  # a stopped run keeps its last validation
+            raise
+        validated = self._note_validation(losses, scores)
+        if validated is not None:
+            yield validated
         seen, output, target = self.validation.preview(self._generator)
         source = seen[self.source.own_channels]
         if trouble := collapse(output, target):
             yield Warned(step=self.step, message=trouble)
         path = self.folder.write_preview(self.step, (source, output, target))
         yield PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
+
+    def _note_validation(self, losses: Mapping[str, float], scores: Sequence[Scores]) -> Validated | None:
+        """Write the means of the images' scores to the run folder, and the model where it is the best so far."""
+        mean = mean_scores(scores)
+        values = mean.as_dict() if scores else {}
+        self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
+        if not scores:
+            return None
+        self.latest = {"step": self.step, "scores": values}
+        is_best = self.best is None or mean.mae < self.best["scores"]["mae"]
+        self.stale_validations = 0 if is_best else self.stale_validations + 1
+        if is_best:
+            self.best = self.latest
+            if self.config.keep == "best":
+                self._save_model()
+        return Validated(step=self.step, scores=values, is_best=is_best)
 
     def _save_model(self) -> None:
         save_model(self._model(), self.folder.model)

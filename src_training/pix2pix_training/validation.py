@@ -11,7 +11,7 @@ from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.mapped_data import validation_images
-from pix2pix_training.metrics import Scores, mean_scores, score
+from pix2pix_training.metrics import Scores, score
 from pix2pix_training.networks import Generator, set_inference_mode
 from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.pairs import Split
@@ -41,15 +41,17 @@ class Validation:
         pairs = self._split.validation or self._split.training
         return validation_images(pairs[:limit], *self._mappings, self._config.validation_size, self._device)
 
-    def scores(self, generator: Generator) -> Scores | None:
-        """Mean scores of the validation images in [-1, 1] (data range 2)."""
-        if not self._split.validation:
-            return None
-        results = []
-        for source, target in self._images(limit=self._config.validation_images):
-            output = self._translate(generator, source)
-            results.append(score(output[0].cpu().numpy(), target[0].cpu().numpy(), data_range=2.0))
-        return mean_scores(results)
+    @property
+    def image_count(self) -> int:
+        """How many images are scored."""
+        return len(self._split.validation[: self._config.validation_images])
+
+    def scores(self, generator: Generator) -> Iterator[Scores]:
+        """Scores of each validation image in [-1, 1] (data range 2), computed when they are asked for."""
+        if self._split.validation:
+            for source, target in self._images(limit=self._config.validation_images):
+                output = self._translate(generator, source)
+                yield score(output[0].cpu().numpy(), target[0].cpu().numpy(), data_range=2.0)
 
     def preview(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Source, output and target (C, H, W) of one image, in [-1, 1], on the CPU."""

@@ -25,7 +25,16 @@ from pix2pix_training.config import (
     from_dict,
 )
 from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
-from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Started, StepDone, Validated
+from pix2pix_training.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    PreviewReady,
+    Started,
+    StepDone,
+    Validated,
+    Validating,
+)
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split
@@ -451,3 +460,22 @@ def test_resuming_a_run_without_a_checkpoint_starts_it_again(data: TrainingData,
     events = list(train(TINY, data, tmp_path / "run", resume=True))
     assert events[0].resumed_from_step == 0  # type: ignore[union-attr]
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_a_run_stopped_within_a_validation_keeps_it(data: TrainingData, tmp_path: Path) -> None:
+    pairs = Split(data.split.training, (striped("c", 2), striped("d", 3)))
+    config, two = replace(TINY, steps=8), TrainingData(split=pairs)
+    undisturbed = list(train(config, two, tmp_path / "undisturbed"))
+    assert [(e.step, e.done, e.total) for e in of_kind(undisturbed, Validating)] == [
+        (step, done, 2) for step in (5, 8) for done in (0, 1)
+    ]
+    run = train(config, two, tmp_path / "run")
+    assert next(event for event in run if isinstance(event, Validating) and event.done == 1).step == 5
+    run.close()  # type: ignore[attr-defined]
+    rest = list(train(config, two, tmp_path / "run", resume=True))
+    assert [event.step for event in of_kind(rest, Validated)] == [8]
+    assert rest[-1].scores == undisturbed[-1].scores  # type: ignore[union-attr]
+    rows = [list(csv.DictReader((tmp_path / name / "metrics.csv").open(newline=""))) for name in ("undisturbed", "run")]
+    scores = [[(row["step"], row["mae"]) for row in table] for table in rows]
+    assert scores[0] == scores[1]
+    assert equal(weights(tmp_path / "undisturbed"), weights(tmp_path / "run"))
