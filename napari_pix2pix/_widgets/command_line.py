@@ -25,15 +25,17 @@ _PLAIN: tuple[str, ...] = (
 _PLAIN += ("target_values", "checkpoint_every", "validate_every", "patience", "ema_decay")
 
 
-def translate_command(model: Path, layers: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, bool]:
+def translate_command(
+    model: Path, layers: Sequence[Any], options: Mapping[str, Any], out: Path | None = None
+) -> tuple[str, bool]:
     """The ``translate`` command for the files of `layers`, and whether all of them have one.
 
     A layer without a file is named by what it would be saved as. `options` are fields of `TranslationSettings` that
-    differ from their defaults.
+    differ from their defaults; `out` is the result, None for a name beside the first input.
     """
     files = [layer_file(layer) for layer in layers]
     inputs = [str(path) for path, _ in files]
-    words = ["translate", *inputs, "--model", str(model), "--out", f"{Path(inputs[0]).stem}-translated.tif"]
+    words = ["translate", *inputs, "--model", str(model), "--out", str(out or f"{Path(inputs[0]).stem}-translated.tif")]
     words += ["--as-channels"] if len(inputs) > 1 else []
     words += _changed(options, {})
     return shlex.join([_PROGRAM, *words]), all(exists for _, exists in files)

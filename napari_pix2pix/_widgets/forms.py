@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListWidget,
     QListWidgetItem,
+    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -54,14 +55,29 @@ class Message(QLabel):
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        self._kind = "plain"
         self.say("")
 
     def say(self, text: str, kind: str = "plain") -> None:
         """Show `text`; `kind` is "plain", "good", "warning" or "error"."""
         colors = {"error": _ERROR_COLOR, "warning": _WARNING_COLOR, "good": _GOOD_COLOR}
-        self.setStyleSheet(f"color: {colors[kind]};" if kind in colors else "")
+        if kind != self._kind:  # a style sheet is costly
+            self.setStyleSheet(f"color: {colors[kind]};" if kind in colors else "")
+            self._kind = kind
         self.setText(text)
         self.setVisible(bool(text))
+
+
+class ProgressBar(QProgressBar):
+    """How much of a job is done, busy without a number where that is not known."""
+
+    def tell(self, done: int, total: int, text: str = "%p %") -> None:
+        """`done` of `total`, 0 of 0 for busy; `text` may hold "%p" for the per cent."""
+        self.setUpdatesEnabled(False)  # a new value would be painted at once, and with it the window and its canvas
+        self.setRange(0, total)
+        self.setValue(done)
+        self.setFormat(text)
+        self.setUpdatesEnabled(True)
 
 
 class Choice(QComboBox):

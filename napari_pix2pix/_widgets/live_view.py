@@ -23,7 +23,7 @@ from napari_pix2pix._widgets.translation_job import (
     translation_events,
 )
 from napari_pix2pix._widgets.views import View, shown_source, view_of
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from napari_pix2pix._widgets.workers import CoreWorker, release_gpu_memory, start_worker
 from pix2pix_training.errors import Pix2PixError
 
 _TICK_MS = 150
@@ -90,6 +90,7 @@ class LiveView(QObject):
         self._give_up()
         self._seen = self._requested = None
         self._translators = LastTranslator()
+        release_gpu_memory()
         self._remove_layers()
         self.said.emit("", "plain")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from math import isfinite
 
@@ -17,20 +18,20 @@ class History:
     """Values by name over steps; of long runs, means of neighbouring steps."""
 
     def __init__(self) -> None:
-        self._steps: list[int] = []
-        self._values: dict[str, list[float]] = {}
+        self._steps = array("d")  # of which numpy makes an array in no time, also of a million steps
+        self._values: dict[str, array[float]] = {}
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
         """Values that are None or not finite leave a gap."""
         self._steps.append(step)
         for name in {**self._values, **values}:
             value = values.get(name)
-            column = self._values.setdefault(name, [np.nan] * (len(self._steps) - 1))
+            column = self._values.setdefault(name, array("d", [np.nan]) * (len(self._steps) - 1))
             column.append(value if value is not None and isfinite(value) else np.nan)
 
     def curve(self, name: str) -> Curve:
         """Steps and values of one name, at most a thousand points; none where the name never came."""
-        steps, values = np.array(self._steps, float), np.array(self._values.get(name, []), float)
+        steps, values = np.array(self._steps), np.array(self._values.get(name, array("d")))
         if values.size == 0:
             return np.zeros(0), np.zeros(0)
         width = -(-len(steps) // _MOST_POINTS)

@@ -15,31 +15,34 @@ _GAP = 0.05
 
 
 class PreviewLayers:
-    """Three layers below everything else in the viewer; a layer that the user removes stays away."""
+    """Three layers below everything else in the viewer; one that the user removes stays away until the next run."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._layers: dict[str, Any] = {}
+        self._are_shown = False
 
     def start(self) -> None:
-        """Forget layers of an earlier run that were removed, so that they are shown again."""
-        self._layers = {name: layer for name, layer in self._layers.items() if layer in self._viewer.layers}
+        """Begin a run; where a layer of an earlier one was removed, all are shown anew."""
+        self._are_shown = False
 
     def show(self, preview: Preview, pixels: Mapping[str, Any]) -> None:
         """Add the layers, or change their pixels; `pixels` are scale, units and axis labels of the source."""
-        if not self._layers:
+        present = [layer for layer in self._viewer.layers if layer.metadata.get(PREVIEW_KEY) in preview.images]
+        if not self._are_shown and len(present) < len(preview.images):
+            for layer in present:
+                self._viewer.layers.remove(layer)
             self._add(preview, pixels)
             self._viewer.reset_view()
-            return
-        for name, layer in self._layers.items():
-            if layer in self._viewer.layers:
-                layer.data = preview.images[name]
+        else:
+            for layer in present:
+                layer.data = preview.images[layer.metadata[PREVIEW_KEY]]
+        self._are_shown = True
 
     def _add(self, preview: Preview, pixels: Mapping[str, Any]) -> None:
         height, width = pixels["scale"]
         top, left = self._free_place(height)
         for name, image in preview.images.items():
-            self._layers[name] = self._viewer.add_image(
+            self._viewer.add_image(
                 image,
                 name=f"preview: {name}",
                 rgb=True,  # which napari does not see in an image that is less than 30 pixels wide

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QProgressBar, QPushButton
+from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
 from napari_pix2pix._widgets.docks import opened
-from napari_pix2pix._widgets.forms import Message, PathField, ask_folder, form, row, scrolling
+from napari_pix2pix._widgets.forms import Message, PathField, ProgressBar, ask_folder, form, row, scrolling
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.loss_plot import LossPlot
 from napari_pix2pix._widgets.preferences import preferences
@@ -34,9 +35,10 @@ from napari_pix2pix._widgets.training_settings import TrainingSettings
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix._widgets.workers import start_worker
 from pix2pix_training.errors import Pix2PixError
-from pix2pix_training.events import Finished, Started, StepDone, Validated, Warned
+from pix2pix_training.events import Finished, Started, StepDone, Validated, Validating, Warned
 
 _PROGRESS_PARTS = 1000
+_REDRAW_SECONDS = 0.5
 
 
 class TrainWidget(JobWidget):
@@ -52,6 +54,7 @@ class TrainWidget(JobWidget):
         self._first_step: StepDone | None = None
         self._steps_per_epoch = 1
         self._has_outcome = False
+        self._redrawn = 0.0
         self._build()
         self._connect()
         self._choose_first_layers()
@@ -70,8 +73,8 @@ class TrainWidget(JobWidget):
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
         self.problem = Message()
-        self.epoch_progress, self.progress = QProgressBar(), QProgressBar()
-        self.epoch_progress.setToolTip("Steps of this epoch; it waits while validation images are translated.")
+        self.epoch_progress, self.progress = ProgressBar(), ProgressBar()
+        self.epoch_progress.setToolTip("Steps of this epoch, and images while those for validation are translated.")
         self.progress.setToolTip("The whole run.")
         self._show_bars(False)
         self.state = Message()
@@ -175,7 +178,7 @@ class TrainWidget(JobWidget):
             self.plot.clear_run()
         self.plot.setVisible(True)
         for bar in (self.epoch_progress, self.progress):
-            bar.setRange(0, 0)
+            bar.tell(0, 0)
         self._show_bars(True)
         self.state.say("getting ready…")
         self.run(partial(training_events, request))
@@ -211,11 +214,18 @@ class TrainWidget(JobWidget):
                 case Finished():
                     self._has_outcome = True
                     self.state.say(_finished_words(event), "good")
-        self.plot.redraw()
+        if time.monotonic() - self._redrawn >= _REDRAW_SECONDS:
+            self._redraw()
         if previews := [event for event in events if isinstance(event, Preview)]:
             self._previews.show(previews[-1], self._pixels)
         if steps := [event for event in events if isinstance(event, StepDone)]:
             self._show_progress(steps)
+        if isinstance(events[-1], Validating):
+            self._show_validating(events[-1])
+
+    def _redraw(self) -> None:
+        self.plot.redraw()
+        self._redrawn = time.monotonic()
 
     def _show_bars(self, shown: bool) -> None:
         self.epoch_progress.setVisible(shown)
@@ -224,17 +234,21 @@ class TrainWidget(JobWidget):
     def _show_progress(self, steps: list[StepDone]) -> None:
         self._first_step = self._first_step or steps[0]
         last = steps[-1]
-        self.progress.setRange(0, _PROGRESS_PARTS)
-        self.progress.setValue(round(_PROGRESS_PARTS * last.fraction))
-        self.progress.setFormat(f"%p %{time_left(self._first_step, last)}")
+        self.progress.tell(
+            round(_PROGRESS_PARTS * last.fraction), _PROGRESS_PARTS, f"%p %{time_left(self._first_step, last)}"
+        )
         in_epoch = last.step - last.epoch * self._steps_per_epoch
-        self.epoch_progress.setRange(0, self._steps_per_epoch)
-        self.epoch_progress.setValue(in_epoch)
-        self.epoch_progress.setFormat(
-            f"epoch {last.epoch + 1}: step {in_epoch} of {self._steps_per_epoch}{self._epoch_left(last, in_epoch)}"
+        self.epoch_progress.tell(
+            in_epoch,
+            self._steps_per_epoch,
+            f"epoch {last.epoch + 1}: step {in_epoch} of {self._steps_per_epoch}{self._epoch_left(last, in_epoch)}",
         )
         if not self._has_outcome:
             self.state.say(f"step {last.step}")
+
+    def _show_validating(self, event: Validating) -> None:
+        """The upper bar counts validation images until the next step is done."""
+        self.epoch_progress.tell(event.done, event.total, f"validation: image {event.done + 1} of {event.total}")
 
     def _epoch_left(self, last: StepDone, in_epoch: int) -> str:
         first = self._first_step
@@ -248,6 +262,7 @@ class TrainWidget(JobWidget):
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
+        self._redraw()
         self._show_bars(False)
         if not self._has_outcome:
             self.state.say("stopped; Resume goes on from here")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QProgressBar, QPushButton
+from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
 from napari_pix2pix._widgets.forms import (
@@ -22,6 +22,7 @@ from napari_pix2pix._widgets.forms import (
     LayerPicker,
     Message,
     PathField,
+    ProgressBar,
     ask_image,
     ask_model,
     ask_ome_zarr,
@@ -110,7 +111,7 @@ class TranslateWidget(JobWidget):
         self.save_button.setToolTip("Write the last result to a file, with its pixel size, axes and channel names.")
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
-        self.progress = QProgressBar()
+        self.progress = ProgressBar()
         self.state = Message()
         self.advanced = collapsed("Advanced", self.settings)
         scrolling(
@@ -294,7 +295,7 @@ class TranslateWidget(JobWidget):
         place = placement(layer, channel_axis=axis, origin=origin)
         self._show_result = partial(self._add_layers, layer, place, extent, source.axes)
         self.state.say("reading the model…")
-        self.progress.setRange(0, 0)
+        self.progress.tell(0, 0)
         self.progress.setVisible(True)
         recent_models().add(self._card.path)
         stop = threading.Event()
@@ -318,8 +319,7 @@ class TranslateWidget(JobWidget):
             self._show_result = None
 
     def _show_tiles(self, event: TilesDone) -> None:
-        self.progress.setRange(0, event.total if event.done else 0)
-        self.progress.setValue(event.done)
+        self.progress.tell(event.done, event.total if event.done else 0)
         self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
         now = time.monotonic()
         if self._filling and now - self._refreshed >= _REFRESH_SECONDS:
@@ -387,20 +387,20 @@ class TranslateWidget(JobWidget):
             result=result.result, pixels=result.pixels, axes=result.axes, metadata=result.metadata, path=path
         )
         self.state.say("saving…")
-        self.progress.setRange(0, 0)
+        self.progress.tell(0, 0)
         self.progress.setVisible(True)
         self.run(partial(saving_events, request))
         self._refresh()
 
     def _on_copy(self) -> None:
         assert self._card is not None  # the button is disabled without a model
-        command, complete = translate_command(self._card.path, self.picker.layers, self.options())
+        out = self.out.path if self.destination.value else None
+        command, complete = translate_command(self._card.path, self.picker.layers, self.options(), out)
         QApplication.clipboard().setText(command)
-        show_info(
-            "The command is on the clipboard."
-            if complete
-            else "The command is on the clipboard; save the layers under the names in it first."
-        )
+        words = ["The command is on the clipboard."]
+        words += [] if complete else ["Save the layers under the names in it first."]
+        words += ["It translates all of the layers, not the chosen part."] if self.part.kind.value != "whole" else []
+        show_info(" ".join(words))
 
     def on_closed(self) -> None:
         super().on_closed()

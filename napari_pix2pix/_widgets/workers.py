@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 from napari.qt.threading import GeneratorWorkerSignals, create_worker
@@ -26,6 +27,8 @@ from pix2pix_training.errors import Pix2PixError
 logger = logging.getLogger(__name__)
 
 MakeEvents = Callable[[], Iterable[Any]]
+_Connection = tuple[Any, Callable[..., None]]
+"""A signal and a slot."""
 _BATCH_SECONDS = 0.1
 
 
@@ -72,12 +75,21 @@ def start_worker(
         _worker_class=CoreWorker,
         _ignore_errors=True,
     )
-    worker.yielded.connect(on_events)
-    worker.failed.connect(_notify)
-    worker.failed.connect(on_error)
-    worker.finished.connect(on_end)
+    connections: list[_Connection] = [(worker.yielded, on_events), (worker.failed, _notify), (worker.failed, on_error)]
+    connections.append((worker.finished, on_end))
+    for signal, slot in connections:
+        signal.connect(slot)
+    worker.finished.connect(partial(_disconnect, connections))
     worker.start()
     return worker
+
+
+def _disconnect(connections: list[_Connection]) -> None:
+    """Let go of slots and what they hold: napari's list of tasks keeps every worker as long as its window."""
+    while connections:
+        signal, slot = connections.pop()
+        with suppress(TypeError, RuntimeError):  # the receiver is gone already
+            signal.disconnect(slot)
 
 
 def _notify(error: Exception) -> None:
@@ -96,7 +108,7 @@ def guarded_events(
     except Interrupted:
         logger.debug("a worker was interrupted")
     except Pix2PixError as error:
-        fail(error)
+        fail(Pix2PixError(str(error)))  # without its traceback, which holds the networks
     except Exception as error:
         logger.exception("unexpected error in a worker")
         fail(Pix2PixError(_one_line(error)))
@@ -135,6 +147,10 @@ def _one_line(error: Exception) -> str:
 def release_gpu_memory() -> None:
     """Give cached memory of the GPU back to others; does nothing where torch was never loaded."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        with suppress(RuntimeError):
+    if torch is None:
+        return
+    with suppress(RuntimeError):
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()

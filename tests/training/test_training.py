@@ -471,7 +471,7 @@ def test_a_run_stopped_within_a_validation_keeps_it(data: TrainingData, tmp_path
     ]
     run = train(config, two, tmp_path / "run")
     assert next(event for event in run if isinstance(event, Validating) and event.done == 1).step == 5
-    run.close()  # type: ignore[attr-defined]
+    run.close()
     rest = list(train(config, two, tmp_path / "run", resume=True))
     assert [event.step for event in of_kind(rest, Validated)] == [8]
     assert rest[-1].scores == undisturbed[-1].scores  # type: ignore[union-attr]
