@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.arguments import size_argument
 from benchmarks.contenders import randomized_model, with_float_output
-from napari_pix2pix.cli.console import parse_size
 from napari_pix2pix.translation.cost import unet_macs
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import Backend, TranslationSettings
@@ -169,7 +169,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--base-width", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--max-memory", type=parse_size, default=parse_size("2GB"))
+    parser.add_argument("--max-memory", type=size_argument, default=size_argument("2GB"))
     parser.add_argument("--statistics", nargs="+", choices=["running", "image"], default=["running", "image"])
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the first is the measure of the rest")
     arguments = parser.parse_args()

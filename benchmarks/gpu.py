@@ -1,11 +1,12 @@
 """Ways of running the paper's U-Net on a GPU: milliseconds per megapixel, share of the floor, parity, file to file.
 
     python benchmarks/gpu.py [--window 1024] [--base-width 64] [--floor 0.26] [--image IMAGE --model MODEL]
-        [--json FILE]
+        [--only WAY ...] [--json FILE] [--dry-run]
 
-Never executed by us yet. Each way runs one window over and over, device to device, after a warm-up; the time is that of
-CUDA events over all repeats. Parity is the largest deviation from PyTorch in float32 without TF32, as a share of the
-range. With --image and --model, the same image is also translated from file to file.
+Never executed by us on a GPU yet; `--dry-run` says what would be measured here, and what would not and why. Each way
+runs one window over and over, device to device, after a warm-up. Parity is the largest deviation from PyTorch in
+float32 without TF32, as a share of the range. With --image and --model, the same image is also translated from file to
+file: once to compile what is missing, and once to be timed. `--device cpu` is for trying the program out.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ import copy
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.device import resolve_device
+from pix2pix_training.errors import BackendError, Pix2PixError
 from pix2pix_training.folding import fold_norms
-from pix2pix_training.model_file import load_model
+from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import whole_stage
 from pix2pix_trt.compilation import proven_engine, relative_deviation
@@ -39,6 +43,12 @@ from pix2pix_trt.runner import EngineRunner
 
 H100_FLOOR_MS = 0.26
 """Arithmetic of the paper's U-Net in half precision at 798 TFLOP/s, and its memory traffic, per megapixel."""
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+PRECISIONS: tuple[EnginePrecision, ...] = get_args(EnginePrecision)
+FILE_TO_FILE: Mapping[str, Mapping[str, str]] = {
+    **{f"torch {p}": {"backend": "torch", "precision": p} for p in ("fp32", "bf16")},
+    **{f"{f} {p}": {"backend": f, "precision": p} for f in FLAVOURS for p in ("fp32", "fp16")},
+}
 Run = Callable[[Tensor], Tensor]
 
 
@@ -54,33 +64,75 @@ class Way:
     error: str | None = None
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parsed(arguments)
+    if options.dry_run:
+        print("\n".join(dry_run_lines(options)))
+        return
+    device = resolve_device(options.device)
+    network = papers_network(options.base_width).to(device)
+    x = torch.rand(1, 3, options.window, options.window, device=device) * 2 - 1
+    result = {
+        "machine": machine(device),
+        "window": options.window,
+        "floor_ms_per_megapixel": options.floor,
+        "ways": [asdict(way) for way in measured_ways(network, x, options)],
+    }
+    if options.image is not None:
+        result["file_to_file"] = list(file_to_file(options))
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.json is not None:
+        with atomic_write(options.json) as partial_file:
+            partial_file.write_text(text, encoding="utf-8")
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--window", type=int, default=1024)
+    parser.add_argument("--window", type=int, default=1024, help="side in pixels, a multiple of 256")
     parser.add_argument("--base-width", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--floor", type=float, default=H100_FLOOR_MS, help="least ms per megapixel on this GPU")
+    parser.add_argument("--only", nargs="+", choices=[*ways(), *FILE_TO_FILE], metavar="WAY", help="as --dry-run says")
     parser.add_argument("--image", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("this benchmark needs a CUDA GPU")
-    device = torch.device("cuda", torch.cuda.current_device())
-    network = papers_network(arguments.base_width).to(device)
-    x = torch.rand(1, 3, arguments.window, arguments.window, device=device) * 2 - 1
-    result = {
-        "machine": machine(device),
-        "window": arguments.window,
-        "floor_ms_per_megapixel": arguments.floor,
-        "ways": [asdict(way) for way in measured_ways(network, x, arguments.repeats, arguments.floor)],
-    }
-    if arguments.image is not None and arguments.model is not None:
-        result["file_to_file"] = file_to_file(arguments.image, arguments.model)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.json is not None:
-        arguments.json.write_text(text)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
+    options = parser.parse_args(arguments)
+    if options.window < 256 or options.window % 256:
+        parser.error("--window must be a multiple of 256")
+    if (options.image is None) != (options.model is None):
+        parser.error("--image and --model belong together")
+    return options
+
+
+def dry_run_lines(options: argparse.Namespace) -> Iterator[str]:
+    """Every way that is chosen, and whether it can be measured on this machine."""
+    for name, way in ways().items():
+        if chosen(name, options):
+            yield f"window of {options.window} px: {name}: {obstacle(way.flavour, options.device)}"
+    for name, settings in FILE_TO_FILE.items():
+        if chosen(name, options):
+            image = f"{options.image}: " if options.image is not None else ""
+            flavour = next((f for f in FLAVOURS if f == settings["backend"]), None)
+            given = "needs --image and --model" if options.image is None else obstacle(flavour, options.device)
+            yield f"file to file: {image}{name}: {given}"
+
+
+def chosen(name: str, options: argparse.Namespace) -> bool:
+    return options.only is None or name in options.only
+
+
+def obstacle(flavour: Flavour | None, device: str) -> str:
+    """Why something cannot be measured here, or "ready"."""
+    if flavour is not None:
+        return availability(flavour) or "ready"
+    try:
+        resolve_device(device)
+    except Pix2PixError as error:
+        return str(error)
+    return "ready"
 
 
 def papers_network(base_width: int) -> Generator:
@@ -93,46 +145,56 @@ def papers_network(base_width: int) -> Generator:
 
 
 def machine(device: torch.device) -> dict[str, object]:
-    properties = torch.cuda.get_device_properties(device)
-    return {
-        "gpu": properties.name,
-        "memory_gib": round(properties.total_memory / 2**30, 1),
-        "driver_cuda": driver_cuda_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
+    facts: dict[str, object] = {"torch": torch.__version__, "platform": platform.platform(), "device": str(device)}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts["gpu"] = properties.name
+        facts["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        facts["driver_cuda"] = driver_cuda_version()
+    return facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """`make` gives the function that is timed, from the network and a window; making it is the set-up."""
+
+    make: Callable[[Generator, Tensor], Run]
+    flavour: Flavour | None = None
+
+
+def ways() -> dict[str, Preparation]:
+    """All ways of running one window, by name."""
+    found = {
+        "torch eager fp32": Preparation(make=lambda network, _: network),
+        "torch channels_last bf16": Preparation(make=lambda network, _: channels_last(network, torch.bfloat16)),
+        "torch channels_last fp16": Preparation(make=lambda network, _: channels_last(network, torch.float16)),
+        "torch.compile bf16": Preparation(make=compiled),
+        "torch CUDA graph bf16": Preparation(make=graphed),
     }
+    for flavour in FLAVOURS:
+        for precision in PRECISIONS:
+            make = partial(engine, flavour=flavour, precision=precision)
+            found[f"{flavour} {precision} window"] = Preparation(make=make, flavour=flavour)
+        make = partial(engine, flavour=flavour, precision="fp16", graph=True)
+        found[f"{flavour} fp16 window, CUDA graph"] = Preparation(make=make, flavour=flavour)
+    return found
 
 
-def measured_ways(network: Generator, x: Tensor, repeats: int, floor: float) -> Iterator[Way]:
+def measured_ways(network: Generator, x: Tensor, options: argparse.Namespace) -> Iterator[Way]:
     with torch.inference_mode():
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             expected = cast(Tensor, network(x))
-        for name, prepare in ways(network, x).items():
+        for name, way in ways().items():
+            if not chosen(name, options):
+                continue
             try:
-                way = measured(name, prepare, x, expected, repeats, floor)
+                result = measured(name, partial(way.make, network, x), x, expected, options.repeats, options.floor)
             except (Pix2PixError, RuntimeError) as error:
-                way = Way(name=name, error=" ".join(str(error).split())[:300])
-            print(way, flush=True)
-            yield way
-            torch.cuda.empty_cache()
-
-
-def ways(network: Generator, x: Tensor) -> dict[str, Callable[[], Run]]:
-    """By name, what makes the function that is timed; making it is the set-up."""
-    prepared: dict[str, Callable[[], Run]] = {
-        "torch eager fp32": lambda: network,
-        "torch channels_last bf16": lambda: channels_last(network, torch.bfloat16),
-        "torch channels_last fp16": lambda: channels_last(network, torch.float16),
-        "torch.compile bf16": lambda: torch.compile(channels_last(network, torch.bfloat16)),
-        "torch CUDA graph bf16": lambda: graphed(channels_last(network, torch.bfloat16), x),
-    }
-    flavours: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
-    precisions: tuple[EnginePrecision, ...] = ("fp32", "fp16", "bf16")
-    for flavour in flavours:
-        for precision in precisions:
-            prepared[f"{flavour} {precision}"] = lambda f=flavour, p=precision: engine(network, x, f, p, graph=False)  # type: ignore[misc]
-        prepared[f"{flavour} fp16, CUDA graph"] = lambda f=flavour: engine(network, x, f, "fp16", graph=True)  # type: ignore[misc]
-    return prepared
+                result = Way(name=name, error=_one_line(error))
+            print(result, flush=True)
+            yield result
+            if x.device.type == "cuda":
+                torch.cuda.empty_cache()
 
 
 def channels_last(network: Generator, dtype: torch.dtype) -> Run:
@@ -144,9 +206,17 @@ def channels_last(network: Generator, dtype: torch.dtype) -> Run:
     return run
 
 
-def graphed(run: Run, x: Tensor) -> Run:
+def compiled(network: Generator, _: Tensor) -> Run:
+    return cast(Run, torch.compile(channels_last(network, torch.bfloat16)))
+
+
+def graphed(network: Generator, x: Tensor) -> Run:
+    if x.device.type != "cuda":
+        raise BackendError("CUDA graphs need a CUDA GPU")
+    run = channels_last(network, torch.bfloat16)
     static = x.clone()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         run(static)
     torch.cuda.synchronize()
@@ -162,10 +232,10 @@ def graphed(run: Run, x: Tensor) -> Run:
     return replay
 
 
-def engine(network: Generator, x: Tensor, flavour: Flavour, precision: EnginePrecision, *, graph: bool) -> Run:
+def engine(network: Generator, x: Tensor, flavour: Flavour, precision: EnginePrecision, *, graph: bool = False) -> Run:
     reason = availability(flavour)
     if reason is not None:
-        raise Pix2PixError(reason)
+        raise BackendError(reason)
     proven = proven_engine(
         network,
         whole_stage(network.config),
@@ -186,43 +256,61 @@ def measured(name: str, prepare: Callable[[], Run], x: Tensor, expected: Tensor,
     started = time.perf_counter()
     run = prepare()
     result = run(x)
-    torch.cuda.synchronize()
+    _finish(x.device)
     setup = time.perf_counter() - started
     deviation = relative_deviation(result, expected)
-    for _ in range(10):
+    for _ in range(min(10, repeats)):
         run(x)
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
+    _finish(x.device)
+    started = time.perf_counter()
     for _ in range(repeats):
         run(x)
-    stop.record()
-    stop.synchronize()
-    ms = start.elapsed_time(stop) / repeats / (x.shape[-2] * x.shape[-1] / 1e6)
-    return Way(
-        name=name,
-        seconds_setup=setup,
-        ms_per_megapixel=ms,
-        share_of_floor=floor / ms,
-        deviation=deviation,
-    )
+    _finish(x.device)
+    ms = 1000 * (time.perf_counter() - started) / repeats / (x.shape[-2] * x.shape[-1] / 1e6)
+    return Way(name=name, seconds_setup=setup, ms_per_megapixel=ms, share_of_floor=floor / ms, deviation=deviation)
 
 
-def file_to_file(image: Path, model_path: Path) -> dict[str, object]:
-    """Megapixels per second of whole translations, reading and writing included."""
-    model = load_model(model_path)
-    results: dict[str, object] = {}
-    for precision in ("fp32", "bf16"):
-        settings = TranslationSettings(device="cuda", precision=precision)
-        with TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            report = translate_file(image, model, Path(folder) / "out.tif", settings)
-            seconds = time.perf_counter() - started
-        results[f"torch {precision}"] = {
-            "seconds": seconds,
-            "megapixels_per_second": report.pixels / 1e6 / seconds,
-            "scheme": report.scheme,
-        }
-    return results
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def file_to_file(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Whole translations, reading and writing included; the first of each compiles, the second is timed."""
+    model = load_model(options.model)
+    for name, settings in FILE_TO_FILE.items():
+        if not chosen(name, options):
+            continue
+        try:
+            result = {"name": name, **translated(options.image, model, options.device, settings)}
+        except (Pix2PixError, RuntimeError) as error:
+            result = {"name": name, "error": _one_line(error)}
+        print(result, flush=True)
+        yield result
+
+
+def translated(image: Path, model: Model, device: str, choices: Mapping[str, str]) -> dict[str, Any]:
+    settings = TranslationSettings(device=device, **choices)  # type: ignore[arg-type]  # it checks them itself
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        translate_file(image, model, Path(folder) / "first.tif", settings)
+        first = time.perf_counter() - started
+        started = time.perf_counter()
+        report = translate_file(image, model, Path(folder) / "second.tif", settings)
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "seconds_of_the_first": first,
+        "megapixels_per_second": report.pixels / 1e6 / seconds,
+        "backend": report.backend,
+        "precision": report.precision,
+        "scheme": report.scheme,
+        "tile": report.tile,
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 if __name__ == "__main__":

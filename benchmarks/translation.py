@@ -32,9 +32,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.arguments import size_argument
 from benchmarks.contenders import Variant, randomized_model
 from benchmarks.measured_run import FOREIGN, IMAGE_FILE, MODEL_FILE, Job, Measurement
-from napari_pix2pix.cli.console import parse_size
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import GeneratorConfig, Statistics
 from pix2pix_training.model_file import save_model
@@ -286,7 +286,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--base-width", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--max-memory", type=parse_size, nargs="+", default=[parse_size("2GB")])
+    parser.add_argument("--max-memory", type=size_argument, nargs="+", default=[size_argument("2GB")])
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--statistics", nargs="+", choices=get_args(Statistics)[:2], default=["running", "image"])
     arguments = parser.parse_args()

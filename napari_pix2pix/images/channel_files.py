@@ -31,6 +31,10 @@ class ChannelFiles(ImageSource):
         self._stacked = stacked
         self._members = members
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for member in self._members for file in member.files)
+
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
         return self._stacked.read(region, plane)
 

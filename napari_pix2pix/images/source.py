@@ -77,6 +77,11 @@ class ImageSource(ABC):
         self.nodata = nodata
         self.palette = palette
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files or folders that hold the image, `path` first."""
+        return (self.path,)
+
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype.
 

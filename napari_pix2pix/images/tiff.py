@@ -20,7 +20,7 @@ from napari_pix2pix.images.source import ImageSource
 from napari_pix2pix.images.tiff_chunks import PagePixels
 from napari_pix2pix.images.tiff_layout import PlaneLayout, plane_layout
 from napari_pix2pix.images.tiff_metadata import palette_entries, read_metadata
-from napari_pix2pix.images.tiff_ome import check_ome
+from napari_pix2pix.images.tiff_ome import check_ome, companion_files
 from napari_pix2pix.images.tiff_structure import check_page_chain
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -55,6 +55,11 @@ class TiffSource(ImageSource):
         self._layout = layout
         self._pixels = PagePixels(path, tif, series)
         self._white = _white_value(page)
+        self._files = (path, *companion_files(path, tif))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self._files
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
         result = np.empty((len(self._channels), region.height, region.width), self.dtype)

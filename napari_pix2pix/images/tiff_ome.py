@@ -40,6 +40,12 @@ def check_ome(path: Path, tif: tifffile.TiffFile) -> None:
     _check_files(path, root)
 
 
+def companion_files(path: Path, tif: tifffile.TiffFile) -> tuple[Path, ...]:
+    """The other files of the image that `path` is one of, or describes."""
+    root = parsed_xml(tif.ome_metadata)
+    return () if root is None else tuple(path.with_name(name) for name in sorted(set(_companions(path, root))))
+
+
 def parsed_xml(xml: str | None) -> Element | None:
     """The root of an XML text, or None where it is none or is malformed."""
     try:

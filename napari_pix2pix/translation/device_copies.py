@@ -20,17 +20,19 @@ Label = TypeVar("Label")
 
 @dataclass(frozen=True)
 class Upload:
-    """A tensor on its way to a device; `finished` is the event after which it is there, None if it is there already."""
+    """A tensor on its way to a GPU, there after the event `finished`; or without it, one that is yet to be moved."""
 
     _tensor: Tensor
+    _device: torch.device
     _finished: Any = None
 
     def received(self) -> Tensor:
         """The tensor on the device, for work on the current stream of the calling thread."""
-        if self._finished is not None:
-            current = torch.cuda.current_stream(self._tensor.device)
-            current.wait_event(self._finished)
-            _hold(self._tensor, current)
+        if self._finished is None:
+            return self._tensor.to(self._device)
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(self._finished)
+        _hold(self._tensor, current)
         return self._tensor
 
 
@@ -42,14 +44,14 @@ class Uploader:
         self._stream = torch.cuda.Stream(device) if _is_gpu(device) else None  # type: ignore[no-untyped-call]
 
     def send(self, stored: Tensor) -> Upload:
-        """Start copying a tensor in the memory of the host."""
+        """Start copying a tensor in the memory of the host to a GPU."""
         if self._stream is None:
-            return Upload(stored.to(self._device))
+            return Upload(stored, self._device)
         finished = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with _on(self._stream):
             tensor = _pinned(stored).to(self._device, non_blocking=True)
             finished.record(self._stream)
-        return Upload(tensor, finished)
+        return Upload(tensor, self._device, finished)
 
 
 def downloaded(

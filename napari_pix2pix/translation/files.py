@@ -20,7 +20,7 @@ from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
-from napari_pix2pix.translation.resumable import UnitsDone, file_identity, translate_in_units
+from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import plane_size
 from pix2pix_training.errors import SettingsError
@@ -82,9 +82,9 @@ def translate_file(
             )
         ready = time.perf_counter()
         if resume or (resumable and prod(layout_of(spec).grid) * prod(spec.leading_shape) > 1):
-            done = translate_in_units(
+            making = units_made(
                 source,
-                [file_identity(path) for path in inputs],
+                [file_identity(path) for path in source.files],
                 translator,
                 path_out,
                 spec,
@@ -93,8 +93,8 @@ def translate_file(
                 shard=shard,
                 resume=resume,
                 overwrite=overwrite,
-                progress=progress,
             )
+            done = all_made(making, progress)
         else:
             if fitting is source:
                 output = translator.tiles(source, plan=plan, progress=progress)

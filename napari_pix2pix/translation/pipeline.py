@@ -16,6 +16,7 @@ from torch import Tensor
 
 from napari_pix2pix.translation.backends.selection import (
     BackendChoice,
+    RunnerWithAlternative,
     choose_backend,
     make_runner,
     prepared_engines,
@@ -112,8 +113,8 @@ class Translator:
         """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
         choice = self._choice(plan.padded_size)
         runner = self._runners.get(choice)
-        if runner is not None and runner.name != choice.name:
-            return BackendChoice(name="torch", reason=f"{choice.name} failed")
+        if isinstance(runner, RunnerWithAlternative) and runner.problem is not None:
+            return BackendChoice(name="torch", reason=runner.problem)
         return choice
 
     def precision_in_use(self, plan: Plan) -> str:

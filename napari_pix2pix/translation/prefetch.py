@@ -13,6 +13,23 @@ Item = TypeVar("Item")
 _POLL_S = 0.05
 
 
+class _Worker(threading.Thread):
+    """A thread that is asked to stop by setting `stop`."""
+
+    def __init__(self, work: Callable[[], None], stop: threading.Event) -> None:
+        super().__init__(target=work, name="prefetch", daemon=True)
+        self.stop = stop
+
+
+def cancellation() -> Callable[[], bool]:
+    """Whether the calling thread's work is no longer wanted, as a question for any thread to ask.
+
+    Only a thread of `prefetched` is told, for work on an item that takes long.
+    """
+    thread = threading.current_thread()
+    return thread.stop.is_set if isinstance(thread, _Worker) else lambda: False
+
+
 class _Failure:
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -48,7 +65,7 @@ def prefetched(
         else:
             put(None)
 
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread = _Worker(work, stop)
     thread.start()
     try:
         yield from _until_end(finished)

@@ -32,33 +32,8 @@ class UnitsDone:
     complete: bool
 
 
-def translate_in_units(
-    source: ArraySource,
-    identity: Sequence[Any],
-    translator: Translator,
-    path: Path,
-    spec: OutputSpec,
-    *,
-    file_format: str,
-    plan: Plan,
-    shard: Shard,
-    resume: bool,
-    overwrite: bool,
-    progress: Progress | None,
-) -> UnitsDone:
-    """Make the units of this process, and complete the output if they were the last; see `units_made`."""
-    making = units_made(
-        source,
-        identity,
-        translator,
-        path,
-        spec,
-        file_format=file_format,
-        plan=plan,
-        shard=shard,
-        resume=resume,
-        overwrite=overwrite,
-    )
+def all_made(making: Generator[tuple[int, int], None, UnitsDone], progress: Progress | None) -> UnitsDone:
+    """Run `units_made` to its end, which completes the output if its units were the last."""
     while True:
         try:
             done, total = next(making)

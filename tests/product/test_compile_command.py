@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.translation import compiling
+from pix2pix_trt import compilation
 from pix2pix_trt.engine_file import read_engine_file
 
 
@@ -40,6 +45,26 @@ def test_engines_for_named_architectures(
         engine = read_engine_file(Path(file["path"]), sha256=file["sha256"])
         assert engine.key["architectures"] == ["sm86", "sm120"]
         assert b"accelerators={sm86 sm120 }" in engine.payload
+
+
+def test_cancelled_midway_leaves_whole_engines_only(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the first engine; what is there can be used, and nothing is half-written."""
+    stop = threading.Event()
+    monkeypatch.setattr("napari_pix2pix.cli.compile_command.interrupt_flag", lambda: nullcontext(stop))
+    built = compilation.compile_to_file
+
+    def then_stop(*given: Any, **named: Any) -> Any:
+        try:
+            return built(*given, **named)
+        finally:
+            stop.set()
+
+    monkeypatch.setattr(compiling, "compile_to_file", then_stop)
+    assert run([*arguments, "--precision", "fp32"]) == 130
+    assert [path.name for path in (tmp_path / "engines").iterdir()] == ["model-1-encoded2-fp32.engine"]
+    assert read_engine_file(tmp_path / "engines" / "model-1-encoded2-fp32.engine").key["plan"]["tile"] == 128
 
 
 def test_existing_engines_are_not_replaced(

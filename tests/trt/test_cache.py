@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,42 @@ def test_of_two_processes_one_builds(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     assert len((tmp_path / "log").read_text().split()) == 1
+
+
+def _build_and_die(folder: Path, log: Path) -> None:
+    def build() -> bytes:
+        log.write_text("building")
+        time.sleep(60)
+        raise AssertionError("not killed")
+
+    EngineCache(folder).get_or_build(KEY, build)
+
+
+def test_when_the_builder_is_killed_the_one_that_waits_builds(tmp_path: Path) -> None:
+    folder, log = tmp_path / "engines", tmp_path / "log"
+    builder = multiprocessing.get_context("spawn").Process(target=_build_and_die, args=(folder, log))
+    builder.start()
+    while not log.exists():
+        assert builder.is_alive()
+        time.sleep(0.01)
+    results: list[bytes] = []
+    waiting = threading.Thread(target=lambda: results.append(EngineCache(folder).get_or_build(KEY, Builds())))
+    waiting.start()
+    waiting.join(0.2)
+    assert not results
+    builder.kill()
+    builder.join()
+    waiting.join(30)
+    assert results == [b"build 1"]
+    assert EngineCache(folder).contains(KEY)
+
+
+def test_what_is_discarded_is_built_again(cache: EngineCache) -> None:
+    builds = Builds()
+    cache.get_or_build(KEY, builds)
+    for _ in range(2):
+        cache.discard(cache.path(KEY))
+    assert cache.get_or_build(KEY, builds) == b"build 2"
 
 
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ _FASTEST_FIRST: tuple[EnginePrecision, ...] = ("fp16", "bf16", "fp32")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
+class EngineEntry:
+    """A file of a folder; `sha256` is that of all of it when the folder was opened."""
+
     path: Path
     key: Mapping[str, Any]
     sha256: str
@@ -103,7 +105,7 @@ class PreparedEngines:
     """Engines of one network, package and GPU; what they compute has not been seen yet."""
 
     folder: Path
-    entries: tuple[_Entry, ...]
+    entries: tuple[EngineEntry, ...]
 
     @property
     def precisions(self) -> tuple[EnginePrecision, ...]:
@@ -132,14 +134,14 @@ class PreparedEngines:
         return None
 
 
-def _entry(path: Path) -> _Entry:
+def _entry(path: Path) -> EngineEntry:
     file = read_engine_file(path)
-    return _Entry(path=path, key=file.key, sha256=file.sha256)
+    return EngineEntry(path=path, key=file.key, sha256=file.sha256)
 
 
 def _those(
-    entries: list[_Entry], fits: Callable[[Mapping[str, Any]], bool], problem: Callable[[Mapping[str, Any]], str]
-) -> list[_Entry]:
+    entries: list[EngineEntry], fits: Callable[[Mapping[str, Any]], bool], problem: Callable[[Mapping[str, Any]], str]
+) -> list[EngineEntry]:
     """The entries whose key fits; the problem of the first in words where there is none."""
     found = [entry for entry in entries if fits(entry.key)]
     if not found:

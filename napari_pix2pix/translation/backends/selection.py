@@ -64,7 +64,8 @@ def choose_backend(asked: Backend, device: torch.device, macs: float) -> Backend
         for flavour in _FLAVOURS:
             if availability(flavour) is None:
                 return BackendChoice(name=flavour, reason="a GPU that it can use", alternative=True)
-        return BackendChoice(name="torch", reason=f"on the GPU; {availability('tensorrt')}")
+        reasons = dict.fromkeys(str(availability(flavour)) for flavour in _FLAVOURS)
+        return BackendChoice(name="torch", reason=f"on the GPU; {'; '.join(reasons)}")
     if device.type != "cpu":
         return BackendChoice(name="torch", reason=f"the only one for device {device}")
     reason = openvino_backend.unavailable_reason()
@@ -143,11 +144,15 @@ def _engine_precisions(asked: Precision, prepared: PreparedEngines | None) -> tu
 
 
 class RunnerWithAlternative:
-    """A compiled runner, until it fails or gives other numbers than PyTorch: then another one, for good."""
+    """A compiled runner, until it fails or gives other numbers than PyTorch: then another one, for good.
+
+    `problem` says why the first one was given up; None while it runs.
+    """
 
     def __init__(self, first: StageRunner, alternative: StageRunner) -> None:
         self._runner = first
         self._alternative = alternative
+        self.problem: str | None = None
         self.device = first.device
         self.dtype = first.dtype
 
@@ -165,5 +170,6 @@ class RunnerWithAlternative:
                 return self._runner.run(spec, inputs)
             except (BackendError, EngineError, EngineFileError) as error:
                 logger.warning("%s is given up, %s goes on: %s", self.name, self._alternative.name, error)
+                self.problem = f"{self.name} failed: {error}"
                 self._runner = self._alternative
         return self._alternative.run(spec, inputs)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event
 
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.prefetch import cancellation
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec, covered_size
@@ -98,6 +100,19 @@ class TensorRtRunner:
             engine = EngineRunner(proven.engine, self.device)
         return ReplayingRunner(engine, TOLERANCES[proven.precision])
 
+    def _announced(self, spec: StageSpec) -> Callable[[float], None]:
+        """Says once that a build is under way, as it may take minutes."""
+        said = Event()
+
+        def progress(_: float) -> None:
+            if not said.is_set():
+                said.set()
+                logger.warning(
+                    "compiling stage %s %d for this GPU; it may take minutes, and is kept", spec.gives, spec.level
+                )
+
+        return progress
+
     def _proven(self, spec: StageSpec, window: Window, inputs: Mapping[str, Tensor]) -> ProvenEngine:
         proven = proven_engine(
             self._network,
@@ -109,6 +124,8 @@ class TensorRtRunner:
             device=self.device,
             cache=self._cache,
             prepared=self._prepared,
+            progress=self._announced(spec),
+            cancelled=cancellation(),
         )
         self._in_use[spec] = proven.precision
         return proven

@@ -55,6 +55,7 @@ def test_companion_opens_the_whole_image(scan: Path, pixels_of: Pixels) -> None:
     assert (found.file_format, found.channel_names, found.pixel_size) == ("ome-tiff", ("DAPI",), (0.25, 0.5))
     assert found.acquisition == (("date", "2010-03-02T15:08:59"),)
     assert image_stem(scan) == "scan"
+    assert source.files == (scan, *(scan.with_name(f"scan-{z}.ome.tif") for z in range(3)))
 
 
 def test_a_part_is_read_alone_and_says_so(scan: Path, pixels_of: Pixels, caplog: pytest.LogCaptureFixture) -> None:

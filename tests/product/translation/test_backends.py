@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends import selection
 from napari_pix2pix.translation.backends.selection import (
     COMPILING_PAYS_MACS,
     BackendChoice,
@@ -25,13 +26,14 @@ from napari_pix2pix.translation.pipeline import Translator, translate_array
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics
-from pix2pix_training.errors import BackendError, EngineError, SettingsError
+from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.stages import StageSpec, whole_stage
 from tests.product.translation.conftest import random_image, random_model
 
 CPU = torch.device("cpu")
+WHOLE = whole_stage(GeneratorConfig(depth=4))
 SIZE = (150, 203)
 EXACT = TranslationSettings(scheme="exact", tile=64, split_level=2, statistics="image")
 
@@ -139,7 +141,7 @@ def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, ca
     assert translator.backend(plan).name == "openvino"
     found = result_of(translator)
     assert np.array_equal(found, result(model_of(), replace(EXACT, backend="torch")))
-    assert translator.backend(plan) == BackendChoice(name="torch", reason="openvino failed")
+    assert translator.backend(plan) == BackendChoice(name="torch", reason="openvino failed: the results differ")
     assert "torch goes on: the results differ" in caplog.text
 
 
@@ -153,7 +155,8 @@ def result_of(translator: Translator) -> AnyArray:
     return whole
 
 
-def test_alternative_takes_over_for_good() -> None:
+@pytest.mark.parametrize("error", [EngineError, EngineFileError, BackendError])
+def test_alternative_takes_over_for_good(error: type[Exception]) -> None:
     network = model_of().generator()
     calls = []
 
@@ -162,14 +165,15 @@ def test_alternative_takes_over_for_good() -> None:
 
         def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
             calls.append(spec)
-            raise EngineError("no")
+            raise error("no")
 
-    runner = RunnerWithAlternative(Failing(network), TorchRunner(network))
+    runner = RunnerWithAlternative(Failing(network), TorchRunner(network, torch.float32))
     x = torch.rand(1, 2, 32, 32)
     with torch.inference_mode():
         for _ in range(2):
             assert torch.equal(runner.run(whole_stage(network.config), {"features": x}), network(x))
-    assert (runner.name, len(calls)) == ("torch", 1)
+    assert (runner.name, runner.precision, runner.problem) == ("torch", "fp32", "failing failed: no")
+    assert len(calls) == 1
 
 
 @pytest.mark.usefixtures("openvino")
@@ -194,6 +198,55 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_tensorrt_without_gpu_is_an_error(backend: Any) -> None:
     with pytest.raises(BackendError, match="choose another backend"):
         Translator(model_of(), TranslationSettings(backend=backend))
+
+
+@pytest.mark.parametrize(
+    "missing, chosen, words",
+    [
+        ({}, "tensorrt", "a GPU that it can use"),
+        ({"tensorrt": "TensorRT is not installed"}, "tensorrt-rtx", "a GPU that it can use"),
+        (
+            {"tensorrt": "TensorRT is not installed", "tensorrt-rtx": "the driver is too old"},
+            "torch",
+            "on the GPU; TensorRT is not installed; the driver is too old",
+        ),
+    ],
+)
+def test_automatic_choice_on_a_gpu(
+    missing: dict[str, str], chosen: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "availability", missing.get)
+    choice = choose_backend("auto", torch.device("cuda"), 0)
+    assert (choice.name, choice.reason, choice.alternative) == (chosen, words, chosen != "torch")
+
+
+@pytest.mark.usefixtures("openvino")
+def test_damaged_models_in_the_cache_are_made_again(own_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = replace(EXACT, backend="openvino")
+    expected = result(model_of(), settings)
+    paths = sorted(own_cache.glob("*.engine"))
+    damages: tuple[Callable[[bytes], bytes], ...] = (lambda c: c[:-40], lambda c: c + b"x", lambda _: b"")
+    assert len(paths) >= len(damages)
+    for path, damage in zip(paths, damages, strict=False):
+        path.write_bytes(damage(path.read_bytes()))
+    assert np.array_equal(result(model_of(), settings), expected)
+    assert caplog.text.count("an engine in the cache is not used") >= len(damages)
+
+
+@pytest.mark.usefixtures("openvino")
+def test_what_is_compared_is_what_comes_back_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is changed by being stored would be noticed."""
+    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+
+    imported = OpenVinoRunner._imported
+
+    def another(self: OpenVinoRunner, content: bytes) -> Any:
+        other = OpenVinoRunner(model_of(base_width=5).generator(), "fp32")
+        return imported(self, other._core.compile_model(other._converted(WHOLE), "CPU").export_model().getvalue())
+
+    monkeypatch.setattr(OpenVinoRunner, "_imported", another)
+    with pytest.raises(EngineError, match="deviates from PyTorch"):
+        result(model_of(), TranslationSettings(scheme="whole", statistics="image", backend="openvino"))
 
 
 @pytest.mark.usefixtures("openvino")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from napari_pix2pix.translation.prefetch import prefetched
+from napari_pix2pix.translation.prefetch import cancellation, prefetched
 
 
 def no_thread_left() -> bool:
@@ -42,3 +42,24 @@ def test_closing_early_ends_a_waiting_thread() -> None:
     next(items)
     items.close()
     assert no_thread_left()
+
+
+def test_work_that_takes_long_is_told_to_stop() -> None:
+    started, stopped = threading.Event(), threading.Event()
+
+    def prepare(number: int) -> int:
+        cancelled = cancellation()
+        while number == 1 and not cancelled():
+            started.set()
+            time.sleep(0.001)
+        if number == 1:
+            stopped.set()
+        return number
+
+    items = prefetched(prepare, [0, 1])
+    assert next(items) == 0
+    assert started.wait(10)
+    items.close()
+    assert stopped.is_set()
+    assert no_thread_left()
+    assert cancellation()() is False

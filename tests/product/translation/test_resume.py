@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +22,13 @@ import pytest
 import tifffile
 import zarr
 
-from napari_pix2pix.images import ome_zarr_layout, partial_output
+from napari_pix2pix.images import ome_zarr_layout, partial_output, tiff_writing
 from napari_pix2pix.images.partial_output import Shard
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.resumable import file_identity
 from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.atomic import partial_path
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.model_file import Model, save_model
@@ -40,6 +44,7 @@ def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ome_zarr_layout, "CHUNK_PX", 32)
     monkeypatch.setattr(ome_zarr_layout, "_UNITS_PX", (128,))
     monkeypatch.setattr(ome_zarr_layout, "_SMALLEST_LEVEL_PX", 32)
+    monkeypatch.setattr(tiff_writing, "PYRAMID_FROM_PX", 512)
 
 
 @pytest.fixture
@@ -288,6 +293,7 @@ def test_other_schemes_resume_too(tmp_path: Path, image: Path, model: Model, set
 
 
 def test_file_that_cannot_grow_is_one_line_and_resumes(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
     out = tmp_path / "out.ome.zarr"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
@@ -328,8 +334,9 @@ def _fails_at(call: int) -> Callable[[int], None]:
 
 _PROGRAM = """
 import sys
-from napari_pix2pix.images import ome_zarr_layout
+from napari_pix2pix.images import ome_zarr_layout, tiff_writing
 ome_zarr_layout.CHUNK_PX, ome_zarr_layout._UNITS_PX, ome_zarr_layout._SMALLEST_LEVEL_PX = 32, (128,), 32
+tiff_writing.PYRAMID_FROM_PX = 512
 from napari_pix2pix.__main__ import main
 main()
 """
@@ -363,7 +370,10 @@ def _lines(path: Path) -> int:
     return path.read_bytes().count(b"{") if path.exists() else 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+no_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+
+
+@no_sigkill
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_runs_resume_to_the_same_output(
     tmp_path: Path, image: Path, model: Model, whole: Path, kills: int
@@ -382,6 +392,128 @@ def test_killed_runs_resume_to_the_same_output(
     assert report["outputs"] == [str(out)]
     assert content(out) == content(whole)
     assert leftovers(out) == []
+
+
+def levels(path: Path) -> list[tuple[Any, dict[str, Any]]]:
+    """Pixels of every level of a TIFF, and what its tags say but for places in the file and random identifiers."""
+    with tifffile.TiffFile(path) as tif:
+        return [(level.asarray(), _facts(level.keyframe)) for level in tif.series[0].levels]
+
+
+def _facts(page: Any) -> dict[str, Any]:
+    places = {"TileOffsets", "TileByteCounts", "SubIFDs"}
+    facts = {tag.name: str(tag.value) for tag in page.tags if tag.name not in places}
+    if "ImageDescription" in facts:
+        facts["ImageDescription"] = re.sub("urn:uuid:[-0-9a-f]{36}", "", facts["ImageDescription"])
+    return facts
+
+
+@no_sigkill
+@pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_killed_runs_resume_to_the_same_pyramid(tmp_path: Path, image: Path, model: Model, kills: int) -> None:
+    """OME-TIFF: killed while units are made, and while the file is put together."""
+    size = (700, 900) if kills == 1 else (1400, 1500)
+    pixel_size: Any = {"resolution": (20000, 10000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(image, random_image(1, *size)[0], **pixel_size)
+    model_path, out, expected = (tmp_path / name for name in ("model.safetensors", "out.ome.tif", "whole.ome.tif"))
+    save_model(model, model_path)
+    translate_file(image, model, expected, EXACT)
+    resuming = command(image, model_path, out, "--resume")
+    for _ in range(kills):
+        kill_during(resuming, out, 2)
+        assert not out.exists()
+    kill_when(resuming, partial_path(out))
+    assert not out.exists()
+    report = run(resuming)
+    assert report["tiles_reused"] == report["tiles"]
+    found = levels(out)
+    assert len(found) > 1
+    for (pixels, facts), (expected_pixels, expected_facts) in zip(found, levels(expected), strict=True):
+        np.testing.assert_array_equal(pixels, expected_pixels)
+        assert facts == expected_facts
+    assert leftovers(out) == []
+
+
+def kill_when(arguments: list[str], path: Path) -> None:
+    """SIGKILL as soon as a file appears."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+_FILLING = """
+set -e
+mount -t tmpfs -o size={small}k none {folder}
+if {program} 2> {errors}; then exit 3; fi
+test ! -e {out}
+mount -o remount,size=64m {folder}
+{program}
+cp -r {out} {safe}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file systems can be mounted without rights on Linux")
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif"])
+def test_file_system_that_fills_up_is_one_line_and_resumes(
+    tmp_path: Path, image: Path, model: Model, whole: Path, name: str
+) -> None:
+    if shutil.which("unshare") is None or subprocess.run([*_MOUNTING, "none", str(tmp_path)]).returncode:
+        pytest.skip("this system lets users mount no file systems")
+    model_path, folder, errors, safe = (tmp_path / n for n in ("model.safetensors", "small", "errors", "safe"))
+    save_model(model, model_path)
+    folder.mkdir()
+    out = folder / name
+    paths = {"folder": folder, "errors": errors, "out": out, "safe": safe}
+    quoted = {key: shlex.quote(str(path)) for key, path in paths.items()}
+    program = shlex.join(command(image, model_path, out, "--resume"))
+    script = _FILLING.format(small=240, program=program, **quoted)
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = errors.read_text().splitlines()
+    assert "the disk is full; free some space" in line
+    assert json.loads(done.stdout.splitlines()[-1])["tiles_reused"] > 0
+    if name == "out.ome.zarr":
+        assert content(safe) == content(whole)
+        return
+    translate_file(image, model, tmp_path / "whole.ome.tif", EXACT)
+    for (pixels, _), (expected, _) in zip(levels(safe), levels(tmp_path / "whole.ome.tif"), strict=True):
+        np.testing.assert_array_equal(pixels, expected)
+
+
+_MOUNTING = ["unshare", "-rm", "mount", "-t", "tmpfs"]
+
+
+def test_a_companion_file_that_changed_is_noticed(tmp_path: Path, model: Model) -> None:
+    """The pixels of an image may lie in several files; each of them is its input."""
+    parts = [tmp_path / f"part{z}.ome.tif" for z in range(2)]
+    _write_set(parts, [0, 1])
+    out = tmp_path / "out.ome.zarr"
+    interrupted(parts[0], model, out, 8)
+    before = file_identity(parts[0])
+    _write_set(parts, [1], seed=1)
+    assert file_identity(parts[0]) == before
+    with pytest.raises(OutputError, match="was begun with another input"):
+        translate_file(parts[0], model, out, EXACT, resume=True)
+
+
+def _write_set(paths: list[Path], planes: list[int], seed: int = 0) -> None:
+    """Some planes of a Z stack that has a file for each, every one with the same OME-XML."""
+    parts = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{path.name}">urn:uuid:{z}</UUID></TiffData>'
+        for z, path in enumerate(paths)
+    )
+    for z in planes:
+        xml = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{z}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+            f'SizeX="{SIZE[1]}" SizeY="{SIZE[0]}" SizeZ="{len(paths)}" SizeC="1" SizeT="1">'
+            f'<Channel ID="Channel:0:0"/>{parts}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(paths[z], random_image(1, *SIZE, seed=seed)[0], description=xml, metadata=None)
 
 
 def test_two_processes_share_an_output(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:

@@ -32,6 +32,8 @@ class FakeEngines:
         self.refused = False
 
     def proven(self, network: Generator, spec: StageSpec, flavour: str, **order: Any) -> Any:
+        for fraction in (0.1, 0.2):
+            order["progress"](fraction)
         self.asked.append({"spec": spec, "flavour": flavour, **order})
         return SimpleNamespace(
             engine=SimpleNamespace(spec=spec, window=order["window"], refused=self.refused),
@@ -102,6 +104,11 @@ def test_each_stage_has_its_engine(engines: FakeEngines) -> None:
     runner.run(WHOLE, image(64, 64))
     assert runner.run(encode, image(64, 64)).shape == (1, 4, 32, 32)
     assert [order["spec"] for order in engines.asked] == [WHOLE, encode]
+
+
+def test_a_build_is_said_once(engines: FakeEngines, caplog: pytest.LogCaptureFixture) -> None:
+    TensorRtRunner("tensorrt", engines.network, ["fp32"]).run(WHOLE, image(64, 64))
+    assert caplog.messages == ["compiling stage up 0 for this GPU; it may take minutes, and is kept"]
 
 
 def test_precision_is_that_of_the_engines(engines: FakeEngines) -> None:
