@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from napari.layers import Image
 from napari.utils import DirectLabelColormap
 from napari.utils.transforms import Affine
 
@@ -91,7 +92,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
 
     Parameters
     ----------
-    layer : the source, which lends its metadata and, with RGB, the way colours are shown.
+    layer : the source, which lends its metadata and the way colours are shown.
     place : see `placement`.
     """
     common = {
@@ -109,7 +110,11 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
         _layer_data(
             pixels,
             number,
-            {**common, **_appearance(result, number, channels), "name": base if channels == 1 else f"{base}: {name}"},
+            {
+                **common,
+                **_appearance(result, number, channels, layer),
+                "name": base if channels == 1 else f"{base}: {name}",
+            },
             "image",
         )
         for number, name in enumerate(names)
@@ -132,8 +137,9 @@ def _label_colors(result: Translated) -> dict[str, Any]:
     return {"colormap": DirectLabelColormap(color_dict=colors)}
 
 
-def _appearance(result: Translated, number: int, channels: int) -> dict[str, Any]:
-    look: dict[str, Any] = {"colormap": "gray"}
+def _appearance(result: Translated, number: int, channels: int, layer: ImageLayer) -> dict[str, Any]:
+    """A single channel looks as the source does, several are laid over each other."""
+    look: dict[str, Any] = {"colormap": layer.colormap if isinstance(layer, Image) and not is_rgb(layer) else "gray"}
     if channels > 1:
         look = {"colormap": _COLORMAPS[number % len(_COLORMAPS)], "blending": "additive"}
     if result.limits is not None:

@@ -50,11 +50,11 @@ def assert_same_place(output: Any, source: Any) -> None:
 
 def test_two_dimensional_layer(viewer: Any, run: Any, grey_model: Path, rng: np.random.Generator) -> None:
     image = rng.integers(0, 256, (40, 56), np.uint8)
-    source = viewer.add_image(image, name="cells", metadata={"crs": "EPSG:25832"}, **PLACE)
+    source = viewer.add_image(image, name="cells", colormap="magma", metadata={"crs": "EPSG:25832"}, **PLACE)
     (output,) = run(grey_model, [source])
     np.testing.assert_array_equal(output.data, translate_array(image, load_model(grey_model))[0])
     assert_same_place(output, source)
-    assert output.name == "cells → grey"
+    assert (output.name, output.colormap.name) == ("cells → grey", "magma")
     assert output.metadata["crs"] == "EPSG:25832"
     provenance = output.metadata["napari-pix2pix"]
     assert provenance["model"] == str(grey_model)
