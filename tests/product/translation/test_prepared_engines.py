@@ -25,7 +25,7 @@ from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
 from pix2pix_trt import compilation, engine_folder, keys
 from pix2pix_trt.engine_file import read_engine_file
-from pix2pix_trt.runner import Engine
+from pix2pix_trt.runner import Engine, EngineMemoryError
 from tests.product.translation.conftest import random_image, random_model
 
 pytest.importorskip("onnxscript")
@@ -77,6 +77,9 @@ class FakeGpu:
 
             def takes(self, inputs: Mapping[str, Tensor]) -> bool:
                 return True
+
+            def fixed(self, shapes: object) -> None:
+                raise EngineMemoryError("no memory for a CUDA graph")
 
             def close(self) -> None:
                 pass
