@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from pix2pix_training import decoders, layers, networks
+from pix2pix_training import decoders, layers, networks, strided_convolution
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 
 CALLABLE = "pix2pix_generator"
@@ -28,6 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DROPOUT_RATE = {layers.DROPOUT_RATE}
+HALVING_CELLS = {strided_convolution.HALVING_CELLS}
+DOUBLING_CELLS = {strided_convolution.DOUBLING_CELLS}
+KERNEL, STRIDE, PADDING = {strided_convolution.KERNEL}, {strided_convolution.STRIDE}, {strided_convolution.PADDING}
 '''
 
 _CONFIG = f'''
@@ -46,6 +49,8 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     layers._mix,
     layers.keeps_running_statistics,
     layers.make_norm,
+    strided_convolution.HalvingConv2d,
+    strided_convolution.DoublingConvTranspose2d,
     decoders.ResizeConvolution,
     decoders.ShuffleConvolution,
     decoders.doubling_convolution,

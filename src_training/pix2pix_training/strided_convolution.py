@@ -15,23 +15,23 @@ from torch import Tensor, nn
 HALVING_CELLS = 256
 DOUBLING_CELLS = 1024
 """Cells of the smaller map, over the batch, up to which columns were measured to be faster."""
-_KERNEL, _STRIDE, _PADDING = 4, 2, 1
+KERNEL, STRIDE, PADDING = 4, 2, 1
 
 
 class HalvingConv2d(nn.Conv2d):
     """Convolution from (N, C, 2h, 2w) to (N, D, h, w)."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
-        super().__init__(inputs, outputs, _KERNEL, _STRIDE, _PADDING, bias=bias)
+        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and x.device.type == "cpu"):
             return super().forward(x)
         batch, _, height, width = x.shape
-        cells = (height // _STRIDE, width // _STRIDE)
+        cells = (height // STRIDE, width // STRIDE)
         if batch * cells[0] * cells[1] > HALVING_CELLS:
             return super().forward(x.contiguous(memory_format=torch.channels_last))
-        columns = F.unfold(x, _KERNEL, padding=_PADDING, stride=_STRIDE).transpose(0, 1).flatten(1)
+        columns = F.unfold(x, KERNEL, padding=PADDING, stride=STRIDE).transpose(0, 1).flatten(1)
         y = (self.weight.flatten(1) @ columns).view(-1, batch, *cells).transpose(0, 1)
         return y if self.bias is None else y + self.bias[:, None, None]
 
@@ -40,7 +40,7 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution from (N, C, h, w) to (N, D, 2h, 2w)."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
-        super().__init__(inputs, outputs, _KERNEL, _STRIDE, _PADDING, bias=bias)
+        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=bias)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not (self.training and x.device.type == "cpu"):
@@ -51,5 +51,5 @@ class DoublingConvTranspose2d(nn.ConvTranspose2d):
         # Twice as fast over few cells as the product of the transposed weights and the features.
         columns = (x.transpose(0, 1).flatten(1).T @ self.weight.flatten(1)).T
         columns = columns.view(-1, batch, height * width).transpose(0, 1)
-        y = F.fold(columns, (_STRIDE * height, _STRIDE * width), _KERNEL, padding=_PADDING, stride=_STRIDE)
+        y = F.fold(columns, (STRIDE * height, STRIDE * width), KERNEL, padding=PADDING, stride=STRIDE)
         return y if self.bias is None else y + self.bias[:, None, None]
