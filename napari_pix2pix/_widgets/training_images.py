@@ -181,18 +181,22 @@ class TrainingImages(QWidget):
             self._folder_worker = start_worker(
                 partial(check_folders, folders),
                 on_events=self._on_folders_checked,
-                on_error=partial(self._on_folders_wrong, folders),
-                on_end=self.changed.emit,
+                on_error=self._on_folders_wrong,  # methods of this widget, which Qt lets go of when it is gone
+                on_end=self._on_pairing_ended,
             )
         self.changed.emit()
 
     def _on_folders_checked(self, events: list[FoldersChecked]) -> None:
         if events[-1].folders == self._folders():
             self._found = events[-1]
+            self._folder_problem = None  # a late one of other folders
 
-    def _on_folders_wrong(self, folders: FolderPair, error: Exception) -> None:
-        if folders == self._folders():
+    def _on_folders_wrong(self, error: Exception) -> None:
+        if self._found is None:
             self._folder_problem = str(error)
+
+    def _on_pairing_ended(self) -> None:
+        self.changed.emit()
 
     def disconnect_viewer(self) -> None:
         self.source.disconnect_viewer()

@@ -88,7 +88,7 @@ def _disconnect(connections: list[_Connection]) -> None:
     """Let go of slots and what they hold: napari's list of tasks keeps every worker as long as its window."""
     while connections:
         signal, slot = connections.pop()
-        with suppress(TypeError, RuntimeError):  # the receiver is gone already
+        with suppress(TypeError, RuntimeError, SystemError):  # the receiver is gone already, as each Qt binding says it
             signal.disconnect(slot)
 
 
