@@ -21,6 +21,8 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("tensorrt_rtx", reason="the package tensorrt-rtx is not installed")
 
 ARCHITECTURES = ("sm86", "sm89", "sm120")
+WEIGHTS = 54e6
+"""Of the paper's generator."""
 
 
 def exported(precision: ExportPrecision, **changes: Any) -> bytes:
@@ -50,17 +52,17 @@ def small() -> bytes:
     return exported("fp32")
 
 
-@pytest.mark.parametrize(
-    "precision, norm", [("fp32", "batch"), ("fp16", "instance"), ("bf16", "instance"), ("bf16", "batch")]
-)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_the_papers_network_builds(precision: ExportPrecision, norm: str) -> None:
-    builder = EngineBuilder(exported(precision, depth=8, base_width=16, norm=norm), request(precision))
+    builder = EngineBuilder(exported(precision, depth=8, base_width=64, norm=norm), request(precision))
     assert builder.inputs == (TensorFacts(name="features", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
     assert builder.outputs == (TensorFacts(name="output", dtype="FLOAT", shape=(-1, 3, -1, -1)),)
     fractions: list[float] = []
     plan = builder.build(progress=fractions.append)
     for text in (b"accelerators={sm86 sm89 sm120 }", b"features", b"result"):
         assert text in plan
+    assert len(plan) > 0.9 * WEIGHTS * (4 if precision == "fp32" else 2)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
 
@@ -77,7 +79,7 @@ def test_every_decoder_builds(decoder: str, precision: ExportPrecision) -> None:
     "number, precision, given", [(0, "fp32", False), (1, "fp16", False), (2, "bf16", False), (2, "fp16", True)]
 )
 def test_the_three_stages_build(number: int, precision: ExportPrecision, given: bool) -> None:
-    config = GeneratorConfig(base_width=8, depth=8, norm="instance" if given else "batch")
+    config = GeneratorConfig(base_width=64, depth=8, norm="instance" if given else "batch")
     network = build_generator(config)
     set_inference_mode(network, InferenceConfig(statistics="image" if given else "running"))
     fold_norms(network)
@@ -94,16 +96,6 @@ def test_the_three_stages_build(number: int, precision: ExportPrecision, given: 
     ]
     assert [(t.name, t.dtype, t.shape) for t in (*builder.inputs, *builder.outputs)] == expected
     assert b"accelerators={sm86 sm89 sm120 }" in builder.build()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_the_papers_network_builds_at_full_width(precision: ExportPrecision, norm: str) -> None:
-    plan = EngineBuilder(exported(precision, depth=8, base_width=64, norm=norm), request(precision)).build()
-    weights = 54e6 * (4 if precision == "fp32" else 2)
-    assert len(plan) > 0.9 * weights
-    assert b"accelerators={sm86 sm89 sm120 }" in plan
 
 
 def test_float32_means_float32(small: bytes) -> None:
