@@ -48,7 +48,7 @@ class TrainWidget(JobWidget):
         super().__init__(napari_viewer)
         self.images = TrainingImages(napari_viewer)
         self.settings = TrainingSettings()
-        self._previews = PreviewLayers(napari_viewer)
+        self._previews = PreviewLayers(napari_viewer, self)
         self._pixels: dict[str, Any] = {}
         self._model: Path | None = None
         self._first_step: StepDone | None = None
@@ -210,7 +210,7 @@ class TrainWidget(JobWidget):
                 case Validated():
                     self.plot.add_scores(event.step, event.scores)
                 case Warned():
-                    show_warning(f"Step {event.step}: {event.message}.")
+                    show_warning(f"{event.words[0].upper()}{event.words[1:]}.")
                 case Finished():
                     self._has_outcome = True
                     self.state.say(_finished_words(event), "good")
@@ -307,6 +307,7 @@ class TrainWidget(JobWidget):
 
     def on_closed(self) -> None:
         super().on_closed()
+        self._previews.stop()
         self.images.disconnect_viewer()
 
 

@@ -165,7 +165,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case Warned():
-                    bar.say(f"warning: step {event.step}: {event.message}")
+                    bar.say(f"warning: {event.words}")
                 case CheckpointSaved():
                     result["checkpoint"] = str(event.path)
                 case Finished():

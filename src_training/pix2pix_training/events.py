@@ -78,10 +78,15 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, kw_only=True)
 class Warned:
-    """The run goes on, but something looks wrong; `message` says what, and what to try."""
+    """The run goes on, but something looks wrong; `message` says what, and what to try. `step` 0: before the first."""
 
     step: int
     message: str
+
+    @property
+    def words(self) -> str:
+        """The message, after the step where there was one."""
+        return f"step {self.step}: {self.message}" if self.step else self.message
 
 
 @dataclass(frozen=True, kw_only=True)

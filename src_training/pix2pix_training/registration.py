@@ -7,7 +7,6 @@ where the mean over patches has one high peak and several patches agree on it, e
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,6 @@ from scipy.ndimage import gaussian_filter
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_size
 from pix2pix_training.invalid_pixels import invalid_values
 from pix2pix_training.pairs import Pair
-
-log = logging.getLogger(__name__)
 
 _PATCHES = 16
 _DRAWS = 64
@@ -71,20 +68,17 @@ class Shift:
         return self.is_certain and float(np.hypot(self.y, self.x)) > tolerated
 
 
-def warn_of_shift(pairs: Sequence[Pair]) -> None:
-    """A line in the log where source and target certainly lie apart."""
+def misalignment_warning(pairs: Sequence[Pair]) -> str | None:
+    """By how much source and target lie apart, in words, and what to do; None unless they certainly do."""
     shift = estimate_shift(pairs)
-    if shift is not None and shift.is_misalignment:
-        log.warning(
-            "source and target look misaligned: the targets seem to lie %d pixels further %s and %d further %s than "
-            "their sources (edges in %d of %d patches agree); register the images, or go on if they are right",
-            abs(shift.y),
-            "down" if shift.y > 0 else "up",
-            abs(shift.x),
-            "right" if shift.x > 0 else "left",
-            shift.agreeing,
-            shift.patches,
-        )
+    if shift is None or not shift.is_misalignment:
+        return None
+    return (
+        f"source and target look misaligned: the targets seem to lie {abs(shift.y)} pixels further "
+        f"{'down' if shift.y > 0 else 'up'} and {abs(shift.x)} further {'right' if shift.x > 0 else 'left'} than their "
+        f"sources (edges in {shift.agreeing} of {shift.patches} patches agree); register the images, or go on if they "
+        "are right"
+    )
 
 
 def estimate_shift(pairs: Sequence[Pair]) -> Shift | None:

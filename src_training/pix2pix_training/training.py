@@ -49,7 +49,7 @@ from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, sa
 from pix2pix_training.networks import Generator as GeneratorNetwork
 from pix2pix_training.pairs import Split, check_consistent
 from pix2pix_training.patches import PatchSampler
-from pix2pix_training.registration import warn_of_shift
+from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
@@ -187,8 +187,8 @@ class _Run:
             validation_pairs=len(self.data.split.validation),
             device=str(self.device),
         )
-        if self.step == 0:
-            warn_of_shift(self.data.split.training)
+        if self.step == 0 and (trouble := misalignment_warning(self.data.split.training)):
+            yield Warned(step=0, message=trouble)
         started = time.monotonic() - self.seconds
         while (fraction := self._fraction_done()) < 1 and not self._is_out_of_patience():
             self._set_learning_rate(fraction)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,11 @@ from scipy.ndimage import gaussian_filter
 
 from napari_pix2pix.images.pairing import pairs_from_paths
 from pix2pix_training.array_source import CroppedSource, MemorySource, Region, plane_size
-from pix2pix_training.pairs import Pair
-from pix2pix_training.registration import Shift, estimate_shift, warn_of_shift
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.events import StepDone, Warned
+from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.registration import Shift, estimate_shift, misalignment_warning
+from pix2pix_training.training import TrainingData, train
 
 _REAL = Path(__file__).parents[3] / "shared" / "data"
 SIDE = 400
@@ -112,13 +114,26 @@ def test_without_edges_or_room_there_is_no_estimate() -> None:
     assert estimate_shift([Pair(MemorySource(holes), MemorySource(holes), "holes")]) is None
 
 
-def test_the_warning_says_where_the_targets_lie(pairs: list[Pair], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        warn_of_shift(pairs)
-        assert not caplog.records
-        warn_of_shift([shifted(pair, 7, -12) for pair in pairs])
-    (record,) = caplog.records
-    assert "misaligned: the targets seem to lie 7 pixels further down and 12 further left" in record.getMessage()
+def test_the_warning_says_where_the_targets_lie(pairs: list[Pair]) -> None:
+    assert misalignment_warning(pairs) is None
+    words = misalignment_warning([shifted(pair, 7, -12) for pair in pairs])
+    assert words is not None
+    assert "misaligned: the targets seem to lie 7 pixels further down and 12 further left" in words
+
+
+def test_a_run_warns_before_its_first_step(pairs: list[Pair], tmp_path: Path) -> None:
+    config = TrainingConfig(
+        generator=GeneratorConfig(base_width=4, depth=3),
+        discriminator=DiscriminatorConfig(base_width=4),
+        steps=1,
+        patch_size=32,
+        validation_images=0,
+    )
+    data = TrainingData(split=Split(tuple(shifted(pair, 7, -12) for pair in pairs), ()))
+    events = list(train(config, data, tmp_path / "run", device="cpu"))
+    (warned,) = (event for event in events if isinstance(event, Warned))
+    assert warned.words.startswith("source and target look misaligned: ")
+    assert events.index(warned) < next(i for i, event in enumerate(events) if isinstance(event, StepDone))
 
 
 def test_what_counts_as_misaligned() -> None:

@@ -53,6 +53,7 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert model.source.unit == "µm"
     assert model.training["config"]["steps"] == 6
     assert model.training["validation_pairs"] == 1
+    wait_until(lambda: len(viewer.layers) == 5)
     previews = {layer.name: layer for layer in viewer.layers if layer not in pair}
     assert list(previews) == ["preview: source", "preview: output", "preview: target"]
     assert all(layer.rgb for layer in previews.values())
@@ -70,20 +71,40 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert viewer.layers[-1].name == "phase → run"
 
 
-def test_previews_of_small_images(viewer: Any) -> None:
-    from napari_pix2pix._widgets.previews import PreviewLayers
+def made_preview(value: int) -> Any:
     from napari_pix2pix._widgets.training_job import Preview
 
+    image = np.full((16, 20, 3), value, np.uint8)
+    return Preview(step=value, images=dict.fromkeys(("source", "output", "target"), image))
+
+
+def test_previews_of_small_images(viewer: Any, wait_until: WaitUntil) -> None:
+    from napari_pix2pix._widgets.previews import PreviewLayers
+
     viewer.add_image(np.zeros((40, 60), np.uint8), name="phase", scale=(0.5, 0.5))
-    previews = PreviewLayers(viewer)
-    image = np.zeros((16, 20, 3), np.uint8)
-    for value in (1, 2):
-        images = dict.fromkeys(("source", "output", "target"), image + value)
-        previews.show(Preview(step=value, images=images), {"scale": (0.5, 0.5)})
+    previews = PreviewLayers(viewer, viewer.window._qt_window)
+    for value in (1, 2, 3):
+        previews.show(made_preview(value), {"scale": (0.5, 0.5)})
+        assert len(viewer.layers) == (1 if value < 3 else 4), "none is added by the slot that is told of it"
+        if value == 2:  # the first has been overtaken by it
+            wait_until(lambda: [layer.data.max() for layer in viewer.layers[1:]] == [2, 2, 2])
+    wait_until(lambda: [layer.data.max() for layer in viewer.layers[1:]] == [3, 3, 3])
     added = viewer.layers[1:]
     assert [layer.name for layer in added] == ["preview: source", "preview: output", "preview: target"]
-    assert all(layer.rgb and layer.data.max() == 2 for layer in added)
+    assert all(layer.rgb for layer in added)
     assert added[0].translate[0] > 39 * 0.5
+    wait_until(lambda: not previews._timer.isActive())
+
+
+@pytest.mark.parametrize("how", ["viewer", "widget"])
+def test_no_preview_comes_after_closing(viewer: Any, train: Any, qtbot: Any, how: str) -> None:
+    train._previews.show(made_preview(1), {"scale": (0.5, 0.5)})
+    if how == "viewer":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(train)
+    qtbot.wait(200)
+    assert not [layer.name for layer in viewer.layers if layer.name.startswith("preview")]
 
 
 def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
