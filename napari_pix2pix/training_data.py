@@ -19,8 +19,8 @@ from napari_pix2pix.images.pairing import (
 )
 from pix2pix_training.array_source import Region
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.model_file import MAX_Z_CONTEXT, ImageTraits
-from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT, with_neighbouring_planes
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.training import TrainingData
 

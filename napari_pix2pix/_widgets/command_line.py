@@ -51,7 +51,8 @@ def train_command(
     words += ["--out", str(out), "--preset", config.preset]
     own, usual = asdict(config), asdict(preset(config.preset))
     words += _changed({name: own[name] for name in _PLAIN}, usual)
-    words += _changed({name: own["generator"][name] for name in ("base_width", "depth")}, usual["generator"])
+    words += _changed({name: own["generator"][name] for name in ("base_width", "depth", "decoder")}, usual["generator"])
+    words += _changed({"sampling": own["sampling"]["placement"]}, {"sampling": usual["sampling"]["placement"]})
     words += [word for name, value in other.items() if value is not None for word in _option(name, value)]
     return shlex.join([_PROGRAM, *words])
 

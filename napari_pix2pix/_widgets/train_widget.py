@@ -133,7 +133,7 @@ class TrainWidget(JobWidget):
     # The choice, in words
 
     def _refresh(self, *_: Any) -> None:
-        has_images = self.images.judge(self.settings.patch_size.value())
+        has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
         obstacle = self._obstacle()
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
         hint = "" if folder == "nothing" or self.is_running else _HINTS[folder]
@@ -196,6 +196,7 @@ class TrainWidget(JobWidget):
             validation=settings.validation.value(),
             within=self.images.training_regions(),
             held_out=self.images.held_out_region(),
+            z_context=self.settings.z_context.value(),
             resume=resume,
             init=None if resume else settings.init.path,
         )

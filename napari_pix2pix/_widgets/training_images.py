@@ -19,6 +19,7 @@ from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, Lay
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from pix2pix_training.array_source import Region, channel_count
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 NamedFiles = list[tuple[Path, bool]]
 """Paths, and whether there is a file."""
@@ -130,13 +131,16 @@ class TrainingImages(QWidget):
             return [(folders.source, True)], [(folders.target, True)]
         return list(map(layer_file, self.source.layers)), list(map(layer_file, self.target.layers))
 
-    def judge(self, patch_size: int) -> bool:
-        """Say in words what is chosen, or what is wrong with it; whether it can be trained on."""
-        problem, words = self._judge_layers(patch_size) if self.are_layers else self._judge_folders()
+    def judge(self, patch_size: int, z_context: int) -> bool:
+        """Say in words what is chosen, or what is wrong with it; whether it can be trained on.
+
+        Whether files have the planes that `z_context` asks for is known when they are opened for training.
+        """
+        problem, words = self._judge_layers(patch_size, z_context) if self.are_layers else self._judge_folders()
         self.message.say(problem or words, "error" if problem else "plain")
         return problem is None
 
-    def _judge_layers(self, patch_size: int) -> tuple[str | None, str]:
+    def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str]:
         for picker, side in ((self.source, "source"), (self.target, "target")):
             if not picker.layers:
                 return f"Tick a {side} layer.", ""
@@ -144,6 +148,7 @@ class TrainingImages(QWidget):
             return "A layer is ticked as source and as target.", ""
         try:
             source, target = self.source.source(), self.target.source()
+            with_neighbouring_planes(source, z_context)  # raises where there are none
             regions = self.regions.words(self.source.layers[0])
             too_small = self.regions.problem(self.source.layers[0], patch_size)
         except Pix2PixError as error:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
-from pix2pix_training.config import Preset, TrainingConfig, from_dict, preset
+from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, from_dict, preset
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
+from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 if TYPE_CHECKING:
     from pix2pix_training.pairs import Pair, Split
@@ -58,7 +59,8 @@ class TrainingRequest:
     """All that a run needs.
 
     `within` are rectangles of layers to train in, none for all; `held_out` is one that validates, in place of the
-    fraction `validation`; `init` is a model to start from.
+    fraction `validation`; `z_context` planes on each side of a stack's plane are seen with it; `init` is a model to
+    start from.
     """
 
     config: TrainingConfig
@@ -68,6 +70,7 @@ class TrainingRequest:
     validation: float = VALIDATION_FRACTION
     within: tuple[Region, ...] = ()
     held_out: Region | None = None
+    z_context: int = 0
     resume: bool = False
     init: Path | None = None
 
@@ -94,6 +97,8 @@ def training_config(
     length: Mapping[str, float],
     base_width: int,
     depth: int,
+    decoder: Decoder,
+    placement: Placement,
     options: Mapping[str, Any],
 ) -> TrainingConfig:
     """The settings of a preset with the changes of the form.
@@ -106,8 +111,9 @@ def training_config(
     base = preset(preset_name)
     return replace(
         base,
-        generator=replace(base.generator, base_width=base_width, depth=depth),
+        generator=replace(base.generator, base_width=base_width, depth=depth, decoder=decoder),
         discriminator=replace(base.discriminator, base_width=base_width),
+        sampling=replace(base.sampling, placement=placement),
         **{**length, **options},
     )
 
@@ -139,7 +145,12 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
 
     config, images = request.config, request.images
     if isinstance(images, FolderPair):
-        wanted = DataRequest(sources=(images.source,), targets=(images.target,), validation=request.validation)
+        wanted = DataRequest(
+            sources=(images.source,),
+            targets=(images.target,),
+            z_context=request.z_context,
+            validation=request.validation,
+        )
         data = load_training_data(wanted, patch_size=config.patch_size, seed=config.seed)
     else:
         data = _data_of_layers(images, request)
@@ -156,9 +167,10 @@ def _data_of_layers(images: LayerPair, request: TrainingRequest) -> Any:
     from pix2pix_training.pairs import Pair
     from pix2pix_training.training import TrainingData
 
+    source = with_neighbouring_planes(images.source, request.z_context)
     return TrainingData(
-        split=_split(Pair(images.source, images.target, images.source.name), request),
-        source_traits=_traits(images.source, images.source_facts),
+        split=_split(Pair(source, images.target, source.name), request),
+        source_traits=replace(_traits(images.source, images.source_facts), z_context=request.z_context),
         target_traits=_traits(images.target, images.target_facts),
     )
 

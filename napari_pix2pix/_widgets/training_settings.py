@@ -15,6 +15,7 @@ from napari_pix2pix._widgets.training_job import (
 )
 from napari_pix2pix._widgets.translation_options import DEVICES
 from pix2pix_training.config import TrainingConfig, preset
+from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
 PRESETS = {"seamless, for large images": "seamless", "as in the paper": "paper"}
@@ -25,6 +26,8 @@ VALUES = {
     "range of each image": "image",
     "categories": "categories",
 }
+DECODERS = {"transposed convolution": "transposed", "resize": "resize", "pixel shuffle": "pixel-shuffle"}
+PLACEMENTS = {"anywhere": "uniform", "where the target varies": "content"}
 PRECISIONS = {"32-bit": "fp32", "automatic": "auto", "bfloat16": "bf16", "float16": "fp16"}
 _WIDTH_ON_CPU = 32
 _PREVIEW_EVERY_STEPS = 100
@@ -57,6 +60,13 @@ class TrainingSettings(QWidget):
 
     def _advanced(self, usual: TrainingConfig) -> QWidget:
         self.depth = whole_number(2, 10, usual.generator.depth, 1, "Down-samplings of the U-Net.")
+        self.decoder = Choice(
+            DECODERS, "How the U-Net doubles the resolution; resize and pixel shuffle leave no grid in the result."
+        )
+        self.z_context = whole_number(
+            0, MAX_Z_CONTEXT, 0, 1, "Planes of a Z stack above and below that a plane is seen with; 0: none."
+        )
+        self.placement = Choice(PLACEMENTS, "Where training patches are taken.")
         self.learning_rate = real_number(1e-5, 1, usual.learning_rate, 1e-4, 5, "Step width of the optimiser.")
         self.validation = real_number(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
         self.preview_every = whole_number(1, 10**6, _PREVIEW_EVERY_STEPS, 50, "Steps between previews and validations.")
@@ -76,6 +86,9 @@ class TrainingSettings(QWidget):
         return form(
             [
                 ("Depth", self.depth),
+                ("Decoder", self.decoder),
+                ("Planes in Z", self.z_context),
+                ("Patches from", self.placement),
                 ("Learning rate", self.learning_rate),
                 ("Held out", self.validation),
                 ("Preview every", self.preview_every),
@@ -109,6 +122,8 @@ class TrainingSettings(QWidget):
             length=self.chosen_length(),
             base_width=self.base_width.value(),
             depth=self.depth.value(),
+            decoder=self.decoder.value,
+            placement=self.placement.value,
             options={
                 "patch_size": self.patch_size.value(),
                 "batch_size": self.batch_size.value(),
@@ -134,6 +149,7 @@ class TrainingSettings(QWidget):
         return {
             "validation": None if validation == VALIDATION_FRACTION else validation,
             "device": None if device == "auto" else device,
+            "z_context": self.z_context.value() or None,
             "init": self.init.path,
         }
 

@@ -21,6 +21,7 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Credits, DiscriminatorConfig, GeneratorConfig, InferenceConfig, from_dict
 from pix2pix_training.errors import InputError, ModelFileError, SettingsError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
+from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
 from pix2pix_training.networks import (
     Discriminator,
     Generator,
@@ -31,7 +32,6 @@ from pix2pix_training.networks import (
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1
-MAX_Z_CONTEXT = 50
 _MAX_HEADER_BYTES = 10_000_000
 _DISCRIMINATOR = "discriminator."  # before the names of its tensors
 

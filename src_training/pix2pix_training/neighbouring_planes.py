@@ -8,6 +8,9 @@ from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceV
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, invalid_values
 
+MAX_Z_CONTEXT = 50
+"""Planes on each side, at most."""
+
 
 class NeighbouringPlanes(SourceView):
     """A stack in which each plane has the channels of `reach` planes on each side too.

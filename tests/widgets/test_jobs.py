@@ -30,14 +30,22 @@ from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from napari_pix2pix.translation.interruption import Interrupted
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import TrainingConfig, to_toml
+from pix2pix_training.config import Decoder, Placement, TrainingConfig, to_toml
 from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
 from pix2pix_training.events import StepDone
 from tests.product.conftest import model_for
 
 
-def config(**options: object) -> TrainingConfig:
-    return training_config("seamless", length={"steps": 9}, base_width=8, depth=4, options=options)
+def config(*, decoder: Decoder = "transposed", placement: Placement = "uniform", **options: object) -> TrainingConfig:
+    return training_config(
+        "seamless",
+        length={"steps": 9},
+        base_width=8,
+        depth=4,
+        decoder=decoder,
+        placement=placement,
+        options=options,
+    )
 
 
 def test_validation_default_is_that_of_the_command_line() -> None:
@@ -131,6 +139,9 @@ def test_commands() -> None:
     words = train_command([Path("a")], [Path("b")], Path("run"), config(), {"device": "cpu", "init": None})
     expected = "train --source a --target b --out run --preset seamless --steps 9 --base-width 8 --depth 4 --device cpu"
     assert words == f"napari-pix2pix {expected}"
+    changed = config(decoder="pixel-shuffle", placement="content")
+    words = train_command([Path("a")], [Path("b")], Path("run"), changed, {"z_context": 2})
+    assert words.endswith(" --base-width 8 --depth 4 --decoder pixel-shuffle --sampling content --z-context 2")
 
 
 def test_model_card() -> None:

@@ -95,8 +95,10 @@ def test_menu_entry_train_takes_the_first_selected_layer_as_source(viewer: Any) 
     assert widget.images.target.layers == viewer.layers[1:]
 
 
-def test_dropped_model_file_is_shown(viewer: Any, wait_until: WaitUntil, grey_model: Path) -> None:
-    assert viewer.open(str(grey_model), plugin=MANIFEST.name) == []
+@pytest.mark.parametrize("plugin", [MANIFEST.name, None], ids=["named", "found"])
+def test_dropped_model_file_is_shown(viewer: Any, wait_until: WaitUntil, grey_model: Path, plugin: str | None) -> None:
+    """Who drops a file names no plugin: napari finds it by the pattern in the manifest."""
+    assert viewer.open(str(grey_model), plugin=plugin) == []
     (widget,) = _docked(viewer)
     assert widget.model.path == grey_model
     wait_until(lambda: "U-Net, depth 3, width 4" in widget.card.text())

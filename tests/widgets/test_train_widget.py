@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 import tifffile
 
 from napari_pix2pix import load_model
 from pix2pix_training.array_source import Region
+from pix2pix_training.events import Validating, Warned
+from pix2pix_training.model_file import Model
 from tests.widgets.conftest import WaitUntil
 
 
@@ -227,6 +230,79 @@ def test_labels_are_categories(viewer: Any, train: Any, pair: list[Any], tmp_pat
     assert getattr(mapping, "values", None) == ((0,), (7,))
 
 
+def trained_on(train: Any, source: Any, target: Any, wait_until: WaitUntil) -> Model:
+    """The model of a run of two steps, validated once."""
+    train.settings.length.setValue(2)
+    train.choose_layers([source], [target])
+    assert train.train_button.isEnabled(), train.images.message.text()
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    assert "done: 2 steps" in train.state.text()
+    return load_model(train.out.path / "model.safetensors")
+
+
+def test_a_stack_with_neighbouring_planes(viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil) -> None:
+    image = pair[0].data
+    planes = np.stack([image, 255 - image, image // 2])
+    stacks = [viewer.add_image(pixels, axis_labels=("z", "y", "x")) for pixels in (planes, 255 - planes)]
+    settings = train.settings
+    settings.z_context.setValue(1)
+    assert "is no Z stack of several planes" in train.images.message.text(), "a single plane has no neighbours"
+    assert not train.train_button.isEnabled()
+    settings.decoder.choose("resize")
+    settings.placement.choose("content")
+    model = trained_on(train, stacks[0], stacks[1], wait_until)
+    assert model.source.axes == "ZCYX"
+    assert model.source.z_context == 1
+    assert model.source.mapping.image_channels == 3
+    assert model.generator_config.decoder == "resize"
+    assert model.training["config"]["sampling"]["placement"] == "content"
+    wait_until(lambda: viewer.layers[-1].name == "preview: target")
+    assert viewer.layers[-1].data.shape[2:] == (3,)
+
+
+def test_a_multiscale_layer_is_trained_on_at_full_resolution(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    image = pair[0].data
+    pyramid = viewer.add_image([image, image[::2, ::2]], multiscale=True, name="pyramid", scale=(0.5, 0.5))
+    model = trained_on(train, pyramid, pair[1], wait_until)
+    assert "Source: 96 x 128 pixels, 1 channel, uint8." in train.images.message.text()
+    assert model.source.channel_names == ("pyramid",)
+
+
+def test_a_lazy_layer_is_trained_on_piece_by_piece(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    image, reads = pair[0].data, list[tuple[int, ...]]()
+
+    def piece(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        reads.append(block.shape)
+        return block
+
+    blocks = dask.array.from_array(image, chunks=(32, 32))  # type: ignore[no-untyped-call]
+    array = blocks.map_blocks(piece, dtype=image.dtype, meta=image[:0, :0])
+    lazy = viewer.add_image(array, name="lazy", contrast_limits=(0, 255))
+    reads.clear()
+    model = trained_on(train, lazy, pair[1], wait_until)
+    assert model.source.channel_names == ("lazy",)
+    assert set(reads) == {(32, 32)}
+
+
+def test_the_upper_bar_counts_validation_images(train: Any) -> None:
+    train.on_events([Validating(step=3, done=1, total=4)])
+    assert train.epoch_progress.format() == "validation: image 2 of 4"
+    assert (train.epoch_progress.value(), train.epoch_progress.maximum()) == (1, 4)
+
+
+def test_a_warning_is_shown(train: Any) -> None:
+    from napari.utils.notifications import notification_manager
+
+    train.on_events([Warned(step=0, message="source and target look misaligned"), Warned(step=7, message="so so")])
+    shown = [notification.message for notification in notification_manager.records[-2:]]
+    assert shown == ["Source and target look misaligned.", "Step 7: so so."]
+
+
 def test_error_in_the_worker_ends_the_run(train: Any, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari.utils.notifications import notification_manager
 
@@ -265,8 +341,10 @@ def test_copied_command(train: Any, tmp_path: Path) -> None:
 
     from napari_pix2pix.cli.application import run
 
+    train.settings.decoder.choose("pixel-shuffle")
     train.copy_button.click()
     words = QApplication.clipboard().text()
     assert words.startswith("napari-pix2pix train --source phase.tif --target stain.tif --out ")
     assert "--steps 6 --patch-size 32" in words
+    assert "--decoder pixel-shuffle" in words
     assert run([*words.split()[1:], "--depth", "99"]) == 2  # the options are known; the depth is not allowed
