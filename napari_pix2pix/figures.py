@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def _bytes(plane: AnyArray, limits: tuple[float, float]) -> RGB:
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, width: int = 840, height: int = 840) -> RGB:
-    """Curves of (step, value) with axes from zero, and a legend."""
+    """Curves of (step, value), some value above zero, with axes from zero, and a legend."""
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(26)
@@ -94,16 +95,24 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, width: int = 8
     def place(x: float, y: float) -> tuple[float, float]:
         return frame[0] + x / right * (frame[2] - frame[0]), frame[3] - y / top * (frame[3] - frame[1])
 
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        level = place(0, share * top)[1]
+    for y in _ticks(top):
+        level = place(0, y)[1]
         draw.line((frame[0], level, frame[2], level), fill=_FAINT, width=2)
-        draw.text((8, level - 16), f"{share * top:.2f}", fill=_INK, font=font)
-        draw.text((place(share * right, 0)[0] - 24, frame[3] + 12), f"{share * right:.0f}", fill=_INK, font=font)
+        draw.text((frame[0] - 12, level), f"{y:g}", fill=_INK, font=font, anchor="rm")
+    for x in _ticks(right):
+        draw.text((place(x, 0)[0], frame[3] + 12), f"{x:g}", fill=_INK, font=font, anchor="ma")
     for number, (name, line) in enumerate(lines.items()):
         color = _LINES[number % len(_LINES)]
         draw.line([place(x, y) for x, y in line], fill=color, width=5)
-        draw.text((frame[0] + 260, frame[1] + 14 + 36 * number), name, fill=color, font=font)
+        draw.text((frame[2], frame[1] + 14 + 36 * number), name, fill=color, font=font, anchor="ra")
     return np.asarray(image)
+
+
+def _ticks(end: float) -> list[float]:
+    """Three to six round numbers from zero to at most `end`."""
+    power = 10.0 ** math.floor(math.log10(end / 5))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= end / 5)
+    return [number * step for number in range(math.floor(end / step) + 1)]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
