@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +17,56 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_pix2pix._widgets import recent_models
+from napari_pix2pix._widgets.training_job import run_state
 
 _PLUGIN = "napari-pix2pix"
 _SIZE = (1280, 800)
+_PREVIEWS = 10
+_SHARE_BEFORE_PICTURE = 650
+"""Parts of 1000 of the training after which its picture is taken."""
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """The way of a first-time user on the paired sample, then the large sample, live and translated."""
-    folder = folder.resolve()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images/napari"), help="for the pictures")
+    parser.add_argument("--steps", type=int, default=200, help="length of the training")
+    parser.add_argument("--work", type=Path, help="folder that keeps the run; what is done there is not done again")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)  # so that pictures show short paths
-        recent_models._shared = recent_models.RecentModels(Path(scratch) / "recent.json")
-        model = train_and_translate(folder, Path("pix2pix-runs") / "cells")
-        large_image(folder, model)
+    with ExitStack() as stack:
+        work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        work.mkdir(parents=True, exist_ok=True)
+        os.chdir(work)  # so that pictures show short paths
+        recent_models._shared = recent_models.RecentModels(Path("recent.json").resolve())
+        run = Path("pix2pix-runs") / "cells"
+        train_and_translate(folder, run, options.steps)
+        large_image(folder, run / "model.safetensors")
 
 
-def train_and_translate(folder: Path, run: Path) -> Path:
+def train_and_translate(folder: Path, run: Path, steps: int) -> None:
+    """Pictures of the training are only taken where it happens, and not where the run is complete already."""
+    if run_state(run) == "model":  # killed before its first checkpoint
+        shutil.rmtree(run)
+    is_new = run_state(run) == "nothing"
     viewer = _window()
     viewer.open_sample(_PLUGIN, "pair")
     widget = _docked(viewer, "Train", 430)
     widget.out.set_path(run)
     _wait(lambda: widget.settings.base_width.value() == 32, seconds=60)
-    _save(viewer, folder / "train-form.png")
+    if is_new:
+        _save(viewer, folder / "train-form.png")
     widget.settings.base_width.setValue(16)
     widget.settings.patch_size.setValue(128)
-    widget.settings.preview_every.setValue(40)
+    widget.settings.preview_every.setValue(max(1, steps // _PREVIEWS))
     widget.settings.unit.choose("steps")
-    widget.settings.length.setValue(400)
-    widget.train_button.click()
-    _wait(lambda: widget.progress.maximum() > 0 and widget.progress.value() > 650, seconds=1800)
-    _show_bottom(widget)
-    _save(viewer, folder / "train-running.png")
+    widget.settings.length.setValue(steps)
+    (widget.train_button if is_new else widget.resume_button).click()
+    _wait(lambda: not widget.is_running or widget.progress.value() > _SHARE_BEFORE_PICTURE, seconds=1800)
+    if widget.is_running:
+        _show_bottom(widget)
+        _save(viewer, folder / "train-running.png")
     _wait(lambda: not widget.is_running, seconds=1800)
     for layer in [layer for layer in viewer.layers if layer.name.startswith("preview")]:
         viewer.layers.remove(layer)
@@ -61,7 +81,6 @@ def train_and_translate(folder: Path, run: Path) -> Path:
         layer.visible = False
     _save(viewer, folder / "translate-done.png")
     viewer.close()
-    return run / "model.safetensors"
 
 
 def large_image(folder: Path, model: Path) -> None:
@@ -142,4 +161,4 @@ def _wait(condition: Callable[[], bool], *, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
