@@ -30,7 +30,7 @@ def main() -> None:
     """The way of a first-time user on the paired sample, then the large sample, live and translated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images/napari"), help="for the pictures")
-    parser.add_argument("--steps", type=int, default=200, help="length of the training")
+    parser.add_argument("--steps", type=int, default=300, help="length of the training")
     parser.add_argument("--work", type=Path, help="folder that keeps the run; what is done there is not done again")
     options = parser.parse_args()
     folder = options.folder.resolve()
