@@ -144,7 +144,7 @@ def _fastest_variant(entry: Entry, folder: Path, threads: int, size: int) -> Var
     turns = [[_measured(entry, folder, v, threads, size).seconds for v in variants] for _ in range(TRIALS)]
     seconds = np.min(turns, axis=0)
     best = variants[int(np.argmin(seconds))]
-    print(f"{entry.label}, {entry.statistics}: {best} of {[round(s, 2) for s in seconds]} s", flush=True)
+    print(f"{entry.label}, {entry.statistics}: {best} of {[round(float(s), 2) for s in seconds]} s", flush=True)
     return best
 
 
