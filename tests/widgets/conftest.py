@@ -40,9 +40,12 @@ def viewer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     _register_plugin()
     _forget_preferences(monkeypatch)
     yield request.getfixturevalue("make_napari_viewer")(show=False)
+    from qtpy.QtCore import QEvent
+    from qtpy.QtWidgets import QApplication
     from superqt.utils import WorkerBase
 
     WorkerBase.await_workers(20_000)
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)  # widgets that the test has closed
 
 
 def _register_plugin() -> None:
