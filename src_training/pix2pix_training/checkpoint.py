@@ -17,7 +17,16 @@ from pix2pix_training.config import TrainingConfig, from_dict
 from pix2pix_training.errors import CheckpointError, SettingsError
 
 CHECKPOINT_VERSION = 1
-MAY_CHANGE_ON_RESUME = ("epochs", "steps", "minutes", "checkpoint_every", "validate_every", "patience", "credits")
+MAY_CHANGE_ON_RESUME = (
+    "epochs",
+    "steps",
+    "minutes",
+    "checkpoint_every",
+    "validate_every",
+    "patience",
+    "compile",
+    "credits",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

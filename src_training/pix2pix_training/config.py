@@ -202,7 +202,8 @@ class TrainingConfig:
 
     `keep` chooses the model that is saved: the best by validation MAE, which favours smooth results, or the last.
     `ema_decay` validates and saves the generator with the moving average of its weights, over about 1 / (1 - ema_decay)
-    steps (0: as they are). `patience` ends the run after so many validations without a better MAE (0: never).
+    steps (0: as they are). `patience` ends the run after so many validations without a better MAE (0: never). `compile`
+    has PyTorch compile the networks, which takes a minute or more and makes steps faster on some devices.
     """
 
     preset: Preset = "seamless"
@@ -233,6 +234,7 @@ class TrainingConfig:
     validation_size: int = 512
     ema_decay: float = 0.0
     patience: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -253,6 +255,11 @@ class TrainingConfig:
             _check_range("minutes", self.minutes, 1e-3, 10**6)
         if self.generator.norm == "instance" and self.inference.statistics == "running":
             raise SettingsError("instance norm keeps no running statistics; set inference statistics to 'image'")
+        if self.compile and self.objective.gan_mode == "wgangp":
+            raise SettingsError(
+                "compile cannot take the gradient of a gradient, which wgangp needs; leave compile out, or choose "
+                "another gan_mode"
+            )
         smallest = self.discriminator.smallest_patch
         if self.objective.gan_mode != "none" and self.patch_size < smallest:
             raise SettingsError(

@@ -30,8 +30,8 @@ class Started:
 class StepDone:
     """One step; `fraction` of the run is done.
 
-    `losses` has D_fake, D_real, G_GAN and G_L1 (with its weight). They are None after most of several steps within a
-    fraction of a second, because reading them makes the device wait.
+    `losses` are those of `TrainingStep.run`. They are None after most of several steps within a fraction of a second,
+    because reading them makes the device wait.
     """
 
     step: int

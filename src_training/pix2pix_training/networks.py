@@ -211,22 +211,22 @@ class Discriminator(nn.Module):
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """Logits of every scale, the finest first."""
-        return [self(x), *(model(image) for model, image in zip(self.coarser, self._smaller(x), strict=True))]
+        return [scale(image) for scale, image in zip(self.scales, self._images(x), strict=True)]
 
     def features(self, x: Tensor) -> list[list[Tensor]]:
         """What the activations of every scale give, layer by layer, the finest scale first."""
-        images = [x, *self._smaller(x)]
-        return [_activations(model, image) for model, image in zip(self._models(), images, strict=True)]
+        return [_activations(scale, image) for scale, image in zip(self.scales, self._images(x), strict=True)]
 
-    def _models(self) -> list[nn.Sequential]:
+    @property
+    def scales(self) -> list[nn.Sequential]:
+        """The network of each scale, the finest first."""
         return [self.model, *(cast(nn.Sequential, model) for model in self.coarser)]
 
-    def _smaller(self, x: Tensor) -> list[Tensor]:
-        """The image for each coarser scale: means of 3 x 3 pixels, half as many in each direction as before."""
-        images = []
+    def _images(self, x: Tensor) -> list[Tensor]:
+        """The image for each scale: of the coarser ones means of 3 x 3 pixels, half as many in each direction."""
+        images = [x]
         for _ in self.coarser:
-            x = F.avg_pool2d(x, 3, 2, padding=1, count_include_pad=False)
-            images.append(x)
+            images.append(F.avg_pool2d(images[-1], 3, 2, padding=1, count_include_pad=False))
         return images
 
 

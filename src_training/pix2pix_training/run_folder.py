@@ -16,7 +16,7 @@ from pix2pix_training.atomic import atomic_write, check_writable_target, remove,
 from pix2pix_training.config import TrainingConfig, to_toml
 from pix2pix_training.errors import OutputError
 
-LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1")
+LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM")
 SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson")
 _COLUMNS = ("step", "epoch", "seconds", *LOSS_COLUMNS, *SCORE_COLUMNS)
 _PREVIEW_SIZE = 512
@@ -59,12 +59,12 @@ class RunFolder:
             partial.write_text(to_toml(config), encoding="utf-8")
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget rows that a killed run wrote after the checkpoint it is resumed from."""
+        """Forget rows that a killed run wrote after the checkpoint it is resumed from; add columns that are new."""
         if not self.metrics.exists():
             return
         with self.metrics.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
-        kept = [row for row in rows[1:] if len(row) == len(_COLUMNS) and int(row[0]) <= step]
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        kept = [[row.get(name, "") for name in _COLUMNS] for row in rows if int(row["step"]) <= step]
         with atomic_write(self.metrics) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([_COLUMNS, *kept])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pix2pix_training.compiled import require_compiler
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
@@ -25,6 +26,11 @@ class TrainingStep:
     Parameters
     ----------
     dtype : what the networks compute in; anything but float32 by autocast, float16 with a loss scaler.
+
+    Raises
+    ------
+    SettingsError
+        The networks are to be compiled, which cannot be done here.
     """
 
     def __init__(self, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> None:
@@ -43,6 +49,16 @@ class TrainingStep:
             self.discriminator = Discriminator(seen, config.discriminator)
             self.optimizer_d = self._prepare(self.discriminator)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+        self._translate: Callable[[Tensor], Tensor] = self.generator
+        if config.compile:
+            self._compile()
+
+    def _compile(self) -> None:
+        """For the one shape of a step; the weights, and what else is done with the networks, stay as they are."""
+        require_compiler(self._device)
+        self._translate = torch.compile(self.generator, dynamic=False)
+        for scale in self.discriminator.scales if self.discriminator is not None else ():
+            scale.compile(dynamic=False)
 
     def _prepare(self, network: nn.Module) -> torch.optim.Adam:
         initialize_weights(network)
@@ -65,12 +81,13 @@ class TrainingStep:
         Returns
         -------
         dict
-            D_fake and D_real (where there is a discriminator), G_GAN, and G_L1 with its weight; scalars on the device.
+            D_fake and D_real (where there is a discriminator), G_GAN, G_L1 with its weight, and G_FM, feature matching
+            with its weight, where there is such a term; scalars on the device.
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
         with self._autocast():
-            fake = self.generator(source).to(source.dtype)
+            fake = self._translate(source).to(source.dtype)
         if valid is not None:
             fake = torch.where(valid, fake, target)
         losses = self._improve_discriminator(source, target, fake)
@@ -92,7 +109,10 @@ class TrainingStep:
             loss = generator_loss(self.discriminator, source, target, fake, self._objective)
         self._descend(self.optimizer_g, loss.total)
         self._scaler.update()
-        return {"G_GAN": loss.gan.detach(), "G_L1": loss.l1.detach()}
+        losses = {"G_GAN": loss.gan.detach(), "G_L1": loss.l1.detach()}
+        if self._objective.feature_matching_weight > 0:
+            losses["G_FM"] = loss.feature_matching.detach()
+        return losses
 
     def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -235,6 +235,8 @@ def test_a_resumed_run_of_other_networks_equals_an_uninterrupted_one(
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     model = load_model(tmp_path / "parts" / "model.safetensors")
     assert model.generator_config.decoder == decoder
+    with (tmp_path / "parts" / "metrics.csv").open(newline="") as file:
+        assert all(float(row["G_FM"]) > 0 for row in csv.DictReader(file))
     assert torch.isfinite(model.generator()(torch.zeros(1, 1, 32, 32))).all()
 
 
@@ -254,6 +256,20 @@ def test_a_resumed_run_goes_on_with_the_bounds_of_batch_renorm(
     model = load_model(tmp_path / "parts" / "model.safetensors")
     assert model.generator_config.norm == "batch-renorm"
     assert int(model.weights["up.1.norm.num_batches_tracked"]) == model.training["step"]
+
+
+def test_metrics_of_a_run_from_before_a_column_existed_are_kept(data: TrainingData, tmp_path: Path) -> None:
+    events = train(TINY, data, tmp_path / "run")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == 6:
+            events.close()
+    path = tmp_path / "run" / "metrics.csv"
+    lines = path.read_text().splitlines()
+    place = lines[0].split(",").index("G_FM")
+    older = [[cell for i, cell in enumerate(line.split(",")) if i != place] for line in lines]
+    path.write_text("".join(",".join(cells) + "\n" for cells in [*older, ["7", "0"]]))  # the last row half written
+    list(train(TINY, data, tmp_path / "run", resume=True))
+    assert path.read_text().splitlines()[: len(lines)] == lines
 
 
 def test_resuming_a_complete_run_does_nothing(data: TrainingData, tmp_path: Path) -> None:
