@@ -17,7 +17,7 @@ from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
-from pix2pix_training.config import TrainingConfig, preset
+from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import OutputError
 from pix2pix_training.events import Event
 from pix2pix_training.model_file import load_model
@@ -26,6 +26,7 @@ from pix2pix_training.training import train
 
 _TRAINING_SIZE = 1024
 _LARGE_SIZE = 2048
+_PATCH_SIZE = 128
 _DETAIL = Region(700, 956, 700, 956)
 _COLORS = ((70, 110, 255), (255, 150, 40))
 
@@ -71,10 +72,10 @@ def demo_config(steps: int) -> TrainingConfig:
     config = preset("seamless")
     return replace(
         config,
-        generator=replace(config.generator, base_width=16),
+        generator=replace(config.generator, base_width=16, depth=usual_depth("seamless", _PATCH_SIZE)),
         discriminator=replace(config.discriminator, base_width=16),
         augmentation=replace(config.augmentation, flips="none"),  # the simulated contrast has a direction
-        patch_size=128,
+        patch_size=_PATCH_SIZE,
         batch_size=4,
         learning_rate=5e-4,
         steps=steps,

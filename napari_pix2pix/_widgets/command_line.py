@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pix2pix_training.config import TrainingConfig, preset
+from pix2pix_training.config import TrainingConfig, preset, usual_depth
 
 _PROGRAM = "napari-pix2pix"
 _PLAIN: tuple[str, ...] = (
@@ -50,6 +50,7 @@ def train_command(
         words += [word for path in paths for word in (option, str(path))]
     words += ["--out", str(out), "--preset", config.preset]
     own, usual = asdict(config), asdict(preset(config.preset))
+    usual["generator"]["depth"] = usual_depth(config.preset, config.patch_size)
     words += _changed({name: own[name] for name in _PLAIN}, usual)
     words += _changed({name: own["generator"][name] for name in ("base_width", "depth", "decoder")}, usual["generator"])
     words += _changed({"sampling": own["sampling"]["placement"]}, {"sampling": usual["sampling"]["placement"]})

@@ -95,6 +95,7 @@ def training_config(
     preset_name: Preset,
     *,
     length: Mapping[str, float],
+    patch_size: int,
     base_width: int,
     depth: int,
     decoder: Decoder,
@@ -114,6 +115,7 @@ def training_config(
         generator=replace(base.generator, base_width=base_width, depth=depth, decoder=decoder),
         discriminator=replace(base.discriminator, base_width=base_width),
         sampling=replace(base.sampling, placement=placement),
+        patch_size=patch_size,
         **{**length, **options},
     )
 

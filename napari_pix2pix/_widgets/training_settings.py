@@ -14,7 +14,7 @@ from napari_pix2pix._widgets.training_job import (
     training_config,
 )
 from napari_pix2pix._widgets.translation_options import DEVICES
-from pix2pix_training.config import TrainingConfig, preset
+from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
@@ -31,6 +31,7 @@ PLACEMENTS = {"anywhere": "uniform", "where the target varies": "content"}
 PRECISIONS = {"32-bit": "fp32", "automatic": "auto", "bfloat16": "bf16", "float16": "fp16"}
 _WIDTH_ON_CPU = 32
 _PREVIEW_EVERY_STEPS = 100
+_SMALLEST_PATCH = 32
 
 
 class TrainingSettings(QWidget):
@@ -48,7 +49,11 @@ class TrainingSettings(QWidget):
         self.batch_size = whole_number(1, 4096, usual.batch_size, 1, "Patches per step.")
         self.base_width = whole_number(1, 1024, usual.generator.base_width, 8, "Channels of the first layer.")
         self.advanced = collapsed("Advanced", self._advanced(usual))
-        self._suggested = {self.patch_size: usual.patch_size, self.base_width: usual.generator.base_width}
+        self._suggested = {
+            self.patch_size: usual.patch_size,
+            self.base_width: usual.generator.base_width,
+            self.depth: usual.generator.depth,
+        }
         sizes = row(self.patch_size, self.batch_size)
         rows = [("Preset", self.preset), ("Length", row(self.length, self.unit)), ("Patch, batch", sizes)]
         layout = QVBoxLayout(self)
@@ -106,6 +111,7 @@ class TrainingSettings(QWidget):
     def _connect(self) -> None:
         self.preset.currentIndexChanged.connect(self._on_preset_changed)
         self.unit.currentIndexChanged.connect(self._on_unit_changed)
+        self.patch_size.valueChanged.connect(self._on_patch_size_changed)
         for field in self.findChildren(QAbstractSpinBox):
             field.valueChanged.connect(self.changed)
         for choice in self.findChildren(Choice):
@@ -120,12 +126,12 @@ class TrainingSettings(QWidget):
         return training_config(
             self.preset.value,
             length=self.chosen_length(),
+            patch_size=self.patch_size.value(),
             base_width=self.base_width.value(),
             depth=self.depth.value(),
             decoder=self.decoder.value,
             placement=self.placement.value,
             options={
-                "patch_size": self.patch_size.value(),
                 "batch_size": self.batch_size.value(),
                 "learning_rate": self.learning_rate.value(),
                 "validate_every": self.preview_every.value(),
@@ -155,7 +161,9 @@ class TrainingSettings(QWidget):
 
     def suggest_patch_size(self, height: int, width: int) -> None:
         """A patch size for images of this size, unless the user has set one."""
-        self._suggest(self.patch_size, suggested_patch_size(height, width, 2 ** self.depth.value()))
+        fixed = self.preset.value == "paper" or self.depth.value() != self._suggested[self.depth]
+        stride = 2 ** self.depth.value() if fixed else _SMALLEST_PATCH
+        self._suggest(self.patch_size, suggested_patch_size(height, width, stride))
 
     def suggest_width_for(self, device: str) -> None:
         """A network that trains in reasonable time on this kind of device, unless the user has set one."""
@@ -169,9 +177,13 @@ class TrainingSettings(QWidget):
 
     def _on_preset_changed(self) -> None:
         usual = preset(self.preset.value)
-        self.depth.setValue(usual.generator.depth)
         self.learning_rate.setValue(usual.learning_rate)
         self._suggest(self.patch_size, usual.patch_size)
+        self._suggested[self.depth] = self.depth.value()
+        self._on_patch_size_changed()
+
+    def _on_patch_size_changed(self) -> None:
+        self._suggest(self.depth, usual_depth(self.preset.value, self.patch_size.value()))
 
     def _on_unit_changed(self) -> None:
         is_time = self.unit.value == "minutes"

@@ -12,7 +12,7 @@ import typer
 
 from napari_pix2pix.cli.console import interrupt_flag, parse_channels, print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.credits_options import Authors, Citation, License
-from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml
+from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml, usual_depth
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
 
@@ -120,9 +120,13 @@ def training_config(
     preset_name: str, start: Mapping[str, Any], toml: Path | None, options: Mapping[str, Any]
 ) -> TrainingConfig:
     """Preset, changed by what the model to `start` from decides, by the TOML file, by the options that are given."""
-    merged = asdict(preset(preset_name))  # type: ignore[arg-type]  # an unknown name is refused there
+    layers = (_read_toml(toml) if toml else {}, options)
+    base = preset(preset_name)  # type: ignore[arg-type]  # an unknown name is refused there
+    merged = asdict(base)
+    for size in [layer["patch_size"] for layer in layers if isinstance(layer.get("patch_size"), int)]:
+        merged["generator"]["depth"] = usual_depth(base.preset, size)
     _merge(merged, start)
-    for layer in (_read_toml(toml) if toml else {}, options):
+    for layer in layers:
         if any(layer.get(name) is not None for name in _LENGTHS):
             merged.update(dict.fromkeys(_LENGTHS))
         _merge(merged, layer)

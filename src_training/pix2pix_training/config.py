@@ -283,8 +283,8 @@ def preset(name: Preset) -> TrainingConfig:
     """Settings of a preset.
 
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
-    "seamless": instance norm on the statistics of the whole image and five down-samplings, the best of the first
-    measurement of whole-image evaluation; no noise.
+    "seamless": batch renorm with running statistics, the best of the screening in docs/quality.md; no noise. For other
+    patches than of 256 pixels, `usual_depth` says how often it down-samples.
     """
     if name == "paper":
         return TrainingConfig(
@@ -296,12 +296,22 @@ def preset(name: Preset) -> TrainingConfig:
     if name == "seamless":
         return TrainingConfig(
             preset="seamless",
-            generator=GeneratorConfig(depth=5, norm="instance"),
-            discriminator=DiscriminatorConfig(norm="instance"),
-            inference=InferenceConfig(statistics="image"),
+            generator=GeneratorConfig(norm="batch-renorm"),
+            inference=InferenceConfig(statistics="running"),
             schedule="linear",
         )
     raise SettingsError(f"preset {name!r} is not known; choose seamless or paper")
+
+
+def usual_depth(name: Preset, patch_size: int) -> int:
+    """Down-samplings of a preset for patches of `patch_size` pixels.
+
+    "paper" has eight, "seamless" up to eight, as many as the patch can be halved, but at least five.
+    """
+    if name == "paper":
+        return 8
+    halvings = (patch_size & -patch_size).bit_length() - 1
+    return min(8, max(5, halvings))
 
 
 T = TypeVar("T")

@@ -21,7 +21,9 @@ import torch
 from PIL import Image
 
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.cli.train_command import training_config
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
 from tests.product.conftest import model_for
@@ -125,6 +127,19 @@ def test_resume_continues_where_the_run_stopped(
     train_tiny(folders, tmp_path / "run", capsys)
     again = train_tiny(folders, tmp_path / "run", capsys, "--resume")
     assert (again["steps"], again["resumed_from_step"], again["seconds_per_step"]) == (3, 3, None)
+
+
+def test_depth_of_the_preset_follows_the_patch_of_options_and_of_the_file(tmp_path: Path) -> None:
+    toml = tmp_path / "config.toml"
+    toml.write_text("patch_size = 96\n", encoding="utf-8")
+    assert training_config("seamless", {}, toml, {"patch_size": None}).generator.depth == 5
+    assert training_config("seamless", {}, toml, {"patch_size": 128}).generator.depth == 7
+    assert training_config("seamless", {}, None, {"patch_size": 64, "generator": {"depth": 3}}).generator.depth == 3
+    assert training_config("seamless", {}, None, {}).generator.depth == 8
+    with pytest.raises(SettingsError, match="300 is not a multiple of 32"):
+        training_config("seamless", {}, None, {"patch_size": 300})
+    with pytest.raises(SettingsError, match="128 is not a multiple of 256"):
+        training_config("paper", {}, None, {"patch_size": 128})
 
 
 def test_defaults_stand_in_the_config_of_the_run(
@@ -393,7 +408,7 @@ def test_info_prints_the_card_of_a_model(
     assert run(["info", str(tmp_path / "run" / "model.safetensors")]) == 0
     card = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert card["network"].startswith(
-        "U-Net, 3 down-samplings, base width 4, instance norm, no dropout, 1 -> 1 channels"
+        "U-Net, 3 down-samplings, base width 4, batch renorm, no dropout, 1 -> 1 channels"
     )
     assert card["source"] == "1 channel; uint8, 0..255 to [-1, 1]"
     assert card["mode"] == "norms use statistics of the whole image, dropout off"

@@ -23,6 +23,8 @@ from pix2pix_training.config import (
     ObjectiveConfig,
     TrainingConfig,
     from_dict,
+    preset,
+    usual_depth,
 )
 from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
 from pix2pix_training.events import (
@@ -103,6 +105,12 @@ def test_a_run_leaves_its_folder_complete(data: TrainingData, tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["5", "10"]
     assert 0 < float(rows[1]["mae"]) < 2
+
+
+@pytest.mark.parametrize(("patch_size", "depth"), [(256, 8), (512, 8), (384, 7), (64, 6), (96, 5), (300, 5)])
+def test_the_depth_of_seamless_follows_the_patch(patch_size: int, depth: int) -> None:
+    assert usual_depth("seamless", patch_size) == depth
+    assert usual_depth("paper", patch_size) == preset("paper").generator.depth == 8
 
 
 def test_settings_are_written_so_that_they_can_be_read_back(data: TrainingData, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,21 +31,24 @@ from napari_pix2pix.images.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from napari_pix2pix.translation.interruption import Interrupted
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import Decoder, Placement, TrainingConfig, to_toml
+from pix2pix_training.config import Decoder, Placement, TrainingConfig, preset, to_toml
 from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
 from pix2pix_training.events import StepDone
 from tests.product.conftest import model_for
 
 
-def config(*, decoder: Decoder = "transposed", placement: Placement = "uniform", **options: object) -> TrainingConfig:
+def config(
+    *, patch_size: int = 256, seed: int = 0, decoder: Decoder = "transposed", placement: Placement = "uniform"
+) -> TrainingConfig:
     return training_config(
         "seamless",
         length={"steps": 9},
+        patch_size=patch_size,
         base_width=8,
         depth=4,
         decoder=decoder,
         placement=placement,
-        options=options,
+        options={"seed": seed},
     )
 
 
@@ -55,7 +59,7 @@ def test_validation_default_is_that_of_the_command_line() -> None:
 def test_settings_of_the_form() -> None:
     settings = config(patch_size=48)
     assert (settings.generator.base_width, settings.discriminator.base_width, settings.generator.depth) == (8, 8, 4)
-    assert (settings.steps, settings.patch_size, settings.generator.norm) == (9, 48, "instance")
+    assert (settings.steps, settings.patch_size, settings.generator.norm) == (9, 48, "batch-renorm")
     with pytest.raises(SettingsError, match="not a multiple of 16"):
         config(patch_size=40)
 
@@ -140,6 +144,13 @@ def test_commands() -> None:
     expected = "train --source a --target b --out run --preset seamless --steps 9 --base-width 8 --depth 4 --device cpu"
     assert words == f"napari-pix2pix {expected}"
     changed = config(decoder="pixel-shuffle", placement="content")
+    assert "--patch-size" not in words
+    usual = preset("seamless")
+    for depth, expected in ((7, "--patch-size 128"), (6, "--patch-size 128 --depth 6")):
+        other = replace(usual, patch_size=128, generator=replace(usual.generator, depth=depth))
+        words = train_command([Path("a")], [Path("b")], Path("run"), other, {})
+        assert words.endswith(f"--preset seamless {expected}")
+    words = train_command([Path("a")], [Path("b")], Path("run"), changed, {})
     words = train_command([Path("a")], [Path("b")], Path("run"), changed, {"z_context": 2})
     assert words.endswith(" --base-width 8 --depth 4 --decoder pixel-shuffle --sampling content --z-context 2")
 

@@ -162,10 +162,24 @@ def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None
     assert train.images.source.layers == [viewer.layers[0]]
     assert train.images.target.layers == [viewer.layers[1]]
     assert train.settings.patch_size.value() == 128
+    assert train.settings.depth.value() == 7
     import torch
 
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         wait_until(lambda: train.settings.base_width.value() == 32)
+
+
+def test_depth_follows_the_patch_until_it_is_set(train: Any) -> None:
+    settings = train.settings
+    settings.preset.setCurrentIndex(1)
+    assert settings.depth.value() == 8
+    settings.preset.setCurrentIndex(0)
+    for patch_size, depth in ((192, 6), (512, 8), (32, 5), (64, 6)):
+        settings.patch_size.setValue(patch_size)
+        assert settings.depth.value() == depth
+    settings.depth.setValue(4)
+    settings.patch_size.setValue(256)
+    assert settings.depth.value() == 4
 
 
 def test_regions_of_a_shapes_layer(

@@ -12,11 +12,11 @@ from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, preset
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import SettingsError
 
 UNET = GeneratorConfig()
-INSTANCE = preset("seamless").generator
+INSTANCE = GeneratorConfig(depth=5, norm="instance")
 RESNET = GeneratorConfig(architecture="resnet")
 RUNNING, IMAGE, TILE = (InferenceConfig(statistics=s) for s in ("running", "image", "tile"))
 GIB = 1 << 30
