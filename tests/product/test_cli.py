@@ -411,7 +411,7 @@ def test_info_prints_the_card_of_a_model(
         "U-Net, 3 down-samplings, base width 4, batch renorm, no dropout, 1 -> 1 channels"
     )
     assert card["source"] == "1 channel; uint8, 0..255 to [-1, 1]"
-    assert card["mode"] == "norms use statistics of the whole image, dropout off"
+    assert card["mode"] == "norms use running averages of training, dropout off"
     assert card["training"].startswith("3 steps, ")
     assert "preset seamless, patches of 32 px, batch 1, seed 0" in card["training"]
     assert card["validation"].startswith("mae 0.")
