@@ -5,7 +5,7 @@ Densities are elements per image pixel: features of level k with c channels have
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pix2pix_training.config import GeneratorConfig
 
@@ -59,6 +59,15 @@ def feature_density(config: GeneratorConfig, level: int) -> float:
 
 def up_density(config: GeneratorConfig, level: int) -> float:
     return config.up_channels(level) / 4.0**level
+
+
+def tensor_densities(config: GeneratorConfig, start: int, stop: int) -> Iterator[float]:
+    """Elements per image pixel of each tensor made while levels `start` + 1 to `stop` are encoded, then decoded."""
+    for level in range(start + 1, stop + 1):
+        yield feature_density(config, level - 1)  # after the activation
+        yield feature_density(config, level)
+        yield joined_channels(config, level) / 4.0**level
+        yield up_density(config, level - 1)
 
 
 def encoding_peak(config: GeneratorConfig, start: int, stop: int) -> float:

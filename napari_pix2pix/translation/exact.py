@@ -26,11 +26,11 @@ from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
     clipped,
+    even_window_around,
     inside,
     quarters,
     scaled_down,
     tiles_of,
-    window_around,
 )
 from pix2pix_training.array_source import Region
 from pix2pix_training.networks import UNet
@@ -191,7 +191,7 @@ class _Levels:
 
     def _tiles_of(self, work: _Pass, regions: Sequence[Region]) -> Iterator[tuple[Region, Tensor]]:
         """Output (1, C, h, w) in each of `regions` (of the source), with the region in cells of its level."""
-        windows = [window_around(region, self._cell, self._source.size) for region in regions]
+        windows = [even_window_around(region, self._cell, self._source.size) for region in regions]
         with closing(self._source.windows([] if work.spec.start is None else windows)) as sources:
             for region, window in zip(regions, windows, strict=True):
                 inner = self._inner(work, next(sources, None), window, region)
@@ -224,7 +224,7 @@ class _Levels:
         return whole
 
     def _narrowed(self, features: Tensor | None, window: Region, part: Region) -> tuple[Tensor | None, Region]:
-        smaller = window_around(part, self._cell, self._source.size)
+        smaller = even_window_around(part, self._cell, self._source.size)
         return (None if features is None else features[..., *inside(smaller, window).slices]), smaller
 
     def _computed(self, work: _Pass, features: Tensor | None, window: Region, region: Region) -> Tensor:

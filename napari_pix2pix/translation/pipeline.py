@@ -146,7 +146,10 @@ class Translator:
         if self.settings.max_memory is not None:
             budget = max(self.settings.max_memory - self._set_aside_bytes(size), self.settings.max_memory // 2)
         settings, splits = self._cut_up(size)
-        return make_plan(size, self.model.generator_config, self.inference, settings, budget, splits=splits)
+        on_cpu = self.device.type == "cpu"
+        return make_plan(
+            size, self.model.generator_config, self.inference, settings, budget, on_cpu=on_cpu, splits=splits
+        )
 
     def _cut_up(self, size: Size) -> tuple[TranslationSettings, tuple[Split, ...]]:
         """The settings, and those of the engines that were compiled for a plan of their own."""

@@ -21,9 +21,13 @@ _TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
 _ELEMENT_BYTES = 4
 _SCRATCH = 1.25
 """Memory of kernels and of the allocator on top of the tensors themselves, as measured."""
-_SMALL_TILE_PX = 8
-"""A tile of side n takes about 1 + n0 / n of the time per pixel of a large one; this is n0, as measured."""
-_MACS_PER_DISK_BYTE = 140
+_SMALL_TILE_PX = 24
+"""A tile of n cells a side takes about 1 + n0 / n of the time per cell of a large one; this is n0, as measured."""
+_KEPT_BYTES = 32 << 20
+"""Larger blocks are given back to the system after each use, by glibc: their pages have to be made anew each time."""
+_MACS_PER_FRESH_BYTE = 45
+"""Arithmetic in the time of making a byte of such a page, on a CPU."""
+_MACS_PER_DISK_BYTE = 70
 """Arithmetic in the time of writing a byte to disk and reading it back."""
 
 
@@ -34,12 +38,14 @@ def make_plan(
     settings: TranslationSettings,
     budget_bytes: int,
     *,
+    on_cpu: bool = False,
     splits: tuple[Split, ...] = (),
 ) -> Plan:
     """The plan for a plane of `size` (rows, columns) within `budget_bytes`.
 
     Parameters
     ----------
+    on_cpu : whether memory for tensors is asked of the system, where devices have a pool for it.
     splits : of the exact scheme for U-Nets, where they are settled already.
 
     Raises
@@ -48,7 +54,7 @@ def make_plan(
         The scheme, tile or split level that was asked for is not possible with this network or in this memory.
     """
     for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
-    request = _Request(size, config, inference, settings, budget_bytes - for_samples, splits)
+    request = _Request(size, config, inference, settings, budget_bytes - for_samples, on_cpu, splits)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
     sums = min(for_samples, 2 * size[0] * size[1] * config.target_channels * _ELEMENT_BYTES)
@@ -72,6 +78,7 @@ class _Request:
     inference: InferenceConfig
     settings: TranslationSettings
     budget_bytes: int
+    on_cpu: bool
     splits: tuple[Split, ...]
 
     @property
@@ -205,9 +212,16 @@ def _unet_plan(request: _Request) -> Plan:
 
 
 def _relative_time(request: _Request, plan: Plan) -> float:
+    """In multiply-accumulates per pixel."""
+    config, size = request.config, request.padded
+    stages = sum(
+        split_costs.stage_macs(config, split, size, gathers=request.gathers) * (1 + _SMALL_TILE_PX / split.tile)
+        for split in plan.splits
+    )
+    fresh = split_costs.large_tensors(config, plan.splits, size, _KEPT_BYTES // _ELEMENT_BYTES) * _ELEMENT_BYTES
     spilled = max(0, plan.plane_bytes - plan.memory_for_planes_bytes) / request.padded_pixels
-    disk = spilled * _MACS_PER_DISK_BYTE / cost.unet_macs(request.config)
-    return plan.mac_overhead * (1 + _SMALL_TILE_PX / plan.tile) + disk
+    memory = fresh * _MACS_PER_FRESH_BYTE if request.on_cpu else 0.0
+    return stages + split_costs.deep_macs(config, plan.splits) + memory + spilled * _MACS_PER_DISK_BYTE
 
 
 def _split_levels(request: _Request) -> range:

@@ -7,18 +7,24 @@ from functools import cache
 
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.plan import Split
-from napari_pix2pix.translation.tiling import Size
+from napari_pix2pix.translation.tiling import Size, even_window_side
 from pix2pix_training.config import GeneratorConfig
 
 
 def mac_overhead(config: GeneratorConfig, splits: Sequence[Split], size: Size, *, gathers: bool) -> float:
     """Multiply-accumulates relative to the whole image; `gathers` where norm layers need passes for statistics."""
-    shallow = sum(_stage_macs(config, split, size, gathers=gathers) for split in splits)
+    shallow = sum(stage_macs(config, split, size, gathers=gathers) for split in splits)
+    return (shallow + deep_macs(config, splits)) / cost.unet_macs(config)
+
+
+def deep_macs(config: GeneratorConfig, splits: Sequence[Split]) -> float:
+    """Multiply-accumulates per image pixel of the levels below all splits, which run at once."""
     deep = range(splits[-1].stop + 1, config.depth + 1)
-    return (shallow + cost.down_macs(config, deep) + cost.up_macs(config, deep)) / cost.unet_macs(config)
+    return cost.down_macs(config, deep) + cost.up_macs(config, deep)
 
 
-def _stage_macs(config: GeneratorConfig, split: Split, size: Size, *, gathers: bool) -> float:
+def stage_macs(config: GeneratorConfig, split: Split, size: Size, *, gathers: bool) -> float:
+    """Multiply-accumulates per image pixel of the levels of one split, in all its windows."""
     start, stop = split.start, split.stop
     shallow = range(start + 1, stop + 1)
     encoding = cost.down_macs(config, shallow)
@@ -30,7 +36,7 @@ def _stage_macs(config: GeneratorConfig, split: Split, size: Size, *, gathers: b
             continue
         decoding += _decode_macs(config, split, top, level)
         top = level - 1 if split.keep_raw else top
-    return (encoding + decoding) * window_overhead((size[0] >> start, size[1] >> start), split.tile, split.cell)
+    return (encoding + decoding) * _even_overhead(size, split)
 
 
 def _decode_macs(config: GeneratorConfig, split: Split, top: int, level: int) -> float:
@@ -53,13 +59,44 @@ def _length_overhead(length: int, tile: int, halo: int) -> float:
     return sum(min(length, a + tile + halo) - max(0, a - halo) for a in starts) / length
 
 
+def _even_overhead(size: Size, split: Split) -> float:
+    """Area of the windows of a split, which are even, relative to the plane."""
+    rows, columns = (_even_length_overhead(n >> split.start, split.tile, split.cell) for n in size)
+    return rows * columns
+
+
+@cache
+def _even_length_overhead(length: int, tile: int, halo: int) -> float:
+    tiles = (min(tile, length - start) for start in range(0, length, tile))
+    return sum(even_window_side(side, halo, length) for side in tiles) / length
+
+
+def large_tensors(config: GeneratorConfig, splits: Sequence[Split], size: Size, least_elements: int) -> float:
+    """Elements per image pixel in those tensors, of all that stages make, that have more than `least_elements`.
+
+    Of one encoding and one decoding of each level.
+    """
+    total = 0.0
+    for split in splits:
+        pixels = _window_pixels(split, size)
+        densities = cost.tensor_densities(config, split.start, split.stop)
+        total += sum(d for d in densities if d * pixels > least_elements) * _even_overhead(size, split)
+    deep = cost.tensor_densities(config, splits[-1].stop, config.depth)
+    return total + sum(d for d in deep if d * size[0] * size[1] > least_elements)
+
+
 def stage_peak(config: GeneratorConfig, split: Split, size: Size) -> float:
     """Most elements alive while one window of a stage is computed."""
     density = max(
         cost.encoding_peak(config, split.start, split.stop), cost.decoding_peak(config, split.start, split.stop)
     )
-    rows, columns = (min(split.window, length >> split.start) for length in size)
-    return density * rows * columns * 4.0**split.start
+    return density * _window_pixels(split, size)
+
+
+def _window_pixels(split: Split, size: Size) -> float:
+    """Image pixels in the largest window of a split."""
+    rows, columns = (even_window_side(split.tile, split.cell, length >> split.start) for length in size)
+    return rows * columns * 4.0**split.start
 
 
 def planes_peak(config: GeneratorConfig, splits: Sequence[Split]) -> float:

@@ -29,6 +29,26 @@ def window_around(region: Region, halo: int, size: Size) -> Region:
     )
 
 
+def even_window_around(region: Region, halo: int, size: Size) -> Region:
+    """The region with at least `halo` more on each side, as far as the plane goes.
+
+    What lies beyond a border is added on the other side: windows around regions of one size are of one size, for which
+    stages can be compiled.
+    """
+    return Region(*_around(region.y0, region.y1, halo, size[0]), *_around(region.x0, region.x1, halo, size[1]))
+
+
+def _around(start: int, stop: int, halo: int, length: int) -> tuple[int, int]:
+    side = even_window_side(stop - start, halo, length)
+    first = min(max(0, start - halo), length - side)
+    return first, first + side
+
+
+def even_window_side(tile: int, halo: int, length: int) -> int:
+    """Side of `even_window_around` for a tile of one side in a plane of some length."""
+    return min(tile + 2 * halo, length)
+
+
 def scaled_down(region: Region, factor: int) -> Region:
     """The same region in cells of `factor`; its edges must be multiples of that."""
     return Region(region.y0 // factor, region.y1 // factor, region.x0 // factor, region.x1 // factor)

@@ -28,7 +28,7 @@ from pix2pix_training.intensity import CategoryMapping, Mapping, torch_dtype
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator, noise_layers, norm_layers
 from pix2pix_training.onnx_metadata import onnx_metadata, with_metadata
-from pix2pix_training.stages import StageSpec, StageTensor, stage_inputs, stage_output, whole_stage
+from pix2pix_training.stages import StageSpec, StageTensor, reaches_the_bottom, stage_inputs, stage_output, whole_stage
 
 OPSET = 18
 SOURCE, TARGET = "source", "target"
@@ -231,7 +231,7 @@ def _require_same_function(network: Generator, spec: StageSpec) -> None:
             "set dropout to off, or use backend torch"
         )
     of_the_image = any(norm.statistics == "image" for norm in norm_layers(network))
-    in_parts = not spec.given_norms and not _sees_all(spec)
+    in_parts = not spec.given_norms and not reaches_the_bottom(spec)
     if (
         of_the_image
         and in_parts
@@ -240,11 +240,6 @@ def _require_same_function(network: Generator, spec: StageSpec) -> None:
         raise SettingsError(
             "a stage that sees the image tile by tile cannot find the statistics of the image; they must be inputs"
         )
-
-
-def _sees_all(spec: StageSpec) -> bool:
-    """Whether a stage takes nothing but features whose encoding and decoding it does to the bottom."""
-    return spec.gives == "up" and spec.start == spec.level and not spec.encoded and not spec.up
 
 
 def _require_packages() -> None:

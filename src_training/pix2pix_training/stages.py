@@ -105,6 +105,11 @@ def whole_stage(config: GeneratorConfig, *, noise: bool = False) -> StageSpec:
     return StageSpec(gives="up", level=0, top=config.stride.bit_length() - 1, start=0, noise=noise)
 
 
+def reaches_the_bottom(spec: StageSpec) -> bool:
+    """Whether a stage takes nothing but features whose encoding and decoding it does down to the deepest level."""
+    return spec.gives == "up" and spec.start == spec.level and not spec.encoded and not spec.up
+
+
 def stage_inputs(config: GeneratorConfig, spec: StageSpec) -> tuple[StageTensor, ...]:
     """The inputs of a stage in the order in which `Stage` takes them."""
     return (*_feature_inputs(config, spec), *_norm_inputs(config, spec), *_noise_inputs(config, spec))
@@ -167,6 +172,7 @@ class _UNetPieces(nn.Module):
         self.spec = spec
         self.skips = network.skips
         self.tanh = network.config.output == "tanh"
+        self.inputs_are_rows_first = False
         self.encoders = nn.ModuleDict({str(k): network.down_block(k).conv for k in spec.encoder_levels})
         self.decoders = nn.ModuleDict({str(k): network.up_block(k).conv for k in spec.decoder_levels})
         self.norms = nn.ModuleDict()
@@ -181,7 +187,8 @@ class _UNetPieces(nn.Module):
             return encoded[spec.level]
         up = self._finished_up(spec.top + 1, given["up"], given) if spec.up else None
         for level in spec.decoder_levels:
-            raw = self.decoders[str(level)](self._activated(encoded.get(level), up))
+            joins_inputs = self.inputs_are_rows_first and level == spec.top
+            raw = self.decoders[str(level)](self._activated(encoded.get(level), up, joins_inputs))
             up = raw if level == spec.level + 1 else self._finished_up(level, raw, given)
         assert up is not None
         return torch.tanh(up) if spec.level == 0 and self.tanh else up
@@ -215,13 +222,17 @@ class _UNetPieces(nn.Module):
         norm = given[name][..., None, None]
         return torch.addcmul(norm[1], x.to(norm.dtype), norm[0]).to(x.dtype)
 
-    def _activated(self, skip: Tensor | None, up: Tensor | None) -> Tensor:
+    def _activated(self, skip: Tensor | None, up: Tensor | None, joins_inputs: bool) -> Tensor:
         """Input of a decoder level: skip and output of the level below, in this order, after the activation."""
         if skip is not None and up is not None and self.skips:
-            return torch.cat([skip, up], 1).relu_()  # in place, which takes a sixth off the shallow decoder's time
+            joined = self._joined_inputs(skip, up) if joins_inputs else torch.cat([skip, up], 1)
+            return joined.relu_()  # in place, which takes a sixth off the shallow decoder's time
         alone = skip if up is None else up
         assert alone is not None
         return F.relu(alone)
+
+    def _joined_inputs(self, skip: Tensor, up: Tensor) -> Tensor:
+        return torch.cat([x.permute(0, 2, 3, 1) for x in (skip, up)], -1).permute(0, 3, 1, 2)
 
 
 class _ResNetPieces(nn.Module):

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
-from pix2pix_training.stages import Stage, StageSpec, StageTensor, stage_inputs, stage_output
+from pix2pix_training.stages import (
+    Stage,
+    StageSpec,
+    StageTensor,
+    covered_size,
+    reaches_the_bottom,
+    stage_inputs,
+    stage_output,
+)
 from pix2pix_trt.cache import EngineCache
 from pix2pix_trt.compilation import require_parity
 from pix2pix_trt.keys import model_key, stage_key
@@ -23,8 +31,12 @@ OpenVinoPrecision = Literal["fp32", "bf16"]
 _HINTS: dict[OpenVinoPrecision, str] = {"fp32": "f32", "bf16": "bf16"}
 _PROOF_CELLS = 4
 """A new model is compared with PyTorch on a corner of the first tile: so many cells of the stage's coarsest level."""
-_REVISION = 1
+_REVISION = 3
 """To be raised where the same key would stand for another model."""
+_FIXED_SIZE_WEIGHTS = 1 << 22
+"""Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 def unavailable_reason() -> str | None:
@@ -35,7 +47,11 @@ def unavailable_reason() -> str | None:
 
 
 class OpenVinoRunner:
-    """Runs each stage as an OpenVINO model for any size, compiled on its first call and kept in the user's cache.
+    """Runs each stage as an OpenVINO model, compiled on its first call and kept in the user's cache.
+
+    A model of one size is faster than one of any size, by a seventh. Square windows of shallow stages, those of full
+    tiles, get one; the rest depends on the image, or takes too long to compile for that. What is run thus depends on
+    nothing but the window, so that work that is resumed ends in the same numbers.
 
     A new model is compared with PyTorch on a part of that call's inputs, as it comes back from being stored. One that
     is found in the cache was, and is not again: its key names weights, versions, processor and precision, and its file
@@ -69,7 +85,9 @@ class OpenVinoRunner:
         self.precision = precision
         self._cache = cache or EngineCache()
         self._model_key = model_key(network)
-        self._requests: dict[StageSpec, Any] = {}
+        self._requests: dict[tuple[StageSpec, Shapes | None], Any] = {}
+        self._weights: dict[StageSpec, int] = {}
+        self._threads = torch.get_num_threads()
 
     def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         """The stage's output.
@@ -79,23 +97,43 @@ class OpenVinoRunner:
         EngineError
             The stage cannot be compiled, or its results are not those of PyTorch.
         """
-        request = self._requests.get(spec)
+        shapes = self._fixed_shapes(spec, inputs)
+        request = self._requests.get((spec, shapes))
         if request is None:
-            request = self._requests[spec] = self._compiled(spec, inputs).create_infer_request()
+            self._forget_sizes(spec)
+            request = self._compiled(spec, shapes, inputs).create_infer_request()
+            self._requests[spec, shapes] = request
         return self._inferred(request, spec, inputs)
 
-    def _compiled(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Any:
+    def _fixed_shapes(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Shapes | None:
+        """Shapes (N, h, w, C) that the stage is to be compiled for; None for any."""
+        if spec not in self._weights:
+            self._weights[spec] = sum(weight.numel() for weight in Stage(self._network, spec).parameters())
+        if reaches_the_bottom(spec) or self._weights[spec] > _FIXED_SIZE_WEIGHTS:
+            return None
+        height, width = covered_size(self._network.config, spec, inputs)
+        if height != width:
+            return None
+        tensors = (inputs[tensor.name] for tensor in stage_inputs(self._network.config, spec))
+        return tuple(tuple(x.permute(0, 2, 3, 1).shape if x.ndim == 4 else x.shape) for x in tensors)
+
+    def _forget_sizes(self, spec: StageSpec) -> None:
+        """Free the memory of a stage's models for other sizes, those of an earlier plan."""
+        for known in [known for known in self._requests if known[0] == spec and known[1] is not None]:
+            del self._requests[known]
+
+    def _compiled(self, spec: StageSpec, shapes: Shapes | None, inputs: Mapping[str, Tensor]) -> Any:
         def build() -> bytes:
-            model = self._core.compile_model(self._converted(spec), "CPU", self._settings)
+            model = self._core.compile_model(self._converted(spec, shapes), "CPU", self._settings)
             content = cast(bytes, model.export_model().getvalue())
             request = self._imported(content).create_infer_request()
-            sample = _corner(self._network, spec, inputs)
+            sample = _corner(self._network, spec, inputs) if shapes is None else inputs
             require_parity(
                 self._network, spec, lambda tensors: self._inferred(request, spec, tensors), [sample], self.precision
             )
             return content
 
-        return self._imported(self._cache.get_or_build(self._key(spec), build))
+        return self._imported(self._cache.get_or_build(self._key(spec, shapes), build))
 
     def _imported(self, content: bytes) -> Any:
         try:
@@ -103,7 +141,7 @@ class OpenVinoRunner:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load its own model: {_first_line(error)}; use backend torch") from error
 
-    def _key(self, spec: StageSpec) -> dict[str, Any]:
+    def _key(self, spec: StageSpec, shapes: Shapes | None) -> dict[str, Any]:
         """Everything that a compiled model depends on."""
         return {
             "backend": self.name,
@@ -113,6 +151,7 @@ class OpenVinoRunner:
             "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
             **self._model_key,
             "stage": stage_key(spec),
+            "shapes": None if shapes is None else [list(shape) for shape in shapes],
             "precision": self.precision,
         }
 
@@ -122,11 +161,11 @@ class OpenVinoRunner:
         return {
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": self._threads,
         }
 
-    def _converted(self, spec: StageSpec) -> Any:
-        """The stage as an OpenVINO model with open sizes; traced at a small one."""
+    def _converted(self, spec: StageSpec, shapes: Shapes | None = None) -> Any:
+        """The stage as an OpenVINO model of given sizes, or of any; traced at a small one."""
         tensors = stage_inputs(self._network.config, spec)
         examples = tuple(torch.zeros(_example_shape(tensor, spec)) for tensor in tensors)
         stage = _ChannelsLast(Stage(self._network, spec)).eval()
@@ -136,9 +175,8 @@ class OpenVinoRunner:
                 model = _from_torch(stage, examples)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot convert this network: {_first_line(error)}; use torch") from error
-        for parameter, tensor in zip(model.inputs, tensors, strict=True):
-            shape = [2, tensor.channels] if tensor.level is None else [-1, -1, -1, tensor.channels]
-            parameter.get_node().set_partial_shape(self._openvino.PartialShape(shape))
+        for parameter, shape in zip(model.inputs, shapes or _any_shapes(tensors), strict=True):
+            parameter.get_node().set_partial_shape(self._openvino.PartialShape(list(shape)))
         model.validate_nodes_and_infer_types()
         return model
 
@@ -169,6 +207,7 @@ class _ChannelsLast(nn.Module):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.stage = stage
+        self.stage.pieces.inputs_are_rows_first = not stage.spec.given_norms
 
     def forward(self, *inputs: Tensor) -> Tensor:
         result: Tensor = self.stage(*(x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs))
@@ -177,6 +216,10 @@ class _ChannelsLast(nn.Module):
 
 def _rows_first(x: Tensor) -> Tensor:
     return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).contiguous()
+
+
+def _any_shapes(tensors: tuple[StageTensor, ...]) -> Shapes:
+    return tuple((2, t.channels) if t.level is None else (-1, -1, -1, t.channels) for t in tensors)
 
 
 def _example_shape(tensor: StageTensor, spec: StageSpec) -> tuple[int, ...]:

@@ -72,6 +72,30 @@ def test_openvino_equals_torch_in_exact_tiles(norm: Norm, statistics: Statistics
 
 
 @pytest.mark.usefixtures("openvino")
+def test_openvino_has_models_of_one_size_for_full_tiles_only() -> None:
+    """What is run must depend on the window alone, or a resumed translation might end in other numbers."""
+    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+
+    network = model_of().generator()
+    runner, torch_runner = OpenVinoRunner(network, "fp32"), TorchRunner(network)
+    shallow = StageSpec(gives="encoded", level=2, top=2, start=0)
+    deep = StageSpec(gives="up", level=2, top=4, start=2)
+
+    def run(spec: StageSpec, rows: int, columns: int) -> None:
+        channels = network.config.feature_channels(spec.start or 0)
+        x = torch.rand(1, channels, rows, columns)
+        with torch.inference_mode():
+            deviation = runner.run(spec, {"features": x}) - torch_runner.run(spec, {"features": x})
+        assert deviation.abs().max() < 1e-5
+
+    for size in ((32, 32), (32, 48), (40, 40), (32, 32), (48, 32)):
+        run(shallow, *size)
+    run(deep, 16, 16)
+    shapes = {spec: [sizes for known, sizes in runner._requests if known == spec] for spec in (shallow, deep)}
+    assert shapes == {shallow: [None, ((1, 32, 32, 2),)], deep: [None]}
+
+
+@pytest.mark.usefixtures("openvino")
 @pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
 def test_openvino_runs_every_decoder(decoder: str) -> None:
     settings = replace(EXACT, statistics="running", backend="torch")
@@ -106,7 +130,9 @@ def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.Mo
     def compiled_again(*_: object) -> None:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr("napari_pix2pix.translation.backends.openvino_backend.Stage", compiled_again)
+    monkeypatch.setattr(
+        "napari_pix2pix.translation.backends.openvino_backend.OpenVinoRunner._converted", compiled_again
+    )
     assert np.array_equal(result(model_of(), settings), expected)
     with pytest.raises(AssertionError, match="compiled again"):
         result(model_of(base_width=5), settings)
