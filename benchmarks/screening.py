@@ -4,7 +4,8 @@
 
 FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for where they come from). Each training
 runs in a process of its own with one thread. Phase `short` trains every combination of depth {5, 8} and norm {batch,
-batch renorm, instance}; phase `long` the two best of it, and the preset `paper` beside them, with more steps and seeds.
+batch renorm, instance}; phase `long` the two best of it, the best also with the average of its weights over steps, and the
+preset `paper` beside them, with more steps and seeds.
 What is finished is kept, and what was begun goes on from its last checkpoint. `screening.json`, `screening.md` and the
 pictures are written of what there is at the end of each phase.
 """
@@ -17,7 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
@@ -84,7 +85,7 @@ def long_trials(request: Request, finalists: Sequence[Variant]) -> list[Trial]:
         _trial(request, variant, data_set, seed=seed, steps=request.long_steps)
         for seed in range(request.seeds)
         for data_set in request.data_sets
-        for variant in (*finalists, PAPER)
+        for variant in (*finalists, *(replace(best, averaged=True) for best in finalists[:1]), PAPER)
     ]
 
 

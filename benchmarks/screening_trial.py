@@ -42,15 +42,19 @@ _LARGEST_PX = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A generator of the screening: `seamless` with another depth and norm, or the preset `paper` as it is."""
+    """A generator of the screening: `seamless` with another depth and norm, or the preset `paper` as it is.
+
+    `averaged` is whether its weights are averaged over steps as the preset `seamless` does.
+    """
 
     depth: int = 8
     norm: Norm = "batch"
     paper: bool = False
+    averaged: bool = False
 
     @property
     def name(self) -> str:
-        return "paper" if self.paper else f"{self.norm}-{self.depth}"
+        return "paper" if self.paper else f"{self.norm}-{self.depth}{'-averaged' if self.averaged else ''}"
 
     @property
     def inferences(self) -> tuple[InferenceConfig, ...]:
@@ -141,6 +145,7 @@ def training_config(trial: Trial) -> TrainingConfig:
     if not variant.paper:
         generator = replace(generator, depth=variant.depth, norm=variant.norm)
         discriminator = replace(discriminator, norm="instance" if variant.norm == "instance" else "batch")
+        config = replace(config, ema_decay=config.ema_decay if variant.averaged else 0.0)
     return replace(
         config,
         generator=replace(generator, base_width=trial.base_width),

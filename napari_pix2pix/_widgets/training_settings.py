@@ -178,6 +178,7 @@ class TrainingSettings(QWidget):
     def _on_preset_changed(self) -> None:
         usual = preset(self.preset.value)
         self.learning_rate.setValue(usual.learning_rate)
+        self.ema_decay.setValue(usual.ema_decay)
         self._suggest(self.patch_size, usual.patch_size)
         self._suggested[self.depth] = self.depth.value()
         self._on_patch_size_changed()

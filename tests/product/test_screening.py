@@ -75,7 +75,7 @@ def test_finalists_are_different_networks() -> None:
     doubled = [candidates[0], replace(candidates[0], statistics="image"), *candidates[1:]]
     assert [c.variant for c in finalists(doubled)] == list(VARIANTS[:2])
     trials = long_trials(REQUEST, VARIANTS[:2])
-    assert len(trials) == 2 * 2 * 3
+    assert len(trials) == 2 * 2 * 4
     assert len({trial.folder for trial in trials}) == len(trials)
 
 
@@ -85,7 +85,7 @@ def test_an_incomplete_phase_has_no_ranking() -> None:
     assert ranking(found) == []
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, PAPER])
+@pytest.mark.parametrize("variant", [*VARIANTS, replace(VARIANTS[0], averaged=True), PAPER])
 def test_all_are_trained_alike_but_for_what_is_compared(variant: Variant) -> None:
     trial = replace(short_trials(REQUEST)[0], variant=variant)
     config = training_config(trial)
@@ -95,6 +95,7 @@ def test_all_are_trained_alike_but_for_what_is_compared(variant: Variant) -> Non
         assert config.inference == preset("paper").inference
     else:
         assert (config.generator.depth, config.generator.norm) == (variant.depth, variant.norm)
+    assert (config.ema_decay > 0) == variant.averaged
 
 
 def test_what_is_measured_of_a_model() -> None:
