@@ -29,7 +29,7 @@ def translate(
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
     scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",
-    tile: Annotated[int | None, Option(help="Side of a tile in pixels.")] = None,
+    tile: Annotated[int | None, Option(help="Largest side of a tile in pixels.")] = None,
     max_memory: Annotated[str | None, Option(help="Working set, such as 2GB [default: half of what is free].")] = None,
     statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
     dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,

@@ -5,7 +5,7 @@ Densities are elements per image pixel: features of level k with c channels have
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from pix2pix_training.config import GeneratorConfig
 
@@ -21,12 +21,14 @@ def joined_channels(config: GeneratorConfig, level: int) -> int:
     return own if level == config.depth or config.architecture != "unet" else 2 * own
 
 
-def down_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
+@lru_cache
+def down_macs(config: GeneratorConfig, levels: range) -> float:
     """Multiply-accumulates per image pixel of some encoder levels."""
     return sum(_KERNEL_AREA * config.feature_channels(k - 1) * config.feature_channels(k) / 4.0**k for k in levels)
 
 
-def up_macs(config: GeneratorConfig, levels: Iterable[int]) -> float:
+@lru_cache
+def up_macs(config: GeneratorConfig, levels: range) -> float:
     """Multiply-accumulates per image pixel of some decoder levels."""
     return sum(_doubling_macs(config, joined_channels(config, k), config.up_channels(k - 1)) / 4.0**k for k in levels)
 
@@ -61,15 +63,22 @@ def up_density(config: GeneratorConfig, level: int) -> float:
     return config.up_channels(level) / 4.0**level
 
 
-def tensor_densities(config: GeneratorConfig, start: int, stop: int) -> Iterator[float]:
+@lru_cache
+def tensor_densities(config: GeneratorConfig, start: int, stop: int) -> tuple[float, ...]:
     """Elements per image pixel of each tensor made while levels `start` + 1 to `stop` are encoded, then decoded."""
-    for level in range(start + 1, stop + 1):
-        yield feature_density(config, level - 1)  # after the activation
-        yield feature_density(config, level)
-        yield joined_channels(config, level) / 4.0**level
-        yield up_density(config, level - 1)
+    return tuple(
+        density
+        for level in range(start + 1, stop + 1)
+        for density in (
+            feature_density(config, level - 1),  # after the activation
+            feature_density(config, level),
+            joined_channels(config, level) / 4.0**level,
+            up_density(config, level - 1),
+        )
+    )
 
 
+@lru_cache
 def encoding_peak(config: GeneratorConfig, start: int, stop: int) -> float:
     """Most elements alive, per image pixel, while levels `start` + 1 to `stop` are encoded and all kept."""
     alive = peak = feature_density(config, start)
@@ -80,6 +89,7 @@ def encoding_peak(config: GeneratorConfig, start: int, stop: int) -> float:
     return peak
 
 
+@lru_cache
 def decoding_peak(config: GeneratorConfig, start: int, top: int) -> float:
     """Most elements alive while decoder levels `top` to `start` + 1 run, all features down to `top` being kept."""
     kept = sum(feature_density(config, k) for k in range(start, top + 1))

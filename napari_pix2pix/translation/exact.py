@@ -191,7 +191,7 @@ class _Levels:
 
     def _tiles_of(self, work: _Pass, regions: Sequence[Region]) -> Iterator[tuple[Region, Tensor]]:
         """Output (1, C, h, w) in each of `regions` (of the source), with the region in cells of its level."""
-        windows = [even_window_around(region, self._cell, self._source.size) for region in regions]
+        windows = [self._window(region, self._split.tile) for region in regions]
         with closing(self._source.windows([] if work.spec.start is None else windows)) as sources:
             for region, window in zip(regions, windows, strict=True):
                 inner = self._inner(work, next(sources, None), window, region)
@@ -223,8 +223,11 @@ class _Levels:
             whole[..., *scaled_down(inside(part, region), factor).slices] = values
         return whole
 
+    def _window(self, region: Region, tile: int) -> Region:
+        return even_window_around(region, self._cell, self._source.size, tile)
+
     def _narrowed(self, features: Tensor | None, window: Region, part: Region) -> tuple[Tensor | None, Region]:
-        smaller = even_window_around(part, self._cell, self._source.size)
+        smaller = self._window(part, max(part.height, part.width))
         return (None if features is None else features[..., *inside(smaller, window).slices]), smaller
 
     def _computed(self, work: _Pass, features: Tensor | None, window: Region, region: Region) -> Tensor:

@@ -10,14 +10,14 @@ from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.blend import spans
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import Size, tile_count
+from napari_pix2pix.translation.tiling import Size, balanced_tile, tile_count
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
 _OUTPUT_TILE = 1024
-_TILES = (2048, 1536, 1024, 768, 512, 384, 256, 192, 128, 64)
+_TILES = (2048, 1792, 1536, 1280, 1024, 896, 768, 640, 576, 512, 480, 448, 416, 384, 352, 320, 256, 192, 128, 64)
 _ELEMENT_BYTES = 4
 _SCRATCH = 1.25
 """Memory of kernels and of the allocator on top of the tensors themselves, as measured."""
@@ -246,16 +246,16 @@ def _split_plans(request: _Request, level: int, tile: int) -> Iterator[Plan]:
 
 def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int) -> Iterator[tuple[Split, ...]]:
     """The first split alone, then with more and more of the deep part split too, where each level costs no more."""
-    splits: tuple[Split, ...] = (_split(0, level, tile),)
+    splits: tuple[Split, ...] = (_split(request, 0, level, tile),)
     yield splits
     for start in range(level, request.config.depth):
-        splits = (*splits, _split(start, start + 1, deeper_tile))
+        splits = (*splits, _split(request, start, start + 1, deeper_tile))
         yield splits
 
 
-def _split(start: int, stop: int, tile: int) -> Split:
-    cell = 1 << (stop - start)
-    return Split(start=start, stop=stop, tile=max(cell, tile // cell * cell))
+def _split(request: _Request, start: int, stop: int, tile: int) -> Split:
+    plane = request.padded[0] >> start, request.padded[1] >> start
+    return Split(start=start, stop=stop, tile=balanced_tile(tile, 1 << (stop - start), plane))
 
 
 def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:

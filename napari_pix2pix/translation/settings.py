@@ -24,7 +24,8 @@ class TranslationSettings:
     ----------
     scheme : "whole" runs the image at once; "exact" gives the same result tile by tile; "blend" averages overlapping
         windows, an approximation; "auto" takes the first of them that is possible within `max_memory`.
-    tile : side of a tile in pixels; rounded down to what the network's strides allow.
+    tile : largest side of a tile in pixels; less where the network's strides ask for it, and in the exact scheme for
+        U-Nets where as many tiles of equal size do.
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.plan import Split
-from napari_pix2pix.translation.tiling import Size, even_window_side
+from napari_pix2pix.translation.tiling import Size, even_window_side, tile_count
 from pix2pix_training.config import GeneratorConfig
 
 
@@ -60,15 +61,10 @@ def _length_overhead(length: int, tile: int, halo: int) -> float:
 
 
 def _even_overhead(size: Size, split: Split) -> float:
-    """Area of the windows of a split, which are even, relative to the plane."""
-    rows, columns = (_even_length_overhead(n >> split.start, split.tile, split.cell) for n in size)
-    return rows * columns
-
-
-@cache
-def _even_length_overhead(length: int, tile: int, halo: int) -> float:
-    tiles = (min(tile, length - start) for start in range(0, length, tile))
-    return sum(even_window_side(side, halo, length) for side in tiles) / length
+    """Area of the windows of a split, which all are of one size, relative to the plane."""
+    plane = size[0] >> split.start, size[1] >> split.start
+    window = math.prod(even_window_side(split.tile, split.cell, length) for length in plane)
+    return tile_count(plane, split.tile) * window / math.prod(plane)
 
 
 def large_tensors(config: GeneratorConfig, splits: Sequence[Split], size: Size, least_elements: int) -> float:

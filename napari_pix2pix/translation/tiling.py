@@ -16,7 +16,7 @@ def tiles_of(size: Size, tile: int) -> Iterator[Region]:
 
 
 def tile_count(size: Size, tile: int) -> int:
-    return -(-size[0] // tile) * -(-size[1] // tile)
+    return _cells(size[0], tile) * _cells(size[1], tile)
 
 
 def window_around(region: Region, halo: int, size: Size) -> Region:
@@ -29,24 +29,37 @@ def window_around(region: Region, halo: int, size: Size) -> Region:
     )
 
 
-def even_window_around(region: Region, halo: int, size: Size) -> Region:
+def even_window_around(region: Region, halo: int, size: Size, tile: int) -> Region:
     """The region with at least `halo` more on each side, as far as the plane goes.
 
-    What lies beyond a border is added on the other side: windows around regions of one size are of one size, for which
-    stages can be compiled.
+    `tile` is the side of the largest regions. What lies beyond a border, or is missing to a full tile, is added on the
+    other side: all windows of a plane are of one size, for which stages can be compiled.
     """
-    return Region(*_around(region.y0, region.y1, halo, size[0]), *_around(region.x0, region.x1, halo, size[1]))
+    return Region(*_around(region.y0, halo, size[0], tile), *_around(region.x0, halo, size[1], tile))
 
 
-def _around(start: int, stop: int, halo: int, length: int) -> tuple[int, int]:
-    side = even_window_side(stop - start, halo, length)
+def _around(start: int, halo: int, length: int, tile: int) -> tuple[int, int]:
+    side = even_window_side(tile, halo, length)
     first = min(max(0, start - halo), length - side)
     return first, first + side
 
 
 def even_window_side(tile: int, halo: int, length: int) -> int:
-    """Side of `even_window_around` for a tile of one side in a plane of some length."""
+    """Side of `even_window_around` in a plane of some length."""
     return min(tile + 2 * halo, length)
+
+
+def balanced_tile(tile: int, cell: int, size: Size) -> int:
+    """The least tile, a multiple of `cell`, with which no more are needed along any side of a plane than with `tile`.
+
+    The last tiles of rows and columns are about as large as the others then.
+    """
+    tile = max(cell, tile // cell * cell)
+    return max(_cells(length, cell * _cells(length, tile)) * cell for length in size)
+
+
+def _cells(length: int, cell: int) -> int:
+    return -(-length // cell)
 
 
 def scaled_down(region: Region, factor: int) -> Region:

@@ -17,13 +17,16 @@ come as inputs. The noise of dropout always comes as an input.
 | ``encoder_k_norm``, ``decoder_k_norm`` | (2, C), float32 | scale and shift of a level's norm, see `scale_and_shift` |
 | ``decoder_k_noise``, ``block_k_noise`` | (N, C, h, w) | 0 or 2 per feature, see `layers.dropout_noise` |
 
+The activations that come first can be left to the caller, see `activated_inputs`: ``activated`` is
+``leaky_relu(features, 0.2)``, and ``joined`` is ``relu(concatenate(encoded, up))``.
+
 The only output is called ``output``. Windows of one call cover the same part of the image, aligned to cells of `top`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -43,6 +46,8 @@ from pix2pix_training.networks import (
 )
 
 OUTPUT = "output"
+ACTIVATED = "activated"
+JOINED = "joined"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +120,33 @@ def stage_inputs(config: GeneratorConfig, spec: StageSpec) -> tuple[StageTensor,
     return (*_feature_inputs(config, spec), *_norm_inputs(config, spec), *_noise_inputs(config, spec))
 
 
+def activated_inputs(network: Generator, spec: StageSpec) -> tuple[StageTensor, ...]:
+    """The inputs of a stage with ``activated`` for ``features``, and ``joined`` for ``encoded`` and ``up``.
+
+    Each where a U-Net takes them and nothing but the activation comes first, no norm and no noise. Others are left.
+    """
+    tensors = stage_inputs(network.config, spec)
+    if not isinstance(network, UNet) or spec.given_norms:
+        return tensors
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if spec.start and isinstance(network.down_block(spec.start).norm, nn.Identity):
+        by_name["features"] = replace(by_name["features"], name=ACTIVATED)
+    if _only_joined(network, spec):
+        encoded, up = by_name["encoded"], by_name.pop("up")
+        by_name["encoded"] = replace(encoded, name=JOINED, channels=encoded.channels + up.channels)
+    return tuple(by_name.values())
+
+
+def _only_joined(network: UNet, spec: StageSpec) -> bool:
+    """Whether e_top and u_top are inputs without norm and noise, so that they go nowhere but into decoder level top."""
+    if not (network.skips and spec.encoded and spec.up):
+        return False
+    if spec.noise and spec.top + 1 in noisy_levels(network.config):
+        return False
+    norms = network.down_block(spec.top).norm, network.up_block(spec.top + 1).norm
+    return all(isinstance(norm, nn.Identity) for norm in norms)
+
+
 def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
     encoded = spec.gives == "encoded"
     channels = config.feature_channels(spec.level) if encoded else config.up_channels(spec.level)
@@ -153,16 +185,18 @@ class Stage(nn.Module):
     Parameters
     ----------
     network : in eval mode; what its norms and dropout do in a plain call does not matter where these are inputs.
+    activated : whether to take `activated_inputs`.
     """
 
-    def __init__(self, network: Generator, spec: StageSpec) -> None:
+    def __init__(self, network: Generator, spec: StageSpec, *, activated: bool = False) -> None:
         super().__init__()
         self.spec = spec
-        self.input_names = tuple(tensor.name for tensor in stage_inputs(network.config, spec))
+        tensors = activated_inputs(network, spec) if activated else stage_inputs(network.config, spec)
+        self.input_names = tuple(tensor.name for tensor in tensors)
         self.pieces = _UNetPieces(network, spec) if isinstance(network, UNet) else _ResNetPieces(network)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The output for the tensors that `stage_inputs` lists, in that order."""
+        """The output for the tensors named `input_names`, in that order."""
         return cast(Tensor, self.pieces(dict(zip(self.input_names, inputs, strict=True))))
 
 
@@ -172,7 +206,6 @@ class _UNetPieces(nn.Module):
         self.spec = spec
         self.skips = network.skips
         self.tanh = network.config.output == "tanh"
-        self.inputs_are_rows_first = False
         self.encoders = nn.ModuleDict({str(k): network.down_block(k).conv for k in spec.encoder_levels})
         self.decoders = nn.ModuleDict({str(k): network.up_block(k).conv for k in spec.decoder_levels})
         self.norms = nn.ModuleDict()
@@ -185,10 +218,10 @@ class _UNetPieces(nn.Module):
         encoded = self._encoded(given)
         if spec.gives == "encoded":
             return encoded[spec.level]
-        up = self._finished_up(spec.top + 1, given["up"], given) if spec.up else None
+        up = self._finished_up(spec.top + 1, given["up"], given) if "up" in given else None
         for level in spec.decoder_levels:
-            joins_inputs = self.inputs_are_rows_first and level == spec.top
-            raw = self.decoders[str(level)](self._activated(encoded.get(level), up, joins_inputs))
+            is_given = level == spec.top and JOINED in given
+            raw = self.decoders[str(level)](given[JOINED] if is_given else self._activated(encoded.get(level), up))
             up = raw if level == spec.level + 1 else self._finished_up(level, raw, given)
         assert up is not None
         return torch.tanh(up) if spec.level == 0 and self.tanh else up
@@ -197,17 +230,23 @@ class _UNetPieces(nn.Module):
         """Encoder features by level, normed but for the stage's output."""
         spec = self.spec
         encoded: dict[int, Tensor] = {}
-        if spec.encoded:
+        if "encoded" in given:
             encoded[spec.top] = self._normed(encoder_norm(spec.top), given["encoded"], given)
         if spec.start is None:
             return encoded
-        x = self._normed(encoder_norm(spec.start), given["features"], given)
+        x = given[ACTIVATED] if ACTIVATED in given else self._entering(given)
         for level in spec.encoder_levels:
-            x = self.encoders[str(level)](x if level == 1 else F.leaky_relu(x, 0.2))
+            x = self.encoders[str(level)](x if level == spec.start + 1 else F.leaky_relu(x, 0.2))
             if spec.gives == "up" or level < spec.level:
                 x = self._normed(encoder_norm(level), x, given)
             encoded[level] = x
         return encoded
+
+    def _entering(self, given: Mapping[str, Tensor]) -> Tensor:
+        """Input of the first encoder level."""
+        assert self.spec.start is not None
+        x = self._normed(encoder_norm(self.spec.start), given["features"], given)
+        return F.leaky_relu(x, 0.2) if self.spec.start else x
 
     def _finished_up(self, level: int, raw: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         up = self._normed(decoder_norm(level), raw, given)
@@ -222,17 +261,13 @@ class _UNetPieces(nn.Module):
         norm = given[name][..., None, None]
         return torch.addcmul(norm[1], x.to(norm.dtype), norm[0]).to(x.dtype)
 
-    def _activated(self, skip: Tensor | None, up: Tensor | None, joins_inputs: bool) -> Tensor:
+    def _activated(self, skip: Tensor | None, up: Tensor | None) -> Tensor:
         """Input of a decoder level: skip and output of the level below, in this order, after the activation."""
         if skip is not None and up is not None and self.skips:
-            joined = self._joined_inputs(skip, up) if joins_inputs else torch.cat([skip, up], 1)
-            return joined.relu_()  # in place, which takes a sixth off the shallow decoder's time
+            return torch.cat([skip, up], 1).relu_()  # in place, which takes a sixth off the shallow decoder's time
         alone = skip if up is None else up
         assert alone is not None
         return F.relu(alone)
-
-    def _joined_inputs(self, skip: Tensor, up: Tensor) -> Tensor:
-        return torch.cat([x.permute(0, 2, 3, 1) for x in (skip, up)], -1).permute(0, 3, 1, 2)
 
 
 class _ResNetPieces(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.config import Architecture, DropoutPlacement, GeneratorConfig, InferenceConfig, Norm, Statistics
@@ -15,6 +16,7 @@ from pix2pix_training.networks import Generator, UNet, build_generator, norm_lay
 from pix2pix_training.stages import (
     Stage,
     StageSpec,
+    activated_inputs,
     decoder_norm,
     encoder_norm,
     scale_and_shift,
@@ -197,3 +199,34 @@ def test_a_stage_has_only_the_weights_that_it_needs() -> None:
     spec = StageSpec(gives="encoded", level=2, top=2, start=0)
     names = {tuple(p.shape) for p in Stage(network, spec).parameters() if p.ndim == 4}
     assert names == {(3, 2, 4, 4), (6, 3, 4, 4)}
+
+
+@pytest.mark.parametrize("folded, names", [(True, ["activated", "joined"]), (False, ["features", "encoded", "up"])])
+def test_activations_at_the_entrance_can_be_left_to_the_caller(folded: bool, names: list[str]) -> None:
+    network = generator(unet_config())
+    if folded:
+        fold_norms(network)
+    spec = StageSpec(gives="up", level=2, top=4, start=2, encoded=True, up=True)
+    given = {
+        tensor.name: torch.randn(1, tensor.channels, 32 >> tensor.level, 48 >> tensor.level, dtype=torch.float64)
+        for tensor in stage_inputs(network.config, spec)
+        if tensor.level is not None
+    }
+    finished = given | {
+        "activated": F.leaky_relu(given["features"], 0.2),
+        "joined": F.relu(torch.cat([given["encoded"], given["up"]], 1)),
+    }
+    tensors = activated_inputs(network, spec)
+    assert [tensor.name for tensor in tensors] == names
+    assert [finished[tensor.name].shape[1] for tensor in tensors] == [tensor.channels for tensor in tensors]
+    with torch.inference_mode():
+        result = Stage(network, spec, activated=True)(*(finished[tensor.name] for tensor in tensors))
+        expected = Stage(network, spec)(*given.values())
+    assert torch.allclose(result, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"given_norms": True}, {"noise": True}])
+def test_norms_and_noise_come_before_an_activation(changes: dict[str, bool]) -> None:
+    network = generator(unet_config(dropout="paper"))
+    spec = StageSpec(gives="up", level=1, top=2, encoded=True, up=True, **changes)
+    assert activated_inputs(network, spec) == stage_inputs(network.config, spec)

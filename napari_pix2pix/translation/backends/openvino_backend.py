@@ -9,14 +9,18 @@ from importlib.util import find_spec
 from typing import Any, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import (
+    ACTIVATED,
+    JOINED,
     Stage,
     StageSpec,
     StageTensor,
+    activated_inputs,
     covered_size,
     reaches_the_bottom,
     stage_inputs,
@@ -31,7 +35,7 @@ OpenVinoPrecision = Literal["fp32", "bf16"]
 _HINTS: dict[OpenVinoPrecision, str] = {"fp32": "f32", "bf16": "bf16"}
 _PROOF_CELLS = 4
 """A new model is compared with PyTorch on a corner of the first tile: so many cells of the stage's coarsest level."""
-_REVISION = 3
+_REVISION = 5
 """To be raised where the same key would stand for another model."""
 _FIXED_SIZE_WEIGHTS = 1 << 22
 """Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""
@@ -114,8 +118,10 @@ class OpenVinoRunner:
         height, width = covered_size(self._network.config, spec, inputs)
         if height != width:
             return None
-        tensors = (inputs[tensor.name] for tensor in stage_inputs(self._network.config, spec))
-        return tuple(tuple(x.permute(0, 2, 3, 1).shape if x.ndim == 4 else x.shape) for x in tensors)
+        return tuple(
+            (2, t.channels) if t.level is None else (_batch(inputs), height >> t.level, width >> t.level, t.channels)
+            for t in activated_inputs(self._network, spec)
+        )
 
     def _forget_sizes(self, spec: StageSpec) -> None:
         """Free the memory of a stage's models for other sizes, those of an earlier plan."""
@@ -166,9 +172,9 @@ class OpenVinoRunner:
 
     def _converted(self, spec: StageSpec, shapes: Shapes | None = None) -> Any:
         """The stage as an OpenVINO model of given sizes, or of any; traced at a small one."""
-        tensors = stage_inputs(self._network.config, spec)
+        tensors = activated_inputs(self._network, spec)
         examples = tuple(torch.zeros(_example_shape(tensor, spec)) for tensor in tensors)
-        stage = _ChannelsLast(Stage(self._network, spec)).eval()
+        stage = _ChannelsLast(Stage(self._network, spec, activated=True)).eval()
         try:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -182,11 +188,11 @@ class OpenVinoRunner:
 
     def _inferred(self, request: Any, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         """Run a request on (N, C, h, w); the result lies in memory of its own, in channels_last order."""
-        facts = stage_inputs(self._network.config, spec)
-        arrays = [_rows_first(inputs[tensor.name].to(self.dtype)).numpy() for tensor in facts]  # alive until it has run
+        names = [tensor.name for tensor in activated_inputs(self._network, spec)]
+        arrays = [_input(name, inputs).numpy() for name in names]  # alive until it has run
         for number, array in enumerate(arrays):
             request.set_input_tensor(number, self._openvino.Tensor(array, shared_memory=True))
-        output = _empty_output(self._network, spec, facts, inputs)
+        output = _empty_output(self._network, spec, inputs)
         request.set_output_tensor(self._openvino.Tensor(output.numpy(), shared_memory=True))
         request.infer()
         return output.permute(0, 3, 1, 2)
@@ -207,15 +213,36 @@ class _ChannelsLast(nn.Module):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.stage = stage
-        self.stage.pieces.inputs_are_rows_first = not stage.spec.given_norms
 
     def forward(self, *inputs: Tensor) -> Tensor:
         result: Tensor = self.stage(*(x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in inputs))
         return result.permute(0, 2, 3, 1)
 
 
+def _input(name: str, inputs: Mapping[str, Tensor]) -> Tensor:
+    """An input of a model, (N, h, w, C) or (2, C), without gaps in memory.
+
+    The activations of a stage's inputs are done in the copy that is made of the windows of planes anyway; in a model
+    they would be passes of their own, and keep it from taking its inputs in their order.
+    """
+    if name == JOINED:
+        return _joined(_rows_first(inputs["encoded"]), _rows_first(inputs["up"]))
+    if name == ACTIVATED:
+        return F.leaky_relu(_rows_first(inputs["features"]), 0.2).contiguous()
+    return (_rows_first(inputs[name]) if inputs[name].ndim == 4 else inputs[name]).float().contiguous()
+
+
 def _rows_first(x: Tensor) -> Tensor:
-    return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).contiguous()
+    return x.permute(0, 2, 3, 1)
+
+
+def _joined(encoded: Tensor, up: Tensor) -> Tensor:
+    channels = encoded.shape[3], up.shape[3]
+    joined = torch.empty(*encoded.shape[:3], sum(channels))
+    rooms = joined.tensor_split((channels[0],), 3)
+    for part, room in zip((encoded, up), rooms, strict=True):
+        torch.clamp_min(part, 0, out=room)
+    return joined
 
 
 def _any_shapes(tensors: tuple[StageTensor, ...]) -> Shapes:
@@ -230,17 +257,16 @@ def _example_shape(tensor: StageTensor, spec: StageSpec) -> tuple[int, ...]:
     return (1, 2 * cell, 3 * cell, tensor.channels)
 
 
-def _empty_output(
-    network: Generator, spec: StageSpec, facts: tuple[StageTensor, ...], inputs: Mapping[str, Tensor]
-) -> Tensor:
+def _empty_output(network: Generator, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
     """Room for the output, (N, h, w, C)."""
     result = stage_output(network.config, spec)
     assert result.level is not None
-    given = next(t for t in facts if t.level is not None)
-    assert given.level is not None
-    batch, _, *size = inputs[given.name].shape
-    height, width = ((n << given.level) >> result.level for n in size)
-    return torch.empty(batch, height, width, result.channels)
+    height, width = covered_size(network.config, spec, inputs)
+    return torch.empty(_batch(inputs), height >> result.level, width >> result.level, result.channels)
+
+
+def _batch(inputs: Mapping[str, Tensor]) -> int:
+    return max(x.shape[0] for x in inputs.values() if x.ndim == 4)
 
 
 def _corner(network: Generator, spec: StageSpec, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

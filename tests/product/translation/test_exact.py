@@ -142,7 +142,7 @@ def test_planes_on_disk_give_the_same_result() -> None:
 
 def test_one_cell_of_halo_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison would notice a halo that is one cell too small."""
-    monkeypatch.setattr("napari_pix2pix.translation.exact.even_window_around", lambda region, _halo, _size: region)
+    monkeypatch.setattr("napari_pix2pix.translation.exact.even_window_around", lambda region, *_: region)
     network, image = unet(), random_image(3, 64, 64)
     assert (exact(network, image, splits_at(2, tile_cells=4)) - whole(network, image)).abs().max() > 1e-3
 

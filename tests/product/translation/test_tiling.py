@@ -5,16 +5,37 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_pix2pix.translation.tiling import clipped, even_window_around, even_window_side, tiles_of, window_around
+from napari_pix2pix.translation.tiling import (
+    balanced_tile,
+    clipped,
+    even_window_around,
+    even_window_side,
+    tile_count,
+    tiles_of,
+    window_around,
+)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(0, 9))
-def test_even_windows_reach_as_far_as_clipped_ones_and_have_the_sides_of_their_tiles(
+def test_even_windows_reach_as_far_as_clipped_ones_and_are_of_one_size(
     rows: int, columns: int, tile: int, halo: int
 ) -> None:
     for region in tiles_of((rows, columns), tile):
-        even, least = (around(region, halo, (rows, columns)) for around in (even_window_around, window_around))
+        even = even_window_around(region, halo, (rows, columns), tile)
+        least = window_around(region, halo, (rows, columns))
         assert clipped(even, (rows, columns)) == even
         assert even.y0 <= least.y0 and least.y1 <= even.y1 and even.x0 <= least.x0 and least.x1 <= even.x1
-        assert even.height == even_window_side(region.height, halo, rows)
-        assert even.width == even_window_side(region.width, halo, columns)
+        assert even.height == even_window_side(tile, halo, rows)
+        assert even.width == even_window_side(tile, halo, columns)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 50), st.sampled_from([1, 2, 4, 8]))
+def test_balanced_tiles_are_the_least_that_are_no_more(rows: int, columns: int, tile: int, cell: int) -> None:
+    size = rows * cell, columns * cell
+    balanced = balanced_tile(tile, cell, size)
+    at_most = max(cell, tile // cell * cell)
+    assert balanced % cell == 0
+    assert balanced <= at_most
+    assert tile_count(size, balanced) == tile_count(size, at_most)
+    if balanced > cell:
+        assert tile_count(size, balanced - cell) > tile_count(size, at_most)
