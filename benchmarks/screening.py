@@ -4,7 +4,7 @@
 
 FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for where they come from). Each training
 runs in a process of its own with one thread. Phase `short` trains every combination of depth {5, 8} and norm {batch,
-batch renorm, instance}; phase `long` the two best of it, the best also with averaged weights, and
+batch renorm, instance}; phase `long` the two best of it, the best also at a constant rate with averaged weights, and
 the preset `paper` beside them, with more steps and seeds. What is finished is kept, and what was begun goes on from its
 last checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
 """

@@ -44,7 +44,8 @@ _LARGEST_PX = 2**20
 class Variant:
     """A generator of the screening: `seamless` with another depth and norm, or the preset `paper` as it is.
 
-    `averaged` is whether its weights are averaged over steps as the preset `seamless` does.
+    `averaged` is whether it is trained at a constant rate and its weights are averaged over steps, as in the preset
+    `seamless`; else the rate falls to zero over the second half.
     """
 
     depth: int = 8
@@ -145,7 +146,8 @@ def training_config(trial: Trial) -> TrainingConfig:
     if not variant.paper:
         generator = replace(generator, depth=variant.depth, norm=variant.norm)
         discriminator = replace(discriminator, norm="instance" if variant.norm == "instance" else "batch")
-        config = replace(config, ema_decay=config.ema_decay if variant.averaged else 0.0)
+        if not variant.averaged:  # as all candidates were before averages had been tried
+            config = replace(config, ema_decay=0.0, schedule="linear")
     return replace(
         config,
         generator=replace(generator, base_width=trial.base_width),

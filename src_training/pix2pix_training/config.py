@@ -283,8 +283,8 @@ def preset(name: Preset) -> TrainingConfig:
     """Settings of a preset.
 
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
-    "seamless": batch renorm with running statistics and averaged weights, the best of the screening in docs/quality.md;
-    no noise. For other patches than of 256 pixels, `usual_depth` says how often it down-samples.
+    "seamless": batch renorm with running statistics, a constant rate and averaged weights, the best of the screening in
+    docs/quality.md; no noise. For other patches than of 256 pixels, `usual_depth` says how often it down-samples.
     """
     if name == "paper":
         return TrainingConfig(
@@ -298,7 +298,6 @@ def preset(name: Preset) -> TrainingConfig:
             preset="seamless",
             generator=GeneratorConfig(norm="batch-renorm"),
             inference=InferenceConfig(statistics="running"),
-            schedule="linear",
             ema_decay=0.999,
         )
     raise SettingsError(f"preset {name!r} is not known; choose seamless or paper")

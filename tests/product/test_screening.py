@@ -96,6 +96,7 @@ def test_all_are_trained_alike_but_for_what_is_compared(variant: Variant) -> Non
     else:
         assert (config.generator.depth, config.generator.norm) == (variant.depth, variant.norm)
     assert (config.ema_decay > 0) == variant.averaged
+    assert config.schedule == ("constant" if variant.averaged or variant.paper else "linear")
 
 
 def test_what_is_measured_of_a_model() -> None:

@@ -155,6 +155,26 @@ def test_equal_seeds_give_equal_runs(data: TrainingData, tmp_path: Path) -> None
     assert not equal(weights(tmp_path / "one"), weights(tmp_path / "three"))
 
 
+@pytest.mark.parametrize(
+    "changes, factors",
+    [
+        ({}, [1.0, 1.0, 1.0, 1.0]),
+        ({"schedule": "linear"}, [1.0, 1.0, 1.0, 0.5]),
+    ],
+)
+def test_learning_rates_stay_and_then_fall_to_zero(
+    changes: dict[str, Any],
+    factors: list[float],
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(TrainingStep, "set_learning_rate", lambda _, factor: rates.append(factor))
+    list(train(replace(TINY, steps=4, **changes), data, tmp_path / "run"))
+    assert rates == pytest.approx(factors)
+
+
 def test_the_average_of_the_weights_is_validated_and_saved(data: TrainingData, tmp_path: Path) -> None:
     config = replace(TINY, ema_decay=0.9, keep="last")
     list(train(config, data, tmp_path / "run"))
