@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.real_data import TASKS, Drawing, read
-from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
+from benchmarks.screening_trial import PAPER, Measured, Trial, TrialResult, Variant, load_data
 from napari_pix2pix.figures import Panel, curves, read_metrics, write_figure
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -98,16 +99,17 @@ def _learning_curves(results: Results) -> dict[str, list[tuple[float, float]]]:
 
 
 def _draw(results: Results, chosen: Mapping[Variant, Statistics], out: Path) -> None:
-    """Source, the best finalist, `paper` and target of some held-out images, at full resolution."""
+    """Source, the best finalist with averaged weights, `paper` and target of held-out images, at full resolution."""
     trials = {trial.variant: trial for trial in results}
-    best = next(iter(chosen))
-    shown = [variant for variant in trials if variant.paper or variant == best]
+    finalist, statistics = next(iter(chosen.items()))
+    best = replace(finalist, averaged=True)
+    shown = [variant for variant in trials if variant in (best, PAPER)]
     if len(shown) < 2:
         return
     trial = trials[best]
     drawing = next(task.drawn for task in TASKS if task.name == trial.data_set)
     models = {v.name: load_model(trials[v].folder / "model.safetensors") for v in shown}
-    settings = {v.name: TranslationSettings(statistics=chosen.get(v), scheme="whole") for v in shown}
+    settings = {v.name: TranslationSettings(statistics=statistics if v == best else None, scheme="whole") for v in shown}
     rows = []
     for pair in load_data(trial.data_set, trial.data).split.validation[:_PICTURED_ROWS]:
         source, target = read(pair.source), read(pair.target)

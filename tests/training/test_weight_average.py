@@ -28,16 +28,20 @@ def test_it_follows_the_formula(decay: float) -> None:
         assert torch.allclose(average.generator.state_dict()[NAME], expected, atol=1e-6)
 
 
-def test_buffers_are_those_of_the_generator() -> None:
+def test_running_statistics_are_averaged_and_counters_are_not() -> None:
+    """Those of the last step belong to the weights of that step."""
     generator = build_generator(GeneratorConfig(base_width=4, depth=3))
-    average = WeightAverage(generator, 0.9)
-    generator(torch.randn(1, 3, 16, 16))
-    average.update(1)
-    buffers = dict(generator.named_buffers())
-    assert any(name.endswith("running_mean") and bool(value.any()) for name, value in buffers.items())
-    for name, value in average.generator.named_buffers():
-        assert torch.equal(value, buffers[name]), name
-        assert value.data_ptr() != buffers[name].data_ptr()
+    average = WeightAverage(generator, 0.1)
+    expected = {name: value.clone() for name, value in average.generator.named_buffers()}
+    assert any(name.endswith("running_mean") for name in expected)
+    for step in (1, 2):
+        generator(torch.randn(1, 3, 16, 16))
+        average.update(step)
+        for name, now in generator.named_buffers():
+            expected[name] = 0.1 * expected[name] + 0.9 * now if now.is_floating_point() else now.clone()
+        for name, value in average.generator.named_buffers():
+            assert torch.allclose(value, expected[name], atol=1e-6), name
+            assert value.dtype == expected[name].dtype
 
 
 def test_its_state_is_restored() -> None:
