@@ -109,7 +109,9 @@ def _draw(results: Results, chosen: Mapping[Variant, Statistics], out: Path) -> 
     trial = trials[best]
     drawing = next(task.drawn for task in TASKS if task.name == trial.data_set)
     models = {v.name: load_model(trials[v].folder / "model.safetensors") for v in shown}
-    settings = {v.name: TranslationSettings(statistics=statistics if v == best else None, scheme="whole") for v in shown}
+    settings = {
+        v.name: TranslationSettings(statistics=statistics if v == best else None, scheme="whole") for v in shown
+    }
     rows = []
     for pair in load_data(trial.data_set, trial.data).split.validation[:_PICTURED_ROWS]:
         source, target = read(pair.source), read(pair.target)
