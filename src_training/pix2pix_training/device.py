@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
 import torch
 
 from pix2pix_training.config import Precision
 from pix2pix_training.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")
+"""As `torch.cpu.get_capabilities` calls them; any one is enough. The last is ARM's."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -31,11 +41,25 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype to compute in: float32 on a CPU unless asked otherwise, bfloat16 on a GPU that has it."""
+    """The dtype to compute in: float32 on a CPU unless asked otherwise, bfloat16 on a GPU that has it.
+
+    Warns where bfloat16 is asked for on a CPU that has no instructions for it.
+    """
     if precision == "auto":
         if device.type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if precision == "fp16" and device.type == "cpu":
         raise SettingsError("precision fp16 needs a GPU; choose fp32 or bf16 on a CPU")
+    if precision == "bf16" and device.type == "cpu" and not has_bfloat16():
+        log.warning("this processor has no instructions for bfloat16, so precision bf16 is slower than fp32 on it")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16; so is taken to be where PyTorch is too old to say."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    found: Mapping[str, Any] = torch.cpu.get_capabilities()
+    return any(found.get(name) is True for name in _BFLOAT16_INSTRUCTIONS)

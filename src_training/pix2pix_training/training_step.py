@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pix2pix_training.compiled import require_compiler
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.losses import discriminator_loss, generator_loss
+from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
 
 _FUSED_ADAM = ("cpu", "cuda")
@@ -25,7 +26,7 @@ class TrainingStep:
 
     Parameters
     ----------
-    dtype : what the networks compute in; anything but float32 by autocast, float16 with a loss scaler.
+    dtype : what the networks compute in (`computing_in`); float16 with a loss scaler.
 
     Raises
     ------
@@ -86,7 +87,7 @@ class TrainingStep:
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
-        with self._autocast():
+        with self._computing():
             fake = self._translate(source).to(source.dtype)
         if valid is not None:
             fake = torch.where(valid, fake, target)
@@ -97,7 +98,7 @@ class TrainingStep:
         if self.discriminator is None or self.optimizer_d is None:
             return {}
         self.discriminator.requires_grad_(True)
-        with self._autocast():
+        with self._computing():
             loss = discriminator_loss(self.discriminator, source, target, fake, self._objective)
         self._descend(self.optimizer_d, loss.total)
         return {"D_fake": loss.fake.detach(), "D_real": loss.real.detach()}
@@ -105,7 +106,7 @@ class TrainingStep:
     def _improve_generator(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
-        with self._autocast():
+        with self._computing():
             loss = generator_loss(self.discriminator, source, target, fake, self._objective)
         self._descend(self.optimizer_g, loss.total)
         self._scaler.update()
@@ -119,8 +120,8 @@ class TrainingStep:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(optimizer)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32)
+    def _computing(self) -> AbstractContextManager[Any]:
+        return computing_in(self._dtype, self._device)
 
     def set_learning_rate(self, factor: float) -> None:
         """Set the rate of both optimisers to `factor` times the configured one."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.stage_runner import precision_name
+from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
 
@@ -39,6 +40,5 @@ class TorchRunner:
         stage = self._stages.get(spec)
         if stage is None:
             stage = self._stages[spec] = Stage(self._network, spec)
-        lower = self._precision is not self.dtype
-        with torch.autocast(self.device.type, self._precision if lower else None, enabled=lower):
+        with computing_in(self._precision, self.device):
             return cast(Tensor, stage(*(inputs[name] for name in stage.input_names)))
