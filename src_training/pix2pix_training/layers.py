@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -180,6 +180,26 @@ def _mix(h: Tensor) -> Tensor:
     h = ((h ^ (h >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
     return h ^ (h >> 16)
+
+
+class _Joined(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        ctx.channels = [part.shape[1] for part in parts]
+        return torch.cat(parts, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        layout = torch.contiguous_format if gradient.is_contiguous() else torch.channels_last
+        return tuple(part.contiguous(memory_format=layout) for part in gradient.split(ctx.channels, 1))
+
+
+def join(*parts: Tensor) -> Tensor:
+    """Features joined on channels, as `torch.cat` does, but with a gradient that lies densely in memory for each part.
+
+    The backward pass of a batch norm on a CPU takes ten times as long where its gradient is a slice of another.
+    """
+    return cast(Tensor, _Joined.apply(*parts))
 
 
 def keeps_running_statistics(kind: Norm) -> bool:

@@ -20,6 +20,7 @@ from pix2pix_training.layers import (
     PositionedDropout,
     SpectralConv2d,
     StatisticsNorm,
+    join,
     keeps_running_statistics,
     make_norm,
 )
@@ -106,7 +107,7 @@ class UNet(nn.Module):
             encoded.append(x)
         for level in range(self.depth, 0, -1):
             skip = encoded.pop()
-            x = self.up_block(level)(torch.cat([skip, x], 1) if self.skips and level < self.depth else x)
+            x = self.up_block(level)(join(skip, x) if self.skips and level < self.depth else x)
         return torch.tanh(x) if self.config.output == "tanh" else x
 
 

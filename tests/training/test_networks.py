@@ -11,7 +11,7 @@ from torch import nn
 
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.layers import BatchRenorm, dropout_noise
+from pix2pix_training.layers import BatchRenorm, dropout_noise, join
 from pix2pix_training.networks import (
     UNet,
     build_generator,
@@ -35,6 +35,19 @@ def small_unet(**changes: object) -> UNet:
 def test_any_depth_runs(depth: int) -> None:
     network = small_unet(depth=depth, base_width=1).eval()
     assert network(torch.randn(1, 1, 2**depth, 2**depth)).shape == (1, 3, 2**depth, 2**depth)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_joined_features_have_dense_gradients(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(2, channels, 4, 6).requires_grad_() for channels in (3, 5)]
+    gradient = torch.randn(2, 8, 4, 6).contiguous(memory_format=layout)
+    joined = join(*parts)
+    assert torch.equal(joined, torch.cat(parts, 1))
+    found = torch.autograd.grad(joined, parts, gradient)
+    for ours, expected in zip(found, gradient.split([3, 5], 1), strict=True):
+        assert torch.equal(ours, expected)
+        assert ours.is_contiguous(memory_format=layout)
 
 
 def test_resnet_keeps_the_size() -> None:
