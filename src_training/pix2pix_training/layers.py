@@ -191,7 +191,7 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         layout = torch.contiguous_format if gradient.is_contiguous() else torch.channels_last
-        return tuple(part.contiguous(memory_format=layout) for part in gradient.split(ctx.channels, 1))
+        return tuple(part.contiguous(memory_format=layout) for part in torch.split(gradient, ctx.channels, 1))
 
 
 def join(*parts: Tensor) -> Tensor:
