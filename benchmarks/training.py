@@ -41,6 +41,7 @@ from pix2pix_training.array_source import MemorySource
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import DiscriminatorConfig, TrainingConfig, preset
 from pix2pix_training.device import resolve_device
+from pix2pix_training.freed_memory import keep_freed_memory
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.mapped_data import MappedPairs
 from pix2pix_training.networks import noisy_levels, parameter_count
@@ -392,6 +393,7 @@ def _parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = _parsed()
+    keep_freed_memory()  # as `train` does; the textbook loop has it too
     torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
     races = [run_race(arguments, batch_size, device) for batch_size in arguments.batches]

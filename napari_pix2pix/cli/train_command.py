@@ -89,11 +89,13 @@ def train(
     }
 
     from napari_pix2pix import training_data
+    from pix2pix_training.freed_memory import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
     from pix2pix_training.training import train as run_training
     from pix2pix_training.warm_start import settings_of
 
+    keep_freed_memory()
     start = load_model(init) if init else None
     settings = training_config(preset_name, settings_of(start) if start else {}, config, options)
 
