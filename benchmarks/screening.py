@@ -1,12 +1,13 @@
-"""Which depth and which norm the preset `seamless` should have: a short screening, then the best two at length.
+"""Which network the preset `seamless` should have, how to train it, and whether it is as good as the preset `paper`.
 
-    python -m benchmarks.screening --data FOLDER --out FOLDER [--phase short|long|report|all] [--jobs 2]
+    python -m benchmarks.screening --data FOLDER --out FOLDER [--phase short|long|recipe|final|report|all] [--jobs 2]
 
 FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for where they come from). Each training
 runs in a process of its own with one thread. Phase `short` trains every combination of depth {5, 8} and norm {batch,
-batch renorm, instance}; phase `long` the two best of it, the best also at a constant rate with averaged weights, and
-the preset `paper` beside them, with more steps and seeds. What is finished is kept, and what was begun goes on from its
-last checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
+batch renorm, instance}; phase `long` the two best of it with more steps and seeds; phase `recipe` the preset `seamless`
+at other rates and with other jitter of brightness, and `paper`, judged by images that are trained on in all other
+phases; phase `final` the two presets as they are. What is finished is kept, and what was begun goes on from its last
+checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from benchmarks.screening_trial import (
     DATA_SETS,
     PAPER,
     RESULT,
+    SEAMLESS,
     Measured,
     Trial,
     TrialResult,
@@ -41,11 +43,15 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Norm, Statistics
 from pix2pix_training.errors import Pix2PixError
 
-Phase = Literal["short", "long", "report", "all"]
+Phase = Literal["short", "long", "recipe", "final", "report", "all"]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
 FINALISTS = 2
+RECIPES = tuple(
+    replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)
+    for rate, jitter in ((2e-4, 0.0), (4e-4, 0.0), (2e-4, 0.2), (4e-4, 0.2), (8e-4, 0.2))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +86,25 @@ def short_trials(request: Request) -> list[Trial]:
 
 
 def long_trials(request: Request, finalists: Sequence[Variant]) -> list[Trial]:
+    return _with_seeds(request, finalists)
+
+
+def recipe_trials(request: Request) -> list[Trial]:
+    variants = (*RECIPES, PAPER)
+    trials = (_trial(request, v, d, seed=0, steps=request.long_steps) for v in variants for d in request.data_sets)
+    return [replace(trial, inner=True) for trial in trials]
+
+
+def final_trials(request: Request) -> list[Trial]:
+    return _with_seeds(request, (SEAMLESS, PAPER))
+
+
+def _with_seeds(request: Request, variants: Sequence[Variant]) -> list[Trial]:
     return [
         _trial(request, variant, data_set, seed=seed, steps=request.long_steps)
         for seed in range(request.seeds)
         for data_set in request.data_sets
-        for variant in (*finalists, *(replace(best, averaged=True) for best in finalists[:1]), PAPER)
+        for variant in variants
     ]
 
 
@@ -151,6 +171,12 @@ def run(request: Request) -> str:
             if not best:
                 raise Pix2PixError("the long phase takes the two best of the short one, which is not complete")
             _train(long_trials(request, [candidate.variant for candidate in best]), pool)
+            _report(request)
+        if request.phase in ("recipe", "all"):
+            _train(recipe_trials(request), pool)
+            _report(request)
+        if request.phase in ("final", "all"):
+            _train(final_trials(request), pool)
     return _report(request)
 
 
@@ -174,22 +200,33 @@ def _finished(trials: Sequence[Trial]) -> dict[Trial, TrialResult]:
 def _report(request: Request) -> str:
     short = _finished(short_trials(request))
     candidates = ranking(short)
-    best = finalists(candidates)
-    long = _finished(long_trials(request, [candidate.variant for candidate in best]))
+    phases = {
+        "Short": short,
+        "Long": _finished(long_trials(request, [candidate.variant for candidate in finalists(candidates)])),
+        "Recipe": _finished(recipe_trials(request)),
+        "Final": _finished(final_trials(request)),
+    }
     settings = {name: getattr(request, name) for name in ("steps", "long_steps", "seeds", "base_width")}
     content = {
         "settings": settings,
         "ranking": [{**asdict(c), "variant": c.variant.name} for c in candidates],
         "trainings": [
-            {"variant": t.variant.name, "data_set": t.data_set, "steps": t.steps, "seed": t.seed, **asdict(result)}
-            for t, result in {**short, **long}.items()
+            {
+                "phase": phase,
+                "variant": t.variant.name,
+                "data_set": t.data_set,
+                "steps": t.steps,
+                "seed": t.seed,
+                **asdict(result),
+            }
+            for phase, results in phases.items()
+            for t, result in results.items()
         ],
     }
     with atomic_write(request.out / "screening.json") as partial:
         partial.write_text(json.dumps(content, indent=2), encoding="utf-8")
     ranks = {(c.variant, c.statistics): c.mean_rank for c in candidates}
-    chosen = {c.variant: c.statistics for c in best}
-    return write_report(short, long, ranks, chosen, request.out)
+    return write_report(phases, ranks, request.out)
 
 
 def parsed(arguments: Sequence[str] | None = None) -> Request:

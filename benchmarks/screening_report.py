@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.real_data import TASKS, Drawing, read
-from benchmarks.screening_trial import PAPER, Measured, Trial, TrialResult, Variant, load_data
+from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
 from napari_pix2pix.figures import Panel, curves, read_metrics, write_figure
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -30,35 +29,36 @@ _COLUMNS: tuple[tuple[str, Callable[[Measured], str]], ...] = (
 )
 
 
-def write_report(
-    short: Results,
-    long: Results,
-    ranks: Mapping[tuple[Variant, Statistics], float],
-    chosen: Mapping[Variant, Statistics],
-    out: Path,
-) -> str:
-    """Write ``screening.md``, curves of every data set, and pictures where the long phase has some; returns the text.
+def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, Statistics], float], out: Path) -> str:
+    """Write ``screening.md``, curves of every phase and data set, and pictures of the final phase; returns the text.
 
     Parameters
     ----------
+    phases : what is finished of each phase, by its title.
     ranks : mean rank of each candidate of the short phase.
-    chosen : the finalists, the best first, with the statistics that they were best with.
     """
     lines: list[str] = []
-    for title, results in (("Short", short), ("Long", long)):
-        for data_set in dict.fromkeys(trial.data_set for trial in results):
-            those = {t: r for t, r in results.items() if t.data_set == data_set}
-            lines += [f"### {title}: {data_set}", "", *_table(those), ""]
+    for title, phase in phases.items():
+        for data_set, results in _by_data_set(phase):
+            lines += [f"### {title}: {data_set}", "", *_table(results), ""]
             figure = out / f"screening_{title.lower()}_{data_set}.png"
-            write_figure([[Panel(_caption(those), curves(_learning_curves(those)))]], figure, side=840)
+            write_figure([[Panel(_caption(results), curves(_learning_curves(results)))]], figure, side=840)
     if ranks:
         lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
-    for data_set in dict.fromkeys(trial.data_set for trial in long):
-        _draw({t: r for t, r in long.items() if t.data_set == data_set and t.seed == 0}, chosen, out)
+    final = phases.get("Final", {})
+    if final:
+        lines += ["### Means over seeds", "", *_comparison(final), ""]
+    for _, results in _by_data_set(final):
+        _draw({t: r for t, r in results.items() if t.seed == 0}, out)
     text = "\n".join(lines)
     with atomic_write(out / "screening.md") as partial:
         partial.write_text(text, encoding="utf-8")
     return text
+
+
+def _by_data_set(results: Results) -> Iterator[tuple[str, Results]]:
+    for data_set in dict.fromkeys(trial.data_set for trial in results):
+        yield data_set, {t: r for t, r in results.items() if t.data_set == data_set}
 
 
 def _table(results: Results) -> Iterable[str]:
@@ -76,6 +76,20 @@ def _table(results: Results) -> Iterable[str]:
 
 def _cell(values: Sequence[str]) -> str:
     return " / ".join(values)
+
+
+def _comparison(results: Results) -> Iterable[str]:
+    """Means over the seeds, a column per variant."""
+    variants = list(dict.fromkeys(trial.variant for trial in results))
+    yield f"| data | score | {' | '.join(variant.name for variant in variants)} |"
+    yield "|---" * (len(variants) + 2) + "|"
+    for data_set, those in _by_data_set(results):
+        for score, digits in (("mae", 4), ("psnr", 2), ("ssim", 4), ("pearson", 3)):
+            means = [
+                mean(getattr(r.measured[0].scores, score) for t, r in those.items() if t.variant == variant)
+                for variant in variants
+            ]
+            yield f"| {data_set} | {score} | {' | '.join(f'{value:.{digits}f}' for value in means)} |"
 
 
 def _rank_table(ranks: Mapping[tuple[Variant, Statistics], float]) -> Iterable[str]:
@@ -98,25 +112,18 @@ def _learning_curves(results: Results) -> dict[str, list[tuple[float, float]]]:
     }
 
 
-def _draw(results: Results, chosen: Mapping[Variant, Statistics], out: Path) -> None:
-    """Source, the best finalist with averaged weights, `paper` and target of held-out images, at full resolution."""
-    trials = {trial.variant: trial for trial in results}
-    finalist, statistics = next(iter(chosen.items()))
-    best = replace(finalist, averaged=True)
-    shown = [variant for variant in trials if variant in (best, PAPER)]
-    if len(shown) < 2:
-        return
-    trial = trials[best]
+def _draw(results: Results, out: Path) -> None:
+    """Source, what each variant makes of it, and target of held-out images, at full resolution."""
+    models = {t.variant.name: load_model(t.folder / "model.safetensors") for t in results}
+    trial = next(iter(results))
     drawing = next(task.drawn for task in TASKS if task.name == trial.data_set)
-    models = {v.name: load_model(trials[v].folder / "model.safetensors") for v in shown}
-    settings = {
-        v.name: TranslationSettings(statistics=statistics if v == best else None, scheme="whole") for v in shown
-    }
     rows = []
     for pair in load_data(trial.data_set, trial.data).split.validation[:_PICTURED_ROWS]:
         source, target = read(pair.source), read(pair.target)
-        results_by_name = {name: translate_array(source, model, settings[name]) for name, model in models.items()}
-        rows.append(_row(drawing, source, results_by_name, target))
+        translated = {
+            name: translate_array(source, model, TranslationSettings(scheme="whole")) for name, model in models.items()
+        }
+        rows.append(_row(drawing, source, translated, target))
     write_figure(rows, out / f"screening_{trial.data_set}.jpg", side=_PICTURED_PX)
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from benchmarks.real_data import RIGHT, labelfree_pair
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from pix2pix_training.array_source import regions_of
+from pix2pix_training.array_source import Region, regions_of
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import InferenceConfig, Norm, Statistics, TrainingConfig, preset
+from pix2pix_training.config import InferenceConfig, Norm, Preset, Statistics, TrainingConfig, preset
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.mapped_data import validation_images
@@ -29,7 +29,7 @@ from pix2pix_training.metrics import Scores, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator
 from pix2pix_training.padding import pad_to_stride
-from pix2pix_training.pairs import split_region
+from pix2pix_training.pairs import Split, split_fraction, split_region
 from pix2pix_training.training import TrainingData, train
 
 DATA_SETS = ("facades", "em_membranes", "labelfree")
@@ -38,40 +38,53 @@ DATA_RANGE = 2.0
 RESULT = "result.json"
 _VALIDATIONS = 10
 _LARGEST_PX = 2**20
+_LEFT = Region(0, 1024, 0, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A generator of the screening: `seamless` with another depth and norm, or the preset `paper` as it is.
+    """A preset, or a candidate for the network of `seamless`.
 
-    `averaged` is whether it is trained at a constant rate and its weights are averaged over steps, as in the preset
-    `seamless`; else the rate falls to zero over the second half.
+    A preset is trained as it is but for `learning_rate` and jitter of contrast and brightness where they are given. A
+    candidate has the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second
+    half, without an average of weights and without such jitter.
     """
 
     depth: int = 8
     norm: Norm = "batch"
-    paper: bool = False
-    averaged: bool = False
+    preset: Preset | None = None
+    learning_rate: float | None = None
+    intensity_jitter: float | None = None
 
     @property
     def name(self) -> str:
-        return "paper" if self.paper else f"{self.norm}-{self.depth}{'-averaged' if self.averaged else ''}"
+        parts = [self.preset or f"{self.norm}-{self.depth}"]
+        if self.learning_rate is not None:
+            parts.append(f"rate-{self.learning_rate:g}")
+        if self.intensity_jitter is not None:
+            parts.append(f"jitter-{self.intensity_jitter:g}")
+        return "-".join(parts)
 
     @property
     def inferences(self) -> tuple[InferenceConfig, ...]:
         """The functions that a training gives models for, the one that it is validated by first."""
-        if self.paper:
-            return (preset("paper").inference,)
+        if self.preset is not None:
+            return (preset(self.preset).inference,)
         kinds: tuple[Statistics, ...] = ("image",) if self.norm == "instance" else ("running", "image")
         return tuple(InferenceConfig(statistics=kind) for kind in kinds)
 
 
-PAPER = Variant(paper=True)
+PAPER = Variant(preset="paper")
+SEAMLESS = Variant(preset="seamless")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One training; `out` is where those of the whole screening are."""
+    """One training; `out` is where those of the whole screening are.
+
+    `inner` holds out other images, of those that are trained on otherwise: what is chosen by them is not chosen by the
+    images that it is judged by in the end.
+    """
 
     variant: Variant
     data_set: str
@@ -80,10 +93,12 @@ class Trial:
     base_width: int
     data: Path
     out: Path
+    inner: bool = False
 
     @property
     def folder(self) -> Path:
-        return self.out / self.data_set / f"{self.variant.name}-w{self.base_width}-{self.steps}-seed{self.seed}"
+        split = "-inner" if self.inner else ""
+        return self.out / self.data_set / f"{self.variant.name}-w{self.base_width}-{self.steps}-seed{self.seed}{split}"
 
     @property
     def caption(self) -> str:
@@ -122,37 +137,36 @@ class TrialResult:
     cpu_seconds_per_step: float
 
 
-def load_data(name: str, folder: Path) -> TrainingData:
+def load_data(name: str, folder: Path, *, inner: bool = False) -> TrainingData:
     """350 / 50 pairs of facades, 20 / 4 of em_membranes; of the field of labelfree the right quarter is held out.
 
-    What is trained on there ends one patch before.
+    What is trained on there ends one patch before. With `inner`, as many of the 350 and of the 20 pairs are held out in
+    their place, and of the field the left quarter.
     """
     if name == "labelfree":
-        return TrainingData(split=split_region(labelfree_pair(folder), RIGHT, patch_size=PATCH))
-    source, target, held_out = {
-        "facades": ("label", "photo", 50 / 400),
-        "em_membranes": ("image", "membrane", 4 / 24),
+        return TrainingData(split=split_region(labelfree_pair(folder), _LEFT if inner else RIGHT, patch_size=PATCH))
+    source, target, held_out, pairs = {
+        "facades": ("label", "photo", 50, 400),
+        "em_membranes": ("image", "membrane", 4, 24),
     }[name]
     root = folder / name
-    request = DataRequest(sources=(root / source,), targets=(root / target,), validation=held_out)
-    return load_training_data(request, patch_size=PATCH, seed=0)
+    request = DataRequest(sources=(root / source,), targets=(root / target,), validation=held_out / pairs)
+    data = load_training_data(request, patch_size=PATCH, seed=0)
+    return replace(data, split=_inner(data.split, held_out)) if inner else data
+
+
+def _inner(split: Split, held_out: int) -> Split:
+    return split_fraction(split.training, held_out / len(split.training), patch_size=PATCH, seed=1)
 
 
 def training_config(trial: Trial) -> TrainingConfig:
     """The last model is kept, as the best by MAE would be an early, blurred one."""
     variant = trial.variant
-    config = preset("paper" if variant.paper else "seamless")
-    generator, discriminator = config.generator, config.discriminator
-    if not variant.paper:
-        generator = replace(generator, depth=variant.depth, norm=variant.norm)
-        discriminator = replace(discriminator, norm="instance" if variant.norm == "instance" else "batch")
-        if not variant.averaged:  # as all candidates were before averages had been tried
-            config = replace(config, ema_decay=0.0, schedule="linear")
+    config = _changed_preset(variant, preset(variant.preset)) if variant.preset else _of_candidate(variant)
     return replace(
         config,
-        generator=replace(generator, base_width=trial.base_width),
-        discriminator=replace(discriminator, base_width=trial.base_width),
-        inference=variant.inferences[0],
+        generator=replace(config.generator, base_width=trial.base_width),
+        discriminator=replace(config.discriminator, base_width=trial.base_width),
         steps=trial.steps,
         patch_size=PATCH,
         batch_size=1,
@@ -163,12 +177,35 @@ def training_config(trial: Trial) -> TrainingConfig:
     )
 
 
+def _changed_preset(variant: Variant, config: TrainingConfig) -> TrainingConfig:
+    if variant.learning_rate is not None:
+        config = replace(config, learning_rate=variant.learning_rate)
+    return config if variant.intensity_jitter is None else _with_jitter(config, variant.intensity_jitter)
+
+
+def _with_jitter(config: TrainingConfig, jitter: float) -> TrainingConfig:
+    return replace(config, augmentation=replace(config.augmentation, contrast_jitter=jitter, brightness_jitter=jitter))
+
+
+def _of_candidate(variant: Variant) -> TrainingConfig:
+    config = _with_jitter(preset("seamless"), 0.0)
+    return replace(
+        config,
+        generator=replace(config.generator, depth=variant.depth, norm=variant.norm),
+        discriminator=replace(config.discriminator, norm="instance" if variant.norm == "instance" else "batch"),
+        inference=variant.inferences[0],
+        learning_rate=preset("paper").learning_rate,
+        schedule="linear",
+        ema_decay=0.0,
+    )
+
+
 def run_trial(trial: Trial) -> TrialResult:
     """Train, or go on training, and measure; what is finished is read from its folder."""
     path = trial.folder / RESULT
     if path.exists():
         return read_result(path)
-    data = load_data(trial.data_set, trial.data)
+    data = load_data(trial.data_set, trial.data, inner=trial.inner)
     seconds, cpu_seconds = _trained(trial, data)
     model = load_model(trial.folder / "model.safetensors")
     sources_and_targets = list(held_out_images(model, data))

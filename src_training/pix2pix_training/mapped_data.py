@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, channel_count, plane_indices, plane_size
-from pix2pix_training.augmentation import apply_draw
+from pix2pix_training.augmentation import apply_draw, change_intensity
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import (
@@ -87,19 +87,25 @@ class MappedPairs:
     def batch(self, number: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Sources and targets (N, C, S, S), and the mask (N, 1, S, S) of valid pixels, None where all are."""
         patches = [self._sampler.patch(number * batch_size + i) for i in range(batch_size)]
-        sources = self._images(
-            patches, [p.source for p in patches], [self._source_mappings[p.pair_index] for p in patches]
-        )
+        mappings = [self._source_mappings[p.pair_index] for p in patches]
+        sources = self._images(patches, [p.source for p in patches], mappings)
+        sources = [
+            source if isinstance(mapping, CategoryMapping) else change_intensity(source, patch.draw)
+            for source, mapping, patch in zip(sources, mappings, patches, strict=True)
+        ]
         targets = self._images(patches, [p.target for p in patches], [self._target_mapping] * batch_size)
-        return sources, targets, self._masks(patches) if any(p.valid is not None for p in patches) else None
+        masks = self._masks(patches) if any(p.valid is not None for p in patches) else None
+        return torch.stack(sources), torch.stack(targets), masks
 
-    def _images(self, patches: Sequence[Patch], stored: Sequence[AnyArray], mappings: Sequence[Mapping]) -> Tensor:
+    def _images(
+        self, patches: Sequence[Patch], stored: Sequence[AnyArray], mappings: Sequence[Mapping]
+    ) -> list[Tensor]:
         images = []
         for patch, pixels, mapping in zip(patches, _uploaded(stored, self._device), mappings, strict=True):
             mapped = mapping.to_network(pixels[None])[0]
             smooth = not isinstance(mapping, CategoryMapping)
             images.append(apply_draw(mapped, patch.draw, self._patch_size, smooth=smooth))
-        return torch.stack(images)
+        return images
 
     def _masks(self, patches: Sequence[Patch]) -> Tensor:
         uploaded = _uploaded([_valid_pixels(p)[None] for p in patches], self._device)

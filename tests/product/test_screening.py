@@ -9,11 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.screening import VARIANTS, finalists, long_trials, parsed, ranking, short_trials
+from benchmarks.screening import (
+    RECIPES,
+    VARIANTS,
+    final_trials,
+    finalists,
+    long_trials,
+    parsed,
+    ranking,
+    recipe_trials,
+    short_trials,
+)
 from benchmarks.screening_report import write_report
 from benchmarks.screening_trial import (
     PAPER,
     PATCH,
+    SEAMLESS,
     Measured,
     Trial,
     TrialResult,
@@ -23,7 +34,7 @@ from benchmarks.screening_trial import (
     training_config,
     whole,
 )
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics, preset
+from pix2pix_training.config import AugmentationConfig, GeneratorConfig, InferenceConfig, Statistics, preset
 from pix2pix_training.metrics import Scores
 from tests.product.translation.conftest import random_model
 
@@ -74,9 +85,19 @@ def test_finalists_are_different_networks() -> None:
     candidates = ranking(results())
     doubled = [candidates[0], replace(candidates[0], statistics="image"), *candidates[1:]]
     assert [c.variant for c in finalists(doubled)] == list(VARIANTS[:2])
-    trials = long_trials(REQUEST, VARIANTS[:2])
-    assert len(trials) == 2 * 2 * 4
-    assert len({trial.folder for trial in trials}) == len(trials)
+
+
+def test_no_two_trainings_share_a_folder() -> None:
+    phases = [long_trials(REQUEST, VARIANTS[:2]), recipe_trials(REQUEST), final_trials(REQUEST)]
+    assert [len(trials) for trials in phases] == [2 * 2 * 2, 6 * 2, 2 * 2 * 2]
+    folders = [trial.folder for trials in phases for trial in trials]
+    assert len(set(folders)) == len(folders)
+
+
+def test_recipes_are_judged_by_other_images_than_the_presets() -> None:
+    assert all(trial.inner for trial in recipe_trials(REQUEST))
+    assert not any(trial.inner for trial in final_trials(REQUEST))
+    assert {trial.variant for trial in recipe_trials(REQUEST)} == {*RECIPES, PAPER}
 
 
 def test_an_incomplete_phase_has_no_ranking() -> None:
@@ -85,18 +106,31 @@ def test_an_incomplete_phase_has_no_ranking() -> None:
     assert ranking(found) == []
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, replace(VARIANTS[0], averaged=True), PAPER])
-def test_all_are_trained_alike_but_for_what_is_compared(variant: Variant) -> None:
-    trial = replace(short_trials(REQUEST)[0], variant=variant)
-    config = training_config(trial)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_candidates_are_trained_alike_but_for_what_is_compared(variant: Variant) -> None:
+    config = training_config(replace(short_trials(REQUEST)[0], variant=variant))
     assert (config.steps, config.patch_size, config.batch_size, config.keep) == (250, PATCH, 1, "last")
     assert config.generator.base_width == config.discriminator.base_width == 16
-    if variant.paper:
-        assert config.inference == preset("paper").inference
+    assert (config.generator.depth, config.generator.norm) == (variant.depth, variant.norm)
+    assert (config.learning_rate, config.schedule, config.ema_decay) == (2e-4, "linear", 0.0)
+    assert config.augmentation == AugmentationConfig()
+
+
+@pytest.mark.parametrize("variant", [SEAMLESS, PAPER, RECIPES[-1]])
+def test_presets_are_trained_as_they_are_at_the_same_width_and_steps(variant: Variant) -> None:
+    assert variant.preset is not None
+    usual = preset(variant.preset)
+    config = training_config(replace(final_trials(REQUEST)[0], variant=variant))
+    assert (config.steps, config.patch_size, config.batch_size, config.keep) == (1500, PATCH, 1, "last")
+    assert config.generator == replace(usual.generator, base_width=16)
+    assert (config.objective, config.inference) == (usual.objective, usual.inference)
+    if variant.intensity_jitter is None:
+        assert config.augmentation == usual.augmentation
     else:
-        assert (config.generator.depth, config.generator.norm) == (variant.depth, variant.norm)
-    assert (config.ema_decay > 0) == variant.averaged
-    assert config.schedule == ("constant" if variant.averaged or variant.paper else "linear")
+        jitter = variant.intensity_jitter
+        assert config.augmentation == replace(usual.augmentation, contrast_jitter=jitter, brightness_jitter=jitter)
+    assert (config.schedule, config.ema_decay) == (usual.schedule, usual.ema_decay)
+    assert config.learning_rate == (variant.learning_rate or usual.learning_rate)
 
 
 def test_what_is_measured_of_a_model() -> None:
@@ -122,7 +156,7 @@ def test_the_report_has_a_row_for_each_candidate(tmp_path: Path) -> None:
         trial.folder.mkdir(parents=True)
         (trial.folder / "metrics.csv").write_text("step,mae\n25,0.5\n50,0.4\n")
     ranks = {(c.variant, c.statistics): c.mean_rank for c in ranking(found)}
-    text = write_report(found, {}, ranks, {}, tmp_path)
+    text = write_report({"Short": found}, ranks, tmp_path)
     assert text == (tmp_path / "screening.md").read_text()
     assert text.count("| batch-renorm-8 | image |") == 3
     assert "| instance-5 | image | 1 | 0.1200 | 10.00 | 0.8800 | 0.500 | 0.0100 | -0.0800 | 0.50 |" in text

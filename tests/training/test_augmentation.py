@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.augmentation import apply_draw, draw_patch
+from pix2pix_training.augmentation import apply_draw, change_intensity, draw_patch
 from pix2pix_training.config import AugmentationConfig
 
 
@@ -35,3 +35,21 @@ def test_source_and_target_get_the_same_flips_and_turns() -> None:
         assert torch.equal(turned, apply_draw(image, draw, 6, smooth=False))
         seen.add(tuple(turned.flatten().tolist()))
     assert len(seen) == 8
+
+
+def test_intensities_of_the_source_change_within_their_bounds() -> None:
+    config = AugmentationConfig(contrast_jitter=0.25, brightness_jitter=0.1)
+    draws = [draw_patch(np.random.default_rng(seed), 6, 6, 6, config) for seed in range(200)]
+    assert 0.8 <= min(d.contrast for d in draws) < 0.85 < 1.2 < max(d.contrast for d in draws) <= 1.25
+    assert -0.1 <= min(d.brightness for d in draws) < -0.08 < 0.08 < max(d.brightness for d in draws) <= 0.1
+    pixels = torch.rand(2, 6, 6) * 2 - 1
+    expected = draws[0].contrast * pixels + draws[0].brightness
+    assert torch.equal(change_intensity(pixels, draws[0]), expected)
+
+
+def test_intensities_stay_unless_asked() -> None:
+    draw = draw_patch(np.random.default_rng(0), 6, 6, 6, AugmentationConfig())
+    pixels = torch.rand(1, 6, 6)
+    assert change_intensity(pixels, draw) is pixels
+    with_jitter = AugmentationConfig(contrast_jitter=0.2, brightness_jitter=0.2)
+    assert draw_patch(np.random.default_rng(0), 6, 6, 6, with_jitter).region == draw.region
