@@ -50,7 +50,7 @@ VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPT
 FINALISTS = 2
 RECIPES = tuple(
     replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)
-    for rate, jitter in ((2e-4, 0.0), (4e-4, 0.0), (2e-4, 0.2), (4e-4, 0.2), (8e-4, 0.2))
+    for rate, jitter in ((2e-4, 0.0), (4e-4, 0.0), (4e-4, 1.25), (4e-4, 2.5))
 )
 
 

@@ -184,7 +184,7 @@ def _changed_preset(variant: Variant, config: TrainingConfig) -> TrainingConfig:
 
 
 def _with_jitter(config: TrainingConfig, jitter: float) -> TrainingConfig:
-    return replace(config, augmentation=replace(config.augmentation, contrast_jitter=jitter, brightness_jitter=jitter))
+    return replace(config, augmentation=replace(config.augmentation, intensity_jitter=jitter))
 
 
 def _of_candidate(variant: Variant) -> TrainingConfig:

@@ -19,8 +19,8 @@ from pix2pix_training.content import ContentMap
 class PatchDraw:
     """One draw: `region` to read, and what to do with its pixels.
 
-    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 the region is the patch. Values of the
-    source are multiplied by `contrast`, and `brightness` is added.
+    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 the region is the patch. `contrast` and
+    `brightness` of the source are changed by shares in [-1, 1] of the largest change (`IntensityJitter`).
     """
 
     region: Region
@@ -58,8 +58,8 @@ def draw_patch(
         flip_horizontal=config.flips != "none" and bool(rng.integers(2)),
         flip_vertical=config.flips == "both" and bool(rng.integers(2)),
         quarter_turns=int(rng.integers(4)) if config.quarter_turns else 0,
-        contrast=(1 + config.contrast_jitter) ** rng.uniform(-1, 1) if config.contrast_jitter else 1.0,
-        brightness=config.brightness_jitter * rng.uniform(-1, 1) if config.brightness_jitter else 0.0,
+        contrast=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
+        brightness=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
     )
 
 
@@ -98,13 +98,6 @@ def apply_draw(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> T
     if draw.flip_vertical:
         pixels = pixels.flip(-2)
     return torch.rot90(pixels, draw.quarter_turns, (-2, -1)) if draw.quarter_turns else pixels
-
-
-def change_intensity(pixels: Tensor, draw: PatchDraw) -> Tensor:
-    """Pixels of a source in [-1, 1], of any shape, with another contrast and brightness; they may leave that range."""
-    if draw.contrast == 1 and draw.brightness == 0:
-        return pixels
-    return draw.contrast * pixels + draw.brightness
 
 
 def _resample(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Tensor:

@@ -141,23 +141,19 @@ class AugmentationConfig:
     """Random changes of a patch: those of its geometry are the same for source and target, others are of the source.
 
     `scale_jitter` enlarges the image before the crop, as 286 -> 256 of the reference does (286 / 256 = 1.1171875).
-    `contrast_jitter` and `brightness_jitter` make values x in [-1, 1] of the source, unless they are categories, to
-    c * x + b, with c between 1 / (1 + contrast_jitter) and its inverse and b of at most brightness_jitter, the same for
-    all channels. Norms with running statistics pass on how bright an image is, so a network that has them should
-    have seen brighter and darker ones.
+    `intensity_jitter` changes contrast and brightness of a source that is not made of categories, by up to so many
+    standard deviations of what they are among the images to train on.
     """
 
     flips: Flips = "horizontal"
     quarter_turns: bool = False
     scale_jitter: float = 1.0
-    contrast_jitter: float = 0.0
-    brightness_jitter: float = 0.0
+    intensity_jitter: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_range("scale_jitter", self.scale_jitter, 1.0, 4.0)
-        _check_range("contrast_jitter", self.contrast_jitter, 0.0, 4.0)
-        _check_range("brightness_jitter", self.brightness_jitter, 0.0, 1.0)
+        _check_range("intensity_jitter", self.intensity_jitter, 0.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,9 +287,9 @@ def preset(name: Preset) -> TrainingConfig:
     """Settings of a preset.
 
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
-    "seamless": batch renorm with running statistics, twice the paper's rate and averaged weights, the best of the
-    screening in docs/quality.md; no noise. For other patches than of 256 pixels, `usual_depth` says how often it
-    down-samples.
+    "seamless": batch renorm with running statistics, twice the paper's rate, averaged weights, and intensities that are
+    jittered as images differ, the best of the screening in docs/quality.md; no noise. For other patches than of 256
+    pixels, `usual_depth` says how often it down-samples.
     """
     if name == "paper":
         return TrainingConfig(
@@ -307,6 +303,7 @@ def preset(name: Preset) -> TrainingConfig:
             preset="seamless",
             generator=GeneratorConfig(norm="batch-renorm"),
             inference=InferenceConfig(statistics="running"),
+            augmentation=AugmentationConfig(intensity_jitter=2.5),
             learning_rate=4e-4,
             ema_decay=0.999,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, channel_count, plane_indices, plane_size
-from pix2pix_training.augmentation import apply_draw, change_intensity
+from pix2pix_training.augmentation import apply_draw
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import (
@@ -24,6 +24,7 @@ from pix2pix_training.intensity import (
     resolved,
     to_tensor,
 )
+from pix2pix_training.intensity_jitter import IntensityJitter
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.pairs import Pair
 from pix2pix_training.patches import Patch, PatchSampler
@@ -77,22 +78,22 @@ class MappedPairs:
         target_mapping: Mapping,
         patch_size: int,
         device: torch.device,
+        jitter: IntensityJitter | None = None,
     ) -> None:
         self._sampler = sampler
         self._source_mappings = [resolved(source_mapping, pair.source) for pair in pairs]
         self._target_mapping = target_mapping
         self._patch_size = patch_size
         self._device = device
+        self._jitter = jitter
 
     def batch(self, number: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Sources and targets (N, C, S, S), and the mask (N, 1, S, S) of valid pixels, None where all are."""
         patches = [self._sampler.patch(number * batch_size + i) for i in range(batch_size)]
         mappings = [self._source_mappings[p.pair_index] for p in patches]
         sources = self._images(patches, [p.source for p in patches], mappings)
-        sources = [
-            source if isinstance(mapping, CategoryMapping) else change_intensity(source, patch.draw)
-            for source, mapping, patch in zip(sources, mappings, patches, strict=True)
-        ]
+        if self._jitter is not None:
+            sources = [self._jitter.apply(s, patch.draw) for s, patch in zip(sources, patches, strict=True)]
         targets = self._images(patches, [p.target for p in patches], [self._target_mapping] * batch_size)
         masks = self._masks(patches) if any(p.valid is not None for p in patches) else None
         return torch.stack(sources), torch.stack(targets), masks

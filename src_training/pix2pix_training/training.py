@@ -43,6 +43,7 @@ from pix2pix_training.events import (
     Warned,
 )
 from pix2pix_training.intensity import Mapping as IntensityMapping
+from pix2pix_training.intensity_jitter import measured_jitter
 from pix2pix_training.mapped_data import MappedPairs, fit_mapping
 from pix2pix_training.metrics import Scores, mean_scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
@@ -146,7 +147,15 @@ class _Run:
             seed=config.seed,
         )
         self.patches = MappedPairs(
-            data.split.training, self.sampler, self.source_mapping, self.target_mapping, config.patch_size, self.device
+            data.split.training,
+            self.sampler,
+            self.source_mapping,
+            self.target_mapping,
+            config.patch_size,
+            self.device,
+            measured_jitter(
+                [pair.source for pair in data.split.training], self.source_mapping, config.augmentation.intensity_jitter
+            ),
         )
         self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.augmentation import apply_draw, change_intensity, draw_patch
+from pix2pix_training.augmentation import apply_draw, draw_patch
 from pix2pix_training.config import AugmentationConfig
 
 
@@ -37,19 +39,18 @@ def test_source_and_target_get_the_same_flips_and_turns() -> None:
     assert len(seen) == 8
 
 
-def test_intensities_of_the_source_change_within_their_bounds() -> None:
-    config = AugmentationConfig(contrast_jitter=0.25, brightness_jitter=0.1)
+def test_draws_of_intensities_are_shares_of_the_largest_change() -> None:
+    config = AugmentationConfig(intensity_jitter=2.0)
     draws = [draw_patch(np.random.default_rng(seed), 6, 6, 6, config) for seed in range(200)]
-    assert 0.8 <= min(d.contrast for d in draws) < 0.85 < 1.2 < max(d.contrast for d in draws) <= 1.25
-    assert -0.1 <= min(d.brightness for d in draws) < -0.08 < 0.08 < max(d.brightness for d in draws) <= 0.1
-    pixels = torch.rand(2, 6, 6) * 2 - 1
-    expected = draws[0].contrast * pixels + draws[0].brightness
-    assert torch.equal(change_intensity(pixels, draws[0]), expected)
+    for shares in ([d.contrast for d in draws], [d.brightness for d in draws]):
+        assert -1 <= min(shares) < -0.95 < 0.95 < max(shares) <= 1
 
 
-def test_intensities_stay_unless_asked() -> None:
-    draw = draw_patch(np.random.default_rng(0), 6, 6, 6, AugmentationConfig())
-    pixels = torch.rand(1, 6, 6)
-    assert change_intensity(pixels, draw) is pixels
-    with_jitter = AugmentationConfig(contrast_jitter=0.2, brightness_jitter=0.2)
-    assert draw_patch(np.random.default_rng(0), 6, 6, 6, with_jitter).region == draw.region
+def test_intensities_are_drawn_last_and_only_where_asked() -> None:
+    without, with_them = (
+        draw_patch(np.random.default_rng(0), 60, 60, 6, AugmentationConfig(intensity_jitter=jitter))
+        for jitter in (0.0, 1.0)
+    )
+    assert (without.contrast, without.brightness) == (0, 0)
+    assert with_them.brightness != 0
+    assert replace(with_them, contrast=0.0, brightness=0.0) == without
