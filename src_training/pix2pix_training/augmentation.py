@@ -19,8 +19,9 @@ from pix2pix_training.content import ContentMap
 class PatchDraw:
     """One draw: `region` to read, and what to do with its pixels.
 
-    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 the region is the patch. `contrast` and
-    `brightness` of the source are changed by shares in [-1, 1] of the largest change (`IntensityJitter`).
+    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 the region is the patch. `contrast`
+    and `brightness` are by how much those of the source change, as shares in [-1, 1] of the largest change
+    (`IntensityJitter`).
     """
 
     region: Region
