@@ -42,10 +42,11 @@ def diagnose() -> dict[str, Any]:
     import torch
 
     from napari_pix2pix.images.memory import available_memory_bytes
-    from pix2pix_training.device import resolve_device
+    from pix2pix_training.device import has_bfloat16, resolve_device
 
     required = {name: _version(name) for name in _REQUIRED}
-    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"}
+    bfloat16 = "with" if has_bfloat16() else "no"
+    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bfloat16} bfloat16 instructions"}
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"

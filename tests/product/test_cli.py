@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -421,7 +422,7 @@ def test_info_prints_the_card_of_a_model(
 def test_doctor_says_what_can_run_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     facts = result_of(["doctor"], capsys)
     assert facts["backends"]["torch"] == "ready"
-    assert facts["devices"]["cpu"]
+    assert re.search(r"\d+ cores, \d+ threads, (with|no) bfloat16 instructions", facts["devices"]["cpu"])
     assert facts["problems"] == []
 
 
