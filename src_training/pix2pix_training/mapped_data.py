@@ -28,6 +28,7 @@ from pix2pix_training.intensity_jitter import IntensityJitter
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.pairs import Pair
 from pix2pix_training.patches import Patch, PatchSampler
+from pix2pix_training.resident_images import ResidentImages
 
 MAX_AUTOMATIC_CATEGORIES = 64
 
@@ -68,7 +69,11 @@ def _automatic(sources: Sequence[ArraySource]) -> Values:
 
 
 class MappedPairs:
-    """Batches of augmented patches in [-1, 1] on the device; batch `number` is the same whenever it is asked for."""
+    """Batches of augmented patches in [-1, 1] on the device; batch `number` is the same whenever it is asked for.
+
+    With `resident` all images are kept on the device; otherwise pixels go there patch by patch, in their stored type
+    too.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,8 @@ class MappedPairs:
         patch_size: int,
         device: torch.device,
         jitter: IntensityJitter | None = None,
+        *,
+        resident: bool = False,
     ) -> None:
         self._sampler = sampler
         self._source_mappings = [resolved(source_mapping, pair.source) for pair in pairs]
@@ -86,23 +93,36 @@ class MappedPairs:
         self._patch_size = patch_size
         self._device = device
         self._jitter = jitter
+        self._resident = (
+            (ResidentImages([p.source for p in pairs], device), ResidentImages([p.target for p in pairs], device))
+            if resident
+            else None
+        )
 
     def batch(self, number: int, batch_size: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Sources and targets (N, C, S, S), and the mask (N, 1, S, S) of valid pixels, None where all are."""
         patches = [self._sampler.patch(number * batch_size + i) for i in range(batch_size)]
         mappings = [self._source_mappings[p.pair_index] for p in patches]
-        sources = self._images(patches, [p.source for p in patches], mappings)
+        stored_sources, stored_targets = self._stored(patches)
+        sources = self._images(patches, stored_sources, mappings)
         if self._jitter is not None:
             sources = [self._jitter.apply(s, patch.draw) for s, patch in zip(sources, patches, strict=True)]
-        targets = self._images(patches, [p.target for p in patches], [self._target_mapping] * batch_size)
+        targets = self._images(patches, stored_targets, [self._target_mapping] * batch_size)
         masks = self._masks(patches) if any(p.valid is not None for p in patches) else None
         return torch.stack(sources), torch.stack(targets), masks
 
-    def _images(
-        self, patches: Sequence[Patch], stored: Sequence[AnyArray], mappings: Sequence[Mapping]
-    ) -> list[Tensor]:
+    def _stored(self, patches: Sequence[Patch]) -> tuple[list[Tensor], list[Tensor]]:
+        """Pixels of sources and of targets (C, h, w) in their stored type, on the device."""
+        if self._resident is None:
+            images = ([p.source for p in patches], [p.target for p in patches])
+            return _uploaded(images[0], self._device), _uploaded(images[1], self._device)
+        sources, targets = self._resident
+        places = [(p.pair_index, p.plane, p.draw.region) for p in patches]
+        return [sources.crop(*place) for place in places], [targets.crop(*place) for place in places]
+
+    def _images(self, patches: Sequence[Patch], stored: Sequence[Tensor], mappings: Sequence[Mapping]) -> list[Tensor]:
         images = []
-        for patch, pixels, mapping in zip(patches, _uploaded(stored, self._device), mappings, strict=True):
+        for patch, pixels, mapping in zip(patches, stored, mappings, strict=True):
             mapped = mapping.to_network(pixels[None])[0]
             smooth = not isinstance(mapping, CategoryMapping)
             images.append(apply_draw(mapped, patch.draw, self._patch_size, smooth=smooth))

@@ -32,6 +32,7 @@ class Patch:
     """Stored pixels of a random patch before augmentation: (C, h, w) each, and the mask of valid pixels or None."""
 
     pair_index: int
+    plane: tuple[int, ...]
     source: AnyArray
     target: AnyArray
     valid: NDArray[np.bool_] | None
@@ -112,7 +113,7 @@ class PatchSampler:
         target_pixels, target_invalid = target.read_with_mask(draw.region, plane)
         invalid = [mask for mask in (source_invalid, target_invalid) if mask is not None]
         valid = ~np.logical_or.reduce(invalid) if invalid else None
-        return Patch(index, source_pixels, target_pixels, valid, draw)
+        return Patch(index, plane, source_pixels, target_pixels, valid, draw)
 
     def _is_useful(self, patch: Patch) -> bool:
         useful = patch.valid is None or bool(patch.valid.mean() >= _MIN_VALID_SHARE)

@@ -51,6 +51,7 @@ from pix2pix_training.networks import Generator as GeneratorNetwork
 from pix2pix_training.pairs import Split, check_consistent
 from pix2pix_training.patches import PatchSampler
 from pix2pix_training.registration import misalignment_warning
+from pix2pix_training.resident_images import fits_on_device
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
@@ -132,8 +133,9 @@ class _Run:
                 "patience to 0"
             )
         check_consistent([*data.split.training, *data.split.validation])
-        self.source_mapping = fit_mapping([p.source for p in data.split.training], config.source_values, "source")
-        self.target_mapping = fit_mapping([p.target for p in data.split.training], config.target_values, "target")
+        sources, targets = [p.source for p in data.split.training], [p.target for p in data.split.training]
+        self.source_mapping = fit_mapping(sources, config.source_values, "source")
+        self.target_mapping = fit_mapping(targets, config.target_values, "target")
         self.source = ImageDescription(mapping=self.source_mapping, **asdict(data.source_traits))
         self.target = ImageDescription(mapping=self.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.source_mapping, self.target_mapping)
@@ -153,9 +155,8 @@ class _Run:
             self.target_mapping,
             config.patch_size,
             self.device,
-            measured_jitter(
-                [pair.source for pair in data.split.training], self.source_mapping, config.augmentation.intensity_jitter
-            ),
+            measured_jitter(sources, self.source_mapping, config.augmentation.intensity_jitter),
+            resident=fits_on_device([*sources, *targets], self.device),
         )
         self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
