@@ -45,9 +45,9 @@ _LEFT = Region(0, 1024, 0, 256)
 class Variant:
     """A preset, or a candidate for the network of `seamless`.
 
-    A preset is trained as it is but for `learning_rate` and jitter of contrast and brightness where they are given. A
-    candidate has the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second
-    half, without an average of weights and without such jitter.
+    A preset is trained as it is but for `learning_rate` and `intensity_jitter` where they are given. A candidate has
+    the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second half, without
+    an average of weights and without jitter.
     """
 
     depth: int = 8

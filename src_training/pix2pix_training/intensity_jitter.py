@@ -48,8 +48,9 @@ class IntensityJitter:
 def measured_jitter(sources: Sequence[ArraySource], mapping: Mapping, deviations: float) -> IntensityJitter | None:
     """The jitter by `deviations` standard deviations of what mean and standard deviation are among images.
 
-    Measured on at most 64 planes, evenly taken from all `sources`, of each on at most 16 tiles of 256 pixels. None
-    where nothing would be changed: for categories, a single plane, or no deviations.
+    Measured on at most 64 planes, evenly taken from all `sources`, of each on at most 16 tiles of 256 pixels. Parts of
+    an image that are sources of their own count as images. None where nothing would be changed: for categories, a
+    single plane, or no deviations.
     """
     if deviations == 0 or isinstance(mapping, CategoryMapping):
         return None
