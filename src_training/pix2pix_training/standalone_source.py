@@ -30,6 +30,7 @@ from torch import Tensor, nn
 DROPOUT_RATE = {layers.DROPOUT_RATE}
 HALVING_CELLS = {strided_convolution.HALVING_CELLS}
 DOUBLING_CELLS = {strided_convolution.DOUBLING_CELLS}
+FLOAT32_CELLS = {strided_convolution.FLOAT32_CELLS}
 KERNEL, STRIDE, PADDING = {strided_convolution.KERNEL}, {strided_convolution.STRIDE}, {strided_convolution.PADDING}
 '''
 
@@ -49,8 +50,11 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     layers._mix,
     layers.keeps_running_statistics,
     layers.make_norm,
+    layers._Joined,
+    layers.join,
     strided_convolution.HalvingConv2d,
     strided_convolution.DoublingConvTranspose2d,
+    strided_convolution._product,
     decoders.ResizeConvolution,
     decoders.ShuffleConvolution,
     decoders.doubling_convolution,

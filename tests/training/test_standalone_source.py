@@ -58,3 +58,11 @@ def test_it_computes_the_same_where_this_package_is_absent(tmp_path: Path) -> No
     command = [sys.executable, "-c", f"import torch; torch.set_num_threads(1){_PROGRAM}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["equal"] * len(CASES), done.stderr
+
+
+def test_it_names_nothing_that_it_lacks(tmp_path: Path) -> None:
+    """What runs in training only is in it too."""
+    (tmp_path / "network.py").write_text(standalone_source(), encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--quiet", "network.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
