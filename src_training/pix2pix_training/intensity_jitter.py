@@ -80,4 +80,4 @@ def _mean_and_contrast(source: ArraySource, plane: tuple[int, ...], mapping: Map
 
 def _evenly(count: int, most: int) -> list[int]:
     """At most so many of the indices below `count`, evenly spaced."""
-    return list(dict.fromkeys(np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()))
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
