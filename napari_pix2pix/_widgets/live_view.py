@@ -155,7 +155,8 @@ class LiveView(QObject):
         self.said.emit(_words(wanted), "good")
 
     def _on_error(self, error: Exception) -> None:
-        self.said.emit(str(error), "error")
+        if self._requested is not None:  # not about a view that is gone
+            self.said.emit(str(error), "error")
 
     def _on_end(self) -> None:
         self._worker = None

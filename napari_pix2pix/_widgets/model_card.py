@@ -64,6 +64,14 @@ def _side(channels: int, names: tuple[str, ...], dtype: str) -> str:
     return f"{channels} channel{'s' if channels != 1 else ''}{named}, {dtype}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnreadableModel:
+    """A model file that cannot be used, and why."""
+
+    path: Path
+    problem: str
+
+
 def load_card(path: Path) -> ModelCard:
     """Read a model file as a whole, so that a damaged one is noticed now.
 

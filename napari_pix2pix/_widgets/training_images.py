@@ -32,8 +32,7 @@ class TrainingImages(QWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._found: FoldersChecked | None = None
-        self._folder_problem: str | None = None
+        self._checked: FoldersChecked | None = None
         self._folder_worker: CoreWorker | None = None
         self.kind = Choice({"open layers": "layers", "folders": "folders"}, "Where the training images are.")
         self.source = LayerPicker(viewer, tip="What the network sees; several layers are channels.")
@@ -163,9 +162,9 @@ class TrainingImages(QWidget):
         for folder in (folders.source, folders.target):
             if not folder.is_dir():
                 return f"{folder} is not a folder.", ""
-        if self._folder_problem is not None:
-            return self._folder_problem, ""
-        return ("Pairing the files…", "") if self._found is None else (None, self._found.words)
+        if self._checked is None:
+            return "Pairing the files…", ""
+        return self._checked.problem, self._checked.words
 
     def _folders(self) -> FolderPair | None:
         source, target = self.source_folder.path, self.target_folder.path
@@ -178,7 +177,7 @@ class TrainingImages(QWidget):
         self.changed.emit()
 
     def _on_folder_changed(self) -> None:
-        self._found = self._folder_problem = None
+        self._checked = None
         if self._folder_worker is not None:
             self._folder_worker.quit()
         folders = self._folders()
@@ -192,13 +191,14 @@ class TrainingImages(QWidget):
         self.changed.emit()
 
     def _on_folders_checked(self, events: list[FoldersChecked]) -> None:
-        if events[-1].folders == self._folders():
-            self._found = events[-1]
-            self._folder_problem = None  # a late one of other folders
+        if events[-1].folders == self._folders():  # not a late answer about others
+            self._checked = events[-1]
 
     def _on_folders_wrong(self, error: Exception) -> None:
-        if self._found is None:
-            self._folder_problem = str(error)
+        """An error that is not about the folders."""
+        folders = self._folders()
+        if self._checked is None and folders is not None:
+            self._checked = FoldersChecked(folders=folders, problem=str(error))
 
     def _on_pairing_ended(self) -> None:
         self.changed.emit()

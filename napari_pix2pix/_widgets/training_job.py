@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, from_dict, preset
-from pix2pix_training.errors import CheckpointError, SettingsError
+from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
@@ -85,10 +85,11 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChecked:
-    """What two folders hold, in words."""
+    """What two folders hold, in words, or the problem that keeps them from being trained on."""
 
     folders: FolderPair
-    words: str
+    words: str = ""
+    problem: str | None = None
 
 
 def training_config(
@@ -194,12 +195,19 @@ def _traits(image: ArraySource, facts: LayerFacts) -> Any:
 
 
 def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
-    """Pair the files of two folders and say what was found; raises `InputError` where they cannot be paired."""
+    """Pair the files of two folders and say what was found, or why they cannot be paired.
+
+    A problem is an answer, not an error: it belongs to these folders, and others may be chosen by the time it is found.
+    """
     from napari_pix2pix.images.pairing import pairs_from_paths
     from pix2pix_training.pairs import check_consistent
 
-    pairs = pairs_from_paths([folders.source], [folders.target])
-    check_consistent(pairs)
+    try:
+        pairs = pairs_from_paths([folders.source], [folders.target])
+        check_consistent(pairs)
+    except Pix2PixError as error:
+        yield FoldersChecked(folders=folders, problem=str(error))
+        return
     count = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
     words = f"{count}. Source: {size_in_words(pairs[0].source)}. Target: {size_in_words(pairs[0].target)}."
     yield FoldersChecked(folders=folders, words=words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.model_card import (
     ModelCard,
+    UnreadableModel,
     fit_problem,
     fit_warnings,
     load_card,
@@ -191,9 +192,12 @@ class TranslateWidget(JobWidget):
             on_end=self._refresh,
         )
 
-    def _on_card(self, cards: list[ModelCard]) -> None:
-        card = cards[-1]
+    def _on_card(self, answers: list[ModelCard | UnreadableModel]) -> None:
+        card = answers[-1]
         if card.path != self.model.path:
+            return  # a late answer about another file
+        if isinstance(card, UnreadableModel):
+            self.card.setText(card.problem)
             return
         self._card = card
         self.settings.offer_samples(card.has_noise)
@@ -202,7 +206,9 @@ class TranslateWidget(JobWidget):
         self._refresh()
 
     def _on_card_error(self, error: Exception) -> None:
-        self.card.setText(str(error))
+        """An error that is not about the file."""
+        if self._card is None:
+            self.card.setText(str(error))
 
     # The choice, in words
 
@@ -416,5 +422,8 @@ def _with_provenance(result: Translated, **facts: Any) -> Translated:
     return replace(result, provenance={**result.provenance, **facts})
 
 
-def _card_events(path: Path) -> Any:
-    yield load_card(path)
+def _card_events(path: Path) -> Generator[ModelCard | UnreadableModel, None, None]:
+    try:
+        yield load_card(path)
+    except Pix2PixError as error:
+        yield UnreadableModel(path=path, problem=str(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,36 @@ def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     train.images.target_folder.set_path(tmp_path / "b")
     wait_until(lambda: "2" in train.images.message.text() and "pairs" not in train.images.message.text()[:8])
     assert not train.train_button.isEnabled()
+
+
+def test_a_late_answer_about_folders_chosen_before(
+    train: Any, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_pix2pix._widgets import training_images
+    from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, check_folders
+
+    image = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    for name in ("a/0", "a/1", "b/0", "none/2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    may_answer = threading.Event()
+
+    def late(folders: FolderPair) -> Iterator[FoldersChecked]:
+        if folders.target == tmp_path / "none":
+            assert may_answer.wait(60)
+        yield from check_folders(folders)
+
+    monkeypatch.setattr(training_images, "check_folders", late)
+    train.images.kind.choose("folders")
+    train.images.source_folder.set_path(tmp_path / "a")
+    train.images.target_folder.set_path(tmp_path / "none")
+    train.images.target_folder.set_path(tmp_path / "b")
+    wait_until(lambda: "1 of 2 images" in train.images.message.text())
+    answers: list[Any] = []
+    train.images.changed.connect(lambda: answers.append(None))
+    may_answer.set()
+    wait_until(lambda: bool(answers))
+    assert "1 of 2 images" in train.images.message.text()
 
 
 def test_labels_are_categories(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,33 @@ def test_damaged_model_is_told_in_words(viewer: Any, translate: Any, wait_until:
     translate.set_model(grey_model)
     wait_until(lambda: "cannot be read" in translate.card.text() or "damaged" in translate.card.text())
     assert not translate.translate_button.isEnabled()
+
+
+def test_a_late_answer_about_a_model_chosen_before(
+    translate: Any, wait_until: WaitUntil, grey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_pix2pix._widgets import translate_widget
+    from napari_pix2pix._widgets.model_card import load_card
+
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(grey_model.read_bytes()[:-100])
+    may_answer = threading.Event()
+
+    def late(path: Path) -> Any:
+        if path == damaged:
+            assert may_answer.wait(60)
+        return load_card(path)
+
+    monkeypatch.setattr(translate_widget, "load_card", late)
+    translate.set_model(damaged)
+    worker = translate._card_worker
+    translate.set_model(grey_model)
+    wait_until(lambda: "U-Net" in translate.card.text())
+    ended: list[Any] = []
+    worker.finished.connect(lambda: ended.append(None))
+    may_answer.set()
+    wait_until(lambda: bool(ended))
+    assert "U-Net" in translate.card.text()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("unexpected")])
