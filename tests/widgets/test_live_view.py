@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def test_multiscale_layer_is_shown_at_the_level_on_the_screen(
     np.testing.assert_allclose(layer.scale, (2, 2))
 
 
-def test_a_moved_view_gives_up_the_request(viewer: Any, cells: Any, live: Any, wait_until: WaitUntil) -> None:
+def test_a_moved_view_gives_up_the_request(
+    viewer: Any, cells: Any, live: Any, wait_until: WaitUntil, slow_layers: Callable[[], list[float]]
+) -> None:
+    slow_layers()  # it is at work for as long as a test needs to see it
     look_at(viewer, cells, [[0, 0], [31, 31]])
     wait_until(lambda: live.live_view.is_running)
     worker = live.live_view._worker
@@ -96,7 +100,10 @@ def test_another_choice_that_does_not_fit_is_told_in_words(
     assert live_layers(viewer) == []
 
 
-def test_switched_off_nothing_is_left(viewer: Any, cells: Any, live: Any, wait_until: WaitUntil) -> None:
+def test_switched_off_nothing_is_left(
+    viewer: Any, cells: Any, live: Any, wait_until: WaitUntil, slow_layers: Callable[[], list[float]]
+) -> None:
+    slow_layers()
     look_at(viewer, cells, [[0, 0], [31, 31]])
     wait_until(lambda: live.live_view.is_running)
     live.live.setChecked(False)
