@@ -207,7 +207,8 @@ def test_regions_of_a_shapes_layer(
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
-    preview = next(layer for layer in viewer.layers if layer.name == "preview: source")
+    wait_until(lambda: "preview: source" in viewer.layers)
+    preview = viewer.layers["preview: source"]
     assert preview.data.shape[:2] == (32, 32)
     np.testing.assert_array_equal(preview.data[..., 0], pair[0].data[64:96, :32])
     viewer.layers.remove(within)
