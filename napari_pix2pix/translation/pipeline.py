@@ -124,7 +124,7 @@ class Translator:
 
     def _choice(self, size: Size) -> BackendChoice:
         macs = generator_macs(self.model.generator_config) * size[0] * size[1] * self.settings.dropout_samples
-        return choose_backend(self._asked, self.device, macs)
+        return choose_backend(self._asked, self.device, macs, self.precision)
 
     def _runner(self, choice: BackendChoice) -> StageRunner:
         if choice not in self._runners:

@@ -47,8 +47,10 @@ def unavailable_reasons() -> dict[str, str | None]:
     return reasons | {flavour: availability(flavour) for flavour in _FLAVOURS}
 
 
-def choose_backend(asked: Backend, device: torch.device, macs: float) -> BackendChoice:
-    """The backend for a translation of `macs` multiply-accumulates on `device`; the same for the same image.
+def choose_backend(
+    asked: Backend, device: torch.device, macs: float, dtype: torch.dtype = torch.float32
+) -> BackendChoice:
+    """The backend for a translation of `macs` multiply-accumulates in `dtype` on `device`; the same for the same image.
 
     Raises
     ------
@@ -71,6 +73,8 @@ def choose_backend(asked: Backend, device: torch.device, macs: float) -> Backend
     reason = openvino_backend.unavailable_reason()
     if reason is not None:
         return BackendChoice(name="torch", reason=reason)
+    if dtype is not torch.float32:
+        return BackendChoice(name="torch", reason="faster than OpenVINO in half precision")  # docs/performance.md
     if macs < COMPILING_PAYS_MACS:
         return BackendChoice(name="torch", reason="the image is too small for compiling to pay")
     return BackendChoice(name="openvino", reason="the fastest on this CPU", alternative=True)

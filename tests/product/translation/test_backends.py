@@ -207,6 +207,8 @@ def test_openvino_is_chosen_where_compiling_pays() -> None:
     assert choose_backend("auto", CPU, COMPILING_PAYS_MACS).name == "openvino"
     assert choose_backend("auto", CPU, COMPILING_PAYS_MACS / 2).name == "torch"
     assert choose_backend("openvino", CPU, 0) == BackendChoice(name="openvino", reason="asked for")
+    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS, torch.bfloat16).name == "torch"
+    assert choose_backend("openvino", CPU, 0, torch.bfloat16).name == "openvino"
 
 
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
