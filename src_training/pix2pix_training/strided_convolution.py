@@ -31,15 +31,28 @@ class HalvingConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and x.device.type == "cpu"):
-            return super().forward(x)
+            return self._convolved(x)
         batch, _, height, width = x.shape
         rows, columns = height // STRIDE, width // STRIDE
         cells = batch * rows * columns
         if cells > HALVING_CELLS:
-            return super().forward(x.contiguous(memory_format=torch.channels_last))
+            return self._convolved(x.contiguous(memory_format=torch.channels_last))
         patches = F.unfold(x, KERNEL, padding=PADDING, stride=STRIDE).transpose(0, 1).flatten(1)
         y = _product(self.weight.flatten(1), patches, cells).view(-1, batch, rows, columns).transpose(0, 1)
         return (y if self.bias is None else y + self.bias[:, None, None]).to(x.dtype)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """As PyTorch does it; on a CPU in float32 where the result is one column in lower precision.
+
+        On processors with AMX, PyTorch 2.14 (oneDNN) leaves parts of a bfloat16 result unwritten where that is one
+        column wide and many rows high.
+        """
+        lower = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if x.device.type != "cpu" or lower not in (torch.bfloat16, torch.float16) or x.shape[-1] // STRIDE != 1:
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            return F.conv2d(x.float(), self.weight.float(), bias, STRIDE, PADDING).to(lower)
 
 
 class DoublingConvTranspose2d(nn.ConvTranspose2d):

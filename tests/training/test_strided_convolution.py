@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pix2pix_training import strided_convolution
+from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.strided_convolution import DoublingConvTranspose2d, HalvingConv2d
 
 
@@ -76,3 +77,18 @@ def test_products_over_many_cells_are_those_of_autocast(monkeypatch: pytest.Monk
     assert found.dtype is torch.bfloat16
     assert not is_only_rounded_at_the_end(found, exact)
     torch.testing.assert_close(found.float(), exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (4, 2), (8, 3), (32, 2), (64, 3)])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_result_of_one_column_in_bfloat16(size: tuple[int, int], mode: str) -> None:
+    """oneDNN leaves it unwritten on processors with AMX."""
+    torch.manual_seed(0)
+    layer = HalvingConv2d(64, 64, bias=False).train(mode == "train")
+    x = torch.randn(1, 64, *size).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        exact = F.conv2d(x, layer.weight, None, 2, 1)
+        with computing_in(torch.bfloat16, torch.device("cpu")):
+            for _ in range(3):
+                found = layer(x).float()
+                assert float((found - exact).norm() / exact.norm()) < 0.01
