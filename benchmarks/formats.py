@@ -32,7 +32,7 @@ from rio_cogeo.cogeo import cog_validate
 from yaozarrs import validate_zarr_store
 
 from napari_pix2pix.cli.application import run
-from napari_pix2pix.images import ImageMetadata, ImageSource, open_image
+from napari_pix2pix.formats import ImageMetadata, ImageSource, open_image
 from pix2pix_training.array_source import plane_indices, whole_plane
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import Pix2PixError

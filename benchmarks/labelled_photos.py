@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from napari_pix2pix.images.pairing import pairs_from_paths
-from napari_pix2pix.images.resampling import ResampledSource
+from napari_pix2pix.formats.pairing import pairs_from_paths
+from napari_pix2pix.formats.resampling import ResampledSource
 from pix2pix_training.array_source import MemorySource, channel_count, whole_plane
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.errors import ImageError

@@ -23,8 +23,8 @@ import numpy as np
 from napari_pix2pix.cli.train_command import show_training
 from napari_pix2pix.evaluation import evaluate_pairs, translated_pairs
 from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, write_figure
-from napari_pix2pix.images import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.images.channel_files import open_images
+from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
+from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator, translate_array

@@ -29,7 +29,7 @@ from benchmarks.contenders import (
     whole,
 )
 from napari_pix2pix.figures import RGB, Panel, contrast_limits, grey, write_figure
-from napari_pix2pix.images import open_image
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.model_file import Model, load_model

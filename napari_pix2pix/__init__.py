@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_pix2pix.evaluation import evaluate_pairs
-    from napari_pix2pix.images.source import open_image
+    from napari_pix2pix.formats.source import open_image
     from napari_pix2pix.translation.files import translate_file
     from napari_pix2pix.translation.pipeline import translate_array
     from pix2pix_training.model_file import load_model, save_model
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "evaluate_pairs": "napari_pix2pix.evaluation",
     "load_model": "pix2pix_training.model_file",
-    "open_image": "napari_pix2pix.images.source",
+    "open_image": "napari_pix2pix.formats.source",
     "save_model": "pix2pix_training.model_file",
     "train": "pix2pix_training.training",
     "translate_array": "napari_pix2pix.translation.pipeline",

@@ -11,8 +11,8 @@ from typing import Any
 
 from napari_pix2pix.evaluation import evaluate_pairs
 from napari_pix2pix.figures import Panel, composite, contrast_limits, curves, grey, read_metrics, write_figure
-from napari_pix2pix.images import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.images.pairing import pairs_from_paths
+from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
+from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_cells
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file

@@ -41,7 +41,7 @@ def diagnose() -> dict[str, Any]:
     """Facts for ``doctor``; `problems` lists what needs attention, in words."""
     import torch
 
-    from napari_pix2pix.images.memory import available_memory_bytes
+    from napari_pix2pix.formats.memory import available_memory_bytes
     from pix2pix_training.device import has_bfloat16, resolve_device
 
     required = {name: _version(name) for name in _REQUIRED}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.images import ImageMetadata, OutputSpec, open_image, write_image
+from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.translation.pipeline import Translator
 from pix2pix_training.array_source import (
     AnyArray,

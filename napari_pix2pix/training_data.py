@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_pix2pix.images import is_image_path
-from napari_pix2pix.images.channel_files import open_images
-from napari_pix2pix.images.pairing import (
+from napari_pix2pix.formats import is_image_path
+from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.pairing import (
     Direction,
     files_of_table,
     pairs_from_composites,

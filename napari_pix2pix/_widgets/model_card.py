@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.translation_job import Translated
-from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, Region
 
 USUAL_SUFFIX = ".ome.tif"
@@ -50,7 +50,7 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
     OutputError
         The format cannot hold the image, or the file cannot be written.
     """
-    from napari_pix2pix.images.writing import OutputSpec, resolve_format, write_image
+    from napari_pix2pix.formats.writing import OutputSpec, resolve_format, write_image
 
     result, pixels = request.result, request.pixels
     spec = OutputSpec(

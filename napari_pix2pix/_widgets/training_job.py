@@ -199,7 +199,7 @@ def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
 
     A problem is an answer, not an error: it belongs to these folders, and others may be chosen by the time it is found.
     """
-    from napari_pix2pix.images.pairing import pairs_from_paths
+    from napari_pix2pix.formats.pairing import pairs_from_paths
     from pix2pix_training.pairs import check_consistent
 
     try:

@@ -52,7 +52,7 @@ from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX, Saved, SaveRequest,
 from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
-from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
 

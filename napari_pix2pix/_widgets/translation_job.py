@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.lazy_result import StoredImage
-from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
 from pix2pix_training.atomic import partial_path
 from pix2pix_training.errors import Pix2PixError
@@ -184,7 +184,7 @@ def _put(pixels: AnyArray, tile: _Tile) -> None:
 
 def _into_file(work: _Work, out: Path) -> Generator[TilesDone | Translated, None, None]:
     """Fill an OME-Zarr unit by unit. It has its name when it is complete; one that was begun is gone on with."""
-    from napari_pix2pix.images.writing import check_output
+    from napari_pix2pix.formats.writing import check_output
     from napari_pix2pix.translation.files import output_spec
     from napari_pix2pix.translation.resumable import units_made
 
@@ -208,7 +208,7 @@ def _rescaled(work: _Work, matched: ArraySource) -> Generator[TilesDone | Transl
 
     Tiles are counted while the network runs; going back to the own grid takes little beside it.
     """
-    from napari_pix2pix.images.writing import check_output, write_image
+    from napari_pix2pix.formats.writing import check_output, write_image
     from napari_pix2pix.translation.files import output_spec
     from napari_pix2pix.translation.matching import rescaled_tiles
 

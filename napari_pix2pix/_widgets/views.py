@@ -16,7 +16,7 @@ from napari_pix2pix._widgets.layer_sources import (
     source_of,
     spatial_axes,
 )
-from napari_pix2pix.images.tile_grid import halved
+from napari_pix2pix.formats.tile_grid import halved
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, Region, plane_indices, plane_size
 from pix2pix_training.errors import ImageError
 

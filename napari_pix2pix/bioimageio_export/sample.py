@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import tensor_dtype
-from napari_pix2pix.images import open_image
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.pipeline import check_channels
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_indices, plane_size
 from pix2pix_training.config import InferenceConfig

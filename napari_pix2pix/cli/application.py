@@ -20,7 +20,9 @@ from napari_pix2pix.cli import (
     train_command,
     translate_command,
 )
+from napari_pix2pix.cli.console import json_remarks, warn
 from pix2pix_training.errors import InputError, Pix2PixError
+from pix2pix_training.remarks import remarks
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -52,9 +54,15 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error is one line on stderr."""
-    _log_to_stderr()
+    _quiet_libraries()
+    with remarks(warn) as said:
+        return _run(arguments, said)
+
+
+def _run(arguments: list[str], said: list[str]) -> int:
     try:
-        code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
+        with json_remarks(said):
+            code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
     except _CLICK_EXCEPTION as error:
         return _report(error.format_message(), EXIT_WRONG_USE)
     except (typer.Abort, KeyboardInterrupt):
@@ -82,17 +90,8 @@ def _report(message: str, code: int) -> int:
     return code
 
 
-class _OneLine(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
-
-
-def _log_to_stderr() -> None:
-    """Show the warnings of our own packages; other libraries' remarks are not for users."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
+def _quiet_libraries() -> None:
+    """Our own warnings are shown, see `remarks`; other libraries' are not for users."""
     for name in ("napari_pix2pix", "pix2pix_training", "pix2pix_trt"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
+        logging.getLogger(name).propagate = False
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)

@@ -33,7 +33,7 @@ def compile_model(
     """Compile a model for TensorRT or TensorRT-RTX."""
     from dataclasses import asdict
 
-    from napari_pix2pix.images import open_image
+    from napari_pix2pix.formats import open_image
     from napari_pix2pix.translation.compiling import CompileRequest, compile_ahead, compile_here
     from pix2pix_training.device import resolve_device
     from pix2pix_training.model_file import load_model

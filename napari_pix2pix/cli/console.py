@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.text import Text
 from pix2pix_training.errors import SettingsError
 
 if TYPE_CHECKING:
-    from napari_pix2pix.images.partial_output import Shard
+    from napari_pix2pix.formats.partial_output import Shard
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -28,9 +29,31 @@ def say(message: str) -> None:
     sys.stderr.write(message + "\n")
 
 
+def warn(message: str) -> None:
+    """A line on stderr about what was decided; above the bar where one is shown."""
+    if _bars:
+        _bars[-1].say(f"warning: {message}")
+    else:
+        say(f"warning: {message}")
+
+
+_bars: list[ProgressBar] = []
+_said: ContextVar[list[str] | None] = ContextVar("said", default=None)
+
+
+@contextmanager
+def json_remarks(said: list[str]) -> Iterator[None]:
+    """Within it, `print_json` adds what was `said` as "warnings"."""
+    token = _said.set(said)
+    try:
+        yield
+    finally:
+        _said.reset(token)
+
+
 def print_json(result: Mapping[str, Any]) -> None:
-    """One object as the last line of stdout; numbers that JSON lacks become null."""
-    sys.stdout.write(json.dumps(_plain(result)) + "\n")
+    """One object as the last line of stdout, with the warnings of the run; numbers that JSON lacks become null."""
+    sys.stdout.write(json.dumps(_plain({**result, "warnings": list(_said.get() or ())})) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -73,7 +96,11 @@ def progress_bar(description: str, unit: str) -> Iterator[ProgressBar]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield ProgressBar(progress, progress.add_task(description, total=1.0, note="", done=0))
+        _bars.append(ProgressBar(progress, progress.add_task(description, total=1.0, note="", done=0)))
+        try:
+            yield _bars[-1]
+        finally:
+            _bars.pop()
 
 
 class ProgressBar:
@@ -141,7 +168,7 @@ def parse_size(text: str | None) -> int | None:
 
 def parse_shard(text: str | None) -> Shard:
     """ "2/8" -> the second of eight parts; None for all of the work."""
-    from napari_pix2pix.images.partial_output import WHOLE, Shard
+    from napari_pix2pix.formats.partial_output import WHOLE, Shard
 
     if text is None:
         return WHOLE

@@ -29,7 +29,7 @@ def evaluate(
         raise SettingsError("give either --prediction, or --model and --source")
 
     from napari_pix2pix.evaluation import evaluate_pairs, translated_pairs
-    from napari_pix2pix.images.pairing import pairs_from_paths
+    from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.settings import TranslationSettings

@@ -45,7 +45,7 @@ def _model_card(path: Path) -> Iterator[str]:
 
 
 def _image_facts(path: Path) -> dict[str, Any]:
-    from napari_pix2pix.images import describe_image, open_image
+    from napari_pix2pix.formats import describe_image, open_image
 
     with open_image(path) as image:
         return describe_image(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from napari_pix2pix.cli.credits_options import Authors, Citation, License
 from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml, usual_depth
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
+
+logger = logging.getLogger(__name__)
 
 _LENGTHS = ("epochs", "steps", "minutes")
 Option = typer.Option
@@ -173,7 +176,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                     scores_note = f" | validation MAE {event.scores['mae']:.4f}"
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case Warned():
-                    bar.say(f"warning: {event.words}")
+                    logger.warning(event.words)
                 case CheckpointSaved():
                     result["checkpoint"] = str(event.path)
                 case Finished():

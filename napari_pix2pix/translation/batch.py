@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_pix2pix.images import is_image_path, open_image
-from napari_pix2pix.images.channel_files import open_images
-from napari_pix2pix.images.map_tiles import is_tile_pyramid
-from napari_pix2pix.images.naming import image_stem
-from napari_pix2pix.images.pairing import natural_key
-from napari_pix2pix.images.partial_output import WHOLE, Shard
-from napari_pix2pix.images.writing import output_suffix, resolve_format
+from napari_pix2pix.formats import is_image_path, open_image
+from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.map_tiles import is_tile_pyramid
+from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.pairing import natural_key
+from napari_pix2pix.formats.partial_output import WHOLE, Shard
+from napari_pix2pix.formats.writing import output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.matching import fitting_source
 from napari_pix2pix.translation.pipeline import Translator

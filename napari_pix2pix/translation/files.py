@@ -10,11 +10,11 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 
-from napari_pix2pix.images.channel_files import open_images
-from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.ome_zarr_layout import layout_of
-from napari_pix2pix.images.partial_output import WHOLE, Shard, is_begun
-from napari_pix2pix.images.writing import OutputSpec, check_output, incompatibility, resolve_format, write_image
+from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.ome_zarr_layout import layout_of
+from napari_pix2pix.formats.partial_output import WHOLE, Shard, is_begun
+from napari_pix2pix.formats.writing import OutputSpec, check_output, incompatibility, resolve_format, write_image
 from napari_pix2pix.translation.matching import DescribedSource, fitting_source, rescaled_tiles
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.pixel_size import size_ratio, sizes_differ
-from napari_pix2pix.images.resampling import ResampledSource
-from napari_pix2pix.images.source import open_image
-from napari_pix2pix.images.writing import OutputSpec, write_image
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
+from napari_pix2pix.formats.resampling import ResampledSource
+from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.writing import OutputSpec, write_image
 from napari_pix2pix.translation.invalid_output import mark_invalid
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
 from napari_pix2pix.translation.plan import Plan

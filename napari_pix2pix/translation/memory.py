@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from napari_pix2pix.images.memory import available_memory_bytes
+from napari_pix2pix.formats.memory import available_memory_bytes
 
 
 def default_budget_bytes(device: torch.device) -> int:

@@ -11,10 +11,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix.images.ome_zarr_layout import Layout, Unit, layout_of
-from napari_pix2pix.images.partial_output import WHOLE, PartialOutput, Shard, open_partial
-from napari_pix2pix.images.unit_grid import UnitGrid
-from napari_pix2pix.images.writing import OutputSpec
+from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
+from napari_pix2pix.formats.partial_output import WHOLE, PartialOutput, Shard, open_partial
+from napari_pix2pix.formats.unit_grid import UnitGrid
+from napari_pix2pix.formats.writing import OutputSpec
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.prefetch import computed_ahead

@@ -1,6 +1,6 @@
 """What training and translation ask of an image: regions of planes, as channels-first arrays.
 
-Knows no file format. Files become `ArraySource`s in ``napari_pix2pix.images``; arrays in `MemorySource`.
+Knows no file format. Files become `ArraySource`s in ``napari_pix2pix.formats``; arrays in `MemorySource`.
 """
 
 from __future__ import annotations

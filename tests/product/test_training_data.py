@@ -12,8 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_pix2pix.images.metadata import ImageMetadata
-from napari_pix2pix.images.writing import OutputSpec, Tile, write_image
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from napari_pix2pix.training_data import DataRequest, load_training_data, parse_region, parse_validation
 from pix2pix_training.array_source import Region
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
@@ -191,7 +191,7 @@ def test_opening_reads_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: Any) -> None:
         raise AssertionError("pixels were read")
 
-    monkeypatch.setattr("napari_pix2pix.images.caching.PixelCache.read", refuse)
+    monkeypatch.setattr("napari_pix2pix.formats.caching.PixelCache.read", refuse)
     data = load(patch_size=16, sources=(path,), targets=(path,), source_channels=(0,), target_channels=(1,))
     assert data.split.validation
     with pytest.raises(AssertionError, match="pixels were read"):

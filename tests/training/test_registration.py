@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_pix2pix.images.pairing import pairs_from_paths
+from napari_pix2pix.formats.pairing import pairs_from_paths
 from pix2pix_training.array_source import CroppedSource, MemorySource, Region, plane_size
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from pix2pix_training.events import StepDone, Warned

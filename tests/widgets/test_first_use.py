@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_pix2pix.images import open_image
+from napari_pix2pix.formats import open_image
 from tests.widgets.conftest import WaitUntil
 
 

@@ -27,7 +27,7 @@ from napari_pix2pix._widgets.training_job import (
     time_left,
     training_config,
 )
-from napari_pix2pix.images.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from napari_pix2pix.translation.interruption import Interrupted
 from pix2pix_training.array_source import MemorySource

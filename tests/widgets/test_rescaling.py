@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_pix2pix import load_model, translate_file
-from napari_pix2pix.images import open_image
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.model_file import save_model

@@ -204,7 +204,7 @@ def test_saved_result_keeps_what_the_layer_knows(
     rng: np.random.Generator,
 ) -> None:
     from napari_pix2pix._widgets import translate_widget
-    from napari_pix2pix.images import open_image
+    from napari_pix2pix.formats import open_image
     from pix2pix_training.array_source import Region
 
     source = viewer.add_image(

@@ -10,7 +10,7 @@ import pytest
 
 from napari_pix2pix import load_model, translate_array
 from napari_pix2pix._widgets.lazy_result import LazyChannel
-from napari_pix2pix.images import open_image
+from napari_pix2pix.formats import open_image
 from pix2pix_training.array_source import whole_plane
 from tests.widgets.conftest import WaitUntil
 

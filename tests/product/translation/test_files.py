@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_pix2pix.images import describe_image, open_image
-from napari_pix2pix.images.georeference import GDAL_NODATA, georeference_tags, web_mercator
+from napari_pix2pix.formats import describe_image, open_image
+from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags, web_mercator
 from napari_pix2pix.translation.batch import Job, jobs_for, translate_batch
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator, translate_array

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_pix2pix.images import open_image
-from napari_pix2pix.images.resampling import ResampledSource
+from napari_pix2pix.formats import open_image
+from napari_pix2pix.formats.resampling import ResampledSource
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings

@@ -22,8 +22,8 @@ import pytest
 import tifffile
 import zarr
 
-from napari_pix2pix.images import ome_zarr_layout, partial_output, tiff_writing
-from napari_pix2pix.images.partial_output import Shard
+from napari_pix2pix.formats import ome_zarr_layout, partial_output, tiff_writing
+from napari_pix2pix.formats.partial_output import Shard
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.resumable import file_identity
@@ -334,7 +334,7 @@ def _fails_at(call: int) -> Callable[[int], None]:
 
 _PROGRAM = """
 import sys
-from napari_pix2pix.images import ome_zarr_layout, tiff_writing
+from napari_pix2pix.formats import ome_zarr_layout, tiff_writing
 ome_zarr_layout.CHUNK_PX, ome_zarr_layout._UNITS_PX, ome_zarr_layout._SMALLEST_LEVEL_PX = 32, (128,), 32
 tiff_writing.PYRAMID_FROM_PX = 512
 from napari_pix2pix.__main__ import main

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from napari_pix2pix.images.memory import available_memory_bytes
+from napari_pix2pix.formats.memory import available_memory_bytes
 from napari_pix2pix.translation.memory import default_budget_bytes, peak_memory_bytes
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

@@ -1,0 +1,32 @@
+"""The one door to image files: lazy sources by format, pairing of folders, writers."""
+
+from napari_pix2pix.formats.description import describe_image
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.naming import READABLE_SUFFIXES, image_stem, is_image_path
+from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.writing import (
+    WRITABLE_FORMATS,
+    OutputSpec,
+    check_output,
+    incompatibility,
+    output_suffix,
+    resolve_format,
+    write_image,
+)
+
+__all__ = [
+    "READABLE_SUFFIXES",
+    "WRITABLE_FORMATS",
+    "ImageMetadata",
+    "ImageSource",
+    "OutputSpec",
+    "check_output",
+    "describe_image",
+    "image_stem",
+    "incompatibility",
+    "is_image_path",
+    "open_image",
+    "output_suffix",
+    "resolve_format",
+    "write_image",
+]

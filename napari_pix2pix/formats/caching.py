@@ -1,0 +1,121 @@
+"""Keeps decoded planes in memory while a budget lasts, and only a few files open.
+
+Training takes random patches from many images, many times: a compressed file must not be decoded for each of them,
+and thousands of files cannot be open at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from napari_pix2pix.formats.memory import available_memory_bytes
+from napari_pix2pix.formats.source import ImageSource, open_image
+from pix2pix_training.array_source import AnyArray, Region, whole_plane
+
+MAX_OPEN_FILES = 32
+_SHARE_OF_AVAILABLE = 4
+
+
+class PixelCache:
+    """Opens images that share one budget of decoded bytes; thread-safe, and a context manager.
+
+    Parameters
+    ----------
+    budget_bytes : decoded planes to keep; a quarter of the memory available now by default. Planes that no longer fit
+        are read from their file each time.
+    """
+
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        self._left = available_memory_bytes() // _SHARE_OF_AVAILABLE if budget_bytes is None else budget_bytes
+        self._planes: dict[tuple[Path, tuple[int, ...]], AnyArray] = {}
+        self._open: OrderedDict[Path, ImageSource] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self, path: Path) -> CachedSource:
+        """Open an image; what is wrong with its header is said now, what is wrong with its pixels on reading.
+
+        Raises
+        ------
+        ImageError
+            See `open_image`.
+        """
+        with self._lock:
+            return CachedSource(self, self._opened(path))
+
+    def read(self, source: CachedSource, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        """Like `ArraySource.read`."""
+        key = (source.path, plane)
+        with self._lock:
+            if key not in self._planes:
+                image = self._opened(source.path)
+                if not self._keep(key, image):
+                    return self._read_once(image, region, plane)
+            kept = self._planes[key]
+        return kept[(slice(None), *region.slices)].copy()
+
+    def _keep(self, key: tuple[Path, tuple[int, ...]], image: ImageSource) -> bool:
+        """Decode a whole plane if it still fits; whether it did."""
+        *_, channels, height, width = image.shape
+        size = channels * height * width * image.dtype.itemsize
+        if size > self._left:
+            return False
+        self._planes[key] = image.read(whole_plane(image), key[1])
+        self._left -= size
+        self._release(image)
+        return True
+
+    def _read_once(self, image: ImageSource, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        pixels = image.read(region, plane)
+        self._release(image)
+        return pixels
+
+    def _release(self, image: ImageSource) -> None:
+        """Files that are decoded whole would keep their pixels beyond the budget."""
+        if image.decoded_whole:
+            self._open.pop(image.path).close()
+
+    def _opened(self, path: Path) -> ImageSource:
+        if path not in self._open:
+            while len(self._open) >= MAX_OPEN_FILES:
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = open_image(path)
+        self._open.move_to_end(path)
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close all files and drop the pixels; sources opened here can still be read, from their files."""
+        with self._lock:
+            self._planes.clear()
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class CachedSource:
+    """An `ArraySource` over a file that a `PixelCache` opens, reads and closes as needed."""
+
+    def __init__(self, cache: PixelCache, image: ImageSource) -> None:
+        self._cache = cache
+        self.path = image.path
+        self.name = image.name
+        self.axes = image.axes
+        self.shape = image.shape
+        self.dtype = image.dtype
+        self.nodata = image.nodata
+        self.palette = image.palette
+        self.metadata = image.metadata
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype."""
+        return self._cache.read(self, region, plane)

@@ -1,0 +1,69 @@
+"""Several files as the channels of one image, as microscopes and satellites often save them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.source import ImageSource, open_image
+from pix2pix_training.array_source import AnyArray, Region, StackedChannels
+
+
+class ChannelFiles(ImageSource):
+    """Open files of equal size, their channels one after the other; named by the files where the files do not."""
+
+    def __init__(self, members: Sequence[ImageSource]) -> None:
+        stacked = StackedChannels(members)
+        first = members[0]
+        names = tuple(name for member in members for name in _channel_names(member))
+        super().__init__(
+            first.path,
+            axes=stacked.axes,
+            shape=stacked.shape,
+            dtype=stacked.dtype,
+            metadata=replace(first.metadata, channel_names=names, channel_colors=(), display_ranges=(), rgb=False),
+            nodata=first.nodata,
+            palette=stacked.palette,
+        )
+        self.name = stacked.name
+        self._stacked = stacked
+        self._members = members
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for member in self._members for file in member.files)
+
+    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        return self._stacked.read(region, plane)
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+
+def open_images(paths: Sequence[Path]) -> ImageSource:
+    """Open one file, or several as the channels of one image.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be opened, or the sizes differ.
+    """
+    members: list[ImageSource] = []
+    try:
+        members.extend(open_image(path) for path in paths)
+        return members[0] if len(members) == 1 else ChannelFiles(members)
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+
+
+def _channel_names(member: ImageSource) -> tuple[str, ...]:
+    own, count = member.metadata.channel_names, member.shape[-3]
+    if len(own) == count:
+        return own
+    stem = image_stem(member.path)
+    return (stem,) if count == 1 else tuple(f"{stem} {i}" for i in range(count))

@@ -1,0 +1,52 @@
+"""What was understood of an image file, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from napari_pix2pix.formats.georeference import Georeference
+from napari_pix2pix.formats.source import ImageSource
+
+
+def describe_image(image: ImageSource) -> dict[str, Any]:
+    """Everything that is known of an open image besides its pixels, ready for JSON; what is unknown is left out.
+
+    `shape` belongs to `axes`; `pixel_size` is (y, x) in `unit`; `transform` and `bounds` (left, bottom, right, top) are
+    in the coordinates of `crs`.
+    """
+    metadata = image.metadata
+    own = {
+        field.name: getattr(metadata, field.name)
+        for field in fields(metadata)
+        if field.name not in ("georeference", "tiles")
+    }
+    facts = {
+        "path": str(image.path),
+        "format": own.pop("file_format"),
+        "axes": image.axes,
+        "shape": list(image.shape),
+        "dtype": image.dtype.name,
+        **own,
+        "nodata": image.nodata,
+        "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),
+        "palette_colours": None if image.palette is None else len(image.palette),
+        **_place(metadata.georeference, *image.shape[-2:]),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, ())}
+
+
+def _place(georeference: Georeference | None, height: int, width: int) -> dict[str, Any]:
+    if georeference is None:
+        return {}
+    transform = georeference.transform
+    bounds = None if transform is None else _bounds(transform, height, width)
+    return {"crs": georeference.crs_name or "unknown", "transform": transform, "bounds": bounds}
+
+
+def _bounds(transform: tuple[float, ...], height: int, width: int) -> tuple[float, float, float, float]:
+    a, b, c, d, e, f = transform
+    corners = [(row, column) for row in (0, height) for column in (0, width)]
+    xs = [a * column + b * row + c for row, column in corners]
+    ys = [d * column + e * row + f for row, column in corners]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,137 @@
+"""A raster cut into the map tiles that its input came in: same names, formats and alpha, lower zooms made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_pix2pix.formats.raster_writing import write_transparent_png
+from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
+from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
+from napari_pix2pix.formats.writing import OutputSpec, Tile, tile_format, write_image
+from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.atomic import atomic_write, sync_to_disk
+
+Children = tuple[str | None, ...]
+"""Names of the NW, NE, SW and SE tiles, None where one is missing."""
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Fill a folder that does not exist yet; `spec` has been checked to have a layout that the tiles' formats fit."""
+    del file_format
+    layout = spec.metadata.tiles
+    assert layout is not None
+    path.mkdir()
+    if layout.tms_xml is not None:
+        (path / TMS_FILE).write_text(layout.tms_xml, encoding="utf-8")
+        sync_to_disk(path / TMS_FILE)
+    cutter = _Cutter(path, spec, layout)
+    for _, region, pixels in tiles:
+        cutter.add(region, pixels)
+    for name, children in layout.parents:
+        if layout.alpha_folder is None:
+            _write_tile(path / name, spec, _parent(path, spec, children))
+        else:
+            pixels, alpha = _parent_with_alpha(path, spec, children)
+            _write_tile(path / name, spec, pixels, alpha=alpha)
+
+
+@dataclass
+class _Unfinished:
+    pixels: AnyArray
+    missing: int
+
+
+class _Cutter:
+    """Writes each tile as soon as its last pixel has come."""
+
+    def __init__(self, folder: Path, spec: OutputSpec, layout: TileLayout) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._layout = layout
+        self._index = TileIndex(layout.tiles)
+        self._unfinished: dict[str, _Unfinished] = {}
+
+    def add(self, region: Region, pixels: AnyArray) -> None:
+        for tile in self._index.touching(region):
+            part = tile.region.common(region)
+            if tile.name not in self._unfinished:
+                self._unfinished[tile.name] = self._empty(tile)
+            own = self._unfinished[tile.name]
+            own.pixels[(slice(None), *part.seen_from(tile.region).slices)] = pixels[
+                (slice(None), *part.seen_from(region).slices)
+            ]
+            own.missing -= part.height * part.width
+            if own.missing == 0:
+                del self._unfinished[tile.name]
+                _write_tile(
+                    self._folder / tile.name, self._spec, own.pixels, region=tile.region, alpha=self._input_alpha(tile)
+                )
+
+    def _input_alpha(self, tile: MapTile) -> AnyArray | None:
+        """Opacity of the tile that the output takes the place of, None where none of them is transparent."""
+        folder = self._layout.alpha_folder
+        return None if folder is None else _pixels_and_alpha(folder / tile.name)[1]
+
+    def _empty(self, tile: MapTile) -> _Unfinished:
+        height, width = tile.region.height, tile.region.width
+        return _Unfinished(np.empty((self._spec.channels, height, width), self._spec.dtype), height * width)
+
+
+def _parent(folder: Path, spec: OutputSpec, children: Children) -> AnyArray:
+    """Four tiles side by side at half their size; nodata, or 0, where one is missing."""
+    known = {i: _pixels(folder / name) for i, name in enumerate(children) if name is not None}
+    return halved(_joined(known, spec.nodata or 0), average=spec.averaged, nodata=spec.nodata)
+
+
+def _parent_with_alpha(folder: Path, spec: OutputSpec, children: Children) -> tuple[AnyArray, AnyArray]:
+    """The same, and its opacity; transparent where a tile is missing."""
+    known = {i: _pixels_and_alpha(folder / name) for i, name in enumerate(children) if name is not None}
+    pixels = _joined({i: pixels for i, (pixels, _) in known.items()}, 0)
+    alpha = _joined({i: alpha for i, (_, alpha) in known.items()}, 0)
+    return halved_by_opacity(pixels, alpha, average=spec.averaged)
+
+
+def _joined(quarters: Mapping[int, AnyArray], missing: float) -> AnyArray:
+    """NW, NE, SW and SE, where they are known, each of shape (..., size, size), to (..., 2 size, 2 size)."""
+    first = next(iter(quarters.values()))
+    size = first.shape[-1]
+    joined = np.full((*first.shape[:-2], 2 * size, 2 * size), missing, first.dtype)
+    for i, pixels in quarters.items():
+        y, x = (i // 2) * size, (i % 2) * size
+        joined[..., y : y + size, x : x + size] = pixels
+    return joined
+
+
+def _pixels(path: Path) -> AnyArray:
+    with open_image(path) as image:
+        return image.read(whole_plane(image))
+
+
+def _pixels_and_alpha(path: Path) -> tuple[AnyArray, AnyArray]:
+    """Of a tile of integers: shape (C, Y, X), and its opacity, shape (Y, X)."""
+    with open_image(path) as image:
+        pixels, alpha = image.read_with_alpha(whole_plane(image))
+    opaque = np.iinfo(pixels.dtype).max
+    return pixels, np.full(pixels.shape[1:], opaque, pixels.dtype) if alpha is None else alpha
+
+
+def _write_tile(
+    path: Path, spec: OutputSpec, pixels: AnyArray, *, region: Region | None = None, alpha: AnyArray | None = None
+) -> None:
+    """`region` is the place in the raster, None for a tile of another zoom."""
+    metadata = replace(spec.metadata, tiles=None, georeference=None, pixel_size=None, unit=None)
+    if region is not None and spec.metadata.georeference is not None:
+        metadata = replace(metadata, georeference=spec.metadata.georeference.moved(region.y0, region.x0))
+    own = replace(spec, shape=pixels.shape, metadata=metadata)
+    file_format = tile_format(path.name, placed=metadata.georeference is not None)
+    if alpha is not None and file_format == "png":
+        with atomic_write(path) as partial:
+            write_transparent_png(partial, own, pixels, alpha)
+        return
+    whole = Region(0, own.height, 0, own.width)
+    write_image(path, own, iter([((), whole, pixels)]), file_format=file_format)

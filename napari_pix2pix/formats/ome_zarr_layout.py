@@ -1,0 +1,139 @@
+"""How an OME-Zarr is cut into levels, shards and units of work. Knows only numbers.
+
+A unit is a square of a plane with all its channels. It owns whole shards of the levels that it can fill without its
+neighbours, so that no two units ever write to the same file; the levels above are made when all units are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_pix2pix.formats.axes import time_and_depth
+from napari_pix2pix.formats.tile_grid import pyramid_sizes
+from napari_pix2pix.formats.writing import OutputSpec
+from pix2pix_training.array_source import Region
+
+CHUNK_PX = 256
+_SMALLEST_LEVEL_PX = 512
+_UNITS_PX = (1024, 512, 256)
+_ROW_BUDGET_BYTES = 256 << 20
+"""Most memory that a row of units, which fill side by side, should take."""
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """A square of the plane with this index: its row and column among the units."""
+
+    plane: tuple[int, ...]
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Levels and units of the image that `spec` describes.
+
+    Attributes
+    ----------
+    unit_px : side of a unit, and of its shard at full resolution; a multiple of `CHUNK_PX`.
+    sizes : height and width of each level.
+    """
+
+    spec: OutputSpec
+    unit_px: int
+    sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def unit_levels(self) -> int:
+        """Number of levels that the units write themselves."""
+        return min(len(self.sizes), (self.unit_px // CHUNK_PX).bit_length())
+
+    @property
+    def letters(self) -> str:
+        """Axes in the order that OME-Zarr asks for: time, channel, space. Classes are labels and have no channels."""
+        leading = time_and_depth(self.spec.leading_axes)
+        return "".join(letter for letter in "TCZYX" if letter in leading + ("YX" if self.labels else "CYX"))
+
+    @property
+    def labels(self) -> bool:
+        """Written as an image of labels."""
+        return not self.spec.averaged and self.spec.channels == 1 and self.spec.dtype.kind in "ui"
+
+    def _lengths(self, *, channels: int, leading: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
+        """Lengths in the order of `letters`."""
+        named = dict(zip(time_and_depth(self.spec.leading_axes), leading, strict=True))
+        named |= {"C": channels, "Y": size[0], "X": size[1]}
+        return tuple(named[letter] for letter in self.letters)
+
+    def shape(self, level: int) -> tuple[int, ...]:
+        spec = self.spec
+        return self._lengths(channels=spec.channels, leading=spec.leading_shape, size=self.sizes[level])
+
+    def chunks(self, level: int) -> tuple[int, ...]:
+        return self._lengths(channels=1, leading=self._single, size=(CHUNK_PX, CHUNK_PX))
+
+    def shards(self, level: int) -> tuple[int, ...]:
+        side = self.shard_px(level)
+        return self._lengths(channels=self.spec.channels, leading=self._single, size=(side, side))
+
+    @property
+    def _single(self) -> tuple[int, ...]:
+        return (1,) * len(self.spec.leading_shape)
+
+    def shard_px(self, level: int) -> int:
+        return self.unit_px >> level if level < self.unit_levels else self.unit_px
+
+    def selection(self, plane: tuple[int, ...], region: Region) -> tuple[int | slice, ...]:
+        """Index of a region of a plane, all channels, in the array of a level."""
+        named: dict[str, int | slice] = dict(zip(time_and_depth(self.spec.leading_axes), plane, strict=True))
+        named |= {"C": slice(None), "Y": region.slices[0], "X": region.slices[1]}
+        return tuple(named[letter] for letter in self.letters)
+
+    def shard_key(self, level: int, unit: Unit) -> str:
+        """File of a unit's shard, relative to the group."""
+        named = dict(zip(time_and_depth(self.spec.leading_axes), unit.plane, strict=True))
+        named |= {"C": 0, "Y": unit.row, "X": unit.column}
+        return "/".join([str(level), "c", *(str(named[letter]) for letter in self.letters)])
+
+    def units(self) -> Iterator[Unit]:
+        """All units: plane by plane, in reading order."""
+        rows, columns = self.grid
+        for plane in np.ndindex(self.spec.leading_shape):
+            for row in range(rows):
+                for column in range(columns):
+                    yield Unit(plane, row, column)
+
+    def unit_at(self, plane: tuple[int, ...], y: int, x: int) -> Unit:
+        """The unit to which a pixel belongs."""
+        return Unit(plane, y // self.unit_px, x // self.unit_px)
+
+    def units_in(self, plane: tuple[int, ...], region: Region) -> Iterator[Unit]:
+        """The units that have pixels in a region."""
+        for row in range(region.y0 // self.unit_px, -(-region.y1 // self.unit_px)):
+            for column in range(region.x0 // self.unit_px, -(-region.x1 // self.unit_px)):
+                yield Unit(plane, row, column)
+
+    def pixels(self, unit: Unit) -> int:
+        region = self.shard_region(0, unit.row, unit.column)
+        return region.height * region.width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of units in a plane."""
+        return -(-self.spec.height // self.unit_px), -(-self.spec.width // self.unit_px)
+
+    def shard_region(self, level: int, row: int, column: int) -> Region:
+        """The part of the image that a shard of a level holds, in pixels of the level."""
+        side, (height, width) = self.shard_px(level), self.sizes[level]
+        return Region(row * side, min((row + 1) * side, height), column * side, min((column + 1) * side, width))
+
+
+def layout_of(spec: OutputSpec) -> Layout:
+    """Units of 1024 pixels; smaller ones for images so wide that a row of those would take much memory."""
+    row_bytes = spec.width * spec.channels * spec.dtype.itemsize
+    fitting = (side for side in _UNITS_PX if side * row_bytes <= _ROW_BUDGET_BYTES)
+    sizes = pyramid_sizes(spec.height, spec.width, largest_px=_SMALLEST_LEVEL_PX)
+    return Layout(spec, next(fitting, _UNITS_PX[-1]), tuple(sizes))

@@ -1,0 +1,135 @@
+"""An OME-Zarr while it is written: units of work in any order, from any number of processes, then the levels above."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit
+from napari_pix2pix.formats.ome_zarr_metadata import group_attributes
+from napari_pix2pix.formats.tile_grid import halved
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.atomic import atomic_write, sync_to_disk
+
+_ZSTD_LEVEL = 3
+
+
+class OmeZarrStore:
+    """The arrays of an OME-Zarr, open for writing.
+
+    Parameters
+    ----------
+    path : the group, which exists; see `create_store`.
+    layout : the one that it was created with.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self._arrays = [zarr.open_array(path / str(level), mode="r+") for level in range(len(layout.sizes))]
+
+    def write_unit(self, unit: Unit, pixels: AnyArray) -> list[Path]:
+        """Write a unit, shape (C, height, width), to all levels that it owns.
+
+        Returns
+        -------
+        list of Path
+            Its shards, which lie on the disk now. A shard of nothing but zeros has no file.
+        """
+        files = []
+        for level in range(self.layout.unit_levels):
+            if level:
+                pixels = self._halved(pixels)
+            region = self.layout.shard_region(level, unit.row, unit.column)
+            files.append(self._write_shard(level, unit, region, pixels))
+        return files
+
+    def _write_shard(self, level: int, unit: Unit, region: Region, pixels: AnyArray) -> Path:
+        file = self.path / self.layout.shard_key(level, unit)
+        file.unlink(missing_ok=True)  # a damaged one could not be overwritten: it is read first
+        stored = pixels if "C" in self.layout.letters else pixels[0]
+        self._arrays[level][self.layout.selection(unit.plane, region)] = stored
+        if file.exists():
+            sync_to_disk(file)
+        return file
+
+    def finish(self, name: str) -> None:
+        """Make the levels that no unit owns, and complete the metadata; every unit must have been written."""
+        for level in range(self.layout.unit_levels, len(self.layout.sizes)):
+            self._reduce(level)
+        _write_attributes(self.path, group_attributes(self.layout, name, self._limits()))
+        for path in self.path.rglob("*"):
+            if path.is_dir():
+                sync_to_disk(path)
+
+    def _reduce(self, level: int) -> None:
+        """Make a level from the one before, shard by shard."""
+        layout, side = self.layout, self.layout.shard_px(level)
+        height, width = layout.sizes[level - 1]
+        for plane in np.ndindex(layout.spec.leading_shape):
+            for row in range(-(-layout.sizes[level][0] // side)):
+                for column in range(-(-layout.sizes[level][1] // side)):
+                    region = layout.shard_region(level, row, column)
+                    above = Region(2 * region.y0, min(2 * region.y1, height), 2 * region.x0, min(2 * region.x1, width))
+                    pixels = self._halved(self.read(level - 1, plane, above))
+                    self._write_shard(level, Unit(plane, row, column), region, pixels)
+
+    def _limits(self) -> list[tuple[float, float]]:
+        """Darkest and brightest pixel of each channel on the smallest level; those of the type for bytes."""
+        spec = self.layout.spec
+        if spec.dtype == np.uint8 or spec.dtype.kind == "b" or self.layout.labels:
+            return full_range(spec.dtype, spec.channels)
+        level = len(self.layout.sizes) - 1
+        lows, highs = np.full(spec.channels, np.inf), np.full(spec.channels, -np.inf)
+        for plane in np.ndindex(spec.leading_shape):
+            pixels = self.read(level, plane, Region(0, self.layout.sizes[level][0], 0, self.layout.sizes[level][1]))
+            valid = np.isfinite(pixels)
+            if spec.nodata is not None:
+                valid &= pixels != spec.nodata
+            lows = np.minimum(lows, np.where(valid, pixels, np.inf).min((1, 2)))
+            highs = np.maximum(highs, np.where(valid, pixels, -np.inf).max((1, 2)))
+        return [(float(low), float(high)) if low < high else (0.0, 1.0) for low, high in zip(lows, highs, strict=True)]
+
+    def _halved(self, pixels: AnyArray) -> AnyArray:
+        return halved(pixels, average=self.layout.spec.averaged, nodata=self.layout.spec.nodata)
+
+    def read(self, level: int, plane: tuple[int, ...], region: Region) -> AnyArray:
+        """Pixels of a level, shape (C, region.height, region.width)."""
+        pixels = np.asarray(self._arrays[level][self.layout.selection(plane, region)])
+        return pixels if "C" in self.layout.letters else pixels[None]
+
+
+def full_range(dtype: np.dtype[Any], channels: int) -> list[tuple[float, float]]:
+    """Smallest and largest value of an integer type, 0 and 1 for others, for each channel."""
+    limits = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (0.0, 1.0)
+    return [limits] * channels
+
+
+def create_store(path: Path, layout: Layout, name: str) -> None:
+    """Make the empty arrays of an OME-Zarr and its metadata, so that viewers can open it while it fills."""
+    group = zarr.create_group(path, zarr_format=3)
+    for level in range(len(layout.sizes)):
+        group.create_array(
+            str(level),
+            shape=layout.shape(level),
+            chunks=layout.chunks(level),
+            shards=layout.shards(level),
+            dtype=layout.spec.dtype,
+            compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
+            fill_value=0,
+            dimension_names=[letter.lower() for letter in layout.letters],
+        )
+    limits = full_range(layout.spec.dtype, layout.spec.channels)
+    _write_attributes(path, group_attributes(layout, name, limits))
+
+
+def _write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    with atomic_write(path / "zarr.json") as partial:
+        partial.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")

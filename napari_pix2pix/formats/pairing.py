@@ -1,0 +1,337 @@
+"""Finds which image is the target of which: by name in folders, side by side in one image, or as a table says."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pix2pix.formats.caching import CachedSource, PixelCache
+from napari_pix2pix.formats.naming import image_stem, is_image_path
+from pix2pix_training.array_source import (
+    ArraySource,
+    CroppedSource,
+    Region,
+    SelectedChannels,
+    StackedChannels,
+    plane_size,
+)
+from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.pairs import Pair, check_consistent
+
+Direction = Literal["AtoB", "BtoA"]
+
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """Files of one pair, one or more for each side; `origin` says where they are named, for messages."""
+
+    name: str
+    sources: tuple[Path, ...]
+    targets: tuple[Path, ...]
+    origin: str = ""
+
+
+def pairs_from_paths(
+    sources: Sequence[Path],
+    targets: Sequence[Path],
+    *,
+    source_channels: Sequence[int] | None = None,
+    target_channels: Sequence[int] | None = None,
+    cache: PixelCache | None = None,
+) -> list[Pair]:
+    """Pair files with files, or the images of folders by their names without ending.
+
+    Parameters
+    ----------
+    sources, targets : files (one pair), or folders (a pair for each name). Several of a side are the channels of one
+        image, in the order given.
+    source_channels, target_channels : indices of the channels to keep, counted over all files of the side.
+    cache : keeps decoded pixels; by default one of the usual size for these pairs.
+
+    Returns
+    -------
+    list of Pair, sorted by name, numbers by value.
+
+    Raises
+    ------
+    ImageError
+        A path does not exist, a partner is missing, a name is not unique, or the images do not fit together.
+    """
+    paths = [*sources, *targets]
+    if not sources or not targets:
+        raise ImageError("a source and a target are needed: give at least one file or folder for each")
+    _check_existing(paths)
+    folders = [_is_folder(path) for path in paths]
+    if all(folders):
+        entries = _matched(sources, targets)
+    elif not any(folders):
+        entries = [_Entry(name=image_stem(sources[0]), sources=tuple(sources), targets=tuple(targets))]
+    else:
+        folder, file = paths[folders.index(True)], paths[folders.index(False)]
+        raise ImageError(f"{folder} is a folder and {file} is a file; give folders only, or files only")
+    return _open_pairs(entries, source_channels, target_channels, cache)
+
+
+def pairs_from_composites(
+    folder: Path,
+    direction: Direction = "AtoB",
+    *,
+    source_channels: Sequence[int] | None = None,
+    target_channels: Sequence[int] | None = None,
+    cache: PixelCache | None = None,
+) -> list[Pair]:
+    """Pairs from images that hold A in their left half and B in their right half.
+
+    Parameters
+    ----------
+    folder : of such images, or a single one.
+    direction : "AtoB" translates the left half into the right one, "BtoA" the other way round.
+
+    Raises
+    ------
+    ImageError
+        There is no image, an image has an odd width, or the images do not fit together.
+    SettingsError
+        The direction is another word.
+    """
+    if direction not in get_args(Direction):
+        raise SettingsError(f"direction is {direction!r}; it must be AtoB or BtoA")
+    _check_existing([folder])
+    files = _images_by_stem(folder) if _is_folder(folder) else {image_stem(folder): folder}
+    cache = cache or PixelCache()
+    images = {stem: cache.open(path) for stem, path in files.items()}
+    _share_palette(list(images.values()))
+    halves = {stem: _halves(image, direction) for stem, image in images.items()}
+    pairs = [
+        Pair(_selected(source, source_channels), _selected(target, target_channels), stem)
+        for stem, (source, target) in halves.items()
+    ]
+    check_consistent(pairs)
+    return pairs
+
+
+def pairs_from_csv(
+    table: Path,
+    *,
+    source_channels: Sequence[int] | None = None,
+    target_channels: Sequence[int] | None = None,
+    cache: PixelCache | None = None,
+) -> list[Pair]:
+    """Pairs named by a table with a header row and the columns ``source`` and ``target``.
+
+    Further channels stand in ``source_2``, ``source_3`` (any column that begins with source or target); other columns
+    are ignored. Paths are relative to the table. Commas separate the columns, or semicolons where there is no comma.
+
+    Raises
+    ------
+    ImageError
+        The table is not as described, or the images do not fit together; says the line.
+    """
+    _check_existing([table])
+    return _open_pairs(_entries_of_table(table), source_channels, target_channels, cache)
+
+
+def files_of_table(table: Path) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """Files of source and target of each row of a table; see `pairs_from_csv`. They need not exist."""
+    return [(entry.sources, entry.targets) for entry in _entries_of_table(table)]
+
+
+def _check_existing(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise ImageError(f"{path} does not exist")
+
+
+def _is_folder(path: Path) -> bool:
+    """An OME-Zarr is a folder on the disk, but an image to us."""
+    return path.is_dir() and not is_image_path(path)
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
+    parts = re.findall(r"(\d+)|(\D+)", text)
+    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    """In natural order of the stems; an error where there is none, or two of one name."""
+    result: dict[str, Path] = {}
+    for path in sorted(filter(is_image_path, folder.iterdir()), key=lambda path: natural_key(path.name)):
+        stem = image_stem(path)
+        if stem in result:
+            raise ImageError(f"{result[stem]} and {path} have the same name; leave one of them in the folder")
+        result[stem] = path
+    if not result:
+        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP or OME-Zarr)")
+    return dict(sorted(result.items(), key=lambda item: natural_key(item[0])))
+
+
+def _matched(sources: Sequence[Path], targets: Sequence[Path]) -> list[_Entry]:
+    listings = {folder: _images_by_stem(folder) for folder in (*sources, *targets)}
+    first = sources[0]
+    for folder in (*sources[1:], *targets):
+        _check_partners(first, listings[first], folder, listings[folder])
+    return [
+        _Entry(
+            name=stem,
+            sources=tuple(listings[folder][stem] for folder in sources),
+            targets=tuple(listings[folder][stem] for folder in targets),
+        )
+        for stem in listings[first]
+    ]
+
+
+def _check_partners(first: Path, stems: dict[str, Path], second: Path, others: dict[str, Path]) -> None:
+    lonely = [_lonely(first, stems, second, others), _lonely(second, others, first, stems)]
+    if any(lonely):
+        raise ImageError(f"{', and '.join(filter(None, lonely))}; give partners the same name, or remove the others")
+
+
+def _lonely(folder: Path, stems: dict[str, Path], other: Path, partners: dict[str, Path]) -> str:
+    missing = [stem for stem in stems if stem not in partners]
+    if not missing:
+        return ""
+    shown = ", ".join(missing[:_NAMES_SHOWN]) + (", ..." if len(missing) > _NAMES_SHOWN else "")
+    return f"{len(missing)} of {len(stems)} images in {folder} have no partner in {other} ({shown})"
+
+
+def _open_pairs(
+    entries: Sequence[_Entry],
+    source_channels: Sequence[int] | None,
+    target_channels: Sequence[int] | None,
+    cache: PixelCache | None,
+) -> list[Pair]:
+    cache = cache or PixelCache()
+    opened = [(_opened(entry, entry.sources, cache), _opened(entry, entry.targets, cache)) for entry in entries]
+    for position in range(len(entries[0].sources)):
+        _share_palette([images[position] for images, _ in opened])
+    for position in range(len(entries[0].targets)):
+        _share_palette([images[position] for _, images in opened])
+    pairs = [
+        _pair(entry, sources, targets, source_channels, target_channels)
+        for entry, (sources, targets) in zip(entries, opened, strict=True)
+    ]
+    check_consistent(pairs)
+    return pairs
+
+
+def _opened(entry: _Entry, paths: Sequence[Path], cache: PixelCache) -> list[CachedSource]:
+    try:
+        return [cache.open(path) for path in paths]
+    except ImageError as error:
+        raise _with_origin(entry, error) from error
+
+
+def _pair(
+    entry: _Entry,
+    sources: Sequence[CachedSource],
+    targets: Sequence[CachedSource],
+    source_channels: Sequence[int] | None,
+    target_channels: Sequence[int] | None,
+) -> Pair:
+    try:
+        return Pair(_stacked(sources, source_channels), _stacked(targets, target_channels), entry.name)
+    except ImageError as error:
+        raise _with_origin(entry, error) from error
+
+
+def _with_origin(entry: _Entry, error: ImageError) -> ImageError:
+    return ImageError(f"{entry.origin}: {error}") if entry.origin else error
+
+
+def _stacked(images: Sequence[CachedSource], channels: Sequence[int] | None) -> ArraySource:
+    whole = images[0] if len(images) == 1 else StackedChannels(images)
+    return _selected(whole, channels)
+
+
+def _selected(image: ArraySource, channels: Sequence[int] | None) -> ArraySource:
+    return image if channels is None else SelectedChannels(image, channels)
+
+
+def _halves(image: CachedSource, direction: Direction) -> tuple[ArraySource, ArraySource]:
+    """Source and target."""
+    height, width = plane_size(image)
+    if width % 2:
+        raise ImageError(f"{image.path} is {width} pixels wide; an image of two halves must have an even width")
+    left = CroppedSource(image, Region(0, height, 0, width // 2))
+    right = CroppedSource(image, Region(0, height, width // 2, width))
+    return (left, right) if direction == "AtoB" else (right, left)
+
+
+def _share_palette(images: Sequence[CachedSource]) -> None:
+    """Give all images the longest of their palettes; programs leave out the last colours where they are not used.
+
+    Raises
+    ------
+    ImageError
+        Some have a palette and others have none, or one index means different colours.
+    """
+    longest = max(images, key=lambda image: -1 if image.palette is None else len(image.palette))
+    if longest.palette is None:
+        return
+    for image in images:
+        if image.palette is None:
+            raise ImageError(
+                f"{longest.path} is an indexed image with a palette and {image.path} is not; save all in the same way"
+            )
+        _check_same_colours(image, image.palette, longest, longest.palette)
+        image.palette = longest.palette
+
+
+def _check_same_colours(
+    image: CachedSource, palette: NDArray[np.uint8], other: CachedSource, longest: NDArray[np.uint8]
+) -> None:
+    differing = np.flatnonzero((palette != longest[: len(palette)]).any(axis=1))
+    if differing.size:
+        index = int(differing[0])
+        raise ImageError(
+            f"colour {index} of the palette is {tuple(palette[index].tolist())} in {image.path} and "
+            f"{tuple(longest[index].tolist())} in {other.path}; save all images with the same palette"
+        )
+
+
+def _entries_of_table(table: Path) -> list[_Entry]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, delimiter=";" if ";" in header and "," not in header else ",", strict=True)
+            entries = list(_read_rows(table, rows))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ImageError(f"{table} cannot be read as a table: {error}; save it as CSV in UTF-8") from error
+    if not entries:
+        raise ImageError(f"{table} has no rows below its header; give one pair per row")
+    return entries
+
+
+def _read_rows(table: Path, rows: csv.DictReader[str]) -> Iterator[_Entry]:
+    sources, targets = _columns(table, rows, "source"), _columns(table, rows, "target")
+    for row in rows:
+        origin = f"{table}, line {rows.line_num}"
+        source_paths = tuple(_cell(table, row, column, origin) for column in sources)
+        target_paths = tuple(_cell(table, row, column, origin) for column in targets)
+        yield _Entry(name=image_stem(source_paths[0]), sources=source_paths, targets=target_paths, origin=origin)
+
+
+def _columns(table: Path, rows: csv.DictReader[str], side: str) -> list[str]:
+    """Names of the columns of a side: source, source_2, source_3, ..."""
+    found = [name for name in rows.fieldnames or () if name.strip().lower().startswith(side)]
+    if not found:
+        raise ImageError(f"{table} has no column {side!r}; its first line must name the columns source and target")
+    return sorted(found, key=natural_key)
+
+
+def _cell(table: Path, row: dict[str, str], column: str, origin: str) -> Path:
+    text = (row[column] or "").strip()
+    if not text:
+        raise ImageError(f"{origin}: there is no path in the column {column!r}")
+    return table.parent / text

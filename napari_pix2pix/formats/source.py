@@ -1,0 +1,213 @@
+"""Opens image files: one interface for every format, and one kind of error."""
+
+from __future__ import annotations
+
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.naming import SLIDE_SUFFIXES
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.errors import ImageError, Pix2PixError
+
+DECODE_BUDGET_BYTES = 2 << 30
+"""Most bytes that one indivisible piece of a file (a tile, a strip, a whole PNG) may take when decoded."""
+
+MAX_PLANES = 1_000_000
+"""Most planes (T x Z x C) that a file may declare."""
+
+_SIGNATURES = (
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\x89PNG\r\n\x1a\n", "raster"),
+    (b"\xff\xd8\xff", "raster"),
+    (b"BM", "raster"),
+    (b"ZISRAWFILE", "bioio_source"),
+    (b"\xda\xce\xbe\n", "bioio_source"),
+    (b"\x70\0\0\0", "bioio_source"),
+    (b"<?xml", "ome_companion"),
+    (b"<OME", "ome_companion"),
+)
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
+
+
+class ImageSource(ABC):
+    """An open image file: an `ArraySource` that also knows its path and metadata, and can be closed.
+
+    Reading is thread-safe. Use it as a context manager, or call `close`.
+
+    Attributes
+    ----------
+    decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
+    has_alpha : the file says how opaque its pixels are; see `read_with_alpha`.
+    """
+
+    decoded_whole = False
+    has_alpha = False
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        axes: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        metadata: ImageMetadata,
+        nodata: float | None = None,
+        palette: NDArray[np.uint8] | None = None,
+    ) -> None:
+        self.path = path
+        self.name = str(path)
+        self.axes = axes
+        self.shape = shape
+        self.dtype = dtype
+        self.metadata = metadata
+        self.nodata = nodata
+        self.palette = palette
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files or folders that hold the image, `path` first."""
+        return (self.path,)
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype.
+
+        Raises
+        ------
+        ImageError
+            The region or plane does not lie within the image, or the file is damaged there.
+        """
+        self._check(region, plane)
+        with damage_reported(self.path):
+            return self._read(region, plane)
+
+    def read_with_alpha(self, region: Region) -> tuple[AnyArray, AnyArray | None]:
+        """Pixels of an image without leading axes, as `read` gives them, and how opaque they are.
+
+        That is an array of shape (region.height, region.width), from 0 (transparent) to the greatest value of its
+        integer type, or None where the file does not say.
+        """
+        return self.read(region), None
+
+    @abstractmethod
+    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file; reading is no longer possible."""
+
+    def _check(self, region: Region, plane: tuple[int, ...]) -> None:
+        height, width = self.shape[-2:]
+        leading = self.shape[:-3]
+        if not (0 <= region.y0 <= region.y1 <= height and 0 <= region.x0 <= region.x1 <= width):
+            raise ImageError(
+                f"{self.path}: region {region.y0}:{region.y1},{region.x0}:{region.x1} does not lie within the image "
+                f"of {height} x {width} pixels"
+            )
+        if len(plane) != len(leading) or any(not 0 <= i < n for i, n in zip(plane, leading, strict=True)):
+            raise ImageError(f"{self.path}: there is no plane {plane}; the image has planes {leading}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_image(path: Path) -> ImageSource:
+    """Open an image file lazily; what it is, is told from its first bytes, not from its name.
+
+    Parameters
+    ----------
+    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, an
+        OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
+
+    Returns
+    -------
+    ImageSource
+        Axes are normalised to leading axes (T, Z, ...) and CYX: RGB samples are channels, a 2-D image has one.
+        Leading axes of length 1 are left out. Of several images in a file, it is the first, at full resolution.
+
+    Raises
+    ------
+    ImageError
+        The file does not exist, is not an image, is damaged or larger than allowed.
+    """
+    module = _format_module(Path(path))
+    with damage_reported(path):
+        return cast(ImageSource, import_module(f"napari_pix2pix.formats.{module}").open_source(Path(path)))
+
+
+def _format_module(path: Path) -> str:
+    if not path.exists():
+        raise ImageError(f"{path} does not exist")
+    if is_zarr_group(path):
+        return "ome_zarr"
+    if path.is_dir():
+        return "map_tiles"
+    if path.suffix.lower() in SLIDE_SUFFIXES:  # most of them begin like a TIFF or a JPEG
+        return "slide"
+    beginning = _first_bytes(path)
+    for signature, module in _SIGNATURES:
+        if beginning.startswith(signature):
+            return module
+    reason = "is empty" if not beginning else "is not an image of a known format"
+    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")
+
+
+def is_zarr_group(path: Path) -> bool:
+    """Whether a folder holds a Zarr group or array of its own."""
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(10)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an `ImageError`; decoders of damaged files raise anything."""
+    try:
+        yield
+    except Pix2PixError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{path} cannot be read: not enough memory to decode it") from error
+    except (Exception, struct.error) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ImageError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
+
+
+def check_decode_budget(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
+    """Refuse, before anything is allocated, a piece of a file that decodes to more than the budget.
+
+    Raises
+    ------
+    ImageError
+        `shape` of `dtype` takes more than `DECODE_BUDGET_BYTES`.
+    """
+    size = prod(shape) * dtype.itemsize
+    if size > DECODE_BUDGET_BYTES:
+        raise ImageError(
+            f"{path}: {what} of {' x '.join(map(str, shape))} would take {size / 2**30:.1f} GiB when decoded, "
+            f"{DECODE_BUDGET_BYTES / 2**30:.0f} GiB are allowed; save it as a tiled TIFF"
+        )

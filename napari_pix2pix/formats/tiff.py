@@ -1,0 +1,152 @@
+"""TIFF in all its kinds, read lazily: only the strips and tiles that a region touches are decoded.
+
+tifffile parses the structure (OME, ImageJ, BigTIFF, pyramids, multi-file series) and makes the decoder of a strip or
+tile; `tiff_chunks` reads, checks and keeps the pieces.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_pix2pix.formats.georeference import GDAL_NODATA
+from napari_pix2pix.formats.metadata import is_grey_ramp
+from napari_pix2pix.formats.source import ImageSource
+from napari_pix2pix.formats.tiff_chunks import PagePixels
+from napari_pix2pix.formats.tiff_layout import PlaneLayout, plane_layout
+from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
+from napari_pix2pix.formats.tiff_ome import check_ome, companion_files
+from napari_pix2pix.formats.tiff_structure import check_page_chain
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each odd tag; what matters is checked here
+
+_REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
+_JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
+_ALPHA_SAMPLES = (1, 2)
+
+
+class TiffSource(ImageSource):
+    """The first series of a TIFF file at full resolution."""
+
+    def __init__(self, path: Path, tif: tifffile.TiffFile) -> None:
+        series = tif.series[0]
+        page = series.keyframe
+        _check_supported(path, page)
+        layout = plane_layout(path, tif, series)
+        self._channels = _channels_without_alpha(path, page, layout)
+        super().__init__(
+            path,
+            axes=layout.axes,
+            shape=(*layout.leading_shape, len(self._channels), page.imagelength, page.imagewidth),
+            dtype=np.dtype(page.dtype).newbyteorder("="),
+            metadata=read_metadata(tif, len(self._channels)),
+            nodata=_nodata(page),
+            palette=_palette(tif, page),
+        )
+        self._tif = tif
+        self._layout = layout
+        self._pixels = PagePixels(path, tif, series)
+        self._white = _white_value(page)
+        self._files = (path, *companion_files(path, tif))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self._files
+
+    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        result = np.empty((len(self._channels), region.height, region.width), self.dtype)
+        for position, index in enumerate(self._layout.order[plane]):
+            first = position * self._layout.samples
+            pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
+            wanted = [i for i in self._channels if first <= i < first + self._layout.samples]
+            result[[self._channels.index(i) for i in wanted]] = pixels[[i - first for i in wanted]]
+        return result if self._white is None else np.bitwise_xor(result, self._white)
+
+    def close(self) -> None:
+        self._pixels.close()
+        self._tif.close()
+
+
+def open_source(path: Path) -> TiffSource:
+    """Open a TIFF file.
+
+    Where 0 means white (MINISWHITE), values are inverted, so that larger is brighter in every image. Alpha channels
+    are ignored with a warning, as in PNG. A palette gives indices with `palette` set, except where it is a grey ramp
+    or the look-up table of an ImageJ image: those are intensities.
+
+    Raises
+    ------
+    ImageError
+        The file is damaged, incomplete, declares more than is allowed, or stores what cannot be translated.
+    """
+    return open_tiff(path, path, None)
+
+
+def open_tiff(path: Path, first: Path, ome_xml: str | None) -> TiffSource:
+    """Open the TIFF file `first` as the image `path`, described by `ome_xml` if it is given; see `open_source`."""
+    tif = tifffile.TiffFile(first, omexml=ome_xml)
+    try:
+        if not tif.pages:
+            raise ImageError(f"{path} holds no image")
+        check_page_chain(first, tif)
+        check_ome(path, tif)
+        return TiffSource(path, tif)
+    except BaseException:
+        tif.close()
+        raise
+
+
+def _check_supported(path: Path, page: tifffile.TiffPage) -> None:
+    dtype = page.dtype
+    if dtype is None or np.dtype(dtype).kind not in "buif":
+        raise ImageError(f"{path} stores {dtype or 'an unknown kind of'} numbers; only integers and reals are read")
+    if page.imagelength < 1 or page.imagewidth < 1:
+        raise ImageError(f"{path} holds an empty image of {page.imagelength} x {page.imagewidth} pixels")
+    if page.shaped[1] != 1:
+        raise ImageError(f"{path} stores depth inside one page (volumetric TIFF); save its planes as pages")
+    colours = getattr(page.photometric, "name", "unknown")
+    raw_ycbcr = colours == "YCBCR" and page.compression not in _JPEG_COMPRESSIONS
+    if raw_ycbcr or colours in _REFUSED_COLOURS:
+        raise ImageError(f"{path} stores its colours as {colours}; convert it to RGB or grey")
+
+
+def _channels_without_alpha(path: Path, page: tifffile.TiffPage, layout: PlaneLayout) -> list[int]:
+    """Indices of the stored samples that become channels: all but a last one declared as alpha."""
+    samples = list(range(layout.channels))
+    extra = tuple(page.extrasamples)
+    if page.samplesperpixel != layout.channels or len(extra) != 1 or extra[0] not in _ALPHA_SAMPLES:
+        return samples
+    logger.warning("%s has an alpha channel, which is ignored", path)
+    return samples[:-1]
+
+
+def _nodata(page: tifffile.TiffPage) -> float | None:
+    text = str(page.tags.valueof(GDAL_NODATA, "")).strip(" \0")
+    with suppress(ValueError):
+        return float(text)
+    return None
+
+
+def _palette(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:
+    colormap = page.colormap
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colormap is None or tif.is_imagej:
+        return None
+    colours = (colormap.T if colormap.max() < 256 else colormap.T >> 8).astype(np.uint8)[: palette_entries(tif)]
+    return None if is_grey_ramp(colours) else colours
+
+
+def _white_value(page: tifffile.TiffPage) -> np.generic | None:
+    """The stored value of black (all bits set) where 0 means white, else None."""
+    dtype = np.dtype(page.dtype).newbyteorder("=")
+    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or dtype.kind not in "bu":
+        return None
+    white: np.generic = dtype.type(2**page.bitspersample - 1)
+    return white

@@ -1,0 +1,248 @@
+"""PNG, JPEG and BMP against what Pillow and imagecodecs say."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_pix2pix.formats.source import open_image
+from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.errors import ImageError
+
+AnyArray = NDArray[Any]
+Pixels = Callable[[ArraySource], AnyArray]
+Noise = Callable[[tuple[int, ...], str], AnyArray]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((5, 7), "uint8"), ((5, 7), "uint16"), ((5, 7, 3), "uint8"), ((5, 7, 3), "uint16")],
+)
+def test_png_keeps_values_and_type(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, shape: tuple[int, ...], dtype: str
+) -> None:
+    array = noise(shape, dtype)
+    path = tmp_path / "image.png"
+    path.write_bytes(imagecodecs.png_encode(array))
+    with open_image(path) as source:
+        assert source.axes == "CYX"
+        assert source.dtype == dtype
+        expected = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        np.testing.assert_array_equal(pixels_of(source), expected)
+        assert source.metadata.rgb == (array.ndim == 3)
+        assert source.metadata.file_format == "png"
+
+
+def test_one_bit_png_is_bool(tmp_path: Path, pixels_of: Pixels, noise: Noise) -> None:
+    mask = noise((9, 11), "bool")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with open_image(tmp_path / "mask.png") as source:
+        assert source.dtype == bool
+        np.testing.assert_array_equal(pixels_of(source)[0], mask)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_few_bits_of_grey_are_scaled_to_eight(tmp_path: Path, pixels_of: Pixels, bits: int) -> None:
+    path = tmp_path / "grey.png"
+    path.write_bytes(_png(width=8, height=1, bits=bits, kind=0, rows=b"\0" + b"\xff" * bits))
+    with open_image(path) as source:
+        assert source.dtype == np.uint8
+        np.testing.assert_array_equal(pixels_of(source), 255)
+
+
+@pytest.mark.parametrize("entries", [2, 5, 256])
+def test_palette_gives_indices_and_colours(tmp_path: Path, pixels_of: Pixels, noise: Noise, entries: int) -> None:
+    colours = noise((entries, 3), "uint8")
+    indices = (noise((6, 5), "uint16") % entries).astype(np.uint8)
+    image = Image.fromarray(indices).convert("P")
+    image.putdata(indices.ravel().tolist())
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "classes.png")
+    with open_image(tmp_path / "classes.png") as source:
+        assert source.shape == (1, 6, 5)
+        assert source.palette is not None
+        np.testing.assert_array_equal(source.palette[:entries], colours)
+        np.testing.assert_array_equal(pixels_of(source)[0], indices)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_dropped_with_a_warning_where_transparent(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture, dtype: str, channels: int
+) -> None:
+    array = noise((5, 7, channels), dtype)
+    path = tmp_path / "screenshot.png"
+    path.write_bytes(imagecodecs.png_encode(array))
+    with open_image(path) as source, caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array[..., :-1], -1, 0))
+    assert "alpha channel is ignored" in caplog.text
+
+
+def test_opaque_alpha_is_dropped_silently(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = noise((5, 7, 4), "uint8")
+    array[..., 3] = 255
+    Image.fromarray(array).save(tmp_path / "screenshot.png")
+    with open_image(tmp_path / "screenshot.png") as source, caplog.at_level(logging.WARNING):
+        assert pixels_of(source).shape == (3, 5, 7)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("dpi", "expected"), [(254.0, 100.0), (72.0, None), (96.0, None)])
+def test_pixel_size_of_png_unless_it_is_that_of_a_screen(tmp_path: Path, dpi: float, expected: float | None) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", dpi=(dpi, dpi))
+    with open_image(tmp_path / "a.png") as source:
+        size = source.metadata.pixel_size
+        assert size is None if expected is None else size == pytest.approx((expected, expected))
+        assert source.metadata.unit == (None if expected is None else "µm")
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_jpeg_equals_pillow(tmp_path: Path, pixels_of: Pixels, mode: str, channels: int) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.radial_gradient("L").convert(mode).save(path, dpi=(254, 508))
+    with open_image(path) as source:
+        assert source.shape == (channels, 256, 256)
+        expected = np.asarray(Image.open(path)).reshape(256, 256, channels)
+        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(expected, -1, 0))
+        assert source.metadata.pixel_size == pytest.approx((50.0, 100.0))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpeg_is_turned_upright(tmp_path: Path, pixels_of: Pixels, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    array = np.zeros((16, 32), np.uint8)
+    array[:8, :8] = 255  # the stored top left corner
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(array).save(path, exif=exif, quality=100)
+    with open_image(path) as source:
+        assert source.shape == ((1, 32, 16) if orientation >= 5 else (1, 16, 32))
+        upright = pixels_of(source)[0]
+    corners = {name: int(upright[rows, columns]) > 128 for name, (rows, columns) in _CORNERS.items()}
+    assert [name for name, bright in corners.items() if bright] == [_FIRST_PIXEL_LIES[orientation]]
+
+
+_CORNERS = {"top left": (0, 0), "top right": (0, -1), "bottom left": (-1, 0), "bottom right": (-1, -1)}
+# EXIF 2.32, tag 0x0112: where the 0th row and 0th column lie.
+_FIRST_PIXEL_LIES = {
+    1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left",
+    5: "top left", 6: "top right", 7: "bottom right", 8: "bottom left",
+}  # fmt: skip
+
+
+def test_cmyk_jpeg_is_refused(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8)).save(tmp_path / "print.jpg")
+    with pytest.raises(ImageError, match=r"print\.jpg is a JPEG in CMYK colours; convert it"):
+        open_image(tmp_path / "print.jpg")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_bmp_equals_pillow(tmp_path: Path, pixels_of: Pixels, noise: Noise, mode: str) -> None:
+    array = noise((5, 6, 3) if mode == "RGB" else (5, 6), "bool" if mode == "1" else "uint8")
+    Image.fromarray(array).save(tmp_path / "a.bmp")
+    with open_image(tmp_path / "a.bmp") as source:
+        expected = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        np.testing.assert_array_equal(pixels_of(source), expected)
+        assert source.dtype == array.dtype
+
+
+def test_bmp_palette(tmp_path: Path, pixels_of: Pixels) -> None:
+    image = Image.new("P", (3, 1))
+    image.putdata([0, 1, 2])
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.save(tmp_path / "a.bmp")
+    with open_image(tmp_path / "a.bmp") as source:
+        assert source.palette is not None
+        np.testing.assert_array_equal(source.palette[:3], np.eye(3) * 255)
+        np.testing.assert_array_equal(pixels_of(source), [[[0, 1, 2]]])
+
+
+def test_region_may_be_written_to_and_reading_again_gives_the_file(tmp_path: Path, noise: Noise) -> None:
+    array = noise((20, 30), "uint8")
+    Image.fromarray(array).save(tmp_path / "a.png")
+    region = Region(3, 11, 5, 17)
+    with open_image(tmp_path / "a.png") as source:
+        source.read(region)[:] = 0
+        np.testing.assert_array_equal(source.read(region)[0], array[3:11, 5:17])
+
+
+def test_threads_read_the_same(tmp_path: Path, noise: Noise) -> None:
+    array = noise((64, 64), "uint8")
+    Image.fromarray(array).save(tmp_path / "a.png")
+    results: list[AnyArray] = []
+    with open_image(tmp_path / "a.png") as source:
+        threads = [Thread(target=lambda: results.append(source.read(Region(0, 64, 0, 64)))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == 8
+    assert all((result[0] == array).all() for result in results)
+
+
+def test_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png(width=200_000, height=200_000, bits=8, kind=2, rows=b""))
+    with pytest.raises(ImageError, match=r"would take 111\.8 GiB when decoded"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("keep", [9, 40, 0.5, -1])
+def test_png_cut_short_is_refused_on_opening(tmp_path: Path, noise: Noise, keep: float) -> None:
+    whole = imagecodecs.png_encode(noise((50, 50), "uint8"))
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
+    with pytest.raises(ImageError, match=r"a\.png is cut short"):
+        open_image(path)
+
+
+def test_damaged_png_pixels_are_one_line(tmp_path: Path, noise: Noise) -> None:
+    whole = bytearray(imagecodecs.png_encode(noise((50, 50), "uint8")))
+    start = whole.index(b"IDAT") + 4
+    whole[start : start + 100] = bytes(100)
+    (tmp_path / "a.png").write_bytes(whole)
+    with open_image(tmp_path / "a.png") as source, pytest.raises(ImageError, match="damaged") as caught:
+        source.read(Region(0, 50, 0, 50))
+    assert "\n" not in str(caught.value)
+
+
+def test_jpeg_cut_short_is_an_error_on_reading(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with open_image(path) as source, pytest.raises(ImageError, match=r"a\.jpg cannot be read"):
+        source.read(Region(0, 64, 0, 64))
+
+
+@pytest.mark.parametrize("kind", [1, 9])
+def test_png_of_an_unknown_kind_is_refused(tmp_path: Path, kind: int) -> None:
+    (tmp_path / "a.png").write_bytes(_png(width=4, height=4, bits=8, kind=kind, rows=b""))
+    with pytest.raises(ImageError, match="is damaged: its header declares"):
+        open_image(tmp_path / "a.png")
+
+
+def test_png_without_its_palette_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(_png(width=1, height=1, bits=8, kind=3, rows=b"\0\0"))
+    with pytest.raises(ImageError, match="palette is missing"):
+        open_image(tmp_path / "a.png")
+
+
+def _png(*, width: int, height: int, bits: int, kind: int, rows: bytes) -> bytes:
+    """A PNG made by hand, so that its header may lie."""
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)

@@ -1,0 +1,59 @@
+"""Tiles of any size become squares and halves, and nothing finished is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from napari_pix2pix.formats.tile_grid import TileGrid, halved, pyramid_sizes
+from napari_pix2pix.formats.writing import Tile
+
+AnyArray = NDArray[Any]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), tile=st.integers(1, 50))
+def test_every_square_comes_once_and_complete(
+    tiles_of: Callable[[AnyArray, int], Iterator[Tile]], height: int, width: int, tile: int
+) -> None:
+    image = np.arange(2 * height * width, dtype=np.int64).reshape(2, height, width)
+    squares: dict[tuple[int, int], AnyArray] = {}
+    grid = TileGrid(
+        (2, height, width), image.dtype, 8, lambda row, column, square: squares.update({(row, column): square})
+    )
+    for _, region, pixels in tiles_of(image, tile):
+        grid.add(region, pixels)
+    padded = np.pad(image, ((0, 0), (0, -height % 8), (0, -width % 8)))
+    assert len(squares) == padded[0].size // 64
+    for (row, column), square in squares.items():
+        np.testing.assert_array_equal(square, padded[:, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8])
+
+
+def test_sizes_of_a_pyramid() -> None:
+    assert pyramid_sizes(5, 9, largest_px=2) == [(5, 9), (3, 5), (2, 3), (1, 2)]
+    assert pyramid_sizes(5, 9, largest_px=9) == [(5, 9)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float16", "float32", "float64"])
+def test_halving_averages_in_the_same_type(dtype: str) -> None:
+    pixels = np.array([[[1, 2, 5], [3, 5, 5], [9, 9, 100]]], dtype)
+    expected = np.array([[[11 / 4, 5], [9, 100]]])
+    result = halved(pixels, average=True)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result, expected if np.dtype(dtype).kind == "f" else np.rint(expected))
+
+
+def test_halving_does_not_overflow() -> None:
+    np.testing.assert_array_equal(halved(np.full((1, 4, 4), 255, np.uint8), average=True), 255)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool"])
+def test_classes_are_picked_not_averaged(dtype: str) -> None:
+    pixels = np.array([[[1, 0, 1], [0, 0, 0]]], dtype)
+    np.testing.assert_array_equal(halved(pixels, average=dtype == "bool"), [[[1, 1]]])

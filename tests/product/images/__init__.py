@@ -1,1 +1,0 @@
-"""Tests of `napari_pix2pix.images`."""
