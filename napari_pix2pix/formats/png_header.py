@@ -12,7 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.metadata import METADATA_KEY, ImageMetadata, from_record, is_grey_ramp, meaningful_pixel_size
+from napari_pix2pix.formats.metadata import (
+    METADATA_KEY,
+    ImageMetadata,
+    from_record,
+    is_grey_ramp,
+    meaningful_pixel_size,
+)
 from pix2pix_training.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
