@@ -135,6 +135,7 @@ class _Constant:
 
     nodata = None
     palette = None
+    channel_names = ()
 
     def __init__(self, like: ArraySource, values: AnyArray) -> None:
         self.name = "constant"

@@ -176,8 +176,8 @@ def _first_file(path: Path) -> Path:
 def _traits(files: Sequence[Path], channels: Sequence[int] | None) -> ImageTraits:
     """What the files say of pixel size and channels."""
     with open_images(files) as image:
-        metadata, axes, count = image.metadata, image.axes, image.shape[-3]
-    names = metadata.channel_names or (("red", "green", "blue") if metadata.rgb and count == 3 else ())
+        metadata, axes = image.metadata, image.axes
+        names = image.channel_names or metadata.channel_names
     if channels is not None and names:
         names = tuple(names[i] for i in channels)
     return ImageTraits(axes=axes, channel_names=names, pixel_size=metadata.pixel_size, unit=metadata.unit)

@@ -53,6 +53,7 @@ class LazyArraySource:
 
     nodata: float | None = None
     palette: NDArray[np.uint8] | None = None
+    channel_names: tuple[str, ...] = ()
 
     def __init__(
         self, array: Any, *, name: str, axes: str, extent: Extent | None = None, channels: slice = slice(None)

@@ -143,6 +143,7 @@ class ReducedSource:
 
     nodata: float | None = None
     palette: None = None
+    channel_names: tuple[str, ...] = ()
 
     def __init__(self, base: ArraySource, step: int, *, average: bool = True) -> None:
         self._base, self._step, self._average = base, step, average

@@ -114,6 +114,7 @@ class CachedSource:
         self.dtype = image.dtype
         self.nodata = image.nodata
         self.palette = image.palette
+        self.channel_names = image.channel_names
         self.metadata = image.metadata
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:

@@ -32,6 +32,11 @@ class ChannelFiles(ImageSource):
         self._members = members
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Without those that are made of the names of files, which differ from image to image."""
+        return self._stacked.channel_names
+
+    @property
     def files(self) -> tuple[Path, ...]:
         return tuple(file for member in self._members for file in member.files)
 

@@ -40,6 +40,7 @@ _SIGNATURES = (
     (b"<?xml", "ome_companion"),
     (b"<OME", "ome_companion"),
 )
+RGB_NAMES = ("red", "green", "blue")
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
 
 
@@ -76,6 +77,14 @@ class ImageSource(ABC):
         self.metadata = metadata
         self.nodata = nodata
         self.palette = palette
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the file calls its channels, one name each; empty where it does not say."""
+        names, count = self.metadata.channel_names, self.shape[-3]
+        if len(names) == count:
+            return names
+        return RGB_NAMES if self.metadata.rgb and count == len(RGB_NAMES) else ()
 
     @property
     def files(self) -> tuple[Path, ...]:

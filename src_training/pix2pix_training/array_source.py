@@ -82,6 +82,11 @@ class ArraySource(Protocol):
         """Colours (entries, 3) of an indexed image, or None."""
         ...
 
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the image itself calls its channels, one name each; empty where it does not say."""
+        ...
+
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype.
 
@@ -96,6 +101,7 @@ class MemorySource:
     Parameters
     ----------
     array : shape (*leading, C, Y, X), any real dtype; `axes` may be left out for (Y, X) and (C, Y, X).
+    channel_names : one for each channel, or none.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class MemorySource:
         axes: str | None = None,
         nodata: float | None = None,
         palette: NDArray[np.uint8] | None = None,
+        channel_names: Sequence[str] = (),
     ) -> None:
         if array.ndim == 2 and axes in (None, "YX"):
             array, axes = array[None], "CYX"
@@ -120,6 +127,9 @@ class MemorySource:
         self.dtype = np.dtype(array.dtype)
         self.nodata = nodata
         self.palette = palette
+        self.channel_names = tuple(channel_names)
+        if self.channel_names and len(self.channel_names) != self.shape[-3]:
+            raise ImageError(f"{name}: {len(self.channel_names)} channel names for {self.shape[-3]} channels")
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
@@ -137,6 +147,7 @@ class SourceView:
         self.dtype = base.dtype
         self.nodata = base.nodata
         self.palette = base.palette
+        self.channel_names = base.channel_names
 
 
 class CroppedSource(SourceView):
@@ -170,6 +181,7 @@ class SelectedChannels(SourceView):
                     f"{base.name}: there is no channel {channel}; its {count} channels are 0 to {count - 1}"
                 )
         self._channels = list(channels)
+        self.channel_names = tuple(base.channel_names[i] for i in channels) if base.channel_names else ()
         self.shape = (*base.shape[:-3], len(self._channels), *base.shape[-2:])
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
@@ -198,6 +210,8 @@ class StackedChannels(SourceView):
         )
         self.dtype = np.result_type(*(base.dtype for base in bases))
         self.palette = None if len(bases) > 1 else first.palette
+        named = all(base.channel_names for base in bases)
+        self.channel_names = tuple(name for base in bases for name in base.channel_names) if named else ()
         self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:

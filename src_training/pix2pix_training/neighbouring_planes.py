@@ -36,6 +36,7 @@ class NeighbouringPlanes(SourceView):
         self._axis = axis
         self._reach = reach
         self.palette = None
+        self.channel_names = ()
         self.shape = (*base.shape[:-3], (2 * reach + 1) * base.shape[-3], *base.shape[-2:])
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
