@@ -2,10 +2,10 @@
 
 from napari_pix2pix.formats.description import describe_image
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.naming import READABLE_SUFFIXES, image_stem, is_image_path
+from napari_pix2pix.formats.naming import image_stem, is_image_path
+from napari_pix2pix.formats.registry import readable_suffixes, writable_formats
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
-    WRITABLE_FORMATS,
     OutputSpec,
     check_output,
     incompatibility,
@@ -15,8 +15,6 @@ from napari_pix2pix.formats.writing import (
 )
 
 __all__ = [
-    "READABLE_SUFFIXES",
-    "WRITABLE_FORMATS",
     "ImageMetadata",
     "ImageSource",
     "OutputSpec",
@@ -27,6 +25,8 @@ __all__ = [
     "is_image_path",
     "open_image",
     "output_suffix",
+    "readable_suffixes",
     "resolve_format",
+    "writable_formats",
     "write_image",
 ]

@@ -15,6 +15,11 @@ from napari_pix2pix.formats.source import ImageSource, check_decode_budget
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
+NAME = "bioio"
+SUFFIXES = (".czi", ".nd2", ".lif")
+SIGNATURES = (b"ZISRAWFILE", b"\xda\xce\xbe\n", b"\x70\0\0\0")
+WRITTEN_AS = "ome-tiff"
+
 logger = logging.getLogger(__name__)
 
 _PLANE_OPTIONS = {suffix: {"chunk_dims": "YX"} for suffix in (".czi", ".lif")}

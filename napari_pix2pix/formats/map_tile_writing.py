@@ -4,20 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from napari_pix2pix.formats.raster_writing import write_transparent_png
+from napari_pix2pix.formats import writing
+from napari_pix2pix.formats.png import write_transparent_png
 from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
 from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
-from napari_pix2pix.formats.writing import OutputSpec, Tile, tile_format, write_image
+from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
 from pix2pix_training.atomic import atomic_write, sync_to_disk
 
 Children = tuple[str | None, ...]
 """Names of the NW, NE, SW and SE tiles, None where one is missing."""
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why map tiles like those of the input cannot hold an image."""
+    if spec.metadata.tiles is None:
+        return "only what was read from map tiles can be written as map tiles; use the format tiff"
+    if prod(spec.leading_shape) > 1:
+        return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
+    tile = spec.metadata.tiles.tiles[0]
+    size = (spec.channels, tile.region.height, tile.region.width)
+    if spec.metadata.tiles.alpha_folder is not None and not _holds_transparency(spec):
+        return "tiles with transparency hold 8 or 16 bits, and at most 255 classes with colours; use the format geotiff"
+    own_format = _tile_format(tile.name, placed=spec.metadata.georeference is not None)
+    reason = writing.incompatibility(replace(spec, shape=size, axes="CYX"), own_format)
+    return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
+
+
+def _holds_transparency(spec: OutputSpec) -> bool:
+    return spec.dtype != np.bool_ and (spec.palette is None or len(spec.palette) <= 255)
+
+
+def _tile_format(name: str, *, placed: bool) -> str:
+    """The format of a map tile by its ending; `placed` where it is known where it lies."""
+    suffix = known_suffix(Path(name))
+    return "geotiff" if placed and suffix in TIFF_SUFFIXES else format_of_suffix(suffix, None)
+
+
+def may_replace(path: Path, spec: OutputSpec) -> bool:
+    """Whether a folder holds no other files than tiles of the same names."""
+    return spec.metadata.tiles is not None and spec.metadata.tiles.names_all_of(path)
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
@@ -128,7 +161,7 @@ def _write_tile(
     if region is not None and spec.metadata.georeference is not None:
         metadata = replace(metadata, georeference=spec.metadata.georeference.moved(region.y0, region.x0))
     own = replace(spec, shape=pixels.shape, metadata=metadata)
-    file_format = tile_format(path.name, placed=metadata.georeference is not None)
+    file_format = _tile_format(path.name, placed=metadata.georeference is not None)
     if alpha is not None and file_format == "png":
         with atomic_write(path) as partial:
             write_transparent_png(partial, own, pixels, alpha)

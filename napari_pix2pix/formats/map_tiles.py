@@ -17,14 +17,30 @@ from typing import Any
 
 import numpy as np
 
+from napari_pix2pix.formats import png
 from napari_pix2pix.formats.georeference import Georeference, web_mercator
+from napari_pix2pix.formats.map_tile_writing import incompatibility, may_replace, write
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.naming import PNG_SUFFIXES, is_image_path
+from napari_pix2pix.formats.naming import is_image_path
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import invalid_values
+
+__all__ = [
+    "NAME",
+    "SUFFIXES",
+    "MosaicSource",
+    "incompatibility",
+    "is_tile_pyramid",
+    "may_replace",
+    "open_source",
+    "write",
+]
+
+NAME = "tiles"
+SUFFIXES = ("",)
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +224,7 @@ def _alpha_folder(path: Path, tiles: Sequence[MapTile]) -> Path | None:
 
 
 def _has_alpha(file: Path) -> bool:
-    if file.suffix.lower() not in PNG_SUFFIXES:
+    if file.suffix.lower() not in png.SUFFIXES:
         return False
     with open_image(file) as image:
         return image.has_alpha

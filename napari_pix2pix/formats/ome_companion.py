@@ -8,6 +8,11 @@ from xml.etree import ElementTree
 from napari_pix2pix.formats.tiff import TiffSource, open_tiff
 from pix2pix_training.errors import ImageError
 
+NAME = "ome-companion"
+SUFFIXES: tuple[str, ...] = ()
+SIGNATURES = (b"<?xml", b"<OME")
+WRITTEN_AS = "ome-tiff"
+
 _LARGEST_BYTES = 200 << 20
 
 

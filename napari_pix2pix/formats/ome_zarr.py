@@ -18,11 +18,18 @@ import zarr
 from napari_pix2pix.formats.axes import distinct, sorted_leading
 from napari_pix2pix.formats.metadata import Colour, ImageMetadata, convert_length, standard_unit
 from napari_pix2pix.formats.ome_zarr_metadata import read_record
-from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget
+from napari_pix2pix.formats.ome_zarr_writing import write
+from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, is_zarr_group
+from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
+NAME = "ome-zarr"
+SUFFIXES = (".ome.zarr", ".zarr")
+
 _T = TypeVar("_T")
+
+__all__ = ["NAME", "SUFFIXES", "OmeZarrSource", "incompatibility", "may_replace", "open_source", "write"]
 
 _DEFAULT_AXES = "tczyx"  # before version 0.4
 
@@ -178,3 +185,18 @@ def _window(window: Any) -> tuple[float, float] | None:
     with suppress(KeyError, TypeError, ValueError):
         return float(window["start"]), float(window["end"])
     return None
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why OME-Zarr cannot hold an image."""
+    if spec.dtype.kind not in "buif":
+        return f"OME-Zarr cannot hold {spec.dtype}; use a real or integer type"
+    if len(spec.leading_axes) > 2:
+        return f"OME-Zarr cannot hold the axes {spec.axes}; use the format tiff"
+    return None
+
+
+def may_replace(path: Path, spec: OutputSpec) -> bool:
+    """Whether a folder is a Zarr group or array."""
+    del spec
+    return is_zarr_group(path)

@@ -1,37 +1,24 @@
-"""PNG, JPEG and BMP: formats without chunks, decoded whole on the first read and kept.
-
-Pillow decodes, by its plugin for the one format that the first bytes show. PNG of 16 bits goes through imagecodecs,
-because Pillow reduces colours to 8 bits.
-"""
+"""What PNG, JPEG and BMP have in common: one plane without chunks, decoded and encoded in one piece."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.Image import Image
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 
-from napari_pix2pix.formats.metadata import ImageMetadata, meaningful_pixel_size
-from napari_pix2pix.formats.png_header import PngHeader, read_png_header
-from napari_pix2pix.formats.source import ImageSource, check_decode_budget, damage_reported
+from napari_pix2pix.formats.metadata import ImageMetadata, convert_length
+from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget, damage_reported
+from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
-
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
-_MICROMETRES_PER_JFIF_UNIT = {1: 25_400.0, 2: 10_000.0}
 
 
 class RasterSource(ImageSource):
@@ -92,110 +79,39 @@ class RasterSource(ImageSource):
             self._pixels = None
 
 
-def open_source(path: Path) -> RasterSource:
-    """Open a PNG, JPEG or BMP file.
-
-    PNG: 1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is ignored (with a
-    warning where it is not opaque). JPEG: turned upright as its EXIF orientation says; CMYK is refused.
-    """
-    with path.open("rb") as file:
-        beginning = file.read(2)
-    if beginning == b"\x89P":
-        return _open_png(path)
-    return _open_jpeg(path) if beginning == b"\xff\xd8" else _open_bmp(path)
-
-
-def _open_png(path: Path) -> RasterSource:
-    header = read_png_header(path)
-    return RasterSource(
-        path,
-        lambda: _decode_png(path, header),
-        shape=(header.channels, header.height, header.width),
-        dtype=header.dtype,
-        metadata=header.metadata,
-        palette=header.palette,
-        has_alpha=header.has_alpha,
-    )
-
-
-def _decode_png(path: Path, header: PngHeader) -> AnyArray:
-    if header.bits == 16 or (header.has_alpha and not header.is_indexed):  # makes alpha of a transparent colour
-        return _channels_first(imagecodecs.png_decode(path.read_bytes()))
-    with path.open("rb") as file, PngImageFile(file) as image:
-        pixels = _channels_first(np.asarray(image))
-    return np.concatenate([pixels, header.opacity[pixels]]) if header.has_alpha else pixels
-
-
 def _warn_of_alpha(path: Path, alpha: AnyArray) -> None:
     if alpha.min() < np.iinfo(alpha.dtype).max:
         logger.warning("%s is transparent in places; its alpha channel is ignored", path)
 
 
-def _channels_first(pixels: AnyArray) -> AnyArray:
+def channels_first(pixels: AnyArray) -> AnyArray:
     """Shape (Y, X) or (Y, X, C) to (C, Y, X)."""
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0))
 
 
-def _open_jpeg(path: Path) -> RasterSource:
-    with path.open("rb") as file, JpegImageFile(file) as image:
-        channels = _jpeg_channels(path, image)
-        width, height = image.size
-        sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-        metadata = ImageMetadata(
-            file_format="jpeg", rgb=channels == 3, **_physical(_jfif_pixel_size(image.info, sideways))
-        )
-    size = (width, height) if sideways else (height, width)
-    return RasterSource(
-        path, lambda: _decode_jpeg(path), shape=(channels, *size), dtype=np.dtype(np.uint8), metadata=metadata
-    )
+def single_plane_reason(spec: OutputSpec, name: str) -> str | None:
+    """Why a format of single planes, written in one piece, cannot hold an image."""
+    if spec.leading_shape and prod(spec.leading_shape) > 1:
+        return f"{name} holds a single plane, the image has planes {spec.leading_shape}; use the format ome-tiff"
+    if spec.channels not in (1, 3):
+        return f"{name} holds 1 or 3 channels, the image has {spec.channels}; use the format tiff"
+    if spec.nbytes > DECODE_BUDGET_BYTES:
+        size = f"{spec.height} x {spec.width}"
+        return f"an image of {size} pixels is too large for {name}, which is written in one piece; use the format tiff"
+    return None
 
 
-def _jpeg_channels(path: Path, image: Image) -> int:
-    if image.mode not in ("L", "RGB"):
-        raise ImageError(f"{path} is a JPEG in {image.mode} colours; convert it to RGB or grey")
-    return len(image.getbands())
+def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
+    """The whole image: shape (Y, X) for one channel, else (Y, X, 3)."""
+    image = np.empty((spec.height, spec.width, spec.channels), spec.dtype)
+    for _, region, pixels in tiles:
+        image[region.slices] = np.moveaxis(pixels, 0, -1)
+    return image[..., 0] if spec.channels == 1 else image
 
 
-def _decode_jpeg(path: Path) -> AnyArray:
-    with path.open("rb") as file, JpegImageFile(file) as image:
-        return _channels_first(np.asarray(ImageOps.exif_transpose(image)))
-
-
-def _jfif_pixel_size(info: dict[str | tuple[int, int], Any], sideways: bool) -> tuple[float, float] | None:
-    micrometres = _MICROMETRES_PER_JFIF_UNIT.get(info.get("jfif_unit", 0))
-    x_density, y_density = info.get("jfif_density", (0, 0))
-    if micrometres is None or x_density <= 0 or y_density <= 0:
+def micrometres(metadata: ImageMetadata) -> tuple[float, float] | None:
+    """Pixel size (y, x)."""
+    if metadata.pixel_size is None or metadata.unit is None:
         return None
-    size = (micrometres / y_density, micrometres / x_density)
-    return meaningful_pixel_size(size[::-1] if sideways else size)
-
-
-def _physical(pixel_size: tuple[float, float] | None) -> dict[str, Any]:
-    return {} if pixel_size is None else {"pixel_size": pixel_size, "unit": "µm"}
-
-
-def _open_bmp(path: Path) -> RasterSource:
-    with path.open("rb") as file, BmpImageFile(file) as image:
-        mode = image.mode
-        width, height = image.size
-        palette = _bmp_palette(image)
-    channels = 3 if mode in ("RGB", "RGBA") else 1
-    return RasterSource(
-        path,
-        lambda: _decode_bmp(path)[:channels],
-        shape=(channels, height, width),
-        dtype=np.dtype(np.bool_ if mode == "1" else np.uint8),
-        metadata=ImageMetadata(file_format="bmp", rgb=channels == 3),
-        palette=palette,
-    )
-
-
-def _bmp_palette(image: Image) -> NDArray[np.uint8] | None:
-    if image.mode != "P":
-        return None
-    return np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-
-
-def _decode_bmp(path: Path) -> AnyArray:
-    with path.open("rb") as file, BmpImageFile(file) as image:
-        return _channels_first(np.asarray(image))
+    y, x = (convert_length(size, metadata.unit, "µm") for size in metadata.pixel_size)
+    return None if y is None or x is None else (y, x)

@@ -15,6 +15,10 @@ from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
+NAME = "slide"
+SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+WRITTEN_AS = "ome-tiff"
+
 _WHITE = "FFFFFF"
 
 

@@ -6,17 +6,16 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.naming import SLIDE_SUFFIXES
+from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
 
@@ -26,20 +25,6 @@ DECODE_BUDGET_BYTES = 2 << 30
 MAX_PLANES = 1_000_000
 """Most planes (T x Z x C) that a file may declare."""
 
-_SIGNATURES = (
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"\x89PNG\r\n\x1a\n", "raster"),
-    (b"\xff\xd8\xff", "raster"),
-    (b"BM", "raster"),
-    (b"ZISRAWFILE", "bioio_source"),
-    (b"\xda\xce\xbe\n", "bioio_source"),
-    (b"\x70\0\0\0", "bioio_source"),
-    (b"<?xml", "ome_companion"),
-    (b"<OME", "ome_companion"),
-)
 RGB_NAMES = ("red", "green", "blue")
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
 
@@ -157,24 +142,37 @@ def open_image(path: Path) -> ImageSource:
     ImageError
         The file does not exist, is not an image, is damaged or larger than allowed.
     """
-    module = _format_module(Path(path))
+    path = Path(path)
+    found = _format_of(path)
+    assert found.open_source is not None
     with damage_reported(path):
-        return cast(ImageSource, import_module(f"napari_pix2pix.formats.{module}").open_source(Path(path)))
+        return found.open_source(path)
 
 
-def _format_module(path: Path) -> str:
+def _format_of(path: Path) -> Format:
     if not path.exists():
         raise ImageError(f"{path} does not exist")
-    if is_zarr_group(path):
-        return "ome_zarr"
-    if path.is_dir():
-        return "map_tiles"
-    if path.suffix.lower() in SLIDE_SUFFIXES:  # most of them begin like a TIFF or a JPEG
-        return "slide"
+    found = _format_of_folder(path) if path.is_dir() else _format_by_name(path) or _format_by_content(path)
+    assert found is not None
+    return found
+
+
+def _format_of_folder(path: Path) -> Format | None:
+    return format_named("ome-zarr" if is_zarr_group(path) else "tiles")
+
+
+def _format_by_name(path: Path) -> Format | None:
+    """Slides: most of them begin like a TIFF or a JPEG."""
+    suffix = path.suffix.lower()
+    known = (entry for entry in formats() if entry.open_source and not entry.signatures and suffix)
+    return next((entry for entry in known if suffix in entry.suffixes), None)
+
+
+def _format_by_content(path: Path) -> Format:
     beginning = _first_bytes(path)
-    for signature, module in _SIGNATURES:
-        if beginning.startswith(signature):
-            return module
+    for entry in formats():
+        if beginning.startswith(entry.signatures):
+            return entry
     reason = "is empty" if not beginning else "is not an image of a known format"
     raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")
 

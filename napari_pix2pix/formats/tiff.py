@@ -7,6 +7,7 @@ tile; `tiff_chunks` reads, checks and keeps the pieces.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import GDAL_NODATA
 from napari_pix2pix.formats.metadata import is_grey_ramp
 from napari_pix2pix.formats.source import ImageSource
@@ -22,11 +24,16 @@ from napari_pix2pix.formats.tiff_layout import PlaneLayout, plane_layout
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.formats.tiff_ome import check_ome, companion_files
 from napari_pix2pix.formats.tiff_structure import check_page_chain
+from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each odd tag; what matters is checked here
+
+NAME = "tiff"
+SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
@@ -150,3 +157,15 @@ def _white_value(page: tifffile.TiffPage) -> np.generic | None:
         return None
     white: np.generic = dtype.type(2**page.bitspersample - 1)
     return white
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why plain TIFF cannot hold an image."""
+    if spec.width == 1:  # tifffile takes the last axis for samples then
+        return "an image one pixel wide cannot be written as plain TIFF; use the format ome-tiff"
+    return tiff_writing.incompatibility(spec)
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
+    tiff_writing.write(path, spec, tiles, file_format)

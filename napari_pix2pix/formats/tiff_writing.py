@@ -33,6 +33,15 @@ _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
 
 
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why no kind of TIFF can hold an image."""
+    if spec.dtype.kind not in "buif":
+        return f"TIFF cannot hold {spec.dtype}; use a real or integer type"
+    if spec.palette is not None and (spec.dtype not in (np.uint8, np.uint16) or len(spec.palette) > 256):
+        return "a palette needs 8- or 16-bit indices and at most 256 colours"
+    return None
+
+
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     ome = file_format == "ome-tiff"

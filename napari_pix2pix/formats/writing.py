@@ -6,9 +6,8 @@ The output appears under its final name only when it is complete; see `pix2pix_t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from importlib import import_module
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.naming import (
-    JPEG_SUFFIXES,
-    OME_TIFF_SUFFIXES,
-    OME_ZARR_SUFFIXES,
-    PNG_SUFFIXES,
-    TIFF_SUFFIXES,
-)
-from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, is_zarr_group
+from napari_pix2pix.formats.registry import Format, format_named, formats, writable_formats
+from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, check_writable_target
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError
@@ -90,37 +83,27 @@ class OutputSpec:
         return prod(self.shape) * self.dtype.itemsize
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Format:
-    module: str
-    suffixes: tuple[str, ...]
-
-
-_FORMATS = {
-    "tiff": _Format(module="tiff_writing", suffixes=TIFF_SUFFIXES),
-    "ome-tiff": _Format(module="tiff_writing", suffixes=OME_TIFF_SUFFIXES),
-    "ome-zarr": _Format(module="ome_zarr_writing", suffixes=OME_ZARR_SUFFIXES),
-    "imagej": _Format(module="imagej_writing", suffixes=TIFF_SUFFIXES),
-    "geotiff": _Format(module="geotiff_writing", suffixes=TIFF_SUFFIXES),
-    "tiles": _Format(module="map_tile_writing", suffixes=("",)),
-    "png": _Format(module="raster_writing", suffixes=PNG_SUFFIXES),
-    "jpeg": _Format(module="raster_writing", suffixes=JPEG_SUFFIXES),
-}
-
-WRITABLE_FORMATS = tuple(_FORMATS)
-
-
 def output_suffix(file_format: str, source_path: Path | None = None) -> str:
     """The ending for an output: that of its input where it fits the format, else the usual one."""
-    suffixes = _FORMATS[file_format].suffixes
-    own = _known_suffix(source_path) if source_path is not None else ""
+    suffixes = _writable(file_format).suffixes
+    own = known_suffix(source_path) if source_path is not None else ""
     return own if own in suffixes else suffixes[0]
 
 
-def _known_suffix(path: Path) -> str:
+def _writable(file_format: str) -> Format:
+    found = format_named(file_format)
+    if found is None or found.write is None:
+        raise OutputError(
+            f"there is no format {file_format!r} to write; choose one of same, {', '.join(writable_formats())}"
+        )
+    return found
+
+
+def known_suffix(path: Path) -> str:
     """The image ending of a name in lower case, with ".ome" where it has that; "" for no known ending."""
-    suffixes = (suffix for entry in (OME_TIFF_SUFFIXES, *(f.suffixes for f in _FORMATS.values())) for suffix in entry)
-    return next((suffix for suffix in suffixes if suffix and path.name.lower().endswith(suffix)), "")
+    suffixes = (suffix for entry in formats() if entry.write for suffix in entry.suffixes)
+    fitting = [suffix for suffix in suffixes if path.name.lower().endswith(suffix)]
+    return max(fitting, key=len)
 
 
 def resolve_format(path: Path, requested: str, source: ImageSource | None) -> str:
@@ -129,7 +112,7 @@ def resolve_format(path: Path, requested: str, source: ImageSource | None) -> st
     Parameters
     ----------
     path : the output; its ending decides where `requested` is "same", and must fit `requested` otherwise.
-    requested : one of `WRITABLE_FORMATS`, or "same" for the format of the input.
+    requested : one of `writable_formats`, or "same" for the format of the input.
     source : the input, or None where there is no file.
 
     Raises
@@ -137,160 +120,35 @@ def resolve_format(path: Path, requested: str, source: ImageSource | None) -> st
     OutputError
         The format is unknown, or contradicts the ending of `path`.
     """
-    suffix = _known_suffix(path)
+    suffix = known_suffix(path)
     if requested == "same":
-        return _format_of_suffix(suffix, source) if suffix else _format_of_source(source)
-    if requested not in _FORMATS:
-        raise OutputError(f"there is no format {requested!r} to write; choose one of same, {', '.join(_FORMATS)}")
-    if suffix and not suffix.endswith(tuple(s.rpartition(".")[2] for s in _FORMATS[requested].suffixes)):
-        usual = _FORMATS[requested].suffixes[0]
-        raise OutputError(f"{path}: the ending {suffix} does not fit the format {requested}; use {usual}")
+        return format_of_suffix(suffix, source) if suffix else _format_of_source(source)
+    suffixes = _writable(requested).suffixes
+    if suffix and not suffix.endswith(tuple(s.rpartition(".")[2] for s in suffixes)):
+        raise OutputError(f"{path}: the ending {suffix} does not fit the format {requested}; use {suffixes[0]}")
     return requested
 
 
-def _format_of_suffix(suffix: str, source: ImageSource | None) -> str:
+def format_of_suffix(suffix: str, source: ImageSource | None) -> str:
+    """The format of `source` where it has that ending, else the first that has it."""
     own = _format_of_source(source) if source is not None else "tiff"
-    fitting = [name for name, entry in _FORMATS.items() if suffix in entry.suffixes]
+    fitting = [entry.name for entry in formats() if entry.write and suffix in entry.suffixes]
     return own if own in fitting else fitting[0]
 
 
-_WRITTEN_AS = {"bmp": "png", "slide": "ome-tiff", "bioio": "ome-tiff"}
-
-
 def _format_of_source(source: ImageSource | None) -> str:
-    if source is None:
-        return "ome-tiff"
-    return _WRITTEN_AS.get(source.metadata.file_format, source.metadata.file_format)
+    own = None if source is None else format_named(source.metadata.file_format)
+    return "ome-tiff" if own is None else own.written_as
 
 
 def incompatibility(spec: OutputSpec, file_format: str) -> str | None:
     """Why a format cannot hold an image without loss of its shape or values, and what can; None where it can."""
-    if file_format not in _FORMATS:
-        return f"there is no format {file_format!r} to write; choose one of {', '.join(_FORMATS)}"
+    found = format_named(file_format)
+    if found is None or found.write is None:
+        return f"there is no format {file_format!r} to write; choose one of {', '.join(writable_formats())}"
     if spec.palette is not None and spec.channels != 1:
         return "an image with a palette has one channel of indices"
-    reason: str | None = _CHECKS[file_format](spec)
-    return reason
-
-
-def _tiff_reason(spec: OutputSpec) -> str | None:
-    if spec.width == 1:  # tifffile takes the last axis for samples then
-        return "an image one pixel wide cannot be written as plain TIFF; use the format ome-tiff"
-    return _any_tiff_reason(spec)
-
-
-def _any_tiff_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype.kind not in "buif":
-        return f"TIFF cannot hold {spec.dtype}; use a real or integer type"
-    if spec.palette is not None and (spec.dtype not in (np.uint8, np.uint16) or len(spec.palette) > 256):
-        return "a palette needs 8- or 16-bit indices and at most 256 colours"
-    return None
-
-
-def _ome_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype in (np.float16, np.int64, np.uint64):
-        return f"OME-TIFF cannot hold {spec.dtype}; use the format tiff"
-    if len(spec.leading_axes) > 2:
-        return f"OME-TIFF cannot hold the axes {spec.axes}; use the format tiff"
-    return _any_tiff_reason(spec)
-
-
-def _ome_zarr_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype.kind not in "buif":
-        return f"OME-Zarr cannot hold {spec.dtype}; use a real or integer type"
-    if len(spec.leading_axes) > 2:
-        return f"OME-Zarr cannot hold the axes {spec.axes}; use the format tiff"
-    return None
-
-
-def _imagej_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype not in (np.uint8, np.uint16, np.float32) or (spec.rgb and spec.dtype != np.uint8):
-        return f"ImageJ cannot hold {'RGB of ' if spec.rgb else ''}{spec.dtype}; use the format ome-tiff"
-    if spec.palette is not None or len(spec.leading_axes) > 2:
-        return "ImageJ cannot hold a palette or more axes than TZCYX; use the format tiff"
-    if spec.nbytes > _IMAGEJ_LIMIT_BYTES:
-        return "ImageJ cannot hold more than 4 GB; use the format ome-tiff"
-    return None
-
-
-def _geotiff_reason(spec: OutputSpec) -> str | None:
-    if spec.metadata.georeference is None:
-        return "the image has no georeference (CRS and transform) for a GeoTIFF; use the format tiff"
-    if spec.dtype == np.float16 or (spec.dtype == np.bool_ and spec.channels > 1):
-        return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
-    if spec.channels > _GEOTIFF_LIMIT_CHANNELS:
-        return f"GeoTIFF holds at most {_GEOTIFF_LIMIT_CHANNELS} channels, the image has {spec.channels}"
-    if prod(spec.leading_shape) > 1:
-        return f"GeoTIFF holds a single plane, the image has planes {spec.leading_shape}; use the format tiff"
-    return _any_tiff_reason(spec)
-
-
-def _tiles_reason(spec: OutputSpec) -> str | None:
-    if spec.metadata.tiles is None:
-        return "only what was read from map tiles can be written as map tiles; use the format tiff"
-    if prod(spec.leading_shape) > 1:
-        return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
-    tile = spec.metadata.tiles.tiles[0]
-    size = (spec.channels, tile.region.height, tile.region.width)
-    if spec.metadata.tiles.alpha_folder is not None and not _holds_transparency(spec):
-        return "tiles with transparency hold 8 or 16 bits, and at most 255 classes with colours; use the format geotiff"
-    own_format = tile_format(tile.name, placed=spec.metadata.georeference is not None)
-    reason = incompatibility(replace(spec, shape=size, axes="CYX"), own_format)
-    return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
-
-
-def _holds_transparency(spec: OutputSpec) -> bool:
-    return spec.dtype != np.bool_ and (spec.palette is None or len(spec.palette) <= 255)
-
-
-def tile_format(name: str, *, placed: bool) -> str:
-    """The format of a map tile by its ending; `placed` where it is known where it lies."""
-    suffix = _known_suffix(Path(name))
-    return "geotiff" if placed and suffix in TIFF_SUFFIXES else _format_of_suffix(suffix, None)
-
-
-def _flat_reason(spec: OutputSpec, name: str) -> str | None:
-    if spec.leading_shape and prod(spec.leading_shape) > 1:
-        return f"{name} holds a single plane, the image has planes {spec.leading_shape}; use the format ome-tiff"
-    if spec.channels not in (1, 3):
-        return f"{name} holds 1 or 3 channels, the image has {spec.channels}; use the format tiff"
-    if spec.nbytes > DECODE_BUDGET_BYTES:
-        size = f"{spec.height} x {spec.width}"
-        return f"an image of {size} pixels is too large for {name}, which is written in one piece; use the format tiff"
-    return None
-
-
-def _png_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype not in (np.uint8, np.uint16, np.bool_) or (spec.dtype == np.bool_ and spec.channels != 1):
-        return f"PNG cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
-    if spec.palette is not None and (spec.dtype != np.uint8 or len(spec.palette) > 256):
-        return "PNG holds palettes of at most 256 colours, with 8-bit indices; use the format tiff"
-    return _flat_reason(spec, "PNG")
-
-
-def _jpeg_reason(spec: OutputSpec) -> str | None:
-    if spec.dtype != np.uint8 or spec.palette is not None:
-        kind = "a palette" if spec.palette is not None else str(spec.dtype)
-        return f"JPEG cannot hold {kind}; use the format png or tiff"
-    if max(spec.height, spec.width) > _JPEG_LIMIT_PX:
-        return f"JPEG holds at most {_JPEG_LIMIT_PX} pixels per side; use the format tiff"
-    return _flat_reason(spec, "JPEG")
-
-
-_IMAGEJ_LIMIT_BYTES = 4_000_000_000
-_GEOTIFF_LIMIT_CHANNELS = 65_535
-_JPEG_LIMIT_PX = 65_500
-
-_CHECKS: dict[str, Callable[[OutputSpec], str | None]] = {
-    "tiff": _tiff_reason,
-    "ome-tiff": _ome_reason,
-    "ome-zarr": _ome_zarr_reason,
-    "imagej": _imagej_reason,
-    "geotiff": _geotiff_reason,
-    "tiles": _tiles_reason,
-    "png": _png_reason,
-    "jpeg": _jpeg_reason,
-}
+    return found.incompatibility(spec)
 
 
 def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: bool) -> str:
@@ -312,16 +170,14 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
-    layout = spec.metadata.tiles if file_format == "tiles" else None
-    replaceable = is_zarr_group(path) or (layout is not None and layout.names_all_of(path))
+    replaceable = path.is_dir() and any(entry.may_replace(path, spec) for entry in formats())
     check_writable_target(path, overwrite, replaceable_folder=replaceable)
     return file_format
 
 
 def _substitutes(spec: OutputSpec, file_format: str) -> tuple[str, ...]:
-    if file_format == "imagej":
-        return "ome-tiff", "tiff"
-    return ("tiff",) if file_format == "geotiff" and spec.metadata.georeference is not None else ()
+    found = format_named(file_format)
+    return () if found is None else found.substitutes(spec)
 
 
 def write_image(
@@ -333,7 +189,7 @@ def write_image(
     ----------
     tiles : plane by plane in storage order; within a plane row-major, all tiles of a row with the same y0 and y1.
         They are pulled one at a time and must cover every plane exactly once.
-    file_format : one of `WRITABLE_FORMATS`; see `resolve_format`.
+    file_format : one of `writable_formats`; see `resolve_format`.
     overwrite : replace an existing file, once the new one is complete.
 
     Raises
@@ -344,9 +200,10 @@ def write_image(
         Writing failed midway (a full disk). What stood at `path` before is still there; nothing half-written is.
     """
     file_format = check_output(path, spec, file_format=file_format, overwrite=overwrite)
-    writer = import_module(f"napari_pix2pix.formats.{_FORMATS[file_format].module}")
+    write = _writable(file_format).write
+    assert write is not None
     with atomic_write(path) as partial:
-        writer.write(partial, spec, _checked(path, spec, tiles), file_format)
+        write(partial, spec, _checked(path, spec, tiles), file_format)
     return path
 
 

@@ -21,9 +21,9 @@ from PIL import Image
 from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import web_mercator
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.registry import writable_formats
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import (
-    WRITABLE_FORMATS,
     OutputSpec,
     Tile,
     check_output,
@@ -40,8 +40,8 @@ Pixels = Callable[[ArraySource], AnyArray]
 Noise = Callable[[tuple[int, ...], str], AnyArray]
 Tiles = Callable[[AnyArray, int], Iterator[Tile]]
 
-_ONE_IMAGE = [name for name in WRITABLE_FORMATS if name != "tiles"]  # see test_map_tiles.py
-_LOSSLESS = [name for name in WRITABLE_FORMATS if name != "jpeg"]
+_ONE_IMAGE = [name for name in writable_formats() if name != "tiles"]  # see test_map_tiles.py
+_LOSSLESS = [name for name in writable_formats() if name != "jpeg"]
 _TYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
 )  # fmt: skip

@@ -16,7 +16,28 @@ from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 
+NAME = "imagej"
+SUFFIXES = (".tif", ".tiff")
+
+_LIMIT_BYTES = 4_000_000_000
 _ASCII_UNITS = {"µm": "um", "Å": "angstrom"}
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why ImageJ's format cannot hold an image."""
+    if spec.dtype not in (np.uint8, np.uint16, np.float32) or (spec.rgb and spec.dtype != np.uint8):
+        return f"ImageJ cannot hold {'RGB of ' if spec.rgb else ''}{spec.dtype}; use the format ome-tiff"
+    if spec.palette is not None or len(spec.leading_axes) > 2:
+        return "ImageJ cannot hold a palette or more axes than TZCYX; use the format tiff"
+    if spec.nbytes > _LIMIT_BYTES:
+        return "ImageJ cannot hold more than 4 GB; use the format ome-tiff"
+    return None
+
+
+def substitutes(spec: OutputSpec) -> tuple[str, ...]:
+    """Formats that ImageJ opens too."""
+    del spec
+    return "ome-tiff", "tiff"
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:

@@ -1,4 +1,4 @@
-"""PNG and JPEG, collected in memory and encoded in one piece."""
+"""PNG: decoded by Pillow, and by imagecodecs where it has 16 bits, because Pillow reduces colours to 8."""
 
 from __future__ import annotations
 
@@ -15,47 +15,62 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from napari_pix2pix.formats.metadata import METADATA_KEY, convert_length, to_record
-from napari_pix2pix.formats.png_header import SIGNATURE
+from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.png_header import SIGNATURE, PngHeader, read_png_header
+from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, micrometres, single_plane_reason
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
-_JPEG_QUALITY = 95
+NAME = "png"
+SUFFIXES = (".png",)
+SIGNATURES = (SIGNATURE,)
+
 _HEADER_END = len(SIGNATURE) + 25
 _COLOUR_TYPE_OFFSET = len(SIGNATURE) + 17
 _PALETTE_TYPE = 3
 
 
+def open_source(path: Path) -> RasterSource:
+    """Open a PNG file.
+
+    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is ignored (with a warning
+    where it is not opaque).
+    """
+    header = read_png_header(path)
+    return RasterSource(
+        path,
+        lambda: _decode(path, header),
+        shape=(header.channels, header.height, header.width),
+        dtype=header.dtype,
+        metadata=header.metadata,
+        palette=header.palette,
+        has_alpha=header.has_alpha,
+    )
+
+
+def _decode(path: Path, header: PngHeader) -> AnyArray:
+    if header.bits == 16 or (header.has_alpha and not header.is_indexed):  # makes alpha of a transparent colour
+        return channels_first(imagecodecs.png_decode(path.read_bytes()))
+    with path.open("rb") as file, PngImageFile(file) as image:
+        pixels = channels_first(np.asarray(image))
+    return np.concatenate([pixels, header.opacity[pixels]]) if header.has_alpha else pixels
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why PNG cannot hold an image."""
+    if spec.dtype not in (np.uint8, np.uint16, np.bool_) or (spec.dtype == np.bool_ and spec.channels != 1):
+        return f"PNG cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
+    if spec.palette is not None and (spec.dtype != np.uint8 or len(spec.palette) > 256):
+        return "PNG holds palettes of at most 256 colours, with 8-bit indices; use the format tiff"
+    return single_plane_reason(spec, "PNG")
+
+
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    pixels = _collected(spec, tiles)
-    encoded = _jpeg(spec, pixels) if file_format == "jpeg" else _png(spec, pixels)
-    path.write_bytes(encoded)
-
-
-def _collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
-    """Shape (Y, X) for one channel, else (Y, X, 3)."""
-    image = np.empty((spec.height, spec.width, spec.channels), spec.dtype)
-    for _, region, pixels in tiles:
-        image[region.slices] = np.moveaxis(pixels, 0, -1)
-    return image[..., 0] if spec.channels == 1 else image
-
-
-def _jpeg(spec: OutputSpec, pixels: AnyArray) -> bytes:
-    buffer = BytesIO()
-    dpi = tuple(25_400 / size for size in reversed(_micrometres(spec) or ()))
-    options = {"dpi": dpi} if dpi else {}
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, **options)
-    return buffer.getvalue()
-
-
-def _micrometres(spec: OutputSpec) -> tuple[float, float] | None:
-    """Pixel size (y, x)."""
-    if spec.metadata.pixel_size is None or spec.metadata.unit is None:
-        return None
-    y, x = (convert_length(size, spec.metadata.unit, "µm") for size in spec.metadata.pixel_size)
-    return None if y is None or x is None else (y, x)
+    del file_format
+    path.write_bytes(_encoded(spec, collected(spec, tiles)))
 
 
 def write_transparent_png(path: Path, spec: OutputSpec, pixels: AnyArray, alpha: AnyArray) -> None:
@@ -66,12 +81,12 @@ def write_transparent_png(path: Path, spec: OutputSpec, pixels: AnyArray, alpha:
     """
     if spec.palette is None:
         samples = np.moveaxis(np.concatenate([pixels, _rescaled(alpha, spec.dtype)[None]]), 0, -1)
-        encoded = _png(spec, np.ascontiguousarray(samples))
+        encoded = _encoded(spec, np.ascontiguousarray(samples))
     else:
         transparent = len(spec.palette)
         palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
         indices = np.where(alpha == 0, np.uint8(transparent), pixels[0])
-        encoded = _png(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
+        encoded = _encoded(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
     path.write_bytes(encoded)
 
 
@@ -80,7 +95,7 @@ def _rescaled(alpha: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     return np.rint(scaled).astype(dtype)
 
 
-def _png(spec: OutputSpec, pixels: AnyArray, transparency: bytes = b"") -> bytes:
+def _encoded(spec: OutputSpec, pixels: AnyArray, transparency: bytes = b"") -> bytes:
     encoded = _one_bit_png(pixels) if spec.dtype == np.bool_ else bytes(imagecodecs.png_encode(pixels))
     if spec.palette is not None:
         encoded = _with_palette_type(encoded)
@@ -103,7 +118,7 @@ def _with_palette_type(grey: bytes) -> bytes:
 
 def _extra_chunks(spec: OutputSpec) -> Iterator[bytes]:
     """Physical size for other programs, the exact metadata for this one, then the palette."""
-    size = _micrometres(spec)
+    size = micrometres(spec.metadata)
     if size is not None and all(1 <= 1e6 / s < 2**31 for s in size):
         yield _chunk(b"pHYs", struct.pack(">IIB", round(1e6 / size[1]), round(1e6 / size[0]), 1))
     if record := to_record(spec.metadata):

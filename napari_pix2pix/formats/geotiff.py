@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.acquisition import to_tiff_tags
 from napari_pix2pix.formats.georeference import GDAL_METADATA, GDAL_NODATA, georeference_tags
 from napari_pix2pix.formats.metadata import METADATA_KEY
@@ -27,6 +29,10 @@ from napari_pix2pix.formats.tile_spool import TILE_PX, TileSpool, predictor
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
+NAME = "geotiff"
+SUFFIXES = (".tif", ".tiff")
+
+_LIMIT_CHANNELS = 65_535
 _OVERVIEWS_FROM_PX = 512
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
 _DEFLATE = 8
@@ -34,6 +40,24 @@ _GREY, _RGB, _PALETTE = 1, 2, 3
 _SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3}
 _TYPE_NUMBERS = {"H": 3, "I": 4, "d": 12, "Q": 16}
 _TILE_OFFSETS, _TILE_LENGTHS = 324, 325
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why GeoTIFF cannot hold an image."""
+    if spec.metadata.georeference is None:
+        return "the image has no georeference (CRS and transform) for a GeoTIFF; use the format tiff"
+    if spec.dtype == np.float16 or (spec.dtype == np.bool_ and spec.channels > 1):
+        return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
+    if spec.channels > _LIMIT_CHANNELS:
+        return f"GeoTIFF holds at most {_LIMIT_CHANNELS} channels, the image has {spec.channels}"
+    if prod(spec.leading_shape) > 1:
+        return f"GeoTIFF holds a single plane, the image has planes {spec.leading_shape}; use the format tiff"
+    return tiff_writing.incompatibility(spec)
+
+
+def substitutes(spec: OutputSpec) -> tuple[str, ...]:
+    """A plain TIFF keeps the georeference."""
+    return () if spec.metadata.georeference is None else ("tiff",)
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:

@@ -1,0 +1,109 @@
+"""Which formats there are. What a format is called, reads, holds and writes stands in its own module.
+
+A module of a format has, of these, what applies to it:
+
+``NAME``
+    What ``--format`` and `ImageMetadata.file_format` call it.
+``SUFFIXES``
+    Endings of its files in lower case, the usual one first; "" for a folder of files.
+``READ_SUFFIXES``
+    Further endings, of files that are read and not written.
+``SIGNATURES``
+    First bytes of its files. A format that is read and has none is known by its endings, or is a folder.
+``WRITTEN_AS``
+    Name of the format that takes its place in outputs, where it is not written.
+``open_source(path)``
+    Opens a file of it.
+``incompatibility(spec)``
+    Why it cannot hold an image without loss of shape or values, and what can; None where it can.
+``write(partial, spec, tiles, file_format)``
+    Writes a file that does not exist yet, of an image that it can hold.
+``substitutes(spec)``
+    Names of formats that hold an image which this one cannot, the best first.
+``may_replace(path, spec)``
+    Whether a folder is an output of this format and nothing else, so that another may take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_pix2pix.formats.source import ImageSource
+    from napari_pix2pix.formats.writing import OutputSpec, Tile
+
+_MODULES = (
+    "tiff",
+    "ome_tiff",
+    "ome_zarr",
+    "imagej",
+    "geotiff",
+    "map_tiles",
+    "png",
+    "jpeg",
+    "bmp",
+    "slide",
+    "bioio_source",
+    "ome_companion",
+)
+"""Where several formats have an ending or a signature, the first is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """What the module of a format says; see the top of this file."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read_suffixes: tuple[str, ...]
+    signatures: tuple[bytes, ...]
+    written_as: str
+    open_source: Callable[[Path], ImageSource] | None
+    incompatibility: Callable[[OutputSpec], str | None]
+    write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
+    substitutes: Callable[[OutputSpec], tuple[str, ...]]
+    may_replace: Callable[[Path, OutputSpec], bool]
+
+
+@cache
+def formats() -> tuple[Format, ...]:
+    """All of them. The first call imports their modules."""
+    return tuple(map(_format, _MODULES))
+
+
+def _format(name: str) -> Format:
+    module = import_module(f"napari_pix2pix.formats.{name}")
+    return Format(
+        name=module.NAME,
+        suffixes=module.SUFFIXES,
+        read_suffixes=getattr(module, "READ_SUFFIXES", ()),
+        signatures=getattr(module, "SIGNATURES", ()),
+        written_as=getattr(module, "WRITTEN_AS", module.NAME),
+        open_source=getattr(module, "open_source", None),
+        incompatibility=getattr(module, "incompatibility", lambda _: None),
+        write=getattr(module, "write", None),
+        substitutes=getattr(module, "substitutes", lambda _: ()),
+        may_replace=getattr(module, "may_replace", lambda _path, _spec: False),
+    )
+
+
+def writable_formats() -> tuple[str, ...]:
+    """Names of the formats that can be written."""
+    return tuple(entry.name for entry in formats() if entry.write is not None)
+
+
+def format_named(name: str) -> Format | None:
+    """None where there is no such format."""
+    return next((entry for entry in formats() if entry.name == name), None)
+
+
+@cache
+def readable_suffixes() -> frozenset[str]:
+    """Lower-case endings, from the last dot, of the files (and of the OME-Zarr folders) that `open_image` reads."""
+    suffixes = (s for entry in formats() if entry.open_source for s in (*entry.suffixes, *entry.read_suffixes))
+    return frozenset(Path(f"name{suffix}").suffix for suffix in suffixes) - {""}
