@@ -1,13 +1,14 @@
 """Which network the preset `seamless` should have, how to train it, and whether it is as good as the preset `paper`.
 
-    python -m benchmarks.screening --data FOLDER --out FOLDER [--phase short|long|recipe|final|report|all] [--jobs 2]
+    python -m benchmarks.screening --data FOLDER --out FOLDER [--phase PHASE] [--jobs 2]
 
-FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for where they come from). Each training
-runs in a process of its own with one thread. Phase `short` trains every combination of depth {5, 8} and norm {batch,
-batch renorm, instance}; phase `long` the two best of it with more steps and seeds; phase `recipe` the preset `seamless`
-at other rates and with other jitter of brightness, and `paper`, judged by images that are trained on in all other
-phases; phase `final` the two presets as they are. What is finished is kept, and what was begun goes on from its last
-checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
+FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for where they come from), and `nuclei` and
+`widefield` for more data sets. Each training runs in a process of its own with one thread. Phase `short` trains every
+combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with more steps
+and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and `paper`, judged
+by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each decoder; phase
+`final` the two presets as they are. What is finished is kept, and what was begun goes on from its last checkpoint.
+`screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks.ablation import processes
 from benchmarks.screening_report import write_report
 from benchmarks.screening_trial import (
     DATA_SETS,
+    MORE_DATA_SETS,
     PAPER,
     RESULT,
     SEAMLESS,
@@ -40,13 +42,14 @@ from benchmarks.screening_trial import (
     run_trial,
 )
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Norm, Statistics
+from pix2pix_training.config import Decoder, Norm, Statistics
 from pix2pix_training.errors import Pix2PixError
 
-Phase = Literal["short", "long", "recipe", "final", "report", "all"]
+Phase = Literal["short", "long", "recipe", "decoder", "final", "report", "all"]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
+DECODERS = tuple(replace(SEAMLESS, decoder=decoder) for decoder in get_args(Decoder))
 FINALISTS = 2
 RECIPES = tuple(
     replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)
@@ -93,6 +96,10 @@ def recipe_trials(request: Request) -> list[Trial]:
     variants = (*RECIPES, PAPER)
     trials = (_trial(request, v, d, seed=0, steps=request.long_steps) for v in variants for d in request.data_sets)
     return [replace(trial, inner=True) for trial in trials]
+
+
+def decoder_trials(request: Request) -> list[Trial]:
+    return _with_seeds(request, DECODERS)
 
 
 def final_trials(request: Request) -> list[Trial]:
@@ -175,6 +182,9 @@ def run(request: Request) -> str:
         if request.phase in ("recipe", "all"):
             _train(recipe_trials(request), pool)
             _report(request)
+        if request.phase in ("decoder", "all"):
+            _train(decoder_trials(request), pool)
+            _report(request)
         if request.phase in ("final", "all"):
             _train(final_trials(request), pool)
     return _report(request)
@@ -204,6 +214,7 @@ def _report(request: Request) -> str:
         "Short": short,
         "Long": _finished(long_trials(request, [candidate.variant for candidate in finalists(candidates)])),
         "Recipe": _finished(recipe_trials(request)),
+        "Decoder": _finished(decoder_trials(request)),
         "Final": _finished(final_trials(request)),
     }
     settings = {name: getattr(request, name) for name in ("steps", "long_steps", "seeds", "base_width")}
@@ -235,7 +246,7 @@ def parsed(arguments: Sequence[str] | None = None) -> Request:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--phase", choices=get_args(Phase), default=defaults.phase)
-    parser.add_argument("--data-sets", nargs="+", choices=DATA_SETS, default=DATA_SETS)
+    parser.add_argument("--data-sets", nargs="+", choices=MORE_DATA_SETS, default=DATA_SETS)
     parser.add_argument("--steps", type=int, default=defaults.steps, help="of each training of the short phase")
     parser.add_argument("--long-steps", type=int, default=defaults.long_steps)
     parser.add_argument("--seeds", type=int, default=defaults.seeds, help="of the long phase")

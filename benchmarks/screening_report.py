@@ -26,6 +26,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Measured], str]], ...] = (
     ("Pearson", lambda m: f"{m.scores.pearson:.3f}"),
     ("tile mismatch", lambda m: f"{m.tile_mismatch:.4f}"),
     ("disparity", lambda m: f"{m.disparity:+.4f}"),
+    ("grid 2 / 4 / 8 px", lambda m: " / ".join(f"{value:.2f}" for value in m.grid.values())),
 )
 
 
@@ -46,6 +47,8 @@ def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, St
     if ranks:
         lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
     final = phases.get("Final", {})
+    if decoders := phases.get("Decoder", {}):
+        lines += ["### Decoders, means over seeds", "", *_comparison(decoders), ""]
     if final:
         lines += ["### Means over seeds", "", *_comparison(final), ""]
     for _, results in _by_data_set(final):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,36 +18,41 @@ import torch
 from torch import Tensor
 
 from benchmarks.real_data import RIGHT, labelfree_pair
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from pix2pix_training.array_source import Region, regions_of
+from pix2pix_training.array_source import AnyArray, MemorySource, Region, regions_of, whole_plane
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import InferenceConfig, Norm, Preset, Statistics, TrainingConfig, preset
+from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig, preset
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.mapped_data import validation_images
-from pix2pix_training.metrics import Scores, mean_scores, score
+from pix2pix_training.metrics import GRID_PERIODS, Scores, grid_index, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator
 from pix2pix_training.padding import pad_to_stride
-from pix2pix_training.pairs import Split, split_fraction, split_region
+from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.training import TrainingData, train
 
 DATA_SETS = ("facades", "em_membranes", "labelfree")
+"""Those of the first screenings, which chose depth, norm and rate."""
+MORE_DATA_SETS = (*DATA_SETS, "denoising", "widefield")
 PATCH = 256
 DATA_RANGE = 2.0
 RESULT = "result.json"
 _VALIDATIONS = 10
 _LARGEST_PX = 2**20
 _LEFT = Region(0, 1024, 0, 256)
+_DENOISING_HELD_OUT = 0.25
+_PHOTONS, _READ_NOISE = 20.0, 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """A preset, or a candidate for the network of `seamless`.
 
-    A preset is trained as it is but for `learning_rate` and `intensity_jitter` where they are given. A candidate has
-    the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second half, without
-    an average of weights and without jitter.
+    A preset is trained as it is but for `learning_rate`, `intensity_jitter` and `decoder` where they are given. A
+    candidate has the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second
+    half, without an average of weights and without jitter.
     """
 
     depth: int = 8
@@ -55,6 +60,7 @@ class Variant:
     preset: Preset | None = None
     learning_rate: float | None = None
     intensity_jitter: float | None = None
+    decoder: Decoder | None = None
 
     @property
     def name(self) -> str:
@@ -63,6 +69,8 @@ class Variant:
             parts.append(f"rate-{self.learning_rate:g}")
         if self.intensity_jitter is not None:
             parts.append(f"jitter-{self.intensity_jitter:g}")
+        if self.decoder is not None:
+            parts.append(self.decoder)
         return "-".join(parts)
 
     @property
@@ -115,12 +123,14 @@ class Measured:
     tile_mismatch : mean absolute difference between the result of the whole image and that of independent tiles of
         `PATCH` pixels. Images no larger than that are laid together, two by two, beforehand.
     training_mae : MAE in training mode, patch by patch: norms on the patch's statistics as in training, dropout on.
+    grid : for each period in pixels, median of `grid_index` of the results over that of the targets.
     """
 
     statistics: Statistics
     scores: Scores
     tile_mismatch: float
     training_mae: float
+    grid: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def disparity(self) -> float:
@@ -138,13 +148,18 @@ class TrialResult:
 
 
 def load_data(name: str, folder: Path, *, inner: bool = False) -> TrainingData:
-    """350 / 50 pairs of facades, 20 / 4 of em_membranes; of the field of labelfree the right quarter is held out.
+    """350 / 50 pairs of facades, 20 / 4 of em_membranes; of the fields of labelfree and widefield the right quarter is
+    held out; of the fields of nuclei with noise a quarter.
 
     What is trained on there ends one patch before. With `inner`, as many of the 350 and of the 20 pairs are held out in
     their place, and of the field the left quarter.
     """
-    if name == "labelfree":
-        return TrainingData(split=split_region(labelfree_pair(folder), _LEFT if inner else RIGHT, patch_size=PATCH))
+    if name in _FIELDS:
+        pair, left, right = _FIELDS[name]
+        return TrainingData(split=split_region(pair(folder), left if inner else right, patch_size=PATCH))
+    if name == "denoising":
+        split = split_fraction(denoising_pairs(folder), _DENOISING_HELD_OUT, patch_size=PATCH, seed=0)
+        return TrainingData(split=_inner(split, len(split.validation)) if inner else split)
     source, target, held_out, pairs = {
         "facades": ("label", "photo", 50, 400),
         "em_membranes": ("image", "membrane", 4, 24),
@@ -153,6 +168,36 @@ def load_data(name: str, folder: Path, *, inner: bool = False) -> TrainingData:
     request = DataRequest(sources=(root / source,), targets=(root / target,), validation=held_out / pairs)
     data = load_training_data(request, patch_size=PATCH, seed=0)
     return replace(data, split=_inner(data.split, held_out)) if inner else data
+
+
+def denoising_pairs(folder: Path) -> list[Pair]:
+    """Fields of nuclei as targets; as sources the same with the noise of a dim exposure, from a fixed seed.
+
+    Poisson noise of 20 photons at the brightest value of the field, then Gaussian noise of 2 grey levels.
+    """
+    pairs = []
+    for number, path in enumerate(sorted((folder / "nuclei" / "image").iterdir())):
+        with open_image(path) as image:
+            clean = image.read(whole_plane(image))
+        random = np.random.default_rng(number)
+        photons = _PHOTONS / max(float(clean.max()), 1.0)
+        noisy = random.poisson(clean * photons) / photons + random.normal(0, _READ_NOISE, clean.shape)
+        source = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
+        pairs.append(Pair(MemorySource(source, name=path.name), MemorySource(clean, name=path.name), path.stem))
+    return pairs
+
+
+def widefield_pair(folder: Path) -> Pair:
+    """Nuclei (DAPI) and neurites (TUJ1) of one field."""
+    root = folder / "widefield"
+    return Pair(open_image(root / "DAPI.png"), open_image(root / "TUJ1.png"), "widefield")
+
+
+_FIELDS: dict[str, tuple[Callable[[Path], Pair], Region, Region]] = {
+    "labelfree": (labelfree_pair, _LEFT, RIGHT),
+    "widefield": (widefield_pair, Region(0, 2175, 0, 720), Region(0, 2175, 2162, 2882)),
+}
+"""Data sets of a single field: the pair, and its left and its right quarter."""
 
 
 def _inner(split: Split, held_out: int) -> Split:
@@ -180,6 +225,8 @@ def training_config(trial: Trial) -> TrainingConfig:
 def _changed_preset(variant: Variant, config: TrainingConfig) -> TrainingConfig:
     if variant.learning_rate is not None:
         config = replace(config, learning_rate=variant.learning_rate)
+    if variant.decoder is not None:
+        config = replace(config, generator=replace(config.generator, decoder=variant.decoder))
     return config if variant.intensity_jitter is None else _with_jitter(config, variant.intensity_jitter)
 
 
@@ -249,7 +296,9 @@ def held_out_images(model: Model, data: TrainingData) -> Iterator[tuple[Tensor, 
 @torch.inference_mode()
 def measure(model: Model, inference: InferenceConfig, images: Sequence[tuple[Tensor, Tensor]]) -> Measured:
     network = model.generator(inference)
-    scores = [score(whole(network, x)[0].numpy(), y[0].numpy(), DATA_RANGE) for x, y in images]
+    results = [whole(network, x)[0].numpy() for x, _ in images]
+    targets = [y[0].numpy() for _, y in images]
+    scores = [score(result, target, DATA_RANGE) for result, target in zip(results, targets, strict=True)]
     large = _laid_together([x for x, _ in images])
     mismatch = [float((whole(network, x) - tiled(network, x)).abs().mean()) for x in large]
     in_training = [float((_in_training_mode(network, x) - y).abs().mean()) for x, y in images]
@@ -258,7 +307,17 @@ def measure(model: Model, inference: InferenceConfig, images: Sequence[tuple[Ten
         scores=mean_scores(scores),
         tile_mismatch=float(np.mean(mismatch)),
         training_mae=float(np.mean(in_training)),
+        grid=grid_ratio(results, targets),
     )
+
+
+def grid_ratio(results: Sequence[AnyArray], targets: Sequence[AnyArray]) -> dict[str, float]:
+    """For each period in pixels, the median grid index of results over that of targets, both (C, H, W)."""
+    medians = []
+    for images in (results, targets):
+        found = [index for image in images if (index := grid_index(image)) is not None]
+        medians.append({period: float(np.median([index[period] for index in found])) for period in GRID_PERIODS})
+    return {str(period): medians[0][period] / medians[1][period] for period in GRID_PERIODS}
 
 
 def whole(network: Generator, x: Tensor) -> Tensor:

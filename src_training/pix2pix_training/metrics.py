@@ -1,4 +1,4 @@
-"""How close an image is to its target: MAE, PSNR, SSIM and Pearson correlation, gathered tile by tile."""
+"""How close an image is to its target: MAE, PSNR, SSIM and Pearson correlation, gathered tile by tile; and its grid."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, Region
+
+GRID_PERIODS = (2, 4, 8)
+"""Pixels between the lines that a decoder with strides of 2 draws where it draws them."""
 
 SSIM_RADIUS = 5
 _SSIM_SIGMA = 1.5
@@ -156,4 +159,49 @@ def ssim_map(a: NDArray[np.float64], b: NDArray[np.float64], data_range: float) 
     variances = (aa - mean_a**2) + (bb - mean_b**2)
     structure = (2 * (ab - mean_a * mean_b) + c2) / (variances + c2)
     result: NDArray[np.float64] = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure
+    return result
+
+
+def grid_index(image: AnyArray) -> dict[int, float] | None:
+    """How much a regular grid stands out of an image, for each period in `GRID_PERIODS`, in pixels.
+
+    Transposed convolutions leave such grids (Odena et al. 2016, "Deconvolution and checkerboard artifacts"). The power
+    spectrum of the image, under a Hann window and summed along each axis, has a line at the frequency of the grid; the
+    index is that line over the median of the frequencies around it: about 1 without a grid, the mean over both axes
+    and all channels that are not constant.
+
+    Parameters
+    ----------
+    image : shape (C, H, W), any real dtype, finite.
+
+    Returns
+    -------
+    dict or None
+        None where the image is smaller than 64 pixels, or constant: it says nothing then.
+    """
+    side = min(image.shape[-2:]) // 16 * 16
+    channels = image[:, :side, :side].astype(np.float64)
+    channels = channels[np.ptp(channels, axis=(1, 2)) > 0]
+    if side < _SMALLEST_GRID_PX or not len(channels):
+        return None
+    window = np.hanning(side)
+    centred = (channels - channels.mean((1, 2), keepdims=True)) * window[:, None] * window
+    power = np.abs(np.fft.fft2(centred)) ** 2
+    lines = np.concatenate([power.sum(axis) for axis in (1, 2)])  # (2 C, frequencies), both directions of lines
+    return {period: float(np.mean(_standing_out(lines, side // period))) for period in GRID_PERIODS}
+
+
+_SMALLEST_GRID_PX = 64
+_LINE_HALF_WIDTH = 1
+_AROUND = (4, 10)
+
+
+def _standing_out(lines: NDArray[np.float64], frequency: int) -> NDArray[np.float64]:
+    """The largest power at a frequency over the median of those at some distance; frequencies wrap around."""
+    near, far = _AROUND
+    at = np.arange(frequency - _LINE_HALF_WIDTH, frequency + _LINE_HALF_WIDTH + 1)
+    around = np.r_[frequency - far : frequency - near + 1, frequency + near : frequency + far + 1]
+    count = lines.shape[1]
+    background = np.median(lines[:, around % count], axis=1)
+    result: NDArray[np.float64] = lines[:, at % count].max(1) / np.maximum(background, np.finfo(np.float64).tiny)
     return result

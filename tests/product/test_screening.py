@@ -49,6 +49,7 @@ def result(mae: float, ssim: float, *statistics: Statistics) -> TrialResult:
             scores=Scores(mae=mae + 0.5 * i, psnr=10.0, ssim=ssim - 0.5 * i, pearson=0.5),
             tile_mismatch=0.01,
             training_mae=0.2,
+            grid={"2": 1.5, "4": 1.0, "8": 0.9},
         )
         for i, kind in enumerate(statistics)
     )
@@ -158,6 +159,6 @@ def test_the_report_has_a_row_for_each_candidate(tmp_path: Path) -> None:
     text = write_report({"Short": found}, ranks, tmp_path)
     assert text == (tmp_path / "screening.md").read_text()
     assert text.count("| batch-renorm-8 | image |") == 3
-    assert "| instance-5 | image | 1 | 0.1200 | 10.00 | 0.8800 | 0.500 | 0.0100 | -0.0800 | 0.50 |" in text
+    assert "| instance-5 | image | 1 | 0.1200 | 10.00 | 0.8800 | 0.500 | 0.0100 | -0.0800 | 1.50 / 1.00 / 0.90 | 0.50 |" in text
     assert (tmp_path / "screening_short_facades.png").stat().st_size > 1000
     assert np.isfinite(list(ranks.values())).all()

@@ -1,0 +1,44 @@
+"""The grid index sees the lines that a decoder draws, and nothing in images without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from pix2pix_training.metrics import GRID_PERIODS, grid_index
+
+
+def smooth_noise(channels: int = 1, height: int = 256, width: int = 256, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(channels, height, width))
+    return gaussian_filter(noise, (0, 1, 1))
+
+
+@pytest.mark.parametrize("period", GRID_PERIODS)
+@pytest.mark.parametrize("axis", [1, 2])
+def test_lines_of_a_period_stand_out_at_that_period(period: int, axis: int) -> None:
+    plain = smooth_noise()
+    lines = np.moveaxis(np.zeros_like(plain), axis, 0)
+    lines[::period] = 0.1 * period
+    before, after = grid_index(plain), grid_index(plain + np.moveaxis(lines, 0, axis))
+    assert before is not None
+    assert after is not None
+    assert after[period] > 3 * before[period]
+
+
+def test_images_without_a_grid_have_an_index_near_one() -> None:
+    found = [grid_index(smooth_noise(3, 160, 300, seed)) for seed in range(8)]
+    means = {period: np.mean([index[period] for index in found if index]) for period in GRID_PERIODS}
+    assert all(0.5 < value < 2.5 for value in means.values()), means
+
+
+def test_the_index_does_not_depend_on_contrast_and_brightness() -> None:
+    image = smooth_noise(2)
+    first, second = grid_index(image), grid_index(1000 * image + 5000)
+    assert first is not None
+    assert second == pytest.approx(first, rel=1e-6)
+
+
+def test_small_and_constant_images_say_nothing() -> None:
+    assert grid_index(smooth_noise(1, 63, 500)) is None
+    assert grid_index(np.full((3, 128, 128), 7, np.uint16)) is None
