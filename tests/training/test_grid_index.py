@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.metrics import GRID_PERIODS, grid_index
 
 
-def smooth_noise(channels: int = 1, height: int = 256, width: int = 256, seed: int = 0) -> np.ndarray:
+def smooth_noise(channels: int = 1, height: int = 256, width: int = 256, seed: int = 0) -> AnyArray:
     noise = np.random.default_rng(seed).normal(size=(channels, height, width))
-    return gaussian_filter(noise, (0, 1, 1))
+    smooth: AnyArray = gaussian_filter(noise, (0, 1, 1))
+    return smooth
 
 
 @pytest.mark.parametrize("period", GRID_PERIODS)
