@@ -10,6 +10,7 @@ from platformdirs import user_state_path
 from qtpy.QtCore import QObject, Signal
 
 from pix2pix_training.atomic import atomic_write
+from pix2pix_training.errors import Pix2PixError
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,9 @@ class RecentModels(QObject):
         path = path.absolute()
         names = [str(path), *(name for name in self._read() if name != str(path))][:_LIMIT]
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._file) as partial:
                 partial.write_text(json.dumps(names), encoding="utf-8")
-        except OSError as error:
+        except Pix2PixError as error:
             logger.warning("the list of recent models cannot be saved: %s", error)
         self.changed.emit(path)
 

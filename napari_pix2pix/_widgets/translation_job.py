@@ -11,7 +11,6 @@ from hashlib import blake2b
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
-from pix2pix_training.atomic import partial_path
+from pix2pix_training.atomic import partial_path, working_folder
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
@@ -221,7 +220,7 @@ def _rescaled(work: _Work, matched: ArraySource) -> Generator[TilesDone | Transl
             tell(TilesDone(done=done, total=total))
 
         progress(0, work.tile_count)
-        folder = Path(gettempdir()) if out is None else out.parent
+        folder = None if out is None else working_folder(out)
         rescaled = rescaled_tiles(work.source, matched, work.translator, folder, plan=work.plan, progress=progress)
         with closing(_told(rescaled, partial(progress, work.tile_count, work.tile_count))) as tiles:
             if out is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +32,7 @@ def evaluate(
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.model_file import load_model
 
     limits = parse_range(data_range)
@@ -41,9 +41,9 @@ def evaluate(
         result = evaluate_pairs(pairs_from_paths([prediction], target), data_range=limits, region=part)
     else:
         assert model is not None and source
-        with tempfile.TemporaryDirectory(prefix="napari-pix2pix-") as folder:
+        with temporary_folder() as folder:
             translator = Translator(load_model(model), TranslationSettings(device=device))
-            pairs = translated_pairs(pairs_from_paths(source, target), translator, Path(folder))
+            pairs = translated_pairs(pairs_from_paths(source, target), translator, folder)
             result = evaluate_pairs(pairs, data_range=limits, region=part)
     for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
         say(f"{name}: {score_line(scores.as_dict())}")

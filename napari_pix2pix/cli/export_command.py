@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,24 +61,27 @@ def export(
     }
     _check_options(format_, given)
 
-    from pix2pix_training.atomic import check_writable_target
+    from pix2pix_training.atomic import reserved
     from pix2pix_training.model_file import load_model
 
     outputs = [path for path in (out, discriminator) if path is not None]
-    for path in outputs:
-        check_writable_target(path, overwrite)
-    loaded = load_model(model)
-    loaded = replace(loaded, credits=credits_from(author, license_, citation, loaded.credits))
-    if format_ == "state-dict":
-        _export_state_dicts(loaded, out, discriminator)
-    else:
-        inference = _inference(loaded.inference, statistics, dropout)
-        if format_ == "onnx":
-            from pix2pix_training.onnx_export import export_model
-
-            export_model(loaded, out, inference=inference, with_mapping=with_mapping)
+    if out == discriminator:
+        raise SettingsError(f"--out and --discriminator are both {out}; give two names")
+    with ExitStack() as stack:
+        for path in outputs:
+            stack.enter_context(reserved(path, overwrite))
+        loaded = load_model(model)
+        loaded = replace(loaded, credits=credits_from(author, license_, citation, loaded.credits))
+        if format_ == "state-dict":
+            _export_state_dicts(loaded, out, discriminator)
         else:
-            _export_bioimageio(loaded, out, sample, name, inference)
+            inference = _inference(loaded.inference, statistics, dropout)
+            if format_ == "onnx":
+                from pix2pix_training.onnx_export import export_model
+
+                export_model(loaded, out, inference=inference, with_mapping=with_mapping)
+            else:
+                _export_bioimageio(loaded, out, sample, name, inference)
     for path in outputs:
         say(str(path))
     if as_json:

@@ -29,7 +29,7 @@ def import_weights(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing model file.")] = False,
 ) -> None:
     """Open networks of the PyTorch reference implementation and save them as a model file."""
-    from pix2pix_training.atomic import check_writable_target
+    from pix2pix_training.atomic import reserved
     from pix2pix_training.descriptions import describe_discriminator, describe_generator, describe_inference
     from pix2pix_training.model_file import save_model
     from pix2pix_training.networks import parameter_count
@@ -37,15 +37,15 @@ def import_weights(
 
     if statistics not in ("image", "running") or dropout not in ("off", "seeded"):
         raise SettingsError("statistics are image or running, dropout is off or seeded")
-    check_writable_target(out, overwrite)
-    model = import_model(
-        file,
-        discriminator,
-        statistics=statistics,  # type: ignore[arg-type]  # checked above
-        dropout=dropout,  # type: ignore[arg-type]
-        credits=credits_from(author, license_, citation, Credits()),
-    )
-    save_model(model, out)
+    with reserved(out, overwrite):
+        model = import_model(
+            file,
+            discriminator,
+            statistics=statistics,  # type: ignore[arg-type]  # checked above
+            dropout=dropout,  # type: ignore[arg-type]
+            credits=credits_from(author, license_, citation, Credits()),
+        )
+        save_model(model, out)
     say(
         f"found a generator: {describe_generator(model.generator_config)}; {parameter_count(model.generator())} weights"
     )

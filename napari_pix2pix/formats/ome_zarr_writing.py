@@ -9,7 +9,6 @@ from napari_pix2pix.formats.ome_zarr_layout import layout_of
 from napari_pix2pix.formats.ome_zarr_store import OmeZarrStore, create_store
 from napari_pix2pix.formats.unit_grid import UnitGrid
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.atomic import PARTIAL_SUFFIX
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
@@ -26,4 +25,4 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
 
 def image_name(path: Path) -> str:
     """What the image is called within the file: the name of the output without its endings."""
-    return path.name.removesuffix(PARTIAL_SUFFIX).removesuffix(".zarr").removesuffix(".ome")
+    return path.name.removesuffix(".zarr").removesuffix(".ome")

@@ -202,7 +202,7 @@ def write_image(
     file_format = check_output(path, spec, file_format=file_format, overwrite=overwrite)
     write = _writable(file_format).write
     assert write is not None
-    with atomic_write(path) as partial:
+    with atomic_write(path, overwrite=overwrite) as partial:
         write(partial, spec, _checked(path, spec, tiles), file_format)
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource
-from pix2pix_training.atomic import check_writable_target
+from pix2pix_training.atomic import reserved
 from pix2pix_training.errors import OutputError
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
@@ -80,26 +81,29 @@ def compile_ahead(
     ]
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give a folder for the engines")
-    for path in paths:
-        check_writable_target(path, overwrite)
-    network = _network(model)
-    for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
-        window = rounded_window(use.spec, use.window)
-        build = BuildRequest(
-            flavour=request.flavour,
-            precision=request.precision,
-            shapes=stage_shapes(network.config, use.spec, window),
-            architectures=tuple(architectures),
-        )
-        report = _reporter(progress, number, len(uses))
-        file = compile_to_file(network, use.spec, build, path, plan=stored_plan, progress=report, cancelled=cancelled)
-        yield CompiledFile(
-            path=path,
-            sha256=file.sha256,
-            architectures=build.architectures,
-            precision=request.precision,
-            window=window,
-        )
+    with ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(reserved(path, overwrite))
+        network = _network(model)
+        for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
+            window = rounded_window(use.spec, use.window)
+            build = BuildRequest(
+                flavour=request.flavour,
+                precision=request.precision,
+                shapes=stage_shapes(network.config, use.spec, window),
+                architectures=tuple(architectures),
+            )
+            report = _reporter(progress, number, len(uses))
+            file = compile_to_file(
+                network, use.spec, build, path, plan=stored_plan, progress=report, cancelled=cancelled
+            )
+            yield CompiledFile(
+                path=path,
+                sha256=file.sha256,
+                architectures=build.architectures,
+                precision=request.precision,
+                window=window,
+            )
 
 
 def compile_here(

@@ -23,6 +23,7 @@ from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import plane_size
+from pix2pix_training.atomic import working_folder
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
@@ -99,7 +100,9 @@ def translate_file(
             if fitting is source:
                 output = translator.tiles(source, plan=plan, progress=progress)
             else:
-                output = rescaled_tiles(source, fitting, translator, path_out.parent, plan=plan, progress=progress)
+                output = rescaled_tiles(
+                    source, fitting, translator, working_folder(path_out), plan=plan, progress=progress
+                )
             with closing(output) as tiles:
                 write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
             done = replace(_already_there(plan, spec), tiles_reused=0)

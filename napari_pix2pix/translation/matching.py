@@ -10,7 +10,6 @@ import logging
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from napari_pix2pix.translation.invalid_output import mark_invalid
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from pix2pix_training.array_source import ArraySource, plane_indices, plane_size, regions_of
+from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import FilledSource
@@ -101,7 +101,7 @@ def rescaled_tiles(
     source: DescribedSource,
     matched: ArraySource,
     translator: Translator,
-    folder: Path,
+    folder: Path | None,
     *,
     plan: Plan,
     progress: Progress | None,
@@ -110,13 +110,13 @@ def rescaled_tiles(
 
     Parameters
     ----------
-    folder : for the temporary file; it must exist when the first tile is asked for.
+    folder : for the temporary file; it must exist when the first tile is asked for. None for the system's own place.
     plan : how `matched` is translated.
     """
     mapping = translator.model.target.mapping
     marker = translator.invalid_marker(source)
-    with TemporaryDirectory(dir=folder, prefix=".pix2pix-") as temporary:
-        path = _translated(matched, translator, Path(temporary) / "matched.tif", plan, progress)
+    with temporary_folder(folder) as temporary:
+        path = _translated(matched, translator, temporary / "matched.tif", plan, progress)
         with open_image(path) as small:
             result = ResampledSource(small, plane_size(source), nearest=isinstance(mapping, CategoryMapping))
             filled = FilledSource(source)

@@ -1,33 +1,62 @@
-"""Files and folders that appear under their final name only when they are complete.
+"""Files and folders that appear under their final name only when they are complete, with one writer at a time.
 
-The one place where an output gets its name: written as ``NAME.partial`` beside it, flushed to disk, then renamed.
-A reader (or the next run after a crash) sees the old file or the new one, never half of either.
+The one place where an output gets its name. It is written in a hidden folder beside it, ``.NAME.pix2pix``, flushed to
+disk, then renamed. A reader (or the next run after a crash) sees the old output or the new one, never half of either.
+That folder is the only thing that is ever cleared without being asked, and its lock holds off other processes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import logging
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
+from tempfile import mkdtemp
+from threading import get_ident
 
 from pix2pix_training.errors import OutputError, Pix2PixError
+from pix2pix_training.locks import busy, is_locked, locked
 
-PARTIAL_SUFFIX = ".partial"
-REPLACED_SUFFIX = ".replaced"
+logger = logging.getLogger(__name__)
+
+_PARTIAL_SUFFIX = ".partial"
+_WORKING_SUFFIX = ".pix2pix"
+_TEMPORARY_PREFIX = "pix2pix-"
+_LOCK = "lock"
+_REPLACED = "replaced"
+_LONGEST_NAME_BYTES = 200
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows knows no quota error
+_BROKEN_DISK = (*_DISK_FULL, errno.EIO)
+_NO_FLUSH_HERE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+
+_unfinished: dict[Path, tuple[Path, int]] = {}
+"""Working folders of this process, the outputs that they are for, and the threads that write them."""
+_temporary: set[Path] = set()
 
 
 def partial_path(path: Path) -> Path:
-    """Where `path` lies while it is being written: ``NAME.partial`` in the same folder."""
-    return path.with_name(path.name + PARTIAL_SUFFIX)
+    """Where an output that is made region by region lies until it is complete: ``NAME.partial`` in the same folder."""
+    return path.with_name(path.name + _PARTIAL_SUFFIX)
+
+
+def working_folder(path: Path) -> Path:
+    """The hidden folder beside `path` in which `atomic_write` keeps what is not complete; there only meanwhile."""
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+        name = blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return path.with_name(f".{name}{_WORKING_SUFFIX}")
 
 
 def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bool = False) -> None:
-    """Refuse an output that could not be written, before any work is done for it. Creates nothing.
+    """Refuse an output that could not be written, before any work is done for it. Leaves nothing behind.
+
+    An output that a killed run had moved aside is put back first.
 
     Parameters
     ----------
@@ -36,90 +65,251 @@ def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bo
     Raises
     ------
     OutputError
-        `path` is a folder, exists without `overwrite`, or its folder cannot be written or created.
+        `path` is a folder, exists without `overwrite`, is being written by another process, or its folder cannot be
+        written or created.
+    Pix2PixError
+        The disk is full or fails.
     """
-    if path.is_dir() and not replaceable_folder:
-        raise OutputError(f"{path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
+    try:
+        if path.is_dir() and not replaceable_folder:
+            raise OutputError(f"{path} is a folder; give the name of a file")
+        folder = working_folder(path)
+        if is_locked(folder / _LOCK):
+            raise busy(path)
+        _require_own(folder)
+        _put_back(path, folder)
+        _require_free(path, overwrite)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OutputError(f"{path} is no ordinary file and is not replaced; choose another name")
+        _check_folder(path)
+    except OSError as error:
+        if error.errno in _BROKEN_DISK:
+            raise write_error(path, error) from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another name") from error
+
+
+def _require_free(path: Path, overwrite: bool) -> None:
+    if not overwrite and _is_there(path):
         raise OutputError(f"{path} exists already; choose another name or allow overwriting (--overwrite)")
-    _check_folder(path)
 
 
 def _check_folder(path: Path) -> None:
-    """The nearest existing ancestor must be a folder that this user may write to."""
+    """The nearest existing ancestor must be a folder that this user may write to, which is tried."""
     ancestor = next((parent for parent in path.absolute().parents if parent.exists()), path.absolute().parent)
     if not ancestor.is_dir():
         raise OutputError(f"{path} cannot be written: {ancestor} is not a folder")
-    if not os.access(ancestor, os.W_OK):
-        raise OutputError(f"{path} cannot be written: no permission to write in {ancestor}; choose another folder")
+    try:
+        Path(mkdtemp(prefix=".", suffix=_WORKING_SUFFIX, dir=ancestor)).rmdir()
+    except OSError as error:
+        if error.errno in _BROKEN_DISK:
+            raise
+        raise OutputError(
+            f"{path} cannot be written: no permission to write in {ancestor} ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _require_own(folder: Path) -> None:
+    """A working folder that this program has made holds a lock; anything else of its name is a user's."""
+    if _is_there(folder) and not (folder / _LOCK).is_file():
+        with suppress(OSError):
+            folder.rmdir()  # empty: left by a run that was killed just then
+        if _is_there(folder) and not (folder / _LOCK).is_file():
+            raise OutputError(f"{folder} is in the way and was not made by this program; rename it")
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Give the path to write to; rename it to `path` when the block ends, remove it when the block fails.
 
-    Parent folders are created. Whatever stood at `path` is replaced, in one step, and survives a failure.
-    Whether it may be replaced is for `check_writable_target` to say beforehand.
+    Parent folders are created. Whatever stood at `path` is replaced in one step, and survives a failure.
+
+    Parameters
+    ----------
+    overwrite : may replace what stands at `path`. `check_writable_target` asks the same before the work.
 
     Yields
     ------
     Path
-        ``NAME.partial`` beside `path`, not existing yet; the block must create it, as a file or a folder of files that
-        it has flushed, and close it.
+        A path that does not exist yet, of the same file name and on the same disk; the block must create it, as a file
+        or a folder of files that it has flushed, and close it.
 
     Raises
     ------
     OutputError
-        The folder cannot be created or written.
+        Another process is writing `path`, or it exists and may not be replaced.
     Pix2PixError
         Writing failed midway, for example because the disk is full.
     """
-    partial = partial_path(path)
-    _prepare(partial)
     try:
-        yield partial
-        publish(partial, path)
-    except BaseException as error:
-        with suppress(OSError):
-            remove(partial)
-        if isinstance(error, OSError):
-            raise write_error(path, error) from error
-        raise
-
-
-def _prepare(partial: Path) -> None:
-    """Create the folder, and remove what a killed run may have left."""
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        remove(partial)
+        with _claimed(path) as folder:
+            _require_free(path, overwrite)
+            partial = folder / path.name
+            yield partial
+            if not overwrite and _is_there(path):
+                raise Pix2PixError(f"{path} was made by another program meanwhile and is left as it is; run again")
+            _publish(partial, path, folder)
     except OSError as error:
-        raise OutputError(f"{partial} cannot be written: {error.strerror or error}; choose another folder") from error
+        raise write_error(path, error) from error
+
+
+@contextmanager
+def reserved(path: Path, overwrite: bool) -> Iterator[None]:
+    """Hold off other processes that would write `path` while it is worked for; this thread may write it.
+
+    Raises what `check_writable_target` raises, at once.
+    """
+    check_writable_target(path, overwrite)
+    with _claimed(path):
+        _require_free(path, overwrite)
+        yield
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[Path]:
+    """The working folder of `path`, empty but for its lock, and removed in the end; this thread may claim it again."""
+    folder = working_folder(path)
+    if _unfinished.get(folder) == (path, get_ident()):
+        yield folder
+        return
+    new_folders = _missing_folders(path)
+    try:
+        _require_own(folder)
+        with locked(folder / _LOCK, path):
+            _unfinished[folder] = path, get_ident()
+            try:
+                _clear(folder, path)
+                yield folder
+            finally:
+                with suppress(OSError):
+                    _clear(folder, path)
+                del _unfinished[folder]
+    finally:
+        for made in (folder, *new_folders):
+            with suppress(OSError):  # not empty, or another process has it by now
+                made.rmdir()
+
+
+def _missing_folders(path: Path) -> list[Path]:
+    """Folders that have to be made for `path`, the innermost first."""
+    with suppress(OSError):
+        return [parent for parent in path.parents if not parent.exists()]
+    return []
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _clear(folder: Path, path: Path) -> None:
+    """Remove what lies in a working folder, after what is needed from it has been put back."""
+    _put_back(path, folder)
+    for entry in folder.iterdir():
+        if entry.name != _LOCK:
+            remove(entry)
+
+
+def _put_back(path: Path, folder: Path) -> None:
+    """Give an output its name again that was moved aside for a new one which did not come."""
+    aside = folder / _REPLACED
+    if aside.exists() and not _is_there(path):
+        aside.rename(path)
+        logger.warning("%s was put back: a run was killed while it replaced it", path)
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """An empty folder in `parent`, else in the system's place for temporary files; removed in the end.
+
+    Raises
+    ------
+    Pix2PixError
+        None can be made there.
+    """
+    try:
+        folder = Path(mkdtemp(prefix=_TEMPORARY_PREFIX, dir=parent))
+    except OSError as error:
+        place = parent or "the folder for temporary files (environment variable TMPDIR)"
+        raise Pix2PixError(f"{place}: no folder can be made there: {error.strerror or error}") from error
+    _temporary.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _temporary.discard(folder)
+
+
+def remove_unfinished() -> None:
+    """Remove what this process has not completed, for one that ends at once. Never fails."""
+    for folder, (path, _) in list(_unfinished.items()):
+        with suppress(OSError):
+            _clear(folder, path)
+        with suppress(OSError):
+            (folder / _LOCK).unlink()
+            folder.rmdir()
+    for folder in list(_temporary):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_error(path: Path, error: OSError) -> Pix2PixError:
     """The one-line error for a failed write of `path`."""
     reason = error.strerror or str(error)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"{path} cannot be written: {reason}; choose another folder")
     if error.errno in _DISK_FULL:
-        return Pix2PixError(f"{path} could not be completed: the disk is full; free some space and run again")
+        reason = "the disk is full; free some space and run again"
+    elif error.errno == errno.ENOENT:
+        reason = "its folder, or what was written there so far, was removed; run again"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        reason += "; allow writing there and run again, or choose another folder"
     return Pix2PixError(f"{path} could not be completed: {reason}")
 
 
 def publish(partial: Path, path: Path) -> None:
     """Give a complete file or folder its final name, in place of what has it now; return once that is on the disk.
 
-    A file replaces a file in one step. Where one of them is a folder, the old one stands aside under another name
-    for a moment.
+    A file replaces a file in one step. Where one of them is a folder, they change places in one step where the
+    operating system can do that; else the old one stands aside for a moment, and is put back if the new one does not
+    come. What was replaced is removed; a process that is killed before may leave it at `partial`.
+
+    Raises
+    ------
+    OutputError
+        Another process is writing `path`.
+    OSError
+        It cannot be written.
     """
+    with _claimed(path) as folder:
+        _publish(partial, path, folder)
+
+
+def _publish(partial: Path, path: Path, folder: Path) -> None:
     sync_to_disk(partial)
-    aside = path.with_name(path.name + REPLACED_SUFFIX)
-    if path.exists() and (path.is_dir() or partial.is_dir()):
-        remove(aside)
+    if not _is_there(path) or not (path.is_dir() or partial.is_dir()):
+        partial.replace(path)
+    elif not _exchange(partial, path):
+        aside = folder / _REPLACED
         path.rename(aside)
-    partial.replace(path)
+        try:
+            partial.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
     sync_to_disk(path.parent)
-    remove(aside)
+    try:
+        remove(partial)
+    except OSError as error:
+        logger.warning("%s was replaced, but what it was before remains at %s: %s", path, partial, error.strerror)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two files or folders change their names in one step; False where that cannot be done here."""
+    names = os.fsencode(first), os.fsencode(second)
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+    if hasattr(library, "renameat2"):  # Linux
+        here, exchange = -100, 2
+        return bool(library.renameat2(here, names[0], here, names[1], exchange) == 0)
+    if hasattr(library, "renamex_np"):  # macOS
+        swap = 2
+        return bool(library.renamex_np(*names, swap) == 0)
+    return False
 
 
 def remove(path: Path) -> None:
@@ -132,10 +322,15 @@ def remove(path: Path) -> None:
 
 def sync_to_disk(path: Path) -> None:
     """Return once the content of a file (or, except on Windows, the entries of a folder) is on the disk."""
-    if sys.platform == "win32" and path.is_dir():
+    is_folder = path.is_dir()
+    if sys.platform == "win32" and is_folder:
         return
-    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in _NO_FLUSH_HERE:  # some file systems cannot flush folders
+            raise
