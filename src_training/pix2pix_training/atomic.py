@@ -301,8 +301,9 @@ def _publish(partial: Path, path: Path, folder: Path) -> None:
 
 def _exchange(first: Path, second: Path) -> bool:
     """Let two files or folders change their names in one step; False where that cannot be done here."""
-    names = os.fsencode(first), os.fsencode(second)
-    library = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+    if sys.platform == "win32":
+        return False
+    names, library = (os.fsencode(first), os.fsencode(second)), ctypes.CDLL(None)
     if hasattr(library, "renameat2"):  # Linux
         here, exchange = -100, 2
         return bool(library.renameat2(here, names[0], here, names[1], exchange) == 0)

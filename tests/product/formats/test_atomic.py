@@ -106,17 +106,21 @@ def test_killed_between_two_renames_the_old_output_is_put_back_and_said(
     monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
     target = tmp_path / "store.zarr"
     kept = working_folder(target) / "replaced"
-    for begin in (lambda: check_writable_target(target, True, replaceable_folder=True), lambda: _write_folder(target)):
+    for begin in (_check_folder, _fail_to_write):
         kept.mkdir(parents=True)
         (kept / "zarr.json").write_text("old")
         (working_folder(target) / "lock").touch()
-        begin()
+        begin(target)
         assert "store.zarr was put back: a run was killed" in caplog.messages.pop()
         assert (target / "zarr.json").read_text() == "old"
         shutil.rmtree(target)
 
 
-def _write_folder(target: Path) -> None:
+def _check_folder(target: Path) -> None:
+    check_writable_target(target, overwrite=True, replaceable_folder=True)
+
+
+def _fail_to_write(target: Path) -> None:
     with suppress(ZeroDivisionError), atomic_write(target):
         raise ZeroDivisionError
 

@@ -28,7 +28,7 @@ from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.resumable import file_identity
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.atomic import partial_path
+from pix2pix_training.atomic import working_folder
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.model_file import Model, save_model
@@ -422,7 +422,7 @@ def test_killed_runs_resume_to_the_same_pyramid(tmp_path: Path, image: Path, mod
     for _ in range(kills):
         kill_during(resuming, out, 2)
         assert not out.exists()
-    kill_when(resuming, partial_path(out))
+    kill_when(resuming, working_folder(out) / out.name)
     assert not out.exists()
     report = run(resuming)
     assert report["tiles_reused"] == report["tiles"]
