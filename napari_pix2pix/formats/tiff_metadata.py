@@ -1,4 +1,4 @@
-"""Pixel size, channels and display settings of a TIFF, from OME-XML, ImageJ's fields, or the resolution tags."""
+"""Pixel size, channels and display settings of a TIFF, as the program that wrote it says them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ from xml.sax.saxutils import unescape
 import numpy as np
 import tifffile
 
-from napari_pix2pix.formats.acquisition import from_imagej, from_ome, from_tiff_tags, time_step
+from napari_pix2pix.formats import micromanager, ome_xml
+from napari_pix2pix.formats.acquisition import from_imagej, from_tiff_tags, time_step
 from napari_pix2pix.formats.georeference import GDAL_METADATA, Georeference, read_georeference
 from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
     Colour,
     ImageMetadata,
-    convert_length,
     from_record,
     meaningful_pixel_size,
     standard_unit,
 )
-from napari_pix2pix.formats.tiff_ome import parsed_xml
 
 ORIENTATION_TAG = 274
 
 _MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 
 
-def read_metadata(tif: tifffile.TiffFile, channels: int) -> ImageMetadata:
-    """Metadata of the first series; lists that do not have one entry per channel are left out."""
-    page = tif.series[0].keyframe
-    metadata = _placed(_native(tif), read_georeference(page))
+def read_metadata(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element | None, channels: int
+) -> ImageMetadata:
+    """Metadata of a series; lists that do not have one entry per channel are left out.
+
+    Parameters
+    ----------
+    root : the OME-XML of the file, None where it has none.
+    """
+    page = series.keyframe
+    metadata = _placed(_native(path, tif, series, root), read_georeference(page))
     metadata = replace(
         metadata,
         rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
+        white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
         bit_depth=metadata.bit_depth or _bit_depth(page),
         acquisition=metadata.acquisition or from_tiff_tags(page),
         orientation=_orientation(page) or metadata.orientation,
@@ -61,13 +68,33 @@ def _placed(metadata: ImageMetadata, georeference: Georeference | None) -> Image
     )
 
 
-def _native(tif: tifffile.TiffFile) -> ImageMetadata:
-    kind = tif.series[0].kind
-    if kind == "ome":
-        return _from_ome(tif)
-    if kind == "imagej":
-        return _from_imagej(tif)
-    return _from_plain(tif)
+def _native(
+    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element | None
+) -> ImageMetadata:
+    page = series.keyframe
+    if series.kind == "ome" and root is not None:
+        return _from_ome(series, root)
+    if series.kind == "imagej":
+        return _from_imagej(tif, page)
+    if series.kind == "lsm":
+        return _from_lsm(tif)
+    if series.kind == "stk":
+        return _from_stk(tif)
+    if series.kind in ("mmstack", "ndtiff"):
+        return micromanager.read_metadata(tif)
+    return _from_plain(path, page)
+
+
+def _from_ome(series: tifffile.TiffPageSeries, root: Element) -> ImageMetadata:
+    """Of the image in the XML that has the name and size of the series, counted from the last of that kind."""
+    page = series.keyframe
+    dtype = np.dtype(page.dtype)
+    bits = dtype.itemsize * 8 if dtype.kind in "iu" else 0
+    name = "" if series.name == "Baseline" else str(series.name or "")
+    alike = [one for one in ome_xml.pixels_of(root) if ome_xml.describes(one, name, page.imagelength, page.imagewidth)]
+    if not alike:
+        return ImageMetadata(file_format="ome-tiff")
+    return ome_xml.read_metadata(root, *alike[0], bits)
 
 
 def _with_fitting_lists(metadata: ImageMetadata, channels: int) -> ImageMetadata:
@@ -90,12 +117,11 @@ def _orientation(page: tifffile.TiffPage) -> int | None:
     return int(number) if isinstance(number, int) and 1 <= number <= 8 else None
 
 
-def _from_plain(tif: tifffile.TiffFile) -> ImageMetadata:
-    page = tif.series[0].keyframe
-    if record := _plain_record(page):
+def _from_plain(path: Path, page: tifffile.TiffPage) -> ImageMetadata:
+    if record := _plain_record(path, page):
         return replace(from_record(record), file_format="tiff")
     size = _tagged_pixel_size(page)
-    names = _gdal_channel_names(page)
+    names = _gdal_channel_names(path, page)
     return ImageMetadata(pixel_size=size, unit="µm" if size else None, channel_names=names, file_format="tiff")
 
 
@@ -200,81 +226,3 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
     if not flat and "min" in fields and "max" in fields:
         flat = (fields["min"], fields["max"])
     return tuple((float(low), float(high)) for low, high in zip(flat[::2], flat[1::2], strict=False))
-
-
-def _from_ome(tif: tifffile.TiffFile) -> ImageMetadata:
-    root = parsed_xml(tif.ome_metadata)
-    image = None if root is None else _image_element(root)
-    pixels = None if image is None else image.find("{*}Pixels")
-    if root is None or image is None or pixels is None:
-        return ImageMetadata(file_format="ome-tiff")
-    if record := _ome_record(root):
-        return replace(from_record(record), file_format="ome-tiff")
-    unit = standard_unit(pixels.get("PhysicalSizeXUnit", "µm"))
-    x, y, z = (_physical_size(pixels, axis, unit) for axis in "XYZ")
-    channels = pixels.findall("{*}Channel")
-    return ImageMetadata(
-        pixel_size=(y, x) if x is not None and y is not None else None,
-        z_spacing=z,
-        unit=unit if (x, y, z) != (None, None, None) else None,
-        channel_names=_ome_names(channels),
-        channel_colors=_ome_colours(channels),
-        bit_depth=_significant_bits(pixels, tif.series[0].keyframe),
-        acquisition=from_ome(root, image),
-        time_step_s=time_step(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit")),
-        file_format="ome-tiff",
-    )
-
-
-def _ome_record(root: Element) -> dict[str, Any]:
-    """What this program wrote about its own image; empty for files of others."""
-    for annotation in root.iterfind("{*}StructuredAnnotations/{*}MapAnnotation"):
-        text = annotation.findtext("{*}Value/{*}M")
-        if annotation.get("Namespace") == METADATA_KEY and text is not None:
-            with suppress(ValueError):
-                return _as_record(json.loads(text))
-    return {}
-
-
-def _as_record(loaded: object) -> dict[str, Any]:
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _image_element(root: Element) -> Element | None:
-    """The first image that has pixels in the file, as tifffile chooses its first series."""
-    return next((image for image in root.iterfind("{*}Image") if image.find("{*}Pixels/{*}TiffData") is not None), None)
-
-
-def _physical_size(pixels: Element, axis: str, unit: str | None) -> float | None:
-    with suppress(ValueError):
-        size = float(pixels.get(f"PhysicalSize{axis}", ""))
-        own_unit = standard_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if size > 0 and unit is not None and own_unit is not None:
-            return convert_length(size, own_unit, unit)
-    return None
-
-
-def _significant_bits(pixels: Element, page: tifffile.TiffPage) -> int | None:
-    text = pixels.get("SignificantBits", "")
-    fewer = text.isdecimal() and 0 < int(text) < np.dtype(page.dtype).itemsize * 8
-    return int(text) if fewer and np.dtype(page.dtype).kind in "iu" else None
-
-
-def _ome_names(channels: list[Element]) -> tuple[str, ...]:
-    names = tuple(channel.get("Name", "") for channel in channels)
-    return names if any(names) else ()
-
-
-def _ome_colours(channels: list[Element]) -> tuple[Colour, ...]:
-    """OME stores red, green, blue and alpha as one signed number, white where there is none."""
-    if not any("Color" in channel.attrib for channel in channels):
-        return ()
-    return tuple(_colour(channel.get("Color", "-1")) for channel in channels)
-
-
-def _colour(text: str) -> Colour:
-    try:
-        number = int(text) & 0xFFFFFFFF
-    except ValueError:
-        return 255, 255, 255
-    return number >> 24, (number >> 16) & 255, (number >> 8) & 255

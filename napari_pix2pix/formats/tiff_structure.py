@@ -1,18 +1,117 @@
-"""The chain of pages of a TIFF, followed to its end.
+"""What a TIFF file is made of: its chain of pages, its metadata in XML, the files of its set, the images in it.
 
-A file that was cut short often lacks its last pages only; tifffile then reads the ones before as if they were all.
+Whatever would make tifffile take much memory, open files elsewhere or read a file cut short as if it were whole is
+refused before tifffile acts on it.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
+from xml.etree.ElementTree import Element
 
 import tifffile
 
+from napari_pix2pix.formats import micromanager, ome_xml
 from napari_pix2pix.formats.source import MAX_PLANES
 from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+_SCANNER_KINDS = ("lsm", "svs", "scn", "qpi", "ndpi", "bif", "avs", "philips", "indica", "eer", "mdgel")
+"""Files of these hold one image; what else is in them are its thumbnail, its label and the like."""
+
+
+def check_structure(path: Path, tif: tifffile.TiffFile) -> Element | None:
+    """Everything that can be checked before `TiffFile.series` is asked for; the OME-XML, where it is one.
+
+    OME-XML that does not fit the pages is left out with a warning: some programs copy it to what they cut out.
+
+    Raises
+    ------
+    ImageError
+        Pages or files are missing, or more is declared than is allowed.
+    """
+    if not tif.pages:
+        raise ImageError(f"{path} holds no image")
+    check_page_chain(Path(tif.filehandle.path), tif)
+    micromanager.check_micromanager(path, tif)
+    root = ome_xml.parsed_xml(path, tif.ome_metadata)
+    if root is None:
+        return None
+    if (whole := ome_xml.whole_image(root)) is not None:
+        logger.warning("%s is one of several files of an image; open %s for all of it", path, whole)
+    ome_xml.check_sizes(path, root)
+    ome_xml.check_files(path, root)
+    if (misfit := _misfit(path, tif, root)) is None:
+        return root
+    logger.warning("%s: its OME metadata is of another image (%s) and is ignored; planes have no names", path, misfit)
+    tif.is_ome = False
+    return None
+
+
+def _misfit(path: Path, tif: tifffile.TiffFile, root: Element) -> str | None:
+    """How the size of an image differs from that of its first page, None where all are equal."""
+    with ExitStack() as stack:
+        opened: dict[str | None, tifffile.TiffFile] = {None: tif}
+        for _, pixels in ome_xml.pixels_of(root):
+            data = next(ome_xml.children(pixels, "TiffData"), None)
+            if data is None:
+                continue
+            name = ome_xml.file_of(path, root, data)
+            if name not in opened:
+                opened[name] = stack.enter_context(tifffile.TiffFile(path.with_name(str(name))))
+            found = _page_size(opened[name], ome_xml.number_of(data, "IFD", 0))
+            declared = ome_xml.number_of(pixels, "SizeY"), ome_xml.number_of(pixels, "SizeX")
+            if found is not None and found != declared:
+                return f"{declared[0]} x {declared[1]} pixels, its page has {found[0]} x {found[1]}"
+    return None
+
+
+def _page_size(tif: tifffile.TiffFile, index: int) -> tuple[int, int] | None:
+    """Height and width, None where there is no such page."""
+    try:
+        page = tif.pages.get(index)
+    except IndexError:
+        return None
+    return int(page.imagelength), int(page.imagewidth)
+
+
+def images_in(path: Path, tif: tifffile.TiffFile) -> list[tifffile.TiffPageSeries]:
+    """The series that are images, and no smaller copies, masks, thumbnails or labels of others.
+
+    Pages that are half as large as others but are not declared as copies are told of.
+    """
+    series = tif.series
+    if series[0].kind in _SCANNER_KINDS:
+        return series[:1]
+    images = [one for one in series if not (one.keyframe.is_reduced or one.keyframe.is_mask)] or series[:1]
+    for image in images:
+        undeclared = [level for level in image.levels[1:] if image.kind == "generic" and not _is_copy(level.keyframe)]
+        if undeclared:
+            sizes = ", ".join(f"{level.keyframe.imagelength} x {level.keyframe.imagewidth}" for level in undeclared)
+            logger.warning("%s: its pages of %s pixels are taken as smaller copies, and are not read", path, sizes)
+    return images
+
+
+def _is_copy(page: tifffile.TiffPage) -> bool:
+    return bool(page.is_reduced or page.is_subifd)
+
+
+def image_names(images: list[tifffile.TiffPageSeries]) -> tuple[str, ...]:
+    """What the file calls each of its images, "" where it does not."""
+    return tuple("" if image.name == "Baseline" else str(image.name or "") for image in images)
+
+
+def files_of_set(path: Path, tif: tifffile.TiffFile, root: Element | None) -> tuple[Path, ...]:
+    """The files of an image besides `path`."""
+    own = micromanager.set_of(path, tif)
+    if own or root is None:
+        return tuple(file for file in own if file != path)
+    return tuple(path.with_name(name) for name in ome_xml.companions(path, root))
 
 
 def check_page_chain(path: Path, tif: tifffile.TiffFile) -> None:
