@@ -19,7 +19,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
     own = {
         field.name: getattr(metadata, field.name)
         for field in fields(metadata)
-        if field.name not in ("georeference", "tiles")
+        if field.name not in ("georeference", "tiles", "white_is_zero")
     }
     facts = {
         "path": str(image.path),
@@ -29,11 +29,20 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "dtype": image.dtype.name,
         **own,
         "nodata": image.nodata,
+        "white_is_zero": metadata.white_is_zero or None,
+        **_series(image),
         "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),
         "palette_colours": None if image.palette is None else len(image.palette),
         **_place(metadata.georeference, *image.shape[-2:]),
     }
     return {name: value for name, value in facts.items() if value not in (None, ())}
+
+
+def _series(image: ImageSource) -> dict[str, Any]:
+    """Of files that hold several images."""
+    if len(image.series_names) == 1:
+        return {}
+    return {"series": image.series, "images_in_file": [name or str(i) for i, name in enumerate(image.series_names)]}
 
 
 def _place(georeference: Georeference | None, height: int, width: int) -> dict[str, Any]:

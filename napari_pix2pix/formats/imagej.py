@@ -13,6 +13,7 @@ import tifffile
 
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.tiff_writing import photometric
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 
@@ -59,7 +60,7 @@ def _write_empty(path: Path, spec: OutputSpec) -> int:
         location = tif.write(
             shape=_hyperstack_shape(spec),
             dtype=spec.dtype,
-            photometric="rgb" if spec.rgb else "minisblack",
+            photometric=photometric(spec),
             metadata=_description(spec),
             returnoffset=True,
             **_resolution(spec),

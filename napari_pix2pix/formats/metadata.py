@@ -60,6 +60,7 @@ class ImageMetadata:
     acquisition : when and with what the image was taken.
     time_step_s : seconds between neighbouring images along T.
     orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
+    white_is_zero : programs that show the image draw 0 as white (MINISWHITE); the stored values are kept as they are.
     """
 
     pixel_size: tuple[float, float] | None = None
@@ -76,6 +77,7 @@ class ImageMetadata:
     tiles: TileLayout | None = None
     time_step_s: float | None = None
     orientation: int = 1
+    white_is_zero: bool = False
 
 
 def standard_unit(name: str | None) -> str | None:
@@ -135,7 +137,7 @@ METADATA_KEY = "napari-pix2pix"
 """Under this key PNG and plain TIFF carry what their own fields cannot say, or not exactly."""
 
 
-_NOT_RECORDED = ("file_format", "rgb", "georeference", "tiles")
+_NOT_RECORDED = ("file_format", "rgb", "georeference", "tiles", "white_is_zero")
 
 
 def to_record(metadata: ImageMetadata) -> dict[str, Any]:

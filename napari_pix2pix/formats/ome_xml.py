@@ -83,8 +83,8 @@ def check_sizes(path: Path, root: Element) -> None:
         There are more than `MAX_PLANES`, or as many labels along an axis.
     """
     most = sum(_declared_planes(pixels) for _, pixels in pixels_of(root))
-    for annotations in children(root, "StructuredAnnotations"):
-        most = max(most, max(map(_modulo_labels, annotations.iter())))
+    for extensions in children(root, "StructuredAnnotations"):
+        most = max(most, max(map(_modulo_labels, extensions.iter())))
     if most > MAX_PLANES:
         raise ImageError(f"{path} declares {most} planes; at most {MAX_PLANES} are allowed")
 

@@ -14,6 +14,8 @@ A module of a format has, of these, what applies to it:
     Name of the format that takes its place in outputs, where it is not written.
 ``open_source(path)``
     Opens a file of it.
+``open_series(path, number)``
+    Opens one of the images in a file, counted from 0, where files of it can hold several.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
 ``write(partial, spec, tiles, file_format)``
@@ -64,6 +66,7 @@ class Format:
     signatures: tuple[bytes, ...]
     written_as: str
     open_source: Callable[[Path], ImageSource] | None
+    open_series: Callable[[Path, int], ImageSource] | None
     incompatibility: Callable[[OutputSpec], str | None]
     write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]
@@ -85,6 +88,7 @@ def _format(name: str) -> Format:
         signatures=getattr(module, "SIGNATURES", ()),
         written_as=getattr(module, "WRITTEN_AS", module.NAME),
         open_source=getattr(module, "open_source", None),
+        open_series=getattr(module, "open_series", None),
         incompatibility=getattr(module, "incompatibility", lambda _: None),
         write=getattr(module, "write", None),
         substitutes=getattr(module, "substitutes", lambda _: ()),

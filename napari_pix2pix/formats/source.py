@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
+
+logger = logging.getLogger(__name__)
 
 DECODE_BUDGET_BYTES = 2 << 30
 """Most bytes that one indivisible piece of a file (a tile, a strip, a whole PNG) may take when decoded."""
@@ -38,10 +41,14 @@ class ImageSource(ABC):
     ----------
     decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
     has_alpha : the file says how opaque its pixels are; see `read_with_alpha`.
+    series : number of the image within its file, from 0.
+    series_names : of each image that the file holds, what the file calls it, "" where it does not.
     """
 
     decoded_whole = False
     has_alpha = False
+    series = 0
+    series_names: tuple[str, ...] = ("",)
 
     def __init__(
         self,
@@ -123,30 +130,52 @@ class ImageSource(ABC):
         self.close()
 
 
-def open_image(path: Path) -> ImageSource:
+def open_image(path: Path, series: int | None = None) -> ImageSource:
     """Open an image file lazily; what it is, is told from its first bytes, not from its name.
 
     Parameters
     ----------
     path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, an
         OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
+    series : which of several images in the file, from 0; by default the first, with a warning if there are others.
 
     Returns
     -------
     ImageSource
         Axes are normalised to leading axes (T, Z, ...) and CYX: RGB samples are channels, a 2-D image has one.
-        Leading axes of length 1 are left out. Of several images in a file, it is the first, at full resolution.
+        Leading axes of length 1 are left out. It is read at full resolution.
 
     Raises
     ------
     ImageError
-        The file does not exist, is not an image, is damaged or larger than allowed.
+        The file does not exist, is not an image, is damaged or larger than allowed, or has no image of that number.
     """
     path = Path(path)
     found = _format_of(path)
     assert found.open_source is not None
     with damage_reported(path):
-        return found.open_source(path)
+        if series and found.open_series is None:
+            check_series(path, series, 1)
+        image = found.open_series(path, series) if series and found.open_series else found.open_source(path)
+    if series is None and len(image.series_names) > 1:
+        count = len(image.series_names)
+        logger.warning(
+            "%s holds %d images and number 0 is used; choose another by its number (1 to %d)", path, count, count - 1
+        )
+    return image
+
+
+def check_series(path: Path, number: int, count: int) -> None:
+    """Refuse the number of an image that a file with `count` images does not hold.
+
+    Raises
+    ------
+    ImageError
+        Says how many there are.
+    """
+    if not 0 <= number < count:
+        held = "one image, number 0" if count == 1 else f"{count} images, numbers 0 to {count - 1}"
+        raise ImageError(f"{path} holds no image number {number}; it holds {held}")
 
 
 def _format_of(path: Path) -> Format:

@@ -1,7 +1,7 @@
 """TIFF in all its kinds, read lazily: only the strips and tiles that a region touches are decoded.
 
 tifffile parses the structure (OME, ImageJ, BigTIFF, pyramids, multi-file series) and makes the decoder of a strip or
-tile; `tiff_chunks` reads, checks and keeps the pieces.
+tile; `tiff_pages` reads, checks and keeps the pieces.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import tifffile
@@ -18,12 +19,10 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import GDAL_NODATA
 from napari_pix2pix.formats.metadata import is_grey_ramp
-from napari_pix2pix.formats.source import ImageSource
-from napari_pix2pix.formats.tiff_chunks import PagePixels
-from napari_pix2pix.formats.tiff_layout import PlaneLayout, plane_layout
+from napari_pix2pix.formats.source import ImageSource, check_series
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
-from napari_pix2pix.formats.tiff_ome import check_ome, companion_files
-from napari_pix2pix.formats.tiff_structure import check_page_chain
+from napari_pix2pix.formats.tiff_pages import PagePixels, PlaneLayout, plane_layout
+from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set, image_name, images_in
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -33,6 +32,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each 
 
 NAME = "tiff"
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
+READ_SUFFIXES = (".lsm", ".stk", ".qptiff", ".qpi", ".pcoraw", ".ptif", ".ptiff", ".gel", ".zif", ".eer", ".flex")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
@@ -41,10 +41,11 @@ _ALPHA_SAMPLES = (1, 2)
 
 
 class TiffSource(ImageSource):
-    """The first series of a TIFF file at full resolution."""
+    """One image of a TIFF file at full resolution; `root` is the file's OME-XML, where it has one."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile) -> None:
-        series = tif.series[0]
+    def __init__(self, path: Path, tif: tifffile.TiffFile, root: Element | None, number: int) -> None:
+        images = images_in(path, tif)
+        series = images[number]
         page = series.keyframe
         _check_supported(path, page)
         layout = plane_layout(path, tif, series)
@@ -54,15 +55,16 @@ class TiffSource(ImageSource):
             axes=layout.axes,
             shape=(*layout.leading_shape, len(self._channels), page.imagelength, page.imagewidth),
             dtype=np.dtype(page.dtype).newbyteorder("="),
-            metadata=read_metadata(tif, len(self._channels)),
+            metadata=read_metadata(path, tif, series, root, len(self._channels)),
             nodata=_nodata(page),
-            palette=_palette(tif, page),
+            palette=_palette(path, tif, page, root),
         )
+        self.series = number
+        self.series_names = tuple(map(image_name, images))
         self._tif = tif
         self._layout = layout
         self._pixels = PagePixels(path, tif, series)
-        self._white = _white_value(page)
-        self._files = (path, *companion_files(path, tif))
+        self._files = (path, *files_of_set(path, tif, root))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -75,7 +77,7 @@ class TiffSource(ImageSource):
             pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
             wanted = [i for i in self._channels if first <= i < first + self._layout.samples]
             result[[self._channels.index(i) for i in wanted]] = pixels[[i - first for i in wanted]]
-        return result if self._white is None else np.bitwise_xor(result, self._white)
+        return result
 
     def close(self) -> None:
         self._pixels.close()
@@ -83,29 +85,32 @@ class TiffSource(ImageSource):
 
 
 def open_source(path: Path) -> TiffSource:
-    """Open a TIFF file.
+    """Open the first image of a TIFF file.
 
-    Where 0 means white (MINISWHITE), values are inverted, so that larger is brighter in every image. Alpha channels
-    are ignored with a warning, as in PNG. A palette gives indices with `palette` set, except where it is a grey ramp
-    or the look-up table of an ImageJ image: those are intensities.
+    Values are those stored, also where 0 means white (MINISWHITE). Alpha channels are ignored with a warning, as in
+    PNG. A palette gives indices with `palette` set, except where it is a grey ramp or the look-up table of an ImageJ
+    image: those are intensities.
 
     Raises
     ------
     ImageError
         The file is damaged, incomplete, declares more than is allowed, or stores what cannot be translated.
     """
-    return open_tiff(path, path, None)
+    return open_series(path, 0)
 
 
-def open_tiff(path: Path, first: Path, ome_xml: str | None) -> TiffSource:
+def open_series(path: Path, number: int) -> TiffSource:
+    """Open one of the images in a TIFF file, counted from 0; see `open_source`."""
+    return open_tiff(path, path, None, number)
+
+
+def open_tiff(path: Path, first: Path, ome_xml: str | None, number: int) -> TiffSource:
     """Open the TIFF file `first` as the image `path`, described by `ome_xml` if it is given; see `open_source`."""
     tif = tifffile.TiffFile(first, omexml=ome_xml)
     try:
-        if not tif.pages:
-            raise ImageError(f"{path} holds no image")
-        check_page_chain(first, tif)
-        check_ome(path, tif)
-        return TiffSource(path, tif)
+        root = check_structure(path, tif)
+        check_series(path, number, len(images_in(path, tif)))
+        return TiffSource(path, tif, root, number)
     except BaseException:
         tif.close()
         raise
@@ -142,21 +147,15 @@ def _nodata(page: tifffile.TiffPage) -> float | None:
     return None
 
 
-def _palette(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> NDArray[np.uint8] | None:
+def _palette(
+    path: Path, tif: tifffile.TiffFile, page: tifffile.TiffPage, root: Element | None
+) -> NDArray[np.uint8] | None:
     colormap = page.colormap
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colormap is None or tif.is_imagej:
         return None
-    colours = (colormap.T if colormap.max() < 256 else colormap.T >> 8).astype(np.uint8)[: palette_entries(tif)]
+    colours = (colormap.T if colormap.max() < 256 else colormap.T >> 8).astype(np.uint8)
+    colours = colours[: palette_entries(path, page, root)]
     return None if is_grey_ramp(colours) else colours
-
-
-def _white_value(page: tifffile.TiffPage) -> np.generic | None:
-    """The stored value of black (all bits set) where 0 means white, else None."""
-    dtype = np.dtype(page.dtype).newbyteorder("=")
-    if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE or dtype.kind not in "bu":
-        return None
-    white: np.generic = dtype.type(2**page.bitspersample - 1)
-    return white
 
 
 def incompatibility(spec: OutputSpec) -> str | None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import unescape
@@ -24,6 +26,7 @@ from napari_pix2pix.formats.metadata import (
     meaningful_pixel_size,
     standard_unit,
 )
+from napari_pix2pix.formats.tiff_structure import image_name
 
 ORIENTATION_TAG = 274
 
@@ -68,12 +71,10 @@ def _placed(metadata: ImageMetadata, georeference: Georeference | None) -> Image
     )
 
 
-def _native(
-    path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element | None
-) -> ImageMetadata:
+def _native(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element | None) -> ImageMetadata:
     page = series.keyframe
     if series.kind == "ome" and root is not None:
-        return _from_ome(series, root)
+        return _from_ome(tif, series, root)
     if series.kind == "imagej":
         return _from_imagej(tif, page)
     if series.kind == "lsm":
@@ -85,16 +86,62 @@ def _native(
     return _from_plain(path, page)
 
 
-def _from_ome(series: tifffile.TiffPageSeries, root: Element) -> ImageMetadata:
-    """Of the image in the XML that has the name and size of the series, counted from the last of that kind."""
+def _from_ome(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element) -> ImageMetadata:
+    """Of the image in the XML with the name and size of the series; of equal ones, the one of its position."""
     page = series.keyframe
     dtype = np.dtype(page.dtype)
-    bits = dtype.itemsize * 8 if dtype.kind in "iu" else 0
-    name = "" if series.name == "Baseline" else str(series.name or "")
-    alike = [one for one in ome_xml.pixels_of(root) if ome_xml.describes(one, name, page.imagelength, page.imagewidth)]
-    if not alike:
+    wanted = _name_and_size(series)
+    described = [one for one in ome_xml.pixels_of(root) if ome_xml.describes(one, *wanted)]
+    position = sum(_name_and_size(other) == wanted for other in tif.series[: tif.series.index(series)])
+    if position >= len(described):
         return ImageMetadata(file_format="ome-tiff")
-    return ome_xml.read_metadata(root, *alike[0], bits)
+    return ome_xml.read_metadata(root, *described[position], dtype.itemsize * 8 if dtype.kind in "iu" else 0)
+
+
+def _name_and_size(series: tifffile.TiffPageSeries) -> tuple[str, int, int]:
+    page = series.keyframe
+    return image_name(series), int(page.imagelength), int(page.imagewidth)
+
+
+_METRES_TO_MICROMETRES = 1e6
+
+
+def _from_lsm(tif: tifffile.TiffFile) -> ImageMetadata:
+    """The header of Zeiss' LSM files counts in metres and seconds."""
+    header: dict[str, Any] = tif.lsm_metadata or {}
+    x, y, z = (_positive(header.get(f"VoxelSize{axis}")) for axis in "XYZ")
+    colours: dict[str, Any] = header.get("ChannelColors") or {}
+    return ImageMetadata(
+        pixel_size=(y * _METRES_TO_MICROMETRES, x * _METRES_TO_MICROMETRES) if x and y else None,
+        z_spacing=z * _METRES_TO_MICROMETRES if x and y and z else None,
+        unit="µm" if x and y else None,
+        time_step_s=_positive(header.get("TimeIntervall")),  # spelt so in the format
+        channel_names=tuple(map(str, colours.get("ColorNames") or ())),
+        channel_colors=tuple((int(c[0]), int(c[1]), int(c[2])) for c in colours.get("Colors") or ()),
+        file_format="tiff",
+    )
+
+
+def _from_stk(tif: tifffile.TiffFile) -> ImageMetadata:
+    """What MetaMorph says about a stack."""
+    fields: dict[str, Any] = tif.stk_metadata or {}
+    unit = standard_unit(str(fields.get("CalibrationUnits", "")))
+    x, y = (_positive(fields.get(f"{axis}Calibration")) for axis in "XY")
+    known = bool(fields.get("SpatialCalibration", True)) and unit is not None and x is not None and y is not None
+    distances = [distance for step in fields.get("ZDistance", ()) if (distance := _positive(step)) is not None]
+    return ImageMetadata(
+        pixel_size=(y or 0.0, x or 0.0) if known else None,
+        z_spacing=distances[0] if known and distances else None,
+        unit=unit if known else None,
+        file_format="tiff",
+    )
+
+
+def _positive(value: object) -> float | None:
+    with suppress(TypeError, ValueError):
+        number = float(str(value))
+        return number if 0 < number < inf else None
+    return None
 
 
 def _with_fitting_lists(metadata: ImageMetadata, channels: int) -> ImageMetadata:
@@ -125,18 +172,23 @@ def _from_plain(path: Path, page: tifffile.TiffPage) -> ImageMetadata:
     return ImageMetadata(pixel_size=size, unit="µm" if size else None, channel_names=names, file_format="tiff")
 
 
-def _plain_record(page: tifffile.TiffPage) -> dict[str, Any]:
+def _plain_record(path: Path, page: tifffile.TiffPage) -> dict[str, Any]:
     """What this program wrote about its own image; empty for files of others."""
-    with suppress(ValueError, TypeError, KeyError):
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
         return _as_record(json.loads(page.shaped_description or "")[METADATA_KEY])
-    with suppress(StopIteration, ValueError):
-        return _as_record(json.loads(next(_gdal_text(i) for i in _gdal_items(page) if i.get("name") == METADATA_KEY)))
+    with suppress(StopIteration, ValueError, RecursionError):
+        items = _gdal_items(path, page)
+        return _as_record(json.loads(next(_gdal_text(i) for i in items if i.get("name") == METADATA_KEY)))
     return {}
 
 
-def _gdal_items(page: tifffile.TiffPage) -> list[Element]:
+def _as_record(loaded: object) -> dict[str, Any]:
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _gdal_items(path: Path, page: tifffile.TiffPage) -> list[Element]:
     """Entries of GDAL's own metadata; none where they are missing or malformed."""
-    root = parsed_xml(str(page.tags.valueof(GDAL_METADATA, "")).strip("\0"))
+    root = ome_xml.parsed_xml(path, str(page.tags.valueof(GDAL_METADATA, "")).strip("\0"))
     return [] if root is None else root.findall("Item")
 
 
@@ -145,19 +197,18 @@ def _gdal_text(item: Element) -> str:
     return unescape(item.text or "", {"&quot;": '"'})
 
 
-def _gdal_channel_names(page: tifffile.TiffPage) -> tuple[str, ...]:
+def _gdal_channel_names(path: Path, page: tifffile.TiffPage) -> tuple[str, ...]:
     described = {
-        item.get("sample"): _gdal_text(item) for item in _gdal_items(page) if item.get("role") == "description"
+        item.get("sample"): _gdal_text(item) for item in _gdal_items(path, page) if item.get("role") == "description"
     }
     count = page.samplesperpixel
     names = tuple(described.get(str(index), "") for index in range(count))
     return names if any(names) else ()
 
 
-def palette_entries(tif: tifffile.TiffFile) -> int | None:
+def palette_entries(path: Path, page: tifffile.TiffPage, root: Element | None) -> int | None:
     """How many colours of the palette are meant, where this program wrote the file; a TIFF always stores 2**bits."""
-    root = parsed_xml(tif.ome_metadata)
-    record = _plain_record(tif.series[0].keyframe) if root is None else _ome_record(root)
+    record = _plain_record(path, page) if root is None else ome_xml.own_record(root)
     entries = record.get("palette_entries")
     return entries if isinstance(entries, int) and entries > 0 else None
 
@@ -180,12 +231,12 @@ def _tagged_pixel_size(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return meaningful_pixel_size((unit / resolution[0], unit / resolution[1]))
 
 
-def _from_imagej(tif: tifffile.TiffFile) -> ImageMetadata:
+def _from_imagej(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> ImageMetadata:
     fields: dict[str, Any] = tif.imagej_metadata or {}
     if METADATA_KEY in (properties := _properties(fields)):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return replace(from_record(json.loads(properties[METADATA_KEY])), file_format="imagej")
-    metadata = _imagej_scale(tif, fields)
+    metadata = _imagej_scale(page, fields)
     return replace(
         metadata,
         channel_colors=_imagej_colours(fields),
@@ -201,11 +252,11 @@ def _properties(fields: dict[str, Any]) -> dict[str, Any]:
     return properties if isinstance(properties, dict) else {}
 
 
-def _imagej_scale(tif: tifffile.TiffFile, fields: dict[str, Any]) -> ImageMetadata:
+def _imagej_scale(page: tifffile.TiffPage, fields: dict[str, Any]) -> ImageMetadata:
     unit = standard_unit(str(fields.get("unit", "")))
-    resolution = _pixels_per_unit(tif.series[0].keyframe)
+    resolution = _pixels_per_unit(page)
     if unit is None:
-        size = _tagged_pixel_size(tif.series[0].keyframe)
+        size = _tagged_pixel_size(page)
         return ImageMetadata(pixel_size=size, unit="µm" if size else None)
     spacing = fields.get("spacing")
     return ImageMetadata(

@@ -10,7 +10,7 @@ import logging
 import struct
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element
 
 import tifffile
@@ -48,7 +48,9 @@ def check_structure(path: Path, tif: tifffile.TiffFile) -> Element | None:
     ome_xml.check_files(path, root)
     if (misfit := _misfit(path, tif, root)) is None:
         return root
-    logger.warning("%s: its OME metadata is of another image (%s) and is ignored; planes have no names", path, misfit)
+    logger.warning(
+        "%s: its OME metadata is of another image (%s) and is ignored: planes keep the order of the file", path, misfit
+    )
     tif.is_ome = False
     return None
 
@@ -74,7 +76,7 @@ def _misfit(path: Path, tif: tifffile.TiffFile, root: Element) -> str | None:
 def _page_size(tif: tifffile.TiffFile, index: int) -> tuple[int, int] | None:
     """Height and width, None where there is no such page."""
     try:
-        page = tif.pages.get(index)
+        page: Any = tif.pages.get(index)
     except IndexError:
         return None
     return int(page.imagelength), int(page.imagewidth)
@@ -101,9 +103,9 @@ def _is_copy(page: tifffile.TiffPage) -> bool:
     return bool(page.is_reduced or page.is_subifd)
 
 
-def image_names(images: list[tifffile.TiffPageSeries]) -> tuple[str, ...]:
-    """What the file calls each of its images, "" where it does not."""
-    return tuple("" if image.name == "Baseline" else str(image.name or "") for image in images)
+def image_name(series: tifffile.TiffPageSeries) -> str:
+    """What the file calls an image, "" where it does not."""
+    return "" if series.name == "Baseline" else str(series.name or "")
 
 
 def files_of_set(path: Path, tif: tifffile.TiffFile, root: Element | None) -> tuple[Path, ...]:

@@ -106,7 +106,7 @@ def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) 
         "tile": (TILE_PX, TILE_PX),
         "compression": "zstd",
         "predictor": predictor(spec.dtype),
-        "photometric": "rgb" if spec.rgb else "minisblack" if spec.palette is None else "palette",
+        "photometric": photometric(spec),
         "colormap": None if spec.palette is None else colormap(spec),
         "extratags": _extra_tags(spec),
     }
@@ -114,6 +114,15 @@ def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) 
         return options | {"subfiletype": 1, "metadata": None}
     description = ome_description(spec) if ome else _plain_description(spec)
     return options | _resolution(spec) | {"subifds": len(spool.sizes) - 1, "metadata": description}
+
+
+def photometric(spec: OutputSpec) -> str:
+    """What the numbers mean, as tifffile calls it."""
+    if spec.rgb:
+        return "rgb"
+    if spec.palette is not None:
+        return "palette"
+    return "miniswhite" if spec.metadata.white_is_zero else "minisblack"
 
 
 def _stored_shape(spec: OutputSpec, size: tuple[int, int], *, ome: bool) -> tuple[int, ...]:

@@ -126,16 +126,16 @@ def output_spec(source: DescribedSource, translator: Translator) -> OutputSpec:
         axes=source.axes,
         shape=translator.output_shape(source),
         dtype=translator.output_dtype,
-        metadata=_output_metadata(source.metadata, translator, colored=palette is not None),
+        metadata=_output_metadata(source, translator, colored=palette is not None),
         palette=palette,
         categories=isinstance(mapping, CategoryMapping),
         nodata=None if source.nodata is None else translator.invalid_marker(source),
     )
 
 
-def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: bool) -> ImageMetadata:
+def _output_metadata(source: DescribedSource, translator: Translator, *, colored: bool) -> ImageMetadata:
     """What concerns place, scale and acquisition from the input; channels of the target."""
-    channels = translator.output_channels
+    own, channels = source.metadata, translator.output_channels
     names = translator.output_channel_names
     return replace(
         own,
@@ -144,6 +144,7 @@ def _output_metadata(own: ImageMetadata, translator: Translator, *, colored: boo
         display_ranges=(),
         bit_depth=None,
         rgb=channels == 3 and not colored and _looks_rgb(names, own),
+        white_is_zero=own.white_is_zero and source.dtype == translator.output_dtype,
     )
 
 

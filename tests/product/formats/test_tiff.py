@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats import tiff_chunks
+from napari_pix2pix.formats import tiff_pages
 from napari_pix2pix.formats.source import open_image
 from pix2pix_training.array_source import ArraySource, Region
 from pix2pix_training.errors import ImageError
@@ -125,11 +125,12 @@ def test_grey_ramp_is_no_palette(tmp_path: Path, noise: Noise) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "bool"])
-def test_zero_for_white_is_inverted(tmp_path: Path, pixels_of: Pixels, noise: Noise, dtype: str) -> None:
+def test_zero_for_white_keeps_the_stored_values(tmp_path: Path, pixels_of: Pixels, noise: Noise, dtype: str) -> None:
     array = noise((9, 16), dtype)
     tifffile.imwrite(tmp_path / "fax.tif", array, photometric="miniswhite", metadata=None)
     with open_image(tmp_path / "fax.tif") as source:
-        np.testing.assert_array_equal(pixels_of(source)[0], ~array)
+        np.testing.assert_array_equal(pixels_of(source)[0], array)
+        assert source.metadata.white_is_zero
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("UNASSALPHA", 3), ("ASSOCALPHA", 3), ("UNSPECIFIED", 4)])
@@ -292,7 +293,7 @@ def test_only_the_tiles_touched_are_decoded(tmp_path: Path, noise: Noise) -> Non
 def test_decoded_pieces_are_kept_up_to_a_limit(
     tmp_path: Path, noise: Noise, pixels_of: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiff_chunks, "CACHE_BYTES", 600)
+    monkeypatch.setattr(tiff_pages, "CACHE_BYTES", 600)
     array = noise((64, 64), "uint8")
     tifffile.imwrite(tmp_path / "a.tif", array, tile=(16, 16), compression="zlib", metadata=None)
     with open_image(tmp_path / "a.tif") as source:

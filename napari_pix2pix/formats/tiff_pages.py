@@ -1,4 +1,4 @@
-"""Reads regions of TIFF pages: rows of uncompressed data, or the strips and tiles of the rest.
+"""Where the planes of a TIFF series lie, and regions of them: rows of uncompressed data, or strips and tiles.
 
 The size of a strip or tile is checked before it is decoded, decoded ones are kept in a small cache, and a piece that
 the file does not hold is an error, never zeros.
@@ -6,26 +6,148 @@ the file does not hold is an error, never zeros.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import FileIO
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
-from napari_pix2pix.formats.source import check_decode_budget
-from napari_pix2pix.formats.tiff_layout import contiguous_start
+from napari_pix2pix.formats.axes import distinct, sorted_leading
+from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 128 << 20
 """Decoded strips and tiles to keep per file; the last one is kept whatever its size."""
 
 _MAX_OPEN_FILES = 16
+_FEW_CHANNELS = 4
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneLayout:
+    """How leading axes and channels map to stored planes.
+
+    Attributes
+    ----------
+    axes : leading axes longer than 1 (any others, then T, then Z) and CYX.
+    leading_shape : lengths of the leading axes.
+    order : shape (*leading_shape, stored planes per plane); index of each stored plane in the order of the file.
+    samples : channels within a stored plane, interleaved (RGBRGB...).
+    """
+
+    axes: str
+    leading_shape: tuple[int, ...]
+    order: NDArray[np.int64]
+    samples: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.order.shape[-1]) * self.samples
+
+
+def plane_layout(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PlaneLayout:
+    """The layout of a series.
+
+    Raises
+    ------
+    ImageError
+        The axes are in an order that cannot be read, or declare more planes than the file holds.
+    """
+    outer, outer_shape = _outer_axes(path, series)
+    _check_planes(path, tif, series, prod(outer_shape))
+    _remark_on_channels_last(path, series, outer, outer_shape)
+    return _sorted_layout(outer, outer_shape, int(series.keyframe.shaped[4]))
+
+
+def _outer_axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """The axes outside of a stored plane, and their lengths.
+
+    Axes of length 1 behind it are left out: tifffile writes an array of (H, W, 1) as planes of YX and says YXQ.
+    """
+    declared, letters = series.get_axes(squeeze=False), series.get_axes(squeeze=False)
+    lengths = tuple(int(length) for length in series.get_shape(squeeze=False))
+    page = series.keyframe
+    samples = int(page.shaped[4])
+    stored = (page.imagelength, page.imagewidth, *((samples,) if samples > 1 else ()))
+    while letters:
+        inner = letters[-len(stored) :]
+        named = inner.startswith("YX") or not set(letters) & set("YX")
+        if named and lengths[-len(stored) :] == stored:
+            return letters[: -len(stored)], lengths[: -len(stored)]
+        if lengths[-1] != 1:
+            break
+        letters, lengths = letters[:-1], lengths[:-1]
+    raise ImageError(f"{path} stores its axes as {declared}; planes of YX, with or without samples, are needed")
+
+
+def _remark_on_channels_last(path: Path, series: Any, outer: str, lengths: tuple[int, ...]) -> None:
+    """Many very narrow planes along an axis without a name may be an array with its channels last."""
+    height, width = series.keyframe.imagelength, series.keyframe.imagewidth
+    if outer[-1:] in ("Q", "I") and width <= _FEW_CHANNELS and min(height, lengths[-1]) > _FEW_CHANNELS:
+        logger.warning(
+            "%s is read as %d planes of %d x %d pixels, as it is stored; if these are %d channels of one image, "
+            "save it with the channels first",
+            path,
+            prod(lengths),
+            height,
+            width,
+            width,
+        )
+
+
+def _sorted_layout(outer: str, outer_shape: tuple[int, ...], samples: int) -> PlaneLayout:
+    channel_axes = [i for i, letter in enumerate(outer) if letter in "CS"]
+    leading = sorted_leading(outer, outer_shape)
+    single = [i for i in range(len(outer)) if i not in leading and i not in channel_axes]
+    stored = np.arange(prod(outer_shape), dtype=np.int64).reshape(outer_shape)
+    leading_shape = tuple(outer_shape[i] for i in leading)
+    return PlaneLayout(
+        axes=distinct("".join(outer[i] for i in leading)) + "CYX",
+        leading_shape=leading_shape,
+        order=stored.transpose(*leading, *single, *channel_axes).reshape(*leading_shape, -1),
+        samples=samples,
+    )
+
+
+def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, declared: int) -> None:
+    """Compare the declared planes with what the file can hold, before anything of that size is allocated."""
+    page = series.keyframe
+    if tif.is_imagej and series.kind in ("generic", "uniform"):
+        raise ImageError(f"{path} lacks planes of the stack that its ImageJ header declares; copy it again")
+    plane_bytes = page.imagelength * page.imagewidth * page.shaped[4] * np.dtype(page.dtype).itemsize
+    if declared > MAX_PLANES:
+        raise ImageError(f"{path} declares {declared} planes; at most {MAX_PLANES} are allowed")
+    start = contiguous_start(series)
+    if start is not None:
+        missing = start + declared * plane_bytes > tif.filehandle.size
+    else:
+        missing = declared > len(series) * page.shaped[0] or _has_gaps(series)
+    if missing:
+        raise ImageError(
+            f"{path} declares {declared} planes, some of which are missing; "
+            "copy the file again, with all files that belong to it beside it"
+        )
+
+
+def contiguous_start(series: tifffile.TiffPageSeries) -> int | None:
+    """Offset of the first plane where all lie one behind the other in one file, uncompressed; else None."""
+    return series.dataoffset if series.keyframe.is_final and not series.is_multifile else None
+
+
+def _has_gaps(series: Any) -> bool:
+    return any(page is None for page in series)
 
 
 class PagePixels:
