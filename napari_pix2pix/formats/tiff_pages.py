@@ -74,22 +74,21 @@ def plane_layout(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSe
 def _outer_axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
     """The axes outside of a stored plane, and their lengths.
 
-    Axes of length 1 behind it are left out: tifffile writes an array of (H, W, 1) as planes of YX and says YXQ.
+    Axes of length 1 within and behind it are left out: tifffile writes an array of (H, W, 1) as planes of YX and says
+    YXQ. Where no axis is called Y or X, the last ones are the plane.
     """
-    declared, letters = series.get_axes(squeeze=False), series.get_axes(squeeze=False)
+    letters: str = series.get_axes(squeeze=False)
     lengths = tuple(int(length) for length in series.get_shape(squeeze=False))
     page = series.keyframe
     samples = int(page.shaped[4])
-    stored = (page.imagelength, page.imagewidth, *((samples,) if samples > 1 else ()))
-    while letters:
-        inner = letters[-len(stored) :]
-        named = inner.startswith("YX") or not set(letters) & set("YX")
-        if named and lengths[-len(stored) :] == stored:
-            return letters[: -len(stored)], lengths[: -len(stored)]
-        if lengths[-1] != 1:
-            break
-        letters, lengths = letters[:-1], lengths[:-1]
-    raise ImageError(f"{path} stores its axes as {declared}; planes of YX, with or without samples, are needed")
+    stored = [page.imagelength, page.imagewidth, *([samples] if samples > 1 else [])]
+    y, x = (letters.rfind(letter) for letter in "YX")
+    if y == x == -1:
+        y, x = len(letters) - len(stored), len(letters) - len(stored) + 1
+    plane = [length for i, length in enumerate(lengths) if i in (y, x) or (i > y and length != 1)]
+    if not 0 <= y < x or plane != stored:
+        raise ImageError(f"{path} stores its axes as {letters}; planes of YX, with or without samples, are needed")
+    return letters[:y], lengths[:y]
 
 
 def _remark_on_channels_last(path: Path, series: Any, outer: str, lengths: tuple[int, ...]) -> None:

@@ -133,6 +133,48 @@ def test_zero_for_white_keeps_the_stored_values(tmp_path: Path, pixels_of: Pixel
         assert source.metadata.white_is_zero
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((20, 30, 1), (1, 20, 30)),
+        ((20, 30, 1, 1), (1, 20, 30)),
+        ((4, 20, 30, 1), (4, 1, 20, 30)),
+        ((20, 1), (1, 20, 1)),
+        ((1, 30), (1, 1, 30)),
+        ((1, 1), (1, 1, 1)),
+        ((1, 1, 1), (1, 1, 1)),
+        ((20, 1, 1), (1, 20, 1)),
+        ((1, 30, 1), (1, 1, 30)),
+        ((4, 1, 30), (4, 1, 1, 30)),
+        ((1, 1, 20, 30), (1, 20, 30)),
+    ],
+)
+def test_axes_of_length_one_anywhere(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    array = noise(shape, "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(pixels_of(source), array.reshape(expected))
+
+
+@pytest.mark.parametrize("axes", ["YXC", "YXS", "YXQ"])
+def test_channels_last_under_any_name(tmp_path: Path, pixels_of: Pixels, noise: Noise, axes: str) -> None:
+    array = noise((20, 30, 3), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", metadata={"axes": axes})
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array, -1, 0))
+
+
+def test_channels_last_without_saying_so_are_remarked_on(
+    tmp_path: Path, noise: Noise, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise((20, 30, 2), "uint8"), photometric="minisblack")
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.shape == (20, 1, 30, 2)
+    assert "read as 20 planes of 30 x 2 pixels" in caplog.text
+
+
 @pytest.mark.parametrize(("kind", "channels"), [("UNASSALPHA", 3), ("ASSOCALPHA", 3), ("UNSPECIFIED", 4)])
 def test_declared_alpha_is_dropped(
     tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture, kind: str, channels: int
