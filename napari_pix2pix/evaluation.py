@@ -136,6 +136,7 @@ class _Constant:
     nodata = None
     palette = None
     channel_names = ()
+    masked = False
 
     def __init__(self, like: ArraySource, values: AnyArray) -> None:
         self.name = "constant"
@@ -146,6 +147,9 @@ class _Constant:
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         return np.broadcast_to(self._values[:, None, None], (len(self._values), region.height, region.width)).copy()
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
+        return self.read(region, plane), None
 
 
 def _with_margin(inner: Region, height: int, width: int) -> Region:

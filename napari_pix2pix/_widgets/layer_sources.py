@@ -54,6 +54,7 @@ class LazyArraySource:
     nodata: float | None = None
     palette: NDArray[np.uint8] | None = None
     channel_names: tuple[str, ...] = ()
+    masked = False
 
     def __init__(
         self, array: Any, *, name: str, axes: str, extent: Extent | None = None, channels: slice = slice(None)
@@ -84,6 +85,9 @@ class LazyArraySource:
         kept = [axis for axis in self._array_axes if axis in "CYX"]
         pixels = np.array(self._array[index])
         return pixels[None] if "C" not in kept else np.moveaxis(pixels, kept.index("C"), 0)
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
+        return self.read(region, plane), None
 
     def _index(self, axis: str, region: Region, position: dict[str, int]) -> int | slice:
         if axis == "C":

@@ -61,9 +61,6 @@ class DescribedSource(SourceView):
         super().__init__(base)
         self.metadata = metadata
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        return self._base.read(region, plane)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TilesDone:

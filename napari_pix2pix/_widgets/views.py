@@ -144,6 +144,7 @@ class ReducedSource:
     nodata: float | None = None
     palette: None = None
     channel_names: tuple[str, ...] = ()
+    masked = False
 
     def __init__(self, base: ArraySource, step: int, *, average: bool = True) -> None:
         self._base, self._step, self._average = base, step, average
@@ -159,6 +160,9 @@ class ReducedSource:
                 self._fill(pixels[index], index)
             self._pixels = MemorySource(pixels, axes=self.axes)
         return self._pixels.read(region, plane)
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
+        return self.read(region, plane), None
 
     def _fill(self, pixels: AnyArray, plane: tuple[int, ...]) -> None:
         height, width = plane_size(self._base)

@@ -14,7 +14,7 @@ from typing import Self
 
 from napari_pix2pix.formats.memory import available_memory_bytes
 from napari_pix2pix.formats.source import ImageSource, open_image
-from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
 
 MAX_OPEN_FILES = 32
 _SHARE_OF_AVAILABLE = 4
@@ -31,7 +31,7 @@ class PixelCache:
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self._left = available_memory_bytes() // _SHARE_OF_AVAILABLE if budget_bytes is None else budget_bytes
-        self._planes: dict[tuple[Path, tuple[int, ...]], AnyArray] = {}
+        self._planes: dict[tuple[Path, tuple[int, ...]], tuple[AnyArray, Opacity | None]] = {}
         self._open: OrderedDict[Path, ImageSource] = OrderedDict()
         self._lock = Lock()
 
@@ -46,30 +46,30 @@ class PixelCache:
         with self._lock:
             return CachedSource(self, self._opened(path))
 
-    def read(self, source: CachedSource, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        """Like `ArraySource.read`."""
+    def read(self, source: CachedSource, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        """Like `ArraySource.read_with_opacity`."""
         key = (source.path, plane)
         with self._lock:
             if key not in self._planes:
                 image = self._opened(source.path)
                 if not self._keep(key, image):
                     return self._read_once(image, region, plane)
-            kept = self._planes[key]
-        return kept[(slice(None), *region.slices)].copy()
+            pixels, opacity = self._planes[key]
+        return pixels[(slice(None), *region.slices)].copy(), None if opacity is None else opacity[region.slices].copy()
 
     def _keep(self, key: tuple[Path, tuple[int, ...]], image: ImageSource) -> bool:
         """Decode a whole plane if it still fits; whether it did."""
         *_, channels, height, width = image.shape
-        size = channels * height * width * image.dtype.itemsize
+        size = height * width * (channels * image.dtype.itemsize + image.masked)
         if size > self._left:
             return False
-        self._planes[key] = image.read(whole_plane(image), key[1])
+        self._planes[key] = image.read_with_opacity(whole_plane(image), key[1])
         self._left -= size
         self._release(image)
         return True
 
-    def _read_once(self, image: ImageSource, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        pixels = image.read(region, plane)
+    def _read_once(self, image: ImageSource, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        pixels = image.read_with_opacity(region, plane)
         self._release(image)
         return pixels
 
@@ -115,8 +115,13 @@ class CachedSource:
         self.nodata = image.nodata
         self.palette = image.palette
         self.channel_names = image.channel_names
+        self.masked = image.masked
         self.metadata = image.metadata
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype."""
+        return self._cache.read(self, region, plane)[0]
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        """The same, and how opaque they are; see `ArraySource`."""
         return self._cache.read(self, region, plane)

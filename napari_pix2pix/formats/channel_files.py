@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.source import ImageSource, open_image
-from pix2pix_training.array_source import AnyArray, Region, StackedChannels
+from pix2pix_training.array_source import AnyArray, Opacity, Region, StackedChannels
 
 
 class ChannelFiles(ImageSource):
@@ -28,6 +28,7 @@ class ChannelFiles(ImageSource):
             palette=stacked.palette,
         )
         self.name = stacked.name
+        self.masked = stacked.masked
         self._stacked = stacked
         self._members = members
 
@@ -42,6 +43,9 @@ class ChannelFiles(ImageSource):
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
         return self._stacked.read(region, plane)
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        return self._stacked.read_with_opacity(region, plane)
 
     def close(self) -> None:
         for member in self._members:

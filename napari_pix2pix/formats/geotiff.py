@@ -55,6 +55,12 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return tiff_writing.incompatibility(spec)
 
 
+def holds_nodata(spec: OutputSpec) -> bool:
+    """GDAL's tag says it, of any number."""
+    del spec
+    return True
+
+
 def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     """A plain TIFF keeps the georeference."""
     return () if spec.metadata.georeference is None else ("tiff",)

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from napari_pix2pix.formats import writing
-from napari_pix2pix.formats.png import write_transparent_png
+from napari_pix2pix.formats.opacity import with_opacity
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
 from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
-from pix2pix_training.atomic import atomic_write, sync_to_disk
+from pix2pix_training.atomic import sync_to_disk
 
 Children = tuple[str | None, ...]
 """Names of the NW, NE, SW and SE tiles, None where one is missing."""
@@ -31,15 +31,24 @@ def incompatibility(spec: OutputSpec) -> str | None:
         return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
     tile = spec.metadata.tiles.tiles[0]
     size = (spec.channels, tile.region.height, tile.region.width)
-    if spec.metadata.tiles.alpha_folder is not None and not _holds_transparency(spec):
-        return "tiles with transparency hold 8 or 16 bits, and at most 255 classes with colours; use the format geotiff"
-    own_format = _tile_format(tile.name, placed=spec.metadata.georeference is not None)
-    reason = writing.incompatibility(replace(spec, shape=size, axes="CYX"), own_format)
+    reason = writing.incompatibility(replace(spec, shape=size, axes="CYX"), _own_format(spec))
     return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
 
 
-def _holds_transparency(spec: OutputSpec) -> bool:
-    return spec.dtype != np.bool_ and (spec.palette is None or len(spec.palette) <= 255)
+def holds_mask(spec: OutputSpec) -> bool:
+    """Whether tiles like those of the input say beside their channels which pixels hold no data."""
+    return writing.holds_mask(spec, _own_format(spec))
+
+
+def holds_nodata(spec: OutputSpec) -> bool:
+    """Whether tiles like those of the input say which value stands for no data."""
+    return writing.holds_nodata(spec, _own_format(spec))
+
+
+def _own_format(spec: OutputSpec) -> str:
+    """The format of the input's first tile."""
+    assert spec.metadata.tiles is not None
+    return _tile_format(spec.metadata.tiles.tiles[0].name, placed=spec.metadata.georeference is not None)
 
 
 def _tile_format(name: str, *, placed: bool) -> str:
@@ -66,11 +75,7 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     for _, region, pixels in tiles:
         cutter.add(region, pixels)
     for name, children in layout.parents:
-        if layout.alpha_folder is None:
-            _write_tile(path / name, spec, _parent(path, spec, children))
-        else:
-            pixels, alpha = _parent_with_alpha(path, spec, children)
-            _write_tile(path / name, spec, pixels, alpha=alpha)
+        _write_tile(path / name, spec, _parent(path, spec, children))
 
 
 @dataclass
@@ -101,32 +106,21 @@ class _Cutter:
             own.missing -= part.height * part.width
             if own.missing == 0:
                 del self._unfinished[tile.name]
-                _write_tile(
-                    self._folder / tile.name, self._spec, own.pixels, region=tile.region, alpha=self._input_alpha(tile)
-                )
-
-    def _input_alpha(self, tile: MapTile) -> AnyArray | None:
-        """Opacity of the tile that the output takes the place of, None where none of them is transparent."""
-        folder = self._layout.alpha_folder
-        return None if folder is None else _pixels_and_alpha(folder / tile.name)[1]
+                _write_tile(self._folder / tile.name, self._spec, own.pixels, region=tile.region)
 
     def _empty(self, tile: MapTile) -> _Unfinished:
         height, width = tile.region.height, tile.region.width
-        return _Unfinished(np.empty((self._spec.channels, height, width), self._spec.dtype), height * width)
+        return _Unfinished(np.empty((self._spec.samples, height, width), self._spec.dtype), height * width)
 
 
 def _parent(folder: Path, spec: OutputSpec, children: Children) -> AnyArray:
-    """Four tiles side by side at half their size; nodata, or 0, where one is missing."""
-    known = {i: _pixels(folder / name) for i, name in enumerate(children) if name is not None}
-    return halved(_joined(known, spec.nodata or 0), average=spec.averaged, nodata=spec.nodata)
-
-
-def _parent_with_alpha(folder: Path, spec: OutputSpec, children: Children) -> tuple[AnyArray, AnyArray]:
-    """The same, and its opacity; transparent where a tile is missing."""
-    known = {i: _pixels_and_alpha(folder / name) for i, name in enumerate(children) if name is not None}
-    pixels = _joined({i: pixels for i, (pixels, _) in known.items()}, 0)
-    alpha = _joined({i: alpha for i, (_, alpha) in known.items()}, 0)
-    return halved_by_opacity(pixels, alpha, average=spec.averaged)
+    """Four tiles side by side at half their size; nodata, or 0 and transparent, where one is missing."""
+    known = {i: _samples(folder / name, spec) for i, name in enumerate(children) if name is not None}
+    joined = _joined(known, spec.nodata or 0)
+    if not spec.masked:
+        return halved(joined, average=spec.averaged, nodata=spec.nodata)
+    pixels, alpha = halved_by_opacity(joined[:-1], joined[-1], average=spec.averaged)
+    return np.concatenate([pixels, alpha[None]])
 
 
 def _joined(quarters: Mapping[int, AnyArray], missing: float) -> AnyArray:
@@ -140,31 +134,19 @@ def _joined(quarters: Mapping[int, AnyArray], missing: float) -> AnyArray:
     return joined
 
 
-def _pixels(path: Path) -> AnyArray:
+def _samples(path: Path, spec: OutputSpec) -> AnyArray:
+    """Of a written tile, as it was given."""
     with open_image(path) as image:
-        return image.read(whole_plane(image))
+        pixels, opacity = image.read_with_opacity(whole_plane(image))
+    return with_opacity(pixels, opacity) if spec.masked else pixels
 
 
-def _pixels_and_alpha(path: Path) -> tuple[AnyArray, AnyArray]:
-    """Of a tile of integers: shape (C, Y, X), and its opacity, shape (Y, X)."""
-    with open_image(path) as image:
-        pixels, alpha = image.read_with_alpha(whole_plane(image))
-    opaque = np.iinfo(pixels.dtype).max
-    return pixels, np.full(pixels.shape[1:], opaque, pixels.dtype) if alpha is None else alpha
-
-
-def _write_tile(
-    path: Path, spec: OutputSpec, pixels: AnyArray, *, region: Region | None = None, alpha: AnyArray | None = None
-) -> None:
+def _write_tile(path: Path, spec: OutputSpec, pixels: AnyArray, *, region: Region | None = None) -> None:
     """`region` is the place in the raster, None for a tile of another zoom."""
     metadata = replace(spec.metadata, tiles=None, georeference=None, pixel_size=None, unit=None)
     if region is not None and spec.metadata.georeference is not None:
         metadata = replace(metadata, georeference=spec.metadata.georeference.moved(region.y0, region.x0))
-    own = replace(spec, shape=pixels.shape, metadata=metadata)
+    own = replace(spec, shape=(spec.channels, *pixels.shape[1:]), metadata=metadata)
     file_format = _tile_format(path.name, placed=metadata.georeference is not None)
-    if alpha is not None and file_format == "png":
-        with atomic_write(path) as partial:
-            write_transparent_png(partial, own, pixels, alpha)
-        return
     whole = Region(0, own.height, 0, own.width)
     write_image(path, own, iter([((), whole, pixels)]), file_format=file_format)

@@ -1,7 +1,6 @@
 """Map tiles as one raster: a pyramid of web tiles (z/x/y.png), or a folder of georeferenced tiles.
 
-A pyramid is read at its deepest zoom. Where tiles are missing or transparent, pixels are invalid: nodata where the
-tiles have such a value, else NaN, in floats that hold every value of the tiles.
+A pyramid is read at its deepest zoom. Where tiles are missing or transparent, the raster is transparent.
 """
 
 from __future__ import annotations
@@ -13,25 +12,26 @@ from dataclasses import replace
 from math import pi
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats import png
+from napari_pix2pix.formats import jpeg
 from napari_pix2pix.formats.georeference import Georeference, web_mercator
-from napari_pix2pix.formats.map_tile_writing import incompatibility, may_replace, write
+from napari_pix2pix.formats.map_tile_writing import holds_mask, holds_nodata, incompatibility, may_replace, write
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.naming import is_image_path
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
-from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
 from pix2pix_training.errors import ImageError
-from pix2pix_training.invalid_pixels import invalid_values
+from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 
 __all__ = [
     "NAME",
     "SUFFIXES",
     "MosaicSource",
+    "holds_mask",
+    "holds_nodata",
     "incompatibility",
     "is_tile_pyramid",
     "may_replace",
@@ -57,63 +57,56 @@ _Pyramid = dict[int, dict[tuple[int, int], str]]
 class MosaicSource(ImageSource):
     """Tiles of equal type side by side; where several overlap, the first by name is seen."""
 
-    def __init__(self, path: Path, first: ImageSource, layout: TileLayout, georeference: Georeference) -> None:
-        height = max(tile.region.y1 for tile in layout.tiles)
-        width = max(tile.region.x1 for tile in layout.tiles)
+    def __init__(
+        self, path: Path, first: ImageSource, layout: TileLayout, georeference: Georeference, *, masked: bool
+    ) -> None:
+        height, width = layout.size
         covered = sum(tile.region.height * tile.region.width for tile in layout.tiles)
-        self._stored_dtype = first.dtype
-        complete = covered >= height * width and layout.alpha_folder is None
         super().__init__(
             path,
             axes="CYX",
             shape=(first.shape[-3], height, width),
-            dtype=first.dtype if first.nodata is not None or complete else _with_nan(first.dtype),
+            dtype=first.dtype,
             metadata=_metadata(first.metadata, layout, georeference),
             nodata=first.nodata,
             palette=first.palette,
         )
         if covered < height * width / 2:
             logger.warning("%s: tiles cover %.0f %% of their rectangle", path, 100 * covered / (height * width))
+        self.masked = masked or not layout.covers_all()
         self._index = TileIndex(layout.tiles)
         self._open = _OpenTiles(path)
         self._lock = Lock()
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        missing = np.nan if self.nodata is None and self.dtype.kind == "f" else (self.nodata or 0)
-        result = np.full((self.shape[0], region.height, region.width), missing, self.dtype)
-        empty = np.ones((region.height, region.width), bool)
+        return self._read_with_opacity(region, plane)[0]
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        result = np.full((self.shape[0], region.height, region.width), self.nodata or 0, self.dtype)
+        opacity = np.zeros((region.height, region.width), np.uint8)
         for tile in self._index.touching(region):
             part = tile.region.common(region)
-            pixels = self._pixels(tile, part)
+            pixels, own_opacity = self._pixels(tile, part)
             inside = part.seen_from(region).slices
-            shown = empty[inside] & ~invalid_values(pixels, self.nodata).all(0)
+            shown = (opacity[inside] == 0) & ~invalid_values(pixels, self.nodata, own_opacity).all(0)
             result[(slice(None), *inside)][:, shown] = pixels[:, shown]
-            empty[inside] &= ~shown
-        return result
+            opacity[inside][shown] = OPAQUE if own_opacity is None else own_opacity[shown]
+        return result, opacity if self.masked else None
 
-    def _pixels(self, tile: MapTile, part: Region) -> AnyArray:
+    def _pixels(self, tile: MapTile, part: Region) -> tuple[AnyArray, Opacity | None]:
         with self._lock:
             image = self._open.get(tile.name)
             expected = (self.shape[0], tile.region.height, tile.region.width)
-            if (image.shape, image.dtype) != (expected, self._stored_dtype) or not _same_palette(image, self):
+            if (image.shape, image.dtype) != (expected, self.dtype) or not _same_palette(image, self):
                 raise ImageError(
                     f"{image.path} has {image.shape} of {image.dtype}, the tiles before it {expected} of "
-                    f"{self._stored_dtype}, or another palette; all tiles must be alike"
+                    f"{self.dtype}, or another palette; all tiles must be alike"
                 )
-            pixels, alpha = image.read_with_alpha(part.seen_from(tile.region))
-        if alpha is not None and not alpha.all():
-            pixels = pixels.astype(self.dtype)
-            pixels[:, alpha == 0] = np.nan
-        return pixels
+            return image.read_with_opacity(part.seen_from(tile.region))
 
     def close(self) -> None:
         with self._lock:
             self._open.close()
-
-
-def _with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The float type that holds all values of `dtype`."""
-    return dtype if dtype.kind == "f" else np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
 
 
 def _same_palette(first: ImageSource, second: ImageSource) -> bool:
@@ -214,20 +207,15 @@ def _open_pyramid(path: Path) -> MosaicSource:
         place = web_mercator(
             pixel_size_m=pixel_m, left_m=left * size * pixel_m - half_m, top_m=half_m - top * size * pixel_m
         )
-        layout = TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path), _alpha_folder(path, tiles))
-        return MosaicSource(path, first, layout, place)
+        layout = TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path))
+        return MosaicSource(path, first, layout, place, masked=any(_is_masked(path / tile.name) for tile in tiles))
 
 
-def _alpha_folder(path: Path, tiles: Sequence[MapTile]) -> Path | None:
-    """`path`, where any of its tiles has an alpha channel or a transparent colour."""
-    return path if any(_has_alpha(path / tile.name) for tile in tiles) else None
-
-
-def _has_alpha(file: Path) -> bool:
-    if file.suffix.lower() not in png.SUFFIXES:
+def _is_masked(file: Path) -> bool:
+    if file.suffix.lower() in jpeg.SUFFIXES:
         return False
     with open_image(file) as image:
-        return image.has_alpha
+        return image.masked
 
 
 def _tms_xml(path: Path) -> str | None:
@@ -287,7 +275,8 @@ def _open_georeferenced(path: Path) -> MosaicSource:
             MapTile(file.name, Region(y - top, y - top + height, x - left, x - left + width))
             for file, (y, x, (height, width)) in zip(files, corners, strict=True)
         ]
-        return MosaicSource(path, first, TileLayout(_by_name(tiles), ()), place.moved(top, left))
+        layout = TileLayout(_by_name(tiles), ())
+        return MosaicSource(path, first, layout, place.moved(top, left), masked=any(map(_is_masked, files)))
 
 
 def _place(image: ImageSource) -> Georeference:

@@ -23,6 +23,12 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return tiff_writing.incompatibility(spec)
 
 
+def holds_nodata(spec: OutputSpec) -> bool:
+    """GDAL's tag says it, of any number."""
+    del spec
+    return True
+
+
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     tiff_writing.write(path, spec, tiles, file_format)

@@ -60,7 +60,7 @@ class Layout:
     @property
     def labels(self) -> bool:
         """Written as an image of labels."""
-        return not self.spec.averaged and self.spec.channels == 1 and self.spec.dtype.kind in "ui"
+        return not self.spec.averaged and self.spec.samples == 1 and self.spec.dtype.kind in "ui"
 
     def _lengths(self, *, channels: int, leading: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
         """Lengths in the order of `letters`."""
@@ -70,14 +70,14 @@ class Layout:
 
     def shape(self, level: int) -> tuple[int, ...]:
         spec = self.spec
-        return self._lengths(channels=spec.channels, leading=spec.leading_shape, size=self.sizes[level])
+        return self._lengths(channels=spec.samples, leading=spec.leading_shape, size=self.sizes[level])
 
     def chunks(self, level: int) -> tuple[int, ...]:
         return self._lengths(channels=1, leading=self._single, size=(CHUNK_PX, CHUNK_PX))
 
     def shards(self, level: int) -> tuple[int, ...]:
         side = self.shard_px(level)
-        return self._lengths(channels=self.spec.channels, leading=self._single, size=(side, side))
+        return self._lengths(channels=self.spec.samples, leading=self._single, size=(side, side))
 
     @property
     def _single(self) -> tuple[int, ...]:
@@ -133,7 +133,7 @@ class Layout:
 
 def layout_of(spec: OutputSpec) -> Layout:
     """Units of 1024 pixels; smaller ones for images so wide that a row of those would take much memory."""
-    row_bytes = spec.width * spec.channels * spec.dtype.itemsize
+    row_bytes = spec.width * spec.samples * spec.dtype.itemsize
     fitting = (side for side in _UNITS_PX if side * row_bytes <= _ROW_BUDGET_BYTES)
     sizes = pyramid_sizes(spec.height, spec.width, largest_px=_SMALLEST_LEVEL_PX)
     return Layout(spec, next(fitting, _UNITS_PX[-1]), tuple(sizes))

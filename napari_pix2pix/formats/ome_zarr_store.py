@@ -125,7 +125,7 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
             fill_value=0,
             dimension_names=[letter.lower() for letter in layout.letters],
         )
-    limits = full_range(layout.spec.dtype, layout.spec.channels)
+    limits = full_range(layout.spec.dtype, layout.spec.samples)
     _write_attributes(path, group_attributes(layout, name, limits))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -18,10 +17,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.opacity import from_opacity
 from napari_pix2pix.formats.png_header import SIGNATURE, PngHeader, read_png_header
 from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, micrometres, single_plane_reason
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
+from pix2pix_training.invalid_pixels import OPAQUE
 
 NAME = "png"
 SUFFIXES = (".png",)
@@ -35,8 +36,7 @@ _PALETTE_TYPE = 3
 def open_source(path: Path) -> RasterSource:
     """Open a PNG file.
 
-    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is ignored (with a warning
-    where it is not opaque).
+    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is the opacity of pixels.
     """
     header = read_png_header(path)
     return RasterSource(
@@ -46,7 +46,7 @@ def open_source(path: Path) -> RasterSource:
         dtype=header.dtype,
         metadata=header.metadata,
         palette=header.palette,
-        has_alpha=header.has_alpha,
+        masked=header.has_alpha,
     )
 
 
@@ -62,37 +62,41 @@ def incompatibility(spec: OutputSpec) -> str | None:
     """Why PNG cannot hold an image."""
     if spec.dtype not in (np.uint8, np.uint16, np.bool_) or (spec.dtype == np.bool_ and spec.channels != 1):
         return f"PNG cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
-    if spec.palette is not None and (spec.dtype != np.uint8 or len(spec.palette) > 256):
+    if spec.palette is not None and (spec.dtype != np.uint8 or len(spec.palette) + spec.masked > 256):
         return "PNG holds palettes of at most 256 colours, with 8-bit indices; use the format tiff"
     return single_plane_reason(spec, "PNG")
+
+
+def holds_mask(spec: OutputSpec) -> bool:
+    """Alpha is one, of a palette a transparent colour."""
+    return spec.palette is None or len(spec.palette) < 256
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    path.write_bytes(_encoded(spec, collected(spec, tiles)))
+    pixels = collected(spec, tiles)
+    path.write_bytes(_masked(spec, pixels) if spec.masked else _encoded(spec, pixels))
 
 
-def write_transparent_png(path: Path, spec: OutputSpec, pixels: AnyArray, alpha: AnyArray) -> None:
-    """Write pixels of shape (C, Y, X), which fit `spec`, with their opacity, shape (Y, X).
+def _masked(spec: OutputSpec, samples: AnyArray) -> bytes:
+    """Samples (Y, X, channels and opacity); alpha is left out where all pixels are opaque.
 
-    Alpha is scaled to the range of the pixels' type. A palette gets one more colour for the pixels that are fully
-    transparent; it cannot hold others that are so in part.
+    A palette gets one more colour for the pixels that are fully transparent; it cannot hold others that are so in part.
+    Black and white become grey.
     """
+    pixels, alpha = samples[..., :-1], samples[..., -1]
+    if spec.dtype == np.bool_ and not alpha.all():
+        return _masked(replace(spec, dtype=np.dtype(np.uint8)), samples.astype(np.uint8) * np.uint8(255))
+    pixels = pixels[..., 0] if spec.channels == 1 else pixels
+    if (alpha == from_opacity(np.uint8(OPAQUE), spec.dtype)).all():
+        return _encoded(spec, np.ascontiguousarray(pixels))
     if spec.palette is None:
-        samples = np.moveaxis(np.concatenate([pixels, _rescaled(alpha, spec.dtype)[None]]), 0, -1)
-        encoded = _encoded(spec, np.ascontiguousarray(samples))
-    else:
-        transparent = len(spec.palette)
-        palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
-        indices = np.where(alpha == 0, np.uint8(transparent), pixels[0])
-        encoded = _encoded(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
-    path.write_bytes(encoded)
-
-
-def _rescaled(alpha: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    scaled = alpha * (np.iinfo(dtype).max / np.iinfo(alpha.dtype).max)
-    return np.rint(scaled).astype(dtype)
+        return _encoded(spec, samples)
+    transparent = len(spec.palette)
+    palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
+    indices = np.where(alpha == 0, np.uint8(transparent), pixels)
+    return _encoded(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
 
 
 def _encoded(spec: OutputSpec, pixels: AnyArray, transparency: bytes = b"") -> bytes:

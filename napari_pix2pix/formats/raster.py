@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import ImageMetadata, convert_length
-from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget, damage_reported
+from napari_pix2pix.formats.opacity import to_opacity
+from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray, Opacity, Region
 from pix2pix_training.errors import ImageError
-
-logger = logging.getLogger(__name__)
 
 
 class RasterSource(ImageSource):
@@ -35,28 +33,21 @@ class RasterSource(ImageSource):
         dtype: np.dtype[Any],
         metadata: ImageMetadata,
         palette: NDArray[np.uint8] | None = None,
-        has_alpha: bool = False,
+        masked: bool = False,
     ) -> None:
         check_decode_budget(path, shape, dtype, "an image")
         super().__init__(path, axes="CYX", shape=shape, dtype=dtype, metadata=metadata, palette=palette)
-        self.has_alpha = has_alpha
+        self.masked = masked
         self._decode = decode
         self._pixels: AnyArray | None = None
         self._lock = Lock()
-        self._warned = False
-
-    def read_with_alpha(self, region: Region) -> tuple[AnyArray, AnyArray | None]:
-        self._check(region, ())
-        with damage_reported(self.path):
-            samples = self._decoded()[(slice(None), *region.slices)].copy()
-        return (samples[:-1], samples[-1]) if self.has_alpha else (samples, None)
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        samples = self._decoded()
-        if self.has_alpha and not self._warned:
-            self._warned = True
-            _warn_of_alpha(self.path, samples[-1])
-        return samples[(slice(self.shape[0]), *region.slices)].copy()
+        return self._decoded()[(slice(self.shape[0]), *region.slices)].copy()
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        samples = self._decoded()[(slice(None), *region.slices)].copy()
+        return (samples[:-1], to_opacity(samples[-1])) if self.masked else (samples, None)
 
     def _decoded(self) -> AnyArray:
         with self._lock:
@@ -66,7 +57,7 @@ class RasterSource(ImageSource):
 
     def _decode_checked(self) -> AnyArray:
         pixels = self._decode()
-        expected = (self.shape[0] + self.has_alpha, *self.shape[1:])
+        expected = (self.shape[0] + self.masked, *self.shape[1:])
         if (pixels.shape, pixels.dtype) != (expected, self.dtype):
             raise ImageError(
                 f"{self.path} is damaged: it decodes to {pixels.shape} of {pixels.dtype}, "
@@ -77,11 +68,6 @@ class RasterSource(ImageSource):
     def close(self) -> None:
         with self._lock:
             self._pixels = None
-
-
-def _warn_of_alpha(path: Path, alpha: AnyArray) -> None:
-    if alpha.min() < np.iinfo(alpha.dtype).max:
-        logger.warning("%s is transparent in places; its alpha channel is ignored", path)
 
 
 def channels_first(pixels: AnyArray) -> AnyArray:
@@ -102,11 +88,11 @@ def single_plane_reason(spec: OutputSpec, name: str) -> str | None:
 
 
 def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
-    """The whole image: shape (Y, X) for one channel, else (Y, X, 3)."""
-    image = np.empty((spec.height, spec.width, spec.channels), spec.dtype)
+    """The whole image: shape (Y, X) for one channel, else (Y, X, samples)."""
+    image = np.empty((spec.height, spec.width, spec.samples), spec.dtype)
     for _, region, pixels in tiles:
         image[region.slices] = np.moveaxis(pixels, 0, -1)
-    return image[..., 0] if spec.channels == 1 else image
+    return image[..., 0] if spec.samples == 1 else image
 
 
 def micrometres(metadata: ImageMetadata) -> tuple[float, float] | None:

@@ -18,6 +18,10 @@ A module of a format has, of these, what applies to it:
     Opens one of the images in a file, counted from 0, where files of it can hold several.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
+``holds_mask(spec)``
+    Whether it says beside the channels of an image which pixels hold no data (by alpha, a mask).
+``holds_nodata(spec)``
+    Whether it says of an image which value stands for no data.
 ``write(partial, spec, tiles, file_format)``
     Writes a file that does not exist yet, of an image that it can hold.
 ``substitutes(spec)``
@@ -68,6 +72,8 @@ class Format:
     open_source: Callable[[Path], ImageSource] | None
     open_series: Callable[[Path, int], ImageSource] | None
     incompatibility: Callable[[OutputSpec], str | None]
+    holds_mask: Callable[[OutputSpec], bool]
+    holds_nodata: Callable[[OutputSpec], bool]
     write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]
     may_replace: Callable[[Path, OutputSpec], bool]
@@ -90,6 +96,8 @@ def _format(name: str) -> Format:
         open_source=getattr(module, "open_source", None),
         open_series=getattr(module, "open_series", None),
         incompatibility=getattr(module, "incompatibility", lambda _: None),
+        holds_mask=getattr(module, "holds_mask", lambda _: False),
+        holds_nodata=getattr(module, "holds_nodata", lambda _: False),
         write=getattr(module, "write", None),
         substitutes=getattr(module, "substitutes", lambda _: ()),
         may_replace=getattr(module, "may_replace", lambda _path, _spec: False),

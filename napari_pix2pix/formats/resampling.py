@@ -33,7 +33,7 @@ class _Taps:
 
 
 class ResampledSource(SourceView):
-    """Another source stretched to `size` (rows, columns); the base must have no invalid pixels.
+    """Another source stretched to `size` (rows, columns); the base must have no invalid pixels, so all are opaque.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ class ResampledSource(SourceView):
     def __init__(self, base: ArraySource, size: tuple[int, int], *, nearest: bool) -> None:
         super().__init__(base)
         self.nodata = None
+        self.masked = False
         self._base_size = base.shape[-2:]
         self.shape = (*base.shape[:-2], *size)
         self._nearest = nearest
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        """Like `ArraySource.read`."""
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
         rows = self._taps(0, region.y0, region.y1)
         columns = self._taps(1, region.x0, region.x1)
         stored = self._base.read(Region(rows.first, rows.end, columns.first, columns.end), plane)
         y, x = rows.indices - rows.first, columns.indices - columns.first
         if self._nearest:
-            return stored[:, y[:, 0]][:, :, x[:, 0]]
+            return stored[:, y[:, 0]][:, :, x[:, 0]], None
         narrow = _sum(stored[:, :, x[:, k]] * columns.weights[:, k] for k in range(x.shape[1]))
         result = _sum(narrow[:, y[:, k]] * rows.weights[:, k, None] for k in range(y.shape[1]))
-        return self._rounded(result)
+        return self._rounded(result), None
 
     def _taps(self, axis: int, start: int, stop: int) -> _Taps:
         length, count = self._base_size[axis], self.shape[-2 + axis]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.registry import Format, format_named, formats
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray, Opacity, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ class ImageSource(ABC):
     Attributes
     ----------
     decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
-    has_alpha : the file says how opaque its pixels are; see `read_with_alpha`.
+    masked : the file says beside its values which pixels hold data; see `read_with_opacity`.
     series : number of the image within its file, from 0.
     series_names : of each image that the file holds, what the file calls it, "" where it does not.
     """
 
     decoded_whole = False
-    has_alpha = False
+    masked = False
     series = 0
     series_names: tuple[str, ...] = ("",)
 
@@ -95,16 +95,18 @@ class ImageSource(ABC):
         with damage_reported(self.path):
             return self._read(region, plane)
 
-    def read_with_alpha(self, region: Region) -> tuple[AnyArray, AnyArray | None]:
-        """Pixels of an image without leading axes, as `read` gives them, and how opaque they are.
-
-        That is an array of shape (region.height, region.width), from 0 (transparent) to the greatest value of its
-        integer type, or None where the file does not say.
-        """
-        return self.read(region), None
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        """Pixels as `read` gives them, and how opaque they are, None where the file is not `masked`."""
+        self._check(region, plane)
+        with damage_reported(self.path):
+            return self._read_with_opacity(region, plane)
 
     @abstractmethod
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray: ...
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        """A subclass that sets `masked` says more."""
+        return self._read(region, plane), None
 
     @abstractmethod
     def close(self) -> None:

@@ -26,14 +26,25 @@ class TileLayout:
     """The tiles of the deepest zoom, and those of the others in the order in which they can be made.
 
     `parents` holds the name of a tile with the names of the four it is made of (NW, NE, SW, SE), None where one is
-    missing. `tms_xml` is the text of a file that says that rows count from the south. `alpha_folder` holds the tiles
-    whose alpha those of an output take over, None where all are opaque.
+    missing. `tms_xml` is the text of a file that says that rows count from the south.
     """
 
     tiles: tuple[MapTile, ...]
     parents: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     tms_xml: str | None = None
-    alpha_folder: Path | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the raster."""
+        return max(tile.region.y1 for tile in self.tiles), max(tile.region.x1 for tile in self.tiles)
+
+    def covers_all(self) -> bool:
+        """Whether every pixel of the raster is one of exactly one tile; False where tiles overlap."""
+        height, width = self.size
+        if sum(tile.region.height * tile.region.width for tile in self.tiles) != height * width:
+            return False
+        index = TileIndex(self.tiles)
+        return all(len(index.touching(tile.region)) == 1 for tile in self.tiles)
 
     def names_all_of(self, folder: Path) -> bool:
         """Whether a folder holds no other files than such tiles, so that others may take their place."""

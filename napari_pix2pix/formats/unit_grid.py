@@ -49,7 +49,7 @@ class UnitGrid:
             self._full.append((Unit(plane, row, column), square[:, : region.height, : region.width]))
 
         layout, spec = self._layout, self._layout.spec
-        return TileGrid((spec.channels, spec.height, spec.width), spec.dtype, layout.unit_px, emit)
+        return TileGrid((spec.samples, spec.height, spec.width), spec.dtype, layout.unit_px, emit)
 
 
 def _parts_by_unit(side: int, region: Region) -> Iterator[Region]:

@@ -33,7 +33,8 @@ class OutputSpec:
     """What is written: `shape` of `dtype` with `axes` ending in CYX, and what the file says about it.
 
     `palette` has shape (entries, 3) and belongs to one channel of indices; `categories` says that values are classes,
-    with or without a palette, so that no pyramid averages them.
+    with or without a palette, so that no pyramid averages them. Of a `masked` image each tile has one sample more than
+    channels, the last: how opaque pixels are, from 0 (no data) to the greatest value of an integer type, or 1.
     """
 
     axes: str
@@ -43,6 +44,7 @@ class OutputSpec:
     palette: NDArray[np.uint8] | None = None
     nodata: float | None = None
     categories: bool = False
+    masked: bool = False
 
     def __post_init__(self) -> None:
         if not self.axes.endswith("CYX") or len(self.axes) != len(self.shape) or min(self.shape) < 1:
@@ -59,6 +61,11 @@ class OutputSpec:
     @property
     def channels(self) -> int:
         return self.shape[-3]
+
+    @property
+    def samples(self) -> int:
+        """Channels of a tile: those of the image, and the opacity of a masked one."""
+        return self.channels + self.masked
 
     @property
     def height(self) -> int:
@@ -146,9 +153,21 @@ def incompatibility(spec: OutputSpec, file_format: str) -> str | None:
     found = format_named(file_format)
     if found is None or found.write is None:
         return f"there is no format {file_format!r} to write; choose one of {', '.join(writable_formats())}"
+    if spec.masked and not found.holds_mask(spec):
+        return f"{file_format} cannot say which pixels hold no data; use the format geotiff or png"
     if spec.palette is not None and spec.channels != 1:
         return "an image with a palette has one channel of indices"
     return found.incompatibility(spec)
+
+
+def holds_mask(spec: OutputSpec, file_format: str) -> bool:
+    """Whether a format says beside the channels of an image which pixels hold no data."""
+    return _writable(file_format).holds_mask(spec)
+
+
+def holds_nodata(spec: OutputSpec, file_format: str) -> bool:
+    """Whether a format says of an image which value stands for no data."""
+    return _writable(file_format).holds_nodata(spec)
 
 
 def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: bool) -> str:
@@ -211,7 +230,7 @@ def _checked(path: Path, spec: OutputSpec, tiles: Iterator[Tile]) -> Iterator[Ti
     """The same tiles; an error where one does not fit, or where they do not add up to the image."""
     pixels = 0
     for plane, region, array in tiles:
-        expected = (spec.channels, region.height, region.width)
+        expected = (spec.samples, region.height, region.width)
         if array.shape != expected or array.dtype != spec.dtype or len(plane) != len(spec.leading_shape):
             raise Pix2PixError(
                 f"{path}: a tile of {array.shape} {array.dtype} in plane {plane} does not fit, "

@@ -14,7 +14,15 @@ from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.ome_zarr_layout import layout_of
 from napari_pix2pix.formats.partial_output import WHOLE, Shard, is_begun
-from napari_pix2pix.formats.writing import OutputSpec, check_output, incompatibility, resolve_format, write_image
+from napari_pix2pix.formats.writing import (
+    OutputSpec,
+    check_output,
+    holds_mask,
+    holds_nodata,
+    incompatibility,
+    resolve_format,
+    write_image,
+)
 from napari_pix2pix.translation.matching import DescribedSource, fitting_source, rescaled_tiles
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
@@ -22,10 +30,11 @@ from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import plane_size
+from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.atomic import working_folder
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.model_file import Model
 
 logger = logging.getLogger(__name__)
@@ -76,6 +85,7 @@ def translate_file(
             logger.warning("%s is complete already, nothing to do", path_out)
             return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
+        spec = with_mask(spec, source, chosen)
         resumable = fitting is source and incompatibility(spec, "ome-zarr") is None
         if resume and not resumable:
             raise SettingsError(
@@ -98,10 +108,16 @@ def translate_file(
             done = all_made(making, progress)
         else:
             if fitting is source:
-                output = translator.tiles(source, plan=plan, progress=progress)
+                output = translator.tiles(source, plan=plan, progress=progress, masked=spec.masked)
             else:
                 output = rescaled_tiles(
-                    source, fitting, translator, working_folder(path_out), plan=plan, progress=progress
+                    source,
+                    fitting,
+                    translator,
+                    working_folder(path_out),
+                    plan=plan,
+                    progress=progress,
+                    masked=spec.masked,
                 )
             with closing(output) as tiles:
                 write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
@@ -129,8 +145,20 @@ def output_spec(source: DescribedSource, translator: Translator) -> OutputSpec:
         metadata=_output_metadata(source, translator, colored=palette is not None),
         palette=palette,
         categories=isinstance(mapping, CategoryMapping),
-        nodata=None if source.nodata is None else translator.invalid_marker(source),
+        nodata=translator.nodata(source),
     )
+
+
+def with_mask(spec: OutputSpec, source: ArraySource, file_format: str) -> OutputSpec:
+    """The output with a mask beside its pixels, where some may be invalid and the format has no nodata value for them.
+
+    Reals need none: they are NaN there.
+    """
+    if spec.dtype.kind == "f" or not can_have_invalid_pixels(source) or not holds_mask(spec, file_format):
+        return spec
+    if spec.nodata is not None and holds_nodata(spec, file_format):
+        return spec
+    return replace(spec, masked=True, nodata=None)
 
 
 def _output_metadata(source: DescribedSource, translator: Translator, *, colored: bool) -> ImageMetadata:

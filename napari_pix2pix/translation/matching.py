@@ -105,6 +105,7 @@ def rescaled_tiles(
     *,
     plan: Plan,
     progress: Progress | None,
+    masked: bool = False,
 ) -> Generator[OutputTile, None, None]:
     """Translate `matched`, and give tiles at the size of `source`, invalid pixels marked as there.
 
@@ -112,9 +113,9 @@ def rescaled_tiles(
     ----------
     folder : for the temporary file; it must exist when the first tile is asked for. None for the system's own place.
     plan : how `matched` is translated.
+    masked : tiles have one more sample; see `OutputSpec.masked`.
     """
     mapping = translator.model.target.mapping
-    marker = translator.invalid_marker(source)
     with temporary_folder(folder) as temporary:
         path = _translated(matched, translator, temporary / "matched.tif", plan, progress)
         with open_image(path) as small:
@@ -123,8 +124,8 @@ def rescaled_tiles(
             for plane in plane_indices(source):
                 for region in regions_of(*plane_size(source), _REGION_PX):
                     pixels = result.read(region, plane)
-                    mark_invalid(pixels, filled, plane, region, marker=marker, mapping=mapping)
-                    yield plane, region, pixels
+                    marked = mark_invalid(pixels, filled, plane, region, mapping=mapping, masked=masked)
+                    yield plane, region, marked
 
 
 def _translated(

@@ -27,7 +27,7 @@ from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.interruption import Interruption
-from napari_pix2pix.translation.invalid_output import invalid_marker, mark_invalid
+from napari_pix2pix.translation.invalid_output import mark_invalid, output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan, Split
@@ -173,15 +173,18 @@ class Translator:
         plan: Plan | None = None,
         progress: Progress | None = None,
         wanted: Wanted | None = None,
+        masked: bool = False,
     ) -> Generator[OutputTile, None, None]:
         """Finished tiles of all planes in storage order; within a plane row by row, left to right.
+
+        With `masked` they have one sample more than channels: how opaque pixels are, see `OutputSpec.masked`.
 
         Nothing is computed before the first tile is asked for, except that the image is checked against the model.
         Tiles that are not `wanted` are left out, and do not count as done for `progress`.
         """
         self.check(source)
         source = with_neighbouring_planes(source, self.model.source.z_context)
-        return self._tiles(source, plan or self.plan(plane_size(source)), progress, wanted)
+        return self._tiles(source, plan or self.plan(plane_size(source)), progress, wanted, masked)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
         return (*source.shape[:-3], self.output_channels, *plane_size(source))
@@ -203,9 +206,9 @@ class Translator:
     def output_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.model.target.mapping.dtype if self.settings.dropout_samples == 1 else np.float32)
 
-    def invalid_marker(self, source: ArraySource) -> float:
-        """The value that invalid pixels of an image get in the output."""
-        return invalid_marker(self.output_dtype, source.nodata, self.model.target.mapping)
+    def nodata(self, source: ArraySource) -> float | None:
+        """The value that stands for no data in the output, None where there is none; see `output_nodata`."""
+        return output_nodata(self.output_dtype, source.nodata, self.model.target.mapping, masked=source.masked)
 
     def check(self, source: ArraySource) -> None:
         """Raise `ImageError` where the image does not fit the model."""
@@ -218,7 +221,7 @@ class Translator:
             )
 
     def _tiles(
-        self, source: ArraySource, plan: Plan, progress: Progress | None, wanted: Wanted | None
+        self, source: ArraySource, plan: Plan, progress: Progress | None, wanted: Wanted | None, masked: bool
     ) -> Generator[OutputTile, None, None]:
         planes = [plane for plane in plane_indices(source) if wanted is None or wanted(plane, whole_plane(source))]
         mapping = resolved(self.model.source.mapping, source)
@@ -226,7 +229,8 @@ class Translator:
         for number, plane in enumerate(planes):
             filled.require_valid_pixels(plane)
             asked = None if wanted is None else partial(wanted, plane)
-            for done, (region, pixels) in enumerate(self._plane_tiles(filled, plane, mapping, plan, asked), start=1):
+            tiles = self._plane_tiles(filled, plane, mapping, plan, asked, masked)
+            for done, (region, pixels) in enumerate(tiles, start=1):
                 yield plane, region, pixels
                 if progress is not None:
                     progress(number * plan.tiles + done, len(planes) * plan.tiles)
@@ -238,8 +242,8 @@ class Translator:
         mapping: Mapping,
         plan: Plan,
         wanted: Callable[[Region], bool] | None,
+        masked: bool,
     ) -> Iterator[tuple[Region, AnyArray]]:
-        marker = self.invalid_marker(source)
         stride = self.model.generator_config.stride
         image = PaddedImage(source, plane, mapping, stride=stride, device=self.device, wanted=wanted)
         with (
@@ -247,9 +251,8 @@ class Translator:
             closing(downloaded(self._stored_tiles(outputs, plan), self.device)) as tiles,
         ):
             for region, stored in tiles:
-                pixels = stored.numpy()
-                mark_invalid(pixels, source, plane, region, marker=marker, mapping=self.model.target.mapping)
-                yield region, pixels
+                mapping_out = self.model.target.mapping
+                yield region, mark_invalid(stored.numpy(), source, plane, region, mapping=mapping_out, masked=masked)
 
     def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
         seed = self.inference.seed if self.inference.dropout == "seeded" else None

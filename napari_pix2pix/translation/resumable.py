@@ -119,7 +119,7 @@ def _make(
 
     grid = UnitGrid(layout, missing)
     with (
-        closing(translator.tiles(source, plan=plan, wanted=wanted)) as tiles,
+        closing(translator.tiles(source, plan=plan, wanted=wanted, masked=layout.spec.masked)) as tiles,
         closing(computed_ahead(tiles)) as ahead,
     ):
         for tile in ahead:
@@ -139,7 +139,7 @@ def _request(
         "input": list(identity),
         "settings": {**asdict(translator.settings), **asdict(translator.inference)},
         "backend": [backend, translator.device.type, str(translator.precision)],
-        "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px],
+        "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px, spec.masked],
         "number of shards": shard.count,
     }
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pix2pix_training.errors import ImageError
 
 AnyArray = NDArray[Any]
+Opacity = NDArray[np.uint8]
+"""How opaque pixels (h, w) are: 0 where an image says that a pixel holds no data, 255 where it shows in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,22 @@ class ArraySource(Protocol):
         """What the image itself calls its channels, one name each; empty where it does not say."""
         ...
 
+    @property
+    def masked(self) -> bool:
+        """Whether the image says beside its values which pixels hold data (by alpha or a mask)."""
+        ...
+
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (channels, region.height, region.width), in the stored dtype.
 
         `plane` indexes the leading axes. The caller may write to the result.
+        """
+        ...
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        """Pixels as `read` gives them, and how opaque they are; None where the image is not `masked`.
+
+        Values that say by themselves that they are no data (NaN, infinities, `nodata`) may be opaque.
         """
         ...
 
@@ -102,6 +116,7 @@ class MemorySource:
     ----------
     array : shape (*leading, C, Y, X), any real dtype; `axes` may be left out for (Y, X) and (C, Y, X).
     channel_names : one for each channel, or none.
+    opacity : shape (*leading, Y, X), 0 where there is no data; None where all pixels hold some.
     """
 
     def __init__(
@@ -113,6 +128,7 @@ class MemorySource:
         nodata: float | None = None,
         palette: NDArray[np.uint8] | None = None,
         channel_names: Sequence[str] = (),
+        opacity: Opacity | None = None,
     ) -> None:
         if array.ndim == 2 and axes in (None, "YX"):
             array, axes = array[None], "CYX"
@@ -120,7 +136,11 @@ class MemorySource:
             axes = "ABDEFGH"[: array.ndim - 3] + "CYX"
         if len(axes) != array.ndim or not axes.endswith("CYX"):
             raise ImageError(f"{name}: axes {axes!r} do not fit an array of shape {array.shape}; they must end in CYX")
+        if opacity is not None and opacity.shape != (*array.shape[:-3], *array.shape[-2:]):
+            raise ImageError(f"{name}: opacity of shape {opacity.shape} does not fit an array of shape {array.shape}")
         self._array = array
+        self._opacity = opacity
+        self.masked = opacity is not None
         self.name = name
         self.axes = axes
         self.shape: tuple[int, ...] = tuple(array.shape)
@@ -135,6 +155,10 @@ class MemorySource:
         index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
         return np.array(self._array[index])
 
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        index: tuple[Any, ...] = (*plane, *region.slices)
+        return self.read(region, plane), None if self._opacity is None else np.array(self._opacity[index])
+
 
 class SourceView:
     """An `ArraySource` made from another; passes on everything that a subclass does not change."""
@@ -148,6 +172,13 @@ class SourceView:
         self.nodata = base.nodata
         self.palette = base.palette
         self.channel_names = base.channel_names
+        self.masked = base.masked
+
+    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return self.read_with_opacity(region, plane)[0]
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        return self._base.read_with_opacity(region, plane)
 
 
 class CroppedSource(SourceView):
@@ -164,9 +195,10 @@ class CroppedSource(SourceView):
         self._region = region
         self.shape = (*base.shape[:-2], region.height, region.width)
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         y0, x0 = self._region.y0, self._region.x0
-        return self._base.read(Region(region.y0 + y0, region.y1 + y0, region.x0 + x0, region.x1 + x0), plane)
+        own = Region(region.y0 + y0, region.y1 + y0, region.x0 + x0, region.x1 + x0)
+        return self._base.read_with_opacity(own, plane)
 
 
 class SelectedChannels(SourceView):
@@ -184,12 +216,16 @@ class SelectedChannels(SourceView):
         self.channel_names = tuple(base.channel_names[i] for i in channels) if base.channel_names else ()
         self.shape = (*base.shape[:-3], len(self._channels), *base.shape[-2:])
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        return self._base.read(region, plane)[self._channels]
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        pixels, opacity = self._base.read_with_opacity(region, plane)
+        return pixels[self._channels], opacity
 
 
 class StackedChannels(SourceView):
-    """Several sources of equal size as the channels of one; the dtype is their common one."""
+    """Several sources of equal size as the channels of one; the dtype is their common one.
+
+    A pixel is as opaque as it is in the least opaque of them.
+    """
 
     def __init__(self, bases: Sequence[ArraySource]) -> None:
         first = bases[0]
@@ -212,10 +248,19 @@ class StackedChannels(SourceView):
         self.palette = None if len(bases) > 1 else first.palette
         named = all(base.channel_names for base in bases)
         self.channel_names = tuple(name for base in bases for name in base.channel_names) if named else ()
+        self.masked = any(base.masked for base in bases)
         self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        return np.concatenate([base.read(region, plane).astype(self.dtype, copy=False) for base in self._bases])
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        parts = [base.read_with_opacity(region, plane) for base in self._bases]
+        pixels = np.concatenate([part.astype(self.dtype, copy=False) for part, _ in parts])
+        return pixels, least_opaque([opacity for _, opacity in parts])
+
+
+def least_opaque(opacities: Sequence[Opacity | None]) -> Opacity | None:
+    """The smallest opacity of each pixel; None where none of the images says any."""
+    known = [opacity for opacity in opacities if opacity is not None]
+    return None if not known else np.minimum.reduce(known)
 
 
 def channel_count(source: ArraySource) -> int:

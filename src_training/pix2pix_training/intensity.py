@@ -192,8 +192,8 @@ def fitted_categories(sources: Sequence[ArraySource]) -> CategoryMapping:
         raise ImageError(f"{first.name}: categories need integer pixels, not {first.dtype.name}")
     found: set[tuple[int, ...]] = set()
     for source in sources:
-        for stored, _ in _tiles(source):
-            values = np.unique(stored.reshape(stored.shape[0], -1), axis=1).T
+        for stored, invalid in _tiles(source):
+            values = np.unique(stored[:, ~invalid.any(0)], axis=1).T
             found.update(tuple(int(v) for v in row) for row in values)
             if len(found) > MAX_CATEGORIES:
                 raise ImageError(
@@ -234,7 +234,7 @@ def percentiles(
                 counter.add(stored[channel][~invalid[channel]])
             valid_pixels += int((~invalid).sum())
         if valid_pixels == 0:
-            raise ImageError(f"{source.name}: not one valid pixel (all are NaN, infinite or nodata)")
+            raise ImageError(f"{source.name}: not one valid pixel (all are NaN, infinite, nodata or transparent)")
     ends = [counter.percentiles(percents) for counter in counters]
     return tuple(e[0] for e in ends), tuple(e[1] for e in ends)
 
@@ -283,8 +283,8 @@ def _tiles(source: ArraySource) -> Iterable[tuple[AnyArray, NDArray[np.bool_]]]:
     """Tiles of all planes with the mask of their invalid values."""
     for plane in plane_indices(source):
         for region in regions_of(*plane_size(source), _SURVEY_TILE):
-            stored = source.read(region, plane)
-            yield stored, invalid_values(stored, source.nodata)
+            stored, opacity = source.read_with_opacity(region, plane)
+            yield stored, invalid_values(stored, source.nodata, opacity)
 
 
 def is_constant(sources: Sequence[ArraySource]) -> bool:

@@ -1,4 +1,4 @@
-"""Pixels that are NaN, infinite or nodata: found, filled before a network sees them, left out of losses and fits.
+"""Pixels that are NaN, infinite, nodata or transparent: found, filled for networks, left out of losses and fits.
 
 One NaN would otherwise spoil almost the whole result. The fill depends only on image coordinates, not on how the image
 is read: the nearest block of 64 x 64 pixels with a valid one gives its mean.
@@ -12,21 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size, regions_of
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    Opacity,
+    Region,
+    SourceView,
+    plane_size,
+    regions_of,
+)
 from pix2pix_training.errors import ImageError
 
 BLOCK = 64
+OPAQUE = 255
 
 
-def can_have_invalid_pixels(dtype: np.dtype[Any], nodata: float | None) -> bool:
-    return dtype.kind == "f" or nodata is not None
+def can_have_invalid_pixels(image: ArraySource) -> bool:
+    return image.dtype.kind == "f" or image.nodata is not None or image.masked
 
 
-def invalid_values(stored: AnyArray, nodata: float | None) -> NDArray[np.bool_]:
-    """Mask of shape (C, H, W): values that are not finite, and pixels that equal nodata in every channel."""
+def invalid_values(stored: AnyArray, nodata: float | None, opacity: Opacity | None = None) -> NDArray[np.bool_]:
+    """Mask of shape (C, H, W): values that are not finite, pixels that equal nodata in every channel, or transparent.
+
+    `opacity`, shape (H, W), is None where the image does not say.
+    """
     invalid = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
     if nodata is not None and not np.isnan(nodata):
         invalid |= (stored == nodata).all(0, keepdims=True)
+    if opacity is not None:
+        invalid |= opacity == 0
     return invalid
 
 
@@ -52,27 +66,31 @@ class FilledSource(SourceView):
         super().__init__(base)
         self._block_means: dict[tuple[int, ...], AnyArray] = {}
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        return self.read_with_mask(region, plane)[0]
-
     def read_with_mask(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, NDArray[np.bool_] | None]:
         """Filled pixels (C, h, w), and the mask (h, w) of pixels invalid in any channel, None where all are valid."""
-        stored = self._base.read(region, plane)
-        if not can_have_invalid_pixels(self.dtype, self.nodata):
+        pixels, opacity = self.read_with_opacity(region, plane)
+        invalid = None if opacity is None else opacity == 0
+        return pixels, invalid if invalid is not None and invalid.any() else None
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        """Filled pixels (C, h, w), and their opacity, 0 where invalid in any channel; None where all show."""
+        stored, opacity = self._base.read_with_opacity(region, plane)
+        if not can_have_invalid_pixels(self):
             return stored, None
-        invalid = invalid_values(stored, self.nodata)
+        invalid = invalid_values(stored, self.nodata, opacity)
         if not invalid.any():
-            return stored, None
+            return stored, opacity
         means = self._means(plane)
         rows = np.arange(region.y0, region.y1)[:, None] // BLOCK
         columns = np.arange(region.x0, region.x1)[None, :] // BLOCK
         stored[invalid] = means[:, rows, columns].astype(self.dtype)[invalid]
-        mask: NDArray[np.bool_] = np.any(invalid, axis=0)
-        return stored, mask
+        opacity = np.full(invalid.shape[1:], OPAQUE, np.uint8) if opacity is None else opacity
+        opacity[np.any(invalid, axis=0)] = 0
+        return stored, opacity
 
     def require_valid_pixels(self, plane: tuple[int, ...] = ()) -> None:
         """Raise `ImageError` where the plane has a channel without a valid pixel."""
-        if can_have_invalid_pixels(self.dtype, self.nodata):
+        if can_have_invalid_pixels(self):
             self._means(plane)
 
     def _means(self, plane: tuple[int, ...]) -> AnyArray:
@@ -86,8 +104,8 @@ class FilledSource(SourceView):
         channels = self.shape[-3]
         means = np.full((channels, -(-height // BLOCK), -(-width // BLOCK)), np.nan)
         for region in regions_of(height, width, 16 * BLOCK):
-            stored = self._base.read(region, plane)
-            values = np.where(invalid_values(stored, self.nodata), np.nan, stored.astype(np.float64))
+            stored, opacity = self._base.read_with_opacity(region, plane)
+            values = np.where(invalid_values(stored, self.nodata, opacity), np.nan, stored.astype(np.float64))
             block_rows, block_columns = -(-region.height // BLOCK), -(-region.width // BLOCK)
             padding = (
                 (0, 0),
@@ -107,7 +125,7 @@ class FilledSource(SourceView):
     def _fill_gaps(self, means: AnyArray) -> AnyArray:
         missing = np.isnan(means)
         if missing.all():
-            raise ImageError(f"{self.name}: not one valid pixel (all are NaN, infinite or nodata)")
+            raise ImageError(f"{self.name}: not one valid pixel (all are NaN, infinite, nodata or transparent)")
         nearest: Any = distance_transform_edt(missing, return_distances=False, return_indices=True)
         filled: AnyArray = means[tuple(nearest)]
         return np.round(filled) if self.dtype.kind in "iu" else filled

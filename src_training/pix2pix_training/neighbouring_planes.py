@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region, SourceView
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, invalid_values
 
@@ -39,20 +39,23 @@ class NeighbouringPlanes(SourceView):
         self.channel_names = ()
         self.shape = (*base.shape[:-3], (2 * reach + 1) * base.shape[-3], *base.shape[-2:])
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        own = self._base.read(region, plane)
-        return np.concatenate([self._neighbour(offset, own, region, plane) for offset in self._offsets()])
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        own, opacity = self._base.read_with_opacity(region, plane)
+        pixels = np.concatenate([self._neighbour(offset, own, opacity, region, plane) for offset in self._offsets()])
+        return pixels, opacity
 
     def _offsets(self) -> range:
         return range(-self._reach, self._reach + 1)
 
-    def _neighbour(self, offset: int, own: AnyArray, region: Region, plane: tuple[int, ...]) -> AnyArray:
+    def _neighbour(
+        self, offset: int, own: AnyArray, own_opacity: Opacity | None, region: Region, plane: tuple[int, ...]
+    ) -> AnyArray:
         z = min(max(plane[self._axis] + offset, 0), self.shape[self._axis] - 1)
         if z == plane[self._axis]:
             return own
-        pixels = self._base.read(region, (*plane[: self._axis], z, *plane[self._axis + 1 :]))
-        if can_have_invalid_pixels(self.dtype, self.nodata):
-            missing = invalid_values(pixels, self.nodata) | invalid_values(own, self.nodata)
+        pixels, opacity = self._base.read_with_opacity(region, (*plane[: self._axis], z, *plane[self._axis + 1 :]))
+        if can_have_invalid_pixels(self):
+            missing = invalid_values(pixels, self.nodata, opacity) | invalid_values(own, self.nodata, own_opacity)
             pixels[missing] = own[missing]
         return pixels
 

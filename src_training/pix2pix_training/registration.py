@@ -128,8 +128,8 @@ def _edge_patches(pairs: Sequence[Pair], size: int) -> Iterator[tuple[AnyArray, 
 
 def _edges(image: ArraySource, region: Region, plane: tuple[int, ...]) -> AnyArray | None:
     """Magnitude of the gradient (h, w) over all channels, each scaled to its range; None without edges."""
-    stored = image.read(region, plane)
-    if invalid_values(stored, image.nodata).any():
+    stored, opacity = image.read_with_opacity(region, plane)
+    if invalid_values(stored, image.nodata, opacity).any():
         return None
     values = stored.astype(np.float64)
     low, high = np.percentile(values, (0.1, 99.9), axis=(1, 2), keepdims=True)

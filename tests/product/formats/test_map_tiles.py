@@ -93,10 +93,12 @@ def test_missing_tiles_are_invalid(
         (tmp_path / "5" / name).unlink()
     raster[16:32, :16] = 0
     with caplog.at_level(logging.WARNING), open_image(tmp_path) as source:
-        assert (source.shape, source.dtype.name) == ((1, 48, 16), "float32")
-        pixels = pixels_of(source)[0]
-    assert np.isnan(pixels[16:32]).all()
-    np.testing.assert_array_equal(np.nan_to_num(pixels), raster[:, :16])
+        assert (source.shape, source.dtype.name, source.masked) == ((1, 48, 16), "uint16", True)
+        pixels, opacity = source.read_with_opacity(Region(0, 48, 0, 16))
+    assert opacity is not None
+    assert (opacity[16:32] == 0).all()
+    assert (np.delete(opacity, np.s_[16:32], 0) == 255).all()
+    np.testing.assert_array_equal(pixels[0], raster[:, :16])
     assert "2 tiles have none of the deepest zoom below them" in caplog.text
 
 
@@ -151,8 +153,10 @@ def test_georeferenced_tiles(
         assert (tile.metadata.georeference, tile.nodata) == (_PLACE.moved(20, 33), nodata)
     (tmp_path / "in" / "99-0.tif").unlink()
     with open_image(tmp_path / "in") as source:
-        corner = source.read(Region(0, 20, 0, 33))
-        assert (np.isnan(corner) if nodata is None else corner == nodata).all()
+        corner, opacity = source.read_with_opacity(Region(0, 20, 0, 33))
+        assert opacity is not None
+        assert not opacity.any()
+        assert (corner == (nodata or 0)).all()
 
 
 def test_first_of_overlapping_tiles_is_seen_where_it_is_valid(tmp_path: Path, pixels_of: Pixels) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.formats.source import open_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.errors import ImageError
 
 AnyArray = NDArray[Any]
@@ -78,15 +78,17 @@ def test_palette_gives_indices_and_colours(tmp_path: Path, pixels_of: Pixels, no
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("channels", [2, 4])
-def test_alpha_is_dropped_with_a_warning_where_transparent(
-    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture, dtype: str, channels: int
-) -> None:
+def test_alpha_of_a_png_is_opacity(tmp_path: Path, noise: Noise, dtype: str, channels: int) -> None:
     array = noise((5, 7, channels), dtype)
+    array[:2, :, -1] = 0
     path = tmp_path / "screenshot.png"
     path.write_bytes(imagecodecs.png_encode(array))
-    with open_image(path) as source, caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array[..., :-1], -1, 0))
-    assert "alpha channel is ignored" in caplog.text
+    with open_image(path) as source:
+        assert (source.masked, source.shape) == (True, (channels - 1, 5, 7))
+        pixels, opacity = source.read_with_opacity(whole_plane(source))
+    np.testing.assert_array_equal(pixels, np.moveaxis(array[..., :-1], -1, 0))
+    assert opacity is not None
+    np.testing.assert_array_equal(opacity == 0, array[..., -1] == 0)
 
 
 def test_opaque_alpha_is_dropped_silently(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.errors import OutputError
 
 AnyArray = NDArray[Any]
@@ -45,8 +45,20 @@ def _save(folder: Path, raster: AnyArray) -> None:
     parent.write_bytes(imagecodecs.png_encode(raster[:_SIZE, :_SIZE].copy()))
 
 
+def _opacity_of(source: ImageSource) -> AnyArray:
+    opacity = source.read_with_opacity(whole_plane(source))[1]
+    assert opacity is not None
+    return opacity
+
+
+def _with_alpha(output: AnyArray, alpha: AnyArray) -> AnyArray:
+    """Output and alpha in the range of its type, as the tiles of a masked output have them."""
+    scale = np.iinfo(output.dtype).max // 255
+    return np.concatenate([output, alpha[None].astype(output.dtype) * np.array(scale, output.dtype)])
+
+
 def _spec(source: ImageSource, channels: int, **changes: Any) -> OutputSpec:
-    usual: dict[str, Any] = {"dtype": np.dtype("uint8"), "metadata": source.metadata}
+    usual: dict[str, Any] = {"dtype": np.dtype("uint8"), "metadata": source.metadata, "masked": True}
     return OutputSpec(axes="CYX", shape=(channels, *source.shape[1:]), **(usual | changes))
 
 
@@ -66,9 +78,9 @@ def test_transparent_pixels_are_invalid(
     opacity = alpha.astype(dtype) * (np.iinfo(dtype).max // 255)
     _save(tmp_path, np.dstack([raster, opacity]))
     with open_image(tmp_path) as source:
-        assert (source.shape, source.dtype.name) == ((samples, 32, 32), "float32")
+        assert (source.shape, source.dtype.name, source.masked) == ((samples, 32, 32), dtype, True)
         pixels = pixels_of(source)
-    assert (np.isnan(pixels) == (alpha == 0)).all()
+        np.testing.assert_array_equal(_opacity_of(source), alpha)
     valid = alpha > 0
     np.testing.assert_array_equal(pixels[:, valid], np.moveaxis(raster, -1, 0)[:, valid])
     assert "transparent" not in caplog.text
@@ -82,7 +94,8 @@ def test_alpha_comes_back(
     _save(tmp_path / "in", np.dstack([noise((32, 32, 3), "uint8"), alpha]))
     output = noise((channels, 32, 32), "uint8")
     with open_image(tmp_path / "in") as source:
-        write_image(tmp_path / "out", _spec(source, channels), tiles_of(output, tile_px), file_format="tiles")
+        tiles = tiles_of(_with_alpha(output, alpha), tile_px)
+        write_image(tmp_path / "out", _spec(source, channels), tiles, file_format="tiles")
     pixels = _written(tmp_path / "out", 5)
     np.testing.assert_array_equal(pixels[..., 3], alpha)
     np.testing.assert_array_equal(pixels[..., :3], np.broadcast_to(np.moveaxis(output, 0, -1), (32, 32, 3)))
@@ -93,7 +106,8 @@ def test_means_are_weighed_by_opacity(tmp_path: Path, noise: Noise, alpha: AnyAr
     (tmp_path / "in" / "5" / "9" / "7.png").unlink()
     with open_image(tmp_path / "in") as source:
         output = np.where(alpha == 0, 0, 200).astype(np.uint8)[None]
-        write_image(tmp_path / "out", _spec(source, 1), tiles_of(output, 16), file_format="tiles")
+        tiles = tiles_of(_with_alpha(output, alpha), 16)
+        write_image(tmp_path / "out", _spec(source, 1), tiles, file_format="tiles")
     assert not (tmp_path / "out" / "5" / "9" / "7.png").exists()
     pixels = _written(tmp_path / "out", 4)
     alpha[16:, 16:] = 0
@@ -109,10 +123,10 @@ def test_sixteen_bits_get_the_alpha_of_eight(
     output = noise((1, 32, 32), "uint16")
     with open_image(tmp_path / "in") as source:
         spec = _spec(source, 1, dtype=output.dtype)
-    write_image(tmp_path / "out", spec, tiles_of(output, 32), file_format="tiles")
+    write_image(tmp_path / "out", spec, tiles_of(_with_alpha(output, alpha), 32), file_format="tiles")
     with open_image(tmp_path / "out") as source:
-        pixels = pixels_of(source)[0]
-    np.testing.assert_array_equal(pixels, np.where(alpha == 0, np.nan, output[0].astype(np.float32)))
+        np.testing.assert_array_equal(pixels_of(source)[0][alpha > 0], output[0][alpha > 0])
+        np.testing.assert_array_equal(_opacity_of(source), alpha)
     assert imagecodecs.png_decode((tmp_path / "out" / "5" / "8" / "6.png").read_bytes())[3, 4, 1] == 128 * 257
 
 
@@ -127,16 +141,19 @@ def test_palette_with_a_transparent_colour(tmp_path: Path, noise: Noise, pixels_
         path.parent.mkdir(parents=True, exist_ok=True)
         tile.save(path, transparency=2)
     with open_image(tmp_path / "in") as source:
-        np.testing.assert_array_equal(pixels_of(source)[0], np.where(indices == 2, np.nan, indices.astype(np.float32)))
+        np.testing.assert_array_equal(pixels_of(source)[0][indices != 2], indices[indices != 2])
+        np.testing.assert_array_equal(_opacity_of(source), np.where(indices == 2, 0, 255))
         assert source.palette is not None
         spec = _spec(source, 1, palette=source.palette, categories=True)
     output = (indices + 1) % 5
-    write_image(tmp_path / "out", spec, tiles_of(output[None], 32), file_format="tiles")
+    tiles = tiles_of(_with_alpha(output[None], np.where(indices == 2, 0, 255)), 32)
+    write_image(tmp_path / "out", spec, tiles, file_format="tiles")
     pixels = _written(tmp_path / "out", 5)
     np.testing.assert_array_equal(pixels[..., 3], np.where(indices == 2, 0, 255))
     np.testing.assert_array_equal(pixels[indices != 2][:, :3], colours[output][indices != 2])
     with open_image(tmp_path / "out") as source:
-        np.testing.assert_array_equal(pixels_of(source)[0], np.where(indices == 2, np.nan, output.astype(np.float32)))
+        np.testing.assert_array_equal(_opacity_of(source), np.where(indices == 2, 0, 255))
+        np.testing.assert_array_equal(pixels_of(source)[0][indices != 2], output[indices != 2])
 
 
 def test_opaque_tiles_among_transparent_ones(
@@ -149,19 +166,34 @@ def test_opaque_tiles_among_transparent_ones(
         path = tmp_path / "in" / "5" / str(column) / "6.png"
         Image.open(path).convert("RGB").save(path)
     with open_image(tmp_path / "in") as source:
-        assert (np.isnan(pixels_of(source)) == (alpha == 0)).all()
-        output = np.moveaxis(raster, -1, 0)
-        write_image(tmp_path / "out", _spec(source, 3), tiles_of(output, 32), file_format="tiles")
+        np.testing.assert_array_equal(_opacity_of(source), alpha)
+        tiles = tiles_of(_with_alpha(np.moveaxis(raster, -1, 0), alpha), 32)
+        write_image(tmp_path / "out", _spec(source, 3), tiles, file_format="tiles")
     np.testing.assert_array_equal(_written(tmp_path / "out", 5)[..., 3], alpha)
 
 
-@pytest.mark.parametrize("change", [{"dtype": np.dtype(bool)}, {"palette": np.zeros((256, 3), np.uint8)}])
-def test_outputs_without_room_for_transparency(
-    tmp_path: Path, noise: Noise, alpha: AnyArray, change: dict[str, Any]
+def test_outputs_without_room_for_transparency(tmp_path: Path, noise: Noise, alpha: AnyArray) -> None:
+    _save(tmp_path / "in", np.dstack([noise((32, 32, 1), "uint8"), alpha]))
+    palette = np.zeros((256, 3), np.uint8)
+    with (
+        open_image(tmp_path / "in") as source,
+        pytest.raises(OutputError, match="cannot say which pixels hold no data"),
+    ):
+        check_output(tmp_path / "out", _spec(source, 1, palette=palette), file_format="tiles", overwrite=False)
+
+
+def test_black_and_white_with_alpha_becomes_grey(
+    tmp_path: Path, noise: Noise, alpha: AnyArray, tiles_of: Tiles
 ) -> None:
     _save(tmp_path / "in", np.dstack([noise((32, 32, 1), "uint8"), alpha]))
-    with open_image(tmp_path / "in") as source, pytest.raises(OutputError, match="tiles with transparency hold"):
-        check_output(tmp_path / "out", _spec(source, 1, **change), file_format="tiles", overwrite=False)
+    output = noise((1, 32, 32), "uint8") > 100
+    with open_image(tmp_path / "in") as source:
+        spec = _spec(source, 1, dtype=np.dtype(bool))
+    tiles = tiles_of(np.concatenate([output, alpha[None] > 0]), 32)
+    write_image(tmp_path / "out", spec, tiles, file_format="tiles")
+    pixels = _written(tmp_path / "out", 5)
+    np.testing.assert_array_equal(pixels[..., 3], np.where(alpha > 0, 255, 0))
+    np.testing.assert_array_equal(pixels[..., 0] > 0, output[0])
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
@@ -170,7 +202,7 @@ def test_transparent_colour_of_a_png(tmp_path: Path, noise: Noise, mode: str) ->
     image = np.dstack([levels] * 3) if mode == "RGB" else levels
     Image.fromarray(image).save(tmp_path / "a.png", transparency=(2, 2, 2) if mode == "RGB" else 2)
     with open_image(tmp_path / "a.png") as source:
-        pixels, opacity = source.read_with_alpha(Region(1, 9, 2, 7))
+        pixels, opacity = source.read_with_opacity(Region(1, 9, 2, 7))
     np.testing.assert_array_equal(pixels[0], levels[1:, 2:])
     assert opacity is not None
     np.testing.assert_array_equal(opacity == 0, levels[1:, 2:] == 2)
