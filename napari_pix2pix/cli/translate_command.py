@@ -75,7 +75,14 @@ def translate(
         backend=backend,  # type: ignore[arg-type]
         engines=None if engines is None else str(engines),
     )
-    jobs = jobs_for(inputs, out, file_format=file_format, as_channels=as_channels, mosaic=mosaic)
+    jobs = jobs_for(
+        inputs,
+        out,
+        file_format=file_format,
+        as_channels=as_channels,
+        mosaic=mosaic,
+        on_error=on_error,  # type: ignore[arg-type]
+    )
     translator = Translator(load_model(model), settings)
     if dry_run:
         for line in plan_lines(jobs, translator):

@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from napari_pix2pix.formats import tiff_writing
+from napari_pix2pix.formats import tiff, tiff_writing
 from napari_pix2pix.formats.acquisition import to_tiff_tags
 from napari_pix2pix.formats.georeference import GDAL_METADATA, GDAL_NODATA, georeference_tags
 from napari_pix2pix.formats.metadata import METADATA_KEY
@@ -30,7 +30,7 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
 NAME = "geotiff"
-SUFFIXES = (".tif", ".tiff")
+SUFFIXES = tiff.SUFFIXES
 
 _LIMIT_CHANNELS = 65_535
 _OVERVIEWS_FROM_PX = 512

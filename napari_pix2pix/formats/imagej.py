@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tifffile
 
+from napari_pix2pix.formats import tiff
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
 from napari_pix2pix.formats.tiff_writing import photometric
@@ -18,7 +19,7 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 
 NAME = "imagej"
-SUFFIXES = (".tif", ".tiff")
+SUFFIXES = tiff.SUFFIXES
 
 _LIMIT_BYTES = 4_000_000_000
 _ASCII_UNITS = {"µm": "um", "Å": "angstrom"}

@@ -19,7 +19,7 @@ from napari_pix2pix.formats.axes import distinct, sorted_leading
 from napari_pix2pix.formats.metadata import Colour, ImageMetadata, convert_length, standard_unit
 from napari_pix2pix.formats.ome_zarr_metadata import read_record
 from napari_pix2pix.formats.ome_zarr_writing import write
-from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, is_zarr_group
+from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, is_zarr
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -199,4 +199,4 @@ def incompatibility(spec: OutputSpec) -> str | None:
 def may_replace(path: Path, spec: OutputSpec) -> bool:
     """Whether a folder is a Zarr group or array."""
     del spec
-    return is_zarr_group(path)
+    return is_zarr(path)

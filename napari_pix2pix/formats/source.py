@@ -29,7 +29,7 @@ MAX_PLANES = 1_000_000
 """Most planes (T x Z x C) that a file may declare."""
 
 RGB_NAMES = ("red", "green", "blue")
-_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup")
+_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 class ImageSource(ABC):
@@ -181,15 +181,18 @@ def check_series(path: Path, number: int, count: int) -> None:
 
 
 def _format_of(path: Path) -> Format:
-    if not path.exists():
-        raise ImageError(f"{path} does not exist")
-    found = _format_of_folder(path) if path.is_dir() else _format_by_name(path) or _format_by_content(path)
+    try:
+        if not path.exists():
+            raise ImageError(f"{path} does not exist")
+        found = _format_of_folder(path) if path.is_dir() else _format_by_name(path) or _format_by_content(path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
     assert found is not None
     return found
 
 
 def _format_of_folder(path: Path) -> Format | None:
-    return format_named("ome-zarr" if is_zarr_group(path) else "tiles")
+    return format_named("ome-zarr" if is_zarr(path) else "tiles")
 
 
 def _format_by_name(path: Path) -> Format | None:
@@ -208,17 +211,14 @@ def _format_by_content(path: Path) -> Format:
     raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")
 
 
-def is_zarr_group(path: Path) -> bool:
-    """Whether a folder holds a Zarr group or array of its own."""
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr group or array."""
     return any((path / name).is_file() for name in _ZARR_FILES)
 
 
 def _first_bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(10)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+    with path.open("rb") as file:
+        return file.read(10)
 
 
 @contextmanager

@@ -128,12 +128,26 @@ def resolve_format(path: Path, requested: str, source: ImageSource | None) -> st
         The format is unknown, or contradicts the ending of `path`.
     """
     suffix = known_suffix(path)
-    if requested == "same":
-        return format_of_suffix(suffix, source) if suffix else _format_of_source(source)
-    suffixes = _writable(requested).suffixes
-    if suffix and not suffix.endswith(tuple(s.rpartition(".")[2] for s in suffixes)):
-        raise OutputError(f"{path}: the ending {suffix} does not fit the format {requested}; use {suffixes[0]}")
-    return requested
+    own = _format_of_source(source)
+    wanted = own if requested == "same" and not suffix else requested
+    if wanted == "same":
+        return format_of_suffix(suffix, source)
+    suffixes = _writable(wanted).suffixes
+    if suffix and suffix not in suffixes and f".ome{suffix}" not in suffixes:
+        usual = suffixes[0] or "a name without an ending"
+        raise OutputError(f"{path}: the ending {suffix} does not fit the format {requested}; use {usual}")
+    if not suffix and path.suffix and "" not in suffixes:
+        raise OutputError(
+            f"{path}: no format that is written has the ending {path.suffix}; use {usual_suffixes()}, or a name "
+            "without an ending for a folder"
+        )
+    return wanted
+
+
+def usual_suffixes() -> str:
+    """The usual ending of each format, for messages."""
+    usual = dict.fromkeys(entry.suffixes[0] for entry in formats() if entry.write and entry.suffixes[0])
+    return f"{', '.join(list(usual)[:-1])} or {list(usual)[-1]}"
 
 
 def format_of_suffix(suffix: str, source: ImageSource | None) -> str:

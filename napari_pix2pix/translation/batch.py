@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_pix2pix.formats import is_image_path, open_image
+from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.pairing import natural_key
 from napari_pix2pix.formats.partial_output import WHOLE, Shard
-from napari_pix2pix.formats.writing import output_suffix, resolve_format
+from napari_pix2pix.formats.source import is_zarr
+from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.matching import fitting_source
 from napari_pix2pix.translation.pipeline import Translator
@@ -31,10 +32,14 @@ BatchProgress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Job:
-    """One output and the files it is made of: an image, or several that are its channels."""
+    """One output and the files it is made of: an image, or several that are its channels.
+
+    `failure` says why the inputs cannot be opened, where that is known already; then nothing is made of them.
+    """
 
     inputs: tuple[Path, ...]
     output: Path
+    failure: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,52 +58,108 @@ class BatchReport:
 
 
 def jobs_for(
-    inputs: Sequence[Path], out: Path, *, file_format: str, as_channels: bool = False, mosaic: bool = False
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    file_format: str,
+    as_channels: bool = False,
+    mosaic: bool = False,
+    on_error: OnError = "stop",
 ) -> list[Job]:
     """Pair inputs with outputs.
 
     Parameters
     ----------
     inputs : files, and folders whose images are all meant.
-    out : the output file where there is one input file, else a folder in which each output has its input's stem.
+    out : with the ending of an image the output of a single input, else a folder in which each output has its input's
+        name. Map tiles that stay map tiles become the folder itself.
     as_channels : the inputs are files that make the channels of a single image.
     mosaic : each input is a folder of georeferenced tiles that make a single image. Web tiles (z/x/y.png) always do.
+    on_error : with "skip", an input that cannot be opened gives a job with a `failure`; with "stop", an error.
+
+    Raises
+    ------
+    InputError
+        An input cannot be opened, or `out` cannot be what the outputs are called.
     """
-    files = [file for path in inputs for file in _files_of(path, mosaic)]
-    if as_channels:
-        return [Job(tuple(files), out)]
-    single = files == list(inputs) and len(files) == 1
-    if single and (not out.is_dir() or not is_image_path(files[0])):
-        return [Job((files[0],), out)]
-    if out.is_file():
-        raise OutputError(f"{out} is a file, and there are {len(files)} inputs; give a folder")
-    jobs = [Job((file,), out / (image_stem(file) + _suffix(file, file_format))) for file in files]
-    seen: dict[Path, Path] = {}
-    for job in jobs:
-        if job.output in seen:
-            raise InputError(
-                f"{seen[job.output]} and {job.inputs[0]} would both become {job.output}; rename one of them"
-            )
-        seen[job.output] = job.inputs[0]
+    files = [file for path in inputs for file in _files_of(path, mosaic, on_error)]
+    groups = [tuple(files)] if as_channels else [(file,) for file in files]
+    single = as_channels or files == list(inputs)
+    _check_place(out)
+    if known_suffix(out):
+        if len(groups) > 1 or not single:
+            raise OutputError(f"{out} is the name of an image, and there are {len(groups)} inputs; give a folder")
+        jobs = [Job(groups[0], out)]
+    else:
+        jobs = [_named(group, out, file_format, on_error) for group in groups]
+        if single and len(jobs) == 1 and not known_suffix(jobs[0].output):
+            jobs = [replace(jobs[0], output=out)]
+        elif out.exists() and not out.is_dir():
+            raise OutputError(f"{out} is a file; give a folder, or a name with the ending of an image")
+        elif out.suffix and not out.is_dir():
+            resolve_format(out, file_format, None)
+    _check_distinct(jobs)
     return jobs
 
 
-def _files_of(path: Path, mosaic: bool) -> list[Path]:
-    if not path.exists():
-        raise ImageError(f"{path} does not exist")
-    if not path.is_dir() or is_image_path(path) or mosaic or is_tile_pyramid(path):
-        return [path]
-    files = sorted(filter(is_image_path, path.iterdir()), key=lambda file: natural_key(file.name))
+def _files_of(path: Path, mosaic: bool, on_error: OnError) -> list[Path]:
+    try:
+        if not path.exists() and on_error == "stop":
+            raise ImageError(f"{path} does not exist")
+        if not path.is_dir() or is_image_path(path) or is_zarr(path) or mosaic or is_tile_pyramid(path):
+            return [path]
+        files = sorted(filter(is_image_path, path.iterdir()), key=lambda file: natural_key(file.name))
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
     if not files:
         raise ImageError(f"{path} holds no images")
     return files
 
 
-def _suffix(file: Path, file_format: str) -> str:
-    if file_format != "same":
-        return output_suffix(resolve_format(Path("output"), file_format, None), file)
-    with open_image(file) as source:
-        return output_suffix(resolve_format(Path("output"), "same", source), file)
+def _check_place(out: Path) -> None:
+    """Refuse what is neither an image to replace nor a folder to write to."""
+    store = next((parent for parent in out.absolute().parents if is_zarr(parent)), None)
+    if store is not None:
+        raise OutputError(f"{out} lies inside {store}, which is a Zarr store; give a place outside it")
+    if is_zarr(out) and not known_suffix(out):
+        raise OutputError(f"{out} is a Zarr store, not a folder of images; give another name")
+    if out.is_dir() and known_suffix(out) and not is_zarr(out):
+        raise OutputError(f"{out} is a folder with the name of an image, but no OME-Zarr; give another name")
+
+
+def _named(inputs: tuple[Path, ...], folder: Path, file_format: str, on_error: OnError) -> Job:
+    """The output in a folder; for the format "same" the inputs are opened, to see what format they have."""
+    if file_format == "same" and inputs[0].is_dir() and not is_zarr(inputs[0]):
+        file_format = "tiles"
+    if file_format == "same":
+        try:
+            with open_images(inputs) as source:
+                file_format = resolve_format(Path("output"), "same", source)
+        except ImageError as error:
+            if on_error == "stop":
+                raise
+            return Job(inputs, folder / inputs[0].name, failure=str(error))
+    return Job(inputs, folder / (image_stem(inputs[0]) + output_suffix(file_format, inputs[0])))
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    """Refuse two outputs of one name, and an output that would take the place of an input."""
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        if job.output in seen and not job.failure:
+            raise InputError(
+                f"{seen[job.output]} and {job.inputs[0]} would both become {job.output}; rename one of them"
+            )
+        seen[job.output] = job.inputs[0]
+    inputs = {file.resolve(): file for job in jobs for file in job.inputs}
+    for job in jobs:
+        place = job.output.resolve()
+        for own in (place, *place.parents):
+            if own in inputs and (own == place or own.is_dir()):
+                raise OutputError(f"{job.output} would take the place of the input {inputs[own]}; give another name")
+        within = next((file for resolved, file in inputs.items() if place in resolved.parents), None)
+        if within is not None:
+            raise OutputError(f"{job.output} would take the place of a folder that holds the input {within}")
 
 
 def translate_batch(
@@ -131,6 +192,8 @@ def translate_batch(
         jobs, resume, shard = jobs[shard.index - 1 :: shard.count], resume or shard != WHOLE, WHOLE
     for number, job in enumerate(jobs):
         try:
+            if job.failure:
+                raise ImageError(job.failure)
             report = translate_file(
                 job.inputs,
                 translator,
@@ -146,6 +209,8 @@ def translate_batch(
                 outputs.append(job.output)
         except Pix2PixError as error:
             if on_error == "stop":
+                if reports and isinstance(error, InputError):
+                    raise Pix2PixError(f"{error} ({len(reports)} of {len(jobs)} outputs are done)") from error
                 raise
             logger.warning("skipped: %s", error)
             failed[job.inputs[0]] = str(error)
@@ -180,6 +245,9 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
     """What would be done, one line for each output, without doing it."""
     lines = []
     for job in jobs:
+        if job.failure:
+            lines.append(f"{job.output}: {job.failure}")
+            continue
         with open_images(job.inputs) as source:
             fitting = fitting_source(source, translator)
             translator.check(fitting)

@@ -32,7 +32,7 @@ from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_ident
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.atomic import working_folder
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.model_file import Model
@@ -84,6 +84,7 @@ def translate_file(
         if resume and path_out.exists() and not is_begun(path_out):
             logger.warning("%s is complete already, nothing to do", path_out)
             return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
+        _check_no_input(path_out, source.files)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
         spec = with_mask(spec, source, chosen)
         resumable = fitting is source and incompatibility(spec, "ome-zarr") is None
@@ -124,6 +125,13 @@ def translate_file(
             done = replace(_already_there(plan, spec), tiles_reused=0)
         seconds = time.perf_counter() - ready
     return _report(translator, done, seconds=seconds, seconds_setup=ready - started)
+
+
+def _check_no_input(path_out: Path, files: Sequence[Path]) -> None:
+    """Refuse an output in place of what it is made from; its pixels are still read while the output is written."""
+    for file in files:
+        if path_out.exists() and path_out.samefile(file):
+            raise OutputError(f"{path_out} would take the place of the input {file}; give another name")
 
 
 def _already_there(plan: Plan, spec: OutputSpec) -> UnitsDone:

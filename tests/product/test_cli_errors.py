@@ -215,6 +215,39 @@ def test_wrong_use_of_translate(
     assert message in fails("translate", image_path, "--model", model_path, "--out", tmp_path / "out.tif", *arguments)
 
 
+@pytest.mark.parametrize("name", ["o.bmp", "o.gif", "results.v2", "o.jp2"])
+@pytest.mark.parametrize("options", [[], ["--format", "png"]])
+def test_unknown_ending_of_an_output(
+    fails: Fails, name: str, options: list[str], model_path: Path, image_path: Path, tmp_path: Path
+) -> None:
+    message = fails("translate", image_path, "--model", model_path, "--out", tmp_path / name, *options)
+    assert f"no format that is written has the ending {Path(name).suffix}" in message
+
+
+@pytest.mark.parametrize("name", ["image.tif", "link.tif", "hard.tif", "folder/../image.tif"])
+def test_output_in_place_of_its_input(
+    fails: Fails, name: str, model_path: Path, image_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.tif").symlink_to(image_path)
+    (tmp_path / "hard.tif").hardlink_to(image_path)
+    message = fails("translate", image_path, "--model", model_path, "--out", tmp_path / name, "--overwrite")
+    assert "would take the place of the input" in message
+
+
+def test_outputs_in_the_folder_of_their_inputs(fails: Fails, model_path: Path, folders: tuple[Path, Path]) -> None:
+    message = fails("translate", folders[0], "--model", model_path, "--out", folders[0], "--overwrite")
+    assert "0.tif would take the place of the input" in message
+
+
+@pytest.mark.parametrize("name", ["o.tif", "o.ome.zarr", "o.PNG"])
+def test_name_of_an_image_for_several(
+    fails: Fails, name: str, model_path: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    message = fails("translate", folders[0], "--model", model_path, "--out", tmp_path / name)
+    assert f"{name} is the name of an image, and there are 4 inputs; give a folder" in message
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

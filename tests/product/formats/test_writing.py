@@ -391,7 +391,10 @@ def test_tile_of_another_shape_or_type_is_refused(tmp_path: Path, tile: AnyArray
         ("a", "same", "ome-tiff"),
         ("a.tif", "ome-tiff", "ome-tiff"),
         ("a.tif", "imagej", "imagej"),
-        ("a.partial", "png", "png"),
+        ("a", "png", "png"),
+        ("a.TIFF", "geotiff", "geotiff"),
+        ("a.zarr", "same", "ome-zarr"),
+        ("a.v2", "tiles", "tiles"),
     ],
 )
 def test_format_of_an_output_without_an_input_file(name: str, requested: str, expected: str) -> None:
@@ -430,6 +433,12 @@ def test_bmp_in_gives_png_out(tmp_path: Path) -> None:
         ("a.png", "tiff", r"the ending \.png does not fit the format tiff; use \.tif"),
         ("a.tif", "png", r"does not fit the format png; use \.png"),
         ("a.gif", "gif", "there is no format 'gif'"),
+        ("a.gif", "same", r"no format that is written has the ending \.gif; use \.tif, \.ome\.tif"),
+        ("a.bmp", "png", r"no format that is written has the ending \.bmp"),
+        ("a.ome.tif", "tiff", r"the ending \.ome\.tif does not fit the format tiff"),
+        ("a.ome.tif", "geotiff", r"the ending \.ome\.tif does not fit the format geotiff"),
+        ("a.zarr", "ome-tiff", r"the ending \.zarr does not fit the format ome-tiff"),
+        ("a.tif", "tiles", "does not fit the format tiles; use a name without an ending"),
     ],
 )
 def test_contradicting_formats(name: str, requested: str, message: str) -> None:
