@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import inside, tiles_of, window_around
+from napari_pix2pix.translation.tiling import tiles_of, window_around
 from pix2pix_training.array_source import AnyArray, MemorySource, Region
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.intensity import LinearMapping, dtype_mapping, resolved, to_tensor
@@ -61,9 +61,9 @@ def tiled(model: Model, statistics: Statistics, variant: Variant, *, tile: int, 
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
         x = _network_input(model, image, variant)
-        for region in tiles_of((height, width), tile):
+        for region in tiles_of(Region(0, height, 0, width), tile):
             window = window_around(region, halo, (x.shape[-2], x.shape[-1]))
-            yield region, network(x[..., *window.slices])[0, :, *inside(region, window).slices].numpy()
+            yield region, network(x[..., *window.slices])[0, :, *region.seen_from(window).slices].numpy()
 
     return run
 

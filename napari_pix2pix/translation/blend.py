@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from math import pi
 
 import torch
@@ -11,50 +12,64 @@ from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import clipped
 from pix2pix_training.array_source import Region
 
 Span = tuple[int, int]
 
 
 def blended_tiles(
-    stages: Stages, image: PaddedImage, side: int, overlap: int
+    stages: Stages, image: PaddedImage, region: Region, side: int, overlap: int
 ) -> Generator[tuple[Region, Tensor], None, None]:
-    """Wanted regions of the image in reading order with the weighted mean of all windows there, (1, C, h, w).
+    """Tiles of a region of the image in reading order with the weighted mean of all windows there, (1, C, h, w).
 
     Windows are `side` pixels wide and overlap by `overlap` or more; both are multiples of the network's stride, so
-    that all windows are in phase with the whole image. Memory grows with the width of the image, not with its height.
+    that all windows are in phase with the whole image. Where they lie depends on the image alone, not on the region.
+    Memory grows with the width of the region, not with its height.
     """
-    rows, columns = (spans(length, side, overlap) for length in image.size)
-    row_weights, column_weights = weights(rows, image.size[0]), weights(columns, image.size[1])
+    rows = _weighted(image.size[0], side, overlap, (region.y0, region.y1))
+    columns = _weighted(image.size[1], side, overlap, (region.x0, region.x1))
+    left, right = columns[0].span[0], columns[-1].span[1]
     band: Tensor | None = None
-    windows = [r for row in rows for column in columns if image.wants(r := Region(*row, *column))]
+    windows = (Region(*row.span, *column.span) for row in rows for column in columns)
     with closing(image.windows(windows)) as inputs:
-        for number, row in enumerate(rows):
-            for column, column_weight in zip(columns, column_weights, strict=True):
-                if not image.wants(Region(*row, *column)):
-                    continue
-                output = stages.run_whole(next(inputs), (row[0], column[0])).float()
+        for row in rows:
+            for column in columns:
+                output = stages.run_whole(next(inputs), (row.span[0], column.span[0])).float()
                 if band is None:
-                    band = output.new_zeros(1, output.shape[1], side, image.size[1])
-                weight = (row_weights[number][:, None] * column_weight[None]).to(output)
-                band[..., : row[1] - row[0], column[0] : column[1]] += output * weight
-            if band is None:  # nothing wanted so far
-                continue
-            finished = (rows[number + 1][0] if number + 1 < len(rows) else row[1]) - row[0]
-            yield from _cut(band, (row[0], row[0] + finished), [c[0] for c in columns], image)
+                    band = output.new_zeros(1, output.shape[1], side, right - left)
+                weight = (row.weights[:, None] * column.weights[None]).to(output)
+                band[..., : output.shape[-2], column.span[0] - left : column.span[1] - left] += output * weight
+            assert band is not None
+            finished = row.ends - row.span[0]
+            yield from _cut(band, Region(row.span[0], row.ends, left, right), columns, region, image)
             band = torch.cat([band[..., finished:, :], torch.zeros_like(band[..., :finished, :])], dim=-2)
 
 
+@dataclass(frozen=True)
+class _Window:
+    """Extent of a window along an axis, where the next one begins (or this one ends), and its weights."""
+
+    span: Span
+    ends: int
+    weights: Tensor
+
+
+def _weighted(length: int, side: int, overlap: int, region: Span) -> list[_Window]:
+    """The windows along an axis that reach into a region."""
+    found = spans(length, side, overlap)
+    ends = [*(start for start, _ in found[1:]), length]
+    windows = [_Window(*parts) for parts in zip(found, ends, weights(found, length), strict=True)]
+    return [window for window in windows if window.span[0] < region[1] and window.span[1] > region[0]]
+
+
 def _cut(
-    band: Tensor, rows: Span, starts: list[int], image: PaddedImage
+    band: Tensor, place: Region, columns: list[_Window], region: Region, image: PaddedImage
 ) -> Generator[tuple[Region, Tensor], None, None]:
-    """The finished rows of a band in tiles, without what lies beyond the image or is not wanted."""
-    for x0, x1 in zip(starts, [*starts[1:], band.shape[-1]], strict=True):
-        window = Region(*rows, x0, x1)
-        if image.wants(window):
-            region = clipped(window, image.image_size)
-            yield region, band[..., : region.height, region.x0 : region.x1].clone()
+    """What a band, whose finished rows lie at `place`, has of a region, in tiles."""
+    for column in columns:
+        kept = Region(place.y0, place.y1, column.span[0], column.ends).common(region)
+        if kept.height and kept.width and image.wants(kept):
+            yield kept, band[..., *kept.seen_from(place).slices].clone()
 
 
 def spans(length: int, side: int, overlap: int) -> list[Span]:

@@ -1,5 +1,7 @@
 """The exact scheme for U-Nets: shallow levels tile by tile, the deep part once over small planes.
 
+It works on an image, or on a region of one with the network's receptive field around it.
+
 The network is split at a level K. The encoder down to K runs over tiles and leaves its features in a plane that is 2**K
 times smaller than the image; the deep part runs over that plane, as a whole or split again in the same way; the decoder
 from K up runs over tiles. One cell of level K around a tile suffices in both directions, for windows aligned to such
@@ -12,25 +14,28 @@ the image get them beforehand, where need be from passes over the tiles that onl
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.gathered_norms import GatheredNorms
-from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.padded_image import ImagePart, PaddedImage
 from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
-    clipped,
+    balanced_tile,
     even_window_around,
-    inside,
     quarters,
+    rounded_out,
     scaled_down,
     tiles_of,
+    whole,
+    window_around,
 )
 from pix2pix_training.array_source import Region
 from pix2pix_training.networks import UNet
@@ -40,13 +45,53 @@ logger = logging.getLogger(__name__)
 
 
 def exact_tiles(
-    stages: Stages, image: PaddedImage, splits: Sequence[Split], memory_for_planes_bytes: int
+    stages: Stages,
+    image: PaddedImage,
+    region: Region,
+    splits: Sequence[Split],
+    memory_for_planes_bytes: int,
+    norms: Mapping[str, Tensor] | None = None,
 ) -> Generator[tuple[Region, Tensor], None, None]:
-    """Regions of the image in reading order with the network's output there, (1, C, h, w)."""
+    """Tiles of a region of the image in reading order with the network's output there, (1, C, h, w).
+
+    Parameters
+    ----------
+    norms : scale and shift of norms on the statistics of the image, see `gathered_norms`; without them they are found
+        on the way, and the region must be the image.
+    """
+    part = image.part(region, receptive_radius(stages.config), stages.config.stride)
+    with _levels(stages, part, splits, memory_for_planes_bytes, norms) as levels:
+        for tile, output in levels.output_tiles(region.seen_from(part.window)):
+            kept = tile.placed_in(part.window)
+            if image.wants(kept):
+                yield kept, output
+
+
+def gathered_norms(
+    stages: Stages, image: PaddedImage, splits: Sequence[Split], memory_for_planes_bytes: int
+) -> dict[str, Tensor]:
+    """Scale and shift, (2, C) each, of every norm on the statistics of the image, by the stages' names.
+
+    It takes all passes over the image but the last, which would give the result; `splits` go down to the last level.
+    """
+    assert splits[-1].stop == stages.config.depth
+    part = image.part(whole(image.size), 0, stages.config.stride)
+    with _levels(stages, part, splits, memory_for_planes_bytes, None) as levels:
+        return levels.gathered()
+
+
+@contextmanager
+def _levels(
+    stages: Stages,
+    part: ImagePart,
+    splits: Sequence[Split],
+    memory_for_planes_bytes: int,
+    norms: Mapping[str, Tensor] | None,
+) -> Iterator[_Levels]:
     assert isinstance(stages.network, UNet)
+    at = replace(stages, origin=(part.window.y0, part.window.x0))
     with PlaneStore(stages.runner.device, memory_for_planes_bytes, stages.runner.dtype) as store:
-        levels = _Levels(stages, image, splits, store, GatheredNorms(stages.network))
-        yield from levels.output_tiles(image)
+        yield _Levels(at, part, splits, store, GatheredNorms(stages.network, norms))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +104,16 @@ class _Planes:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """One way over the tiles of a plane: a stage, and the planes that it reads besides the source."""
+    """One way over the tiles of a plane: a stage, and the planes that it reads besides the source.
+
+    `tiles` are regions of the source, of at most `tile` cells a side, whose windows may reach to the end of `bounds`.
+    """
 
     spec: StageSpec
     planes: _Planes
+    tiles: list[Region]
+    tile: int
+    bounds: Region
 
 
 class _Levels:
@@ -70,14 +121,14 @@ class _Levels:
 
     Parameters
     ----------
-    source : the padded image, or the encoder's features of level `start`.
+    source : the padded image (or a window of it), or the encoder's features of level `start`.
     splits : the split of these levels, then those of the deeper ones.
     """
 
     def __init__(
         self,
         stages: Stages,
-        source: PaddedImage | FeaturePlane,
+        source: ImagePart | FeaturePlane,
         splits: Sequence[Split],
         store: PlaneStore,
         norms: GatheredNorms,
@@ -91,36 +142,46 @@ class _Levels:
         self._norms = norms
         self._cell = self._split.cell
         self._largest_tile = self._split.tile**2
+        self._everything = whole(source.size)
 
-    def output_tiles(self, image: PaddedImage) -> Iterator[tuple[Region, Tensor]]:
-        """The wanted part of the result without the padding, for levels that start at the image."""
-        regions = [r for r in self._tiles() if image.wants(r)]
-        for region, output in self._decoded(regions):
-            kept = clipped(region, image.image_size)
-            yield kept, output[..., : kept.height, : kept.width]
+    def output_tiles(self, needed: Region) -> Iterator[tuple[Region, Tensor]]:
+        """The result in tiles of a region, for levels that start at the image."""
+        for tile, output in self._decoded(needed):
+            kept = tile.common(needed)
+            yield kept, output[..., *kept.seen_from(tile).slices]
 
-    def up_plane(self) -> FeaturePlane:
-        """The decoder's output at the resolution of level `start`."""
+    def gathered(self) -> dict[str, Tensor]:
+        """All norms that use the statistics of the image, for levels that start at it."""
+        self._drop(self._planes(self._everything))
+        return self._norms.inputs
+
+    def _up_plane(self, needed: Region) -> FeaturePlane:
+        """The decoder's output at the resolution of level `start`, found where it is needed and undefined elsewhere."""
         start = self._split.start
         plane = self._new_plane(start, self._config.up_channels(start))
-        _fill(plane, self._norms.watch(decoder_norm(start + 1), self._decoded(self._tiles())))
+        _fill(plane, self._norms.watch(decoder_norm(start + 1), self._decoded(needed)))
         return plane
 
-    def _decoded(self, regions: Sequence[Region]) -> Iterator[tuple[Region, Tensor]]:
-        """Output of the last decoder level of these, for regions of the source."""
-        planes = self._deep_planes()
+    def _decoded(self, needed: Region) -> Iterator[tuple[Region, Tensor]]:
+        """Output of the last decoder level of these, in tiles that cover what is needed, in cells of the source."""
+        planes = self._planes(needed)
+        yield from self._tiles_of(self._decoding(self._split.start + 1, planes, needed))
+        self._drop(planes)
+
+    def _planes(self, needed: Region) -> _Planes:
+        """Where the last decoder level of these goes on from; all norms that come before it are known then."""
+        planes = self._deep_planes(needed if self._norms.is_complete else self._everything)
         for level in range(self._split.stop, self._split.start + 1, -1):
             if self._norms.wants(decoder_norm(level)):
                 planes = self._gather_decoded(level, planes)
-        yield from self._tiles_of(self._decoding(self._split.start + 1, planes), regions)
-        self._drop(planes)
+        return planes
 
-    def _deep_planes(self) -> _Planes:
-        """Encoder features and decoder output at level `stop`."""
+    def _deep_planes(self, needed: Region) -> _Planes:
+        """Encoder features and decoder output at level `stop`, the latter in a cell more than is needed."""
         encoded = self._encoded_plane()
         if encoded.level == self._config.depth:
             return _Planes(encoded=encoded)
-        up = self._up_of(encoded)
+        up = self._up_of(encoded, scaled_down(self._seen_for(needed), self._cell))
         if self._has_skips:
             return _Planes(encoded=encoded, up=up)
         self._store.release(encoded)
@@ -130,24 +191,32 @@ class _Levels:
         start, stop = self._split.start, self._split.stop
         for level in range(start + 1, stop):
             if self._norms.wants(encoder_norm(level)):
-                self._norms.gather(encoder_norm(level), self._tiles_of(self._encoding(level), self._tiles()))
+                self._norms.gather(encoder_norm(level), self._tiles_of(self._encoding(level)))
         plane = self._new_plane(stop, self._config.feature_channels(stop))
-        raws = self._tiles_of(self._encoding(stop), self._tiles())
+        raws = self._tiles_of(self._encoding(stop))
         _fill(plane, self._norms.watch(encoder_norm(stop), raws))
         return plane
 
-    def _up_of(self, encoded: FeaturePlane) -> FeaturePlane:
+    def _up_of(self, encoded: FeaturePlane, needed: Region) -> FeaturePlane:
         if self._deeper:
-            return _Levels(self._stages, encoded, self._deeper, self._store, self._norms).up_plane()
-        level, everywhere = encoded.level, Region(0, encoded.size[0], 0, encoded.size[1])
-        spec = StageSpec(gives="up", level=level, top=self._config.depth, start=level, noise=self._noise)
-        up = self._stages.run(spec, {"features": encoded.read(everywhere)}, (0, 0))
+            return _Levels(self._stages, encoded, self._deeper, self._store, self._norms)._up_plane(needed)
+        level, everywhere = encoded.level, whole(encoded.size)
+        spec = StageSpec(
+            gives="up",
+            level=level,
+            top=self._config.depth,
+            start=level,
+            given_norms=self._norms.any_wanted and self._norms.is_complete,
+            noise=self._noise,
+        )
+        tensors = {**self._norms.inputs, "features": encoded.read(everywhere)}
+        up = self._stages.run(spec, tensors, (0, 0))
         self._norms.gather(decoder_norm(level + 1), [(everywhere, up)])
         return self._store.adopt(level, up)
 
     def _gather_decoded(self, level: int, planes: _Planes) -> _Planes:
         """Find the statistics of a decoder level; its raw output takes the place of `planes` where that is kept."""
-        raws = self._tiles_of(self._decoding(level, planes), self._tiles())
+        raws = self._tiles_of(self._decoding(level, planes, self._everything))
         if not self._split.keep_raw:
             self._norms.gather(decoder_norm(level), raws)
             return planes
@@ -160,9 +229,9 @@ class _Levels:
         spec = StageSpec(
             gives="encoded", level=level, top=level, start=self._split.start, given_norms=self._norms.any_wanted
         )
-        return _Pass(spec=spec, planes=_Planes())
+        return self._pass(spec, _Planes(), self._everything)
 
-    def _decoding(self, level: int, planes: _Planes) -> _Pass:
+    def _decoding(self, level: int, planes: _Planes, needed: Region) -> _Pass:
         """Decoder levels down to `level`; skips are read where stored, else encoded again."""
         top = self._split.stop if planes.up is None else planes.up.level
         encoded_again = range(self._split.start + 1, top + 1 if planes.encoded is None else top)
@@ -176,7 +245,17 @@ class _Levels:
             given_norms=self._norms.any_wanted,
             noise=self._noise,
         )
-        return _Pass(spec=spec, planes=planes)
+        return self._pass(spec, planes, needed)
+
+    def _pass(self, spec: StageSpec, planes: _Planes, needed: Region) -> _Pass:
+        covered = rounded_out(needed, self._cell)
+        tile = balanced_tile(self._split.tile, self._cell, (covered.height, covered.width))
+        tiles = list(tiles_of(covered, tile))
+        return _Pass(spec=spec, planes=planes, tiles=tiles, tile=tile, bounds=self._seen_for(needed))
+
+    def _seen_for(self, needed: Region) -> Region:
+        """What windows of a region may reach to: a cell more on each side."""
+        return window_around(rounded_out(needed, self._cell), self._cell, self._source.size)
 
     @property
     def _has_skips(self) -> bool:
@@ -186,14 +265,11 @@ class _Levels:
     def _noise(self) -> bool:
         return self._stages.seed is not None
 
-    def _tiles(self) -> list[Region]:
-        return list(tiles_of(self._source.size, self._split.tile))
-
-    def _tiles_of(self, work: _Pass, regions: Sequence[Region]) -> Iterator[tuple[Region, Tensor]]:
-        """Output (1, C, h, w) in each of `regions` (of the source), with the region in cells of its level."""
-        windows = [self._window(region, self._split.tile) for region in regions]
+    def _tiles_of(self, work: _Pass) -> Iterator[tuple[Region, Tensor]]:
+        """Output (1, C, h, w) in each tile, with the tile in cells of its level."""
+        windows = [self._window(region, work, work.tile) for region in work.tiles]
         with closing(self._source.windows([] if work.spec.start is None else windows)) as sources:
-            for region, window in zip(regions, windows, strict=True):
+            for region, window in zip(work.tiles, windows, strict=True):
                 inner = self._inner(work, next(sources, None), window, region)
                 yield scaled_down(region, self._factor(work)), inner
 
@@ -216,19 +292,24 @@ class _Levels:
 
     def _in_quarters(self, work: _Pass, features: Tensor | None, window: Region, region: Region) -> Tensor:
         factor = self._factor(work)
-        parts = [(p, self._inner(work, *self._narrowed(features, window, p), p)) for p in quarters(region, self._cell)]
+        parts = [
+            (part, self._inner(work, *self._narrowed(work, features, window, part), part))
+            for part in quarters(region, self._cell)
+        ]
         first = parts[0][1]
-        whole = first.new_empty(1, first.shape[1], region.height // factor, region.width // factor)
+        joined = first.new_empty(1, first.shape[1], region.height // factor, region.width // factor)
         for part, values in parts:
-            whole[..., *scaled_down(inside(part, region), factor).slices] = values
-        return whole
+            joined[..., *scaled_down(part.seen_from(region), factor).slices] = values
+        return joined
 
-    def _window(self, region: Region, tile: int) -> Region:
-        return even_window_around(region, self._cell, self._source.size, tile)
+    def _window(self, region: Region, work: _Pass, tile: int) -> Region:
+        return even_window_around(region, self._cell, work.bounds, tile)
 
-    def _narrowed(self, features: Tensor | None, window: Region, part: Region) -> tuple[Tensor | None, Region]:
-        smaller = self._window(part, max(part.height, part.width))
-        return (None if features is None else features[..., *inside(smaller, window).slices]), smaller
+    def _narrowed(
+        self, work: _Pass, features: Tensor | None, window: Region, part: Region
+    ) -> tuple[Tensor | None, Region]:
+        smaller = self._window(part, work, max(part.height, part.width))
+        return (None if features is None else features[..., *smaller.seen_from(window).slices]), smaller
 
     def _computed(self, work: _Pass, features: Tensor | None, window: Region, region: Region) -> Tensor:
         start = self._split.start
@@ -239,7 +320,7 @@ class _Levels:
             if plane is not None:
                 tensors[name] = plane.read(scaled_down(window, 1 << (plane.level - start)))
         output = self._stages.run(work.spec, tensors, (window.y0 << start, window.x0 << start))
-        return output[..., *scaled_down(inside(region, window), self._factor(work)).slices]
+        return output[..., *scaled_down(region.seen_from(window), self._factor(work)).slices]
 
     def _new_plane(self, level: int, channels: int) -> FeaturePlane:
         rows, columns = (n >> (level - self._split.start) for n in self._source.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor
 
@@ -16,12 +16,16 @@ from pix2pix_training.stages import decoder_norm, encoder_norm, scale_and_shift
 class GatheredNorms:
     """Scale and shift of a network's norms for one image, found from the raw features that pass by.
 
+    Parameters
+    ----------
+    known : those that were found before.
+
     Attributes
     ----------
     inputs : by name of the stages' input; see `pix2pix_training.stages`.
     """
 
-    def __init__(self, network: UNet) -> None:
+    def __init__(self, network: UNet, known: Mapping[str, Tensor] | None = None) -> None:
         levels = range(1, network.depth + 1)
         norms = {encoder_norm(k): network.down_block(k).norm for k in levels}
         norms |= {decoder_norm(k): network.up_block(k).norm for k in levels}
@@ -30,11 +34,15 @@ class GatheredNorms:
             for name, norm in norms.items()
             if isinstance(norm, StatisticsNorm) and not norm.uses_running_statistics
         }
-        self.inputs: dict[str, Tensor] = {}
+        self.inputs: dict[str, Tensor] = dict(known or {})
 
     @property
     def any_wanted(self) -> bool:
         return bool(self._wanted)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._wanted.keys() <= self.inputs.keys()
 
     def wants(self, name: str) -> bool:
         """Whether a norm uses the statistics of the image, and has them not yet."""

@@ -13,20 +13,19 @@ from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import clipped, inside, tiles_of, window_around
+from napari_pix2pix.translation.tiling import rounded_out, tiles_of, window_around
 from pix2pix_training.array_source import Region
 
 
 def halo_tiles(
-    stages: Stages, image: PaddedImage, tile: int, halo: int
+    stages: Stages, image: PaddedImage, region: Region, tile: int, halo: int
 ) -> Generator[tuple[Region, Tensor], None, None]:
-    """Wanted regions of the image in reading order with the network's output there.
+    """Tiles of a region of the image in reading order with the network's output there, (1, C, h, w).
 
-    `tile` and `halo` fit its strides.
+    `tile`, `halo` and the beginning of the region fit its strides.
     """
-    regions = [r for r in tiles_of(image.size, tile) if image.wants(r)]
-    windows = [window_around(region, halo, image.size) for region in regions]
+    regions = [kept for kept in tiles_of(region, tile) if image.wants(kept)]
+    windows = [rounded_out(window_around(kept, halo, image.size), stages.config.stride) for kept in regions]
     with closing(image.windows(windows)) as inputs:
-        for region, window, x in zip(regions, windows, inputs, strict=True):
-            kept = clipped(region, image.image_size)
-            yield kept, stages.run_whole(x, (window.y0, window.x0))[..., *inside(kept, window).slices]
+        for kept, window, x in zip(regions, windows, inputs, strict=True):
+            yield kept, stages.run_whole(x, (window.y0, window.x0))[..., *kept.seen_from(window).slices]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
-from napari_pix2pix.translation.tiling import Size, clipped, is_empty
+from napari_pix2pix.translation.tiling import Size, rounded_out, whole, window_around
 from pix2pix_training.array_source import AnyArray, Region, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
@@ -57,10 +57,21 @@ class PaddedImage:
         self._rows, self._columns = (padded_index(n, stride).numpy() for n in self.image_size)
         self.size: Size = (len(self._rows), len(self._columns))
 
+    @property
+    def area(self) -> Region:
+        """The image without its padding."""
+        return whole(self.image_size)
+
     def wants(self, region: Region) -> bool:
-        """Whether a region, of which a part may be padding, is asked for."""
-        kept = clipped(region, self.image_size)
-        return not is_empty(kept) and (self._wanted is None or self._wanted(kept))
+        """Whether a region of the image is asked for."""
+        return self._wanted is None or self._wanted(region)
+
+    def part(self, region: Region, halo: int, stride: int) -> ImagePart:
+        """What a network needs to see for a region: `halo` more on each side, in phase with its strides.
+
+        It ends at the border of the padded image, so that the layers' own padding acts on the region there alone.
+        """
+        return ImagePart(self, rounded_out(window_around(region, halo, self.size), stride))
 
     def read(self, window: Region) -> Tensor:
         return self._to_network(self._sent(window))
@@ -83,6 +94,24 @@ class PaddedImage:
 
     def _to_network(self, sent: Upload) -> Tensor:
         return self._mapping.to_network(sent.received()[None]).to(self._dtype)
+
+
+class ImagePart:
+    """A window of a padded image, in coordinates that begin at the window's first pixel; read like the whole."""
+
+    level = 0
+
+    def __init__(self, image: PaddedImage, window: Region) -> None:
+        self._image = image
+        self.window = window
+        self.size: Size = (window.height, window.width)
+
+    def read(self, window: Region) -> Tensor:
+        return self._image.read(window.placed_in(self.window))
+
+    def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
+        """`read` of each region in turn, ahead."""
+        return self._image.windows(region.placed_in(self.window) for region in regions)
 
 
 def _taken(stored: AnyArray, index: NDArray[Any], *, axis: int) -> AnyArray:

@@ -263,10 +263,10 @@ class Translator:
             before_each=self._interruption.check,
         )
         if self.settings.dropout_samples == 1:
-            return network_tiles(stages, image, plan)
+            return network_tiles(stages, image, image.area, plan)
 
         def run(number: int) -> Generator[tuple[Region, Tensor], None, None]:
-            return network_tiles(replace(stages, seed=self.inference.seed + number), image, plan)
+            return network_tiles(replace(stages, seed=self.inference.seed + number), image, image.area, plan)
 
         return sampled_tiles(
             run,

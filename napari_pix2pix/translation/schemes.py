@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from torch import Tensor
 
@@ -16,12 +16,18 @@ from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.array_source import Region
 
 
-def network_tiles(stages: Stages, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
-    """Wanted regions of the image in reading order, and the network's output (1, C, h, w) there."""
+def network_tiles(
+    stages: Stages, image: PaddedImage, region: Region, plan: Plan, norms: Mapping[str, Tensor] | None = None
+) -> Generator[tuple[Region, Tensor], None, None]:
+    """Tiles of a region of the image in reading order, and the network's output (1, C, h, w) there.
+
+    But for rounding, it does not depend on the region. `norms` are scale and shift of norms on the statistics of the
+    image, needed where these are asked for and the region is not all of it.
+    """
     if plan.scheme == "whole":
-        return whole_tiles(stages, image, plan.tile)
+        return whole_tiles(stages, image, region, plan.tile, norms)
     if plan.scheme == "blend":
-        return blended_tiles(stages, image, plan.tile, plan.halo)
+        return blended_tiles(stages, image, region, plan.tile, plan.halo)
     if stages.config.architecture != "resnet":
-        return exact_tiles(stages, image, plan.splits, plan.memory_for_planes_bytes)
-    return halo_tiles(stages, image, plan.tile, plan.halo)
+        return exact_tiles(stages, image, region, plan.splits, plan.memory_for_planes_bytes, norms)
+    return halo_tiles(stages, image, region, plan.tile, plan.halo)

@@ -65,7 +65,7 @@ def _surveyed(stages: Stages, source: ArraySource, mapping: IntensityMapping, pl
         dtype=stages.runner.dtype,
     )
     with torch.inference_mode():
-        for _ in network_tiles(replace(stages, runner=recorder), image, plan):
+        for _ in network_tiles(replace(stages, runner=recorder), image, image.area, plan):
             pass
     return list(recorder.uses.values())
 

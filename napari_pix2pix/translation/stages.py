@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,12 +20,14 @@ class Stages:
 
     `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
     noise, None for none. `before_each` is called before each run of a stage, and may end the work with an error.
+    `origin` is the row and column of the image at which the coordinates of windows begin.
     """
 
     network: Generator
     runner: StageRunner
     seed: int | None = None
     before_each: Callable[[], None] | None = None
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def config(self) -> GeneratorConfig:
@@ -34,8 +36,7 @@ class Stages:
     def run(self, spec: StageSpec, tensors: Mapping[str, Tensor], origin: tuple[int, int]) -> Tensor:
         """A stage's output on windows of features and scales and shifts of norms.
 
-        `origin` is the image's row and column where the windows start. Tensors that the stage does not take are left
-        out.
+        `origin` is the row and column where the windows start. Tensors that the stage does not take are left out.
         """
         if self.before_each is not None:
             self.before_each()
@@ -44,15 +45,19 @@ class Stages:
         inputs = {t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, size) for t in expected}
         return self.runner.run(spec, inputs)
 
-    def run_whole(self, image: Tensor, origin: tuple[int, int]) -> Tensor:
-        """The generator's output on an image, or on a window that starts at `origin` of a larger one."""
-        return self.run(whole_stage(self.config, noise=self.seed is not None), {"features": image}, origin)
+    def run_whole(self, image: Tensor, origin: tuple[int, int], norms: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The generator's output on an image, or on a window that starts at `origin` of a larger one.
+
+        `norms` are scale and shift of its norm layers by the stages' names, None where it finds them itself.
+        """
+        spec = replace(whole_stage(self.config, noise=self.seed is not None), given_norms=norms is not None)
+        return self.run(spec, {"features": image, **(norms or {})}, origin)
 
     def _noise(self, tensor: StageTensor, origin: tuple[int, int], size: tuple[int, int]) -> Tensor:
         assert tensor.noise_of is not None
         assert tensor.level is not None
         assert self.seed is not None
         shape = (tensor.channels, size[0] >> tensor.level, size[1] >> tensor.level)
-        start = (origin[0] >> tensor.level, origin[1] >> tensor.level)
-        noise = dropout_noise(self.seed, tensor.noise_of, shape, start, self.runner.device)
+        start = tuple((own + offset) >> tensor.level for own, offset in zip(origin, self.origin, strict=True))
+        noise = dropout_noise(self.seed, tensor.noise_of, shape, (start[0], start[1]), self.runner.device)
         return noise.to(self.runner.dtype)

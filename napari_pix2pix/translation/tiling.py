@@ -10,9 +10,13 @@ Size = tuple[int, int]
 """Rows and columns."""
 
 
-def tiles_of(size: Size, tile: int) -> Iterator[Region]:
-    """Squares of `tile` that cover a plane in reading order, the last of each row and column smaller."""
-    return regions_of(*size, tile)
+def whole(size: Size) -> Region:
+    return Region(0, size[0], 0, size[1])
+
+
+def tiles_of(region: Region, tile: int) -> Iterator[Region]:
+    """Squares of `tile` that cover a region in reading order, the last of each row and column smaller."""
+    return (square.placed_in(region) for square in regions_of(region.height, region.width, tile))
 
 
 def tile_count(size: Size, tile: int) -> int:
@@ -29,18 +33,19 @@ def window_around(region: Region, halo: int, size: Size) -> Region:
     )
 
 
-def even_window_around(region: Region, halo: int, size: Size, tile: int) -> Region:
-    """The region with at least `halo` more on each side, as far as the plane goes.
+def even_window_around(region: Region, halo: int, bounds: Region, tile: int) -> Region:
+    """The region with at least `halo` more on each side, as far as `bounds` go.
 
     `tile` is the side of the largest regions. What lies beyond a border, or is missing to a full tile, is added on the
-    other side: all windows of a plane are of one size, for which stages can be compiled.
+    other side: all windows within the same bounds are of one size, for which stages can be compiled.
     """
-    return Region(*_around(region.y0, halo, size[0], tile), *_around(region.x0, halo, size[1], tile))
+    rows = _around(region.y0, halo, bounds.y0, bounds.y1, tile)
+    return Region(*rows, *_around(region.x0, halo, bounds.x0, bounds.x1, tile))
 
 
-def _around(start: int, halo: int, length: int, tile: int) -> tuple[int, int]:
-    side = even_window_side(tile, halo, length)
-    first = min(max(0, start - halo), length - side)
+def _around(start: int, halo: int, low: int, high: int, tile: int) -> tuple[int, int]:
+    side = even_window_side(tile, halo, high - low)
+    first = min(max(low, start - halo), high - side)
     return first, first + side
 
 
@@ -67,15 +72,14 @@ def scaled_down(region: Region, factor: int) -> Region:
     return Region(region.y0 // factor, region.y1 // factor, region.x0 // factor, region.x1 // factor)
 
 
-def inside(region: Region, window: Region) -> Region:
-    """The region in coordinates of the window that contains it."""
-    return Region(region.y0 - window.y0, region.y1 - window.y0, region.x0 - window.x0, region.x1 - window.x0)
-
-
-def clipped(region: Region, size: Size) -> Region:
-    """The part of a region that lies within a plane; empty where none does."""
-    y1, x1 = min(region.y1, size[0]), min(region.x1, size[1])
-    return Region(min(region.y0, y1), y1, min(region.x0, x1), x1)
+def rounded_out(region: Region, multiple: int) -> Region:
+    """The smallest region around it whose edges are multiples of a number."""
+    return Region(
+        region.y0 // multiple * multiple,
+        _cells(region.y1, multiple) * multiple,
+        region.x0 // multiple * multiple,
+        _cells(region.x1, multiple) * multiple,
+    )
 
 
 def quarters(region: Region, alignment: int) -> list[Region]:
@@ -87,7 +91,3 @@ def quarters(region: Region, alignment: int) -> list[Region]:
 def _halves(start: int, stop: int, alignment: int) -> list[tuple[int, int]]:
     middle = start + (stop - start) // 2 // alignment * alignment
     return [(start, stop)] if middle == start else [(start, middle), (middle, stop)]
-
-
-def is_empty(region: Region) -> bool:
-    return region.height <= 0 or region.width <= 0

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
+from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import tiles_of
+from napari_pix2pix.translation.tiling import tiles_of, whole
 from pix2pix_training.array_source import Region
 
 
-def whole_tiles(stages: Stages, image: PaddedImage, tile: int) -> Generator[tuple[Region, Tensor], None, None]:
-    """Wanted regions of the image in reading order with the network's output there, (1, C, h, w).
+def whole_tiles(
+    stages: Stages, image: PaddedImage, region: Region, tile: int, norms: Mapping[str, Tensor] | None = None
+) -> Generator[tuple[Region, Tensor], None, None]:
+    """Tiles of a region of the image in reading order with the network's output there, (1, C, h, w).
 
-    `tile` only cuts the result, so that what follows takes little memory.
+    Parameters
+    ----------
+    region : goes through at once with what the network needs to see around it.
+    tile : only cuts the result, so that what follows takes little memory.
+    norms : scale and shift of norms on the statistics of the image, see `exact.gathered_norms`; without them those of
+        the window are found, which must be the image then.
     """
-    output = stages.run_whole(image.read(Region(0, image.size[0], 0, image.size[1])), (0, 0))
-    for region in tiles_of(image.image_size, tile):
-        if image.wants(region):
-            yield region, output[..., *region.slices]
+    part = image.part(region, receptive_radius(stages.config), stages.config.stride)
+    at = replace(stages, origin=(part.window.y0, part.window.x0))
+    output = at.run_whole(part.read(whole(part.size)), (0, 0), norms)
+    for kept in tiles_of(region, tile):
+        if image.wants(kept):
+            yield kept, output[..., *kept.seen_from(part.window).slices]

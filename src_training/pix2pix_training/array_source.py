@@ -51,6 +51,10 @@ class Region:
         """The same rectangle in coordinates that begin at the first pixel of `other`."""
         return Region(self.y0 - other.y0, self.y1 - other.y0, self.x0 - other.x0, self.x1 - other.x0)
 
+    def placed_in(self, other: Region) -> Region:
+        """The rectangle whose coordinates begin at the first pixel of `other`, in those in which `other` is given."""
+        return Region(self.y0 + other.y0, self.y1 + other.y0, self.x0 + other.x0, self.x1 + other.x0)
+
 
 class ArraySource(Protocol):
     """An image that can be read region by region.

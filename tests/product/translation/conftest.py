@@ -90,6 +90,12 @@ def padded(image: AnyArray, config: GeneratorConfig) -> PaddedImage:
     )
 
 
+def of_all(image: AnyArray, config: GeneratorConfig) -> tuple[PaddedImage, Region]:
+    """An image, and all of it as a region."""
+    opened = padded(image, config)
+    return opened, opened.area
+
+
 def assembled(tiles: Iterator[tuple[Region, Tensor]], image: AnyArray) -> Tensor:
     """Tiles put together; fails where they overlap, leave gaps, or do not come in bands of rows."""
     parts = list(tiles)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_pix2pix.translation.blend import blended_tiles, spans, weights
 from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from tests.product.translation.conftest import assembled, padded, random_generator, random_image, stages_of
+from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, source_channels=1, target_channels=2)
 
@@ -38,18 +38,18 @@ def test_a_constant_network_stays_constant() -> None:
     assert isinstance(last, nn.ConvTranspose2d)
     nn.init.zeros_(last.weight)
     image = random_image(1, 130, 75)
-    result = assembled(blended_tiles(stages_of(network), padded(image, CONFIG), 32, 8), image)
+    result = assembled(blended_tiles(stages_of(network), *of_all(image, CONFIG), 32, 8), image)
     assert last.bias is not None
     torch.testing.assert_close(result, torch.tanh(last.bias).float().reshape(1, 2, 1, 1).expand_as(result))
 
 
 def test_wider_overlap_comes_closer_to_the_whole_image() -> None:
     network, image = random_generator(CONFIG, InferenceConfig()), random_image(1, 120, 150)
-    whole = assembled(whole_tiles(stages_of(network), padded(image, CONFIG), 64), image)
+    whole = assembled(whole_tiles(stages_of(network), *of_all(image, CONFIG), 64), image)
 
     def error(overlap: int) -> Tensor:
         return (
-            (assembled(blended_tiles(stages_of(network), padded(image, CONFIG), 64, overlap), image) - whole)
+            (assembled(blended_tiles(stages_of(network), *of_all(image, CONFIG), 64, overlap), image) - whole)
             .abs()
             .mean()
         )
@@ -59,7 +59,7 @@ def test_wider_overlap_comes_closer_to_the_whole_image() -> None:
 
 def test_one_window_is_the_whole_image() -> None:
     network, image = random_generator(CONFIG, InferenceConfig()), random_image(1, 50, 61)
-    whole = assembled(whole_tiles(stages_of(network), padded(image, CONFIG), 64), image)
+    whole = assembled(whole_tiles(stages_of(network), *of_all(image, CONFIG), 64), image)
     torch.testing.assert_close(
-        assembled(blended_tiles(stages_of(network), padded(image, CONFIG), 64, 16), image), whole.float()
+        assembled(blended_tiles(stages_of(network), *of_all(image, CONFIG), 64, 16), image), whole.float()
     )

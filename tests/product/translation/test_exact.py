@@ -19,7 +19,7 @@ from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import UNet
 from pix2pix_training.stages import StageSpec
-from tests.product.translation.conftest import assembled, padded, random_generator, random_image, stages_of
+from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
 MEMORY = 1 << 30
 TOLERANCE = 1e-10
@@ -64,11 +64,11 @@ def splits_at(*levels: int, tile_cells: int = 2, keep_raw: bool = False) -> tupl
 
 
 def whole(network: UNet, image: AnyArray) -> Tensor:
-    return assembled(whole_tiles(stages_of(network), padded(image, network.config), 64), image)
+    return assembled(whole_tiles(stages_of(network), *of_all(image, network.config), 64), image)
 
 
 def exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> Tensor:
-    return assembled(exact_tiles(stages_of(network), padded(image, network.config), splits, memory), image)
+    return assembled(exact_tiles(stages_of(network), *of_all(image, network.config), splits, memory), image)
 
 
 def assert_exact(network: UNet, image: AnyArray, splits: tuple[Split, ...], memory: int = MEMORY) -> None:
@@ -174,7 +174,7 @@ def test_a_tile_too_large_for_the_device_is_quartered() -> None:
     network, image = unet(statistics="image"), random_image(3, 128, 96)
     runner = SmallRunner(network)
     tiles = exact_tiles(
-        Stages(network=network, runner=runner), padded(image, network.config), splits_at(2, tile_cells=16), MEMORY
+        Stages(network=network, runner=runner), *of_all(image, network.config), splits_at(2, tile_cells=16), MEMORY
     )
     assert (assembled(tiles, image) - whole(network, image)).abs().max() < TOLERANCE
     assert runner.refused

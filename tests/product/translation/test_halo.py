@@ -8,7 +8,7 @@ from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.halo import halo_tiles
 from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
-from tests.product.translation.conftest import assembled, padded, random_generator, random_image, stages_of
+from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
 
 def config(norm: Norm) -> GeneratorConfig:
@@ -23,8 +23,8 @@ def config(norm: Norm) -> GeneratorConfig:
 def test_halo_tiles_equal_the_whole_image(norm: Norm, size: tuple[int, int]) -> None:
     network = random_generator(config(norm), InferenceConfig(dropout="seeded", seed=3))
     image = random_image(2, *size)
-    whole = assembled(whole_tiles(stages_of(network), padded(image, network.config), 64), image)
-    tiles = halo_tiles(stages_of(network), padded(image, network.config), 32, receptive_radius(network.config))
+    whole = assembled(whole_tiles(stages_of(network), *of_all(image, network.config), 64), image)
+    tiles = halo_tiles(stages_of(network), *of_all(image, network.config), 32, receptive_radius(network.config))
     assert whole.std() > 0.02 or max(size) < 10
     assert (assembled(tiles, image) - whole).abs().max() < 1e-12
 
@@ -32,6 +32,6 @@ def test_halo_tiles_equal_the_whole_image(norm: Norm, size: tuple[int, int]) -> 
 def test_the_halo_is_not_wider_than_needed() -> None:
     network = random_generator(config("batch"), InferenceConfig(dropout="seeded"))
     image = random_image(2, 130, 130)
-    whole = assembled(whole_tiles(stages_of(network), padded(image, network.config), 64), image)
-    narrow = halo_tiles(stages_of(network), padded(image, network.config), 32, receptive_radius(network.config) - 8)
+    whole = assembled(whole_tiles(stages_of(network), *of_all(image, network.config), 64), image)
+    narrow = halo_tiles(stages_of(network), *of_all(image, network.config), 32, receptive_radius(network.config) - 8)
     assert (assembled(narrow, image) - whole).abs().max() > 1e-12

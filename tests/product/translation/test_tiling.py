@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from napari_pix2pix.translation.tiling import (
     balanced_tile,
-    clipped,
     even_window_around,
     even_window_side,
     tile_count,
     tiles_of,
+    whole,
     window_around,
 )
 
@@ -20,10 +20,10 @@ from napari_pix2pix.translation.tiling import (
 def test_even_windows_reach_as_far_as_clipped_ones_and_are_of_one_size(
     rows: int, columns: int, tile: int, halo: int
 ) -> None:
-    for region in tiles_of((rows, columns), tile):
-        even = even_window_around(region, halo, (rows, columns), tile)
+    for region in tiles_of(whole((rows, columns)), tile):
+        even = even_window_around(region, halo, whole((rows, columns)), tile)
         least = window_around(region, halo, (rows, columns))
-        assert clipped(even, (rows, columns)) == even
+        assert even.common(whole((rows, columns))) == even
         assert even.y0 <= least.y0 and least.y1 <= even.y1 and even.x0 <= least.x0 and least.x1 <= even.x1
         assert even.height == even_window_side(tile, halo, rows)
         assert even.width == even_window_side(tile, halo, columns)
