@@ -13,14 +13,16 @@ from pix2pix_training.config import Statistics
 class Split:
     """One step of the exact scheme: levels above `stop` run tile by tile over the plane of level `start`.
 
-    `tile` is the side of a tile in cells of level `start`, a multiple of 2 ** (stop - start). `keep_raw`: where the
-    statistics of decoder levels are gathered, their raw output is stored instead of computed again.
+    `tile` is the side of a tile in cells of level `start`, a multiple of 2 ** (stop - start); `decoded_tile` that of
+    decoding, where it is another because less than the plane is decoded. `keep_raw`: where the statistics of decoder
+    levels are gathered, their raw output is stored instead of computed again.
     """
 
     start: int
     stop: int
     tile: int
     keep_raw: bool = False
+    decoded_tile: int | None = None
 
     @property
     def cell(self) -> int:
