@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.image_files import files_in
 from napari_pix2pix.formats.pairing import (
     Direction,
     files_of_table,
@@ -37,6 +39,7 @@ class DataRequest:
     Either `sources` and `targets` (files or folders; several are the channels of one image), or `pairs`: a folder of
     side-by-side images, or a CSV table. With `z_context`, that many neighbouring planes on each side are further
     channels of each plane of the source. `validation` is a fraction of the pairs, a folder, or a region of one pair.
+    Of files that hold several images, all are used, or the one of number `series`.
     """
 
     sources: tuple[Path, ...] = ()
@@ -46,6 +49,7 @@ class DataRequest:
     source_channels: tuple[int, ...] | None = None
     target_channels: tuple[int, ...] | None = None
     z_context: int = 0
+    series: int | None = None
     validation: Validation = DEFAULT_VALIDATION_FRACTION
 
     def __post_init__(self) -> None:
@@ -72,8 +76,10 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
     first_source, first_target = _first_files(request)
     return TrainingData(
         split=split,
-        source_traits=replace(_traits(first_source, request.source_channels), z_context=request.z_context),
-        target_traits=_traits(first_target, request.target_channels),
+        source_traits=replace(
+            _traits(first_source, request.source_channels, request.series), z_context=request.z_context
+        ),
+        target_traits=_traits(first_target, request.target_channels, request.series),
     )
 
 
@@ -108,15 +114,17 @@ def _parsed_region(text: str) -> Region | None:
 def _open_pairs(
     request: DataRequest, sources: Sequence[Path], targets: Sequence[Path], composites: Path | None
 ) -> list[Pair]:
-    source_channels, target_channels = request.source_channels, request.target_channels
+    options: dict[str, Any] = {
+        "source_channels": request.source_channels,
+        "target_channels": request.target_channels,
+        "series": request.series,
+    }
     if composites is None:
-        pairs = pairs_from_paths(sources, targets, source_channels=source_channels, target_channels=target_channels)
+        pairs = pairs_from_paths(sources, targets, **options)
     elif _is_table(composites):
-        pairs = pairs_from_csv(composites, source_channels=source_channels, target_channels=target_channels)
+        pairs = pairs_from_csv(composites, **options)
     else:
-        pairs = pairs_from_composites(
-            composites, request.direction, source_channels=source_channels, target_channels=target_channels
-        )
+        pairs = pairs_from_composites(composites, request.direction, **options)
     return [replace(pair, source=with_neighbouring_planes(pair.source, request.z_context)) for pair in pairs]
 
 
@@ -170,12 +178,12 @@ def _first_files(request: DataRequest) -> tuple[Sequence[Path], Sequence[Path]]:
 
 
 def _first_file(path: Path) -> Path:
-    return path if is_image_path(path) else min(p for p in path.iterdir() if is_image_path(p))
+    return path if path.is_file() or is_image_path(path) else files_in(path)[0]
 
 
-def _traits(files: Sequence[Path], channels: Sequence[int] | None) -> ImageTraits:
+def _traits(files: Sequence[Path], channels: Sequence[int] | None, series: int | None) -> ImageTraits:
     """What the files say of pixel size and channels."""
-    with open_images(files) as image:
+    with open_images(files, series or 0) as image:
         metadata, axes = image.metadata, image.axes
         names = image.channel_names or metadata.channel_names
     if channels is not None and names:

@@ -19,6 +19,10 @@ def evaluate(
     model: Annotated[Path | None, Option(help="Model file, to translate --source with.")] = None,
     source: Annotated[list[Path] | None, Option(help="Source images for --model; again for more channels.")] = None,
     data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
+    series: Annotated[
+        int | None,
+        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
+    ] = None,
     region: Annotated[str | None, Option(help="Score only y0:y1,x0:x1 of each image.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -38,12 +42,12 @@ def evaluate(
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
     if prediction is not None:
-        result = evaluate_pairs(pairs_from_paths([prediction], target), data_range=limits, region=part)
+        result = evaluate_pairs(pairs_from_paths([prediction], target, series=series), data_range=limits, region=part)
     else:
         assert model is not None and source
         with temporary_folder() as folder:
             translator = Translator(load_model(model), TranslationSettings(device=device))
-            pairs = translated_pairs(pairs_from_paths(source, target), translator, folder)
+            pairs = translated_pairs(pairs_from_paths(source, target, series=series), translator, folder)
             result = evaluate_pairs(pairs, data_range=limits, region=part)
     for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
         say(f"{name}: {score_line(scores.as_dict())}")

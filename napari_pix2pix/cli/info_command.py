@@ -14,6 +14,7 @@ from pix2pix_training.errors import InputError
 
 def info(
     path: Annotated[Path, typer.Argument(help="A model file or an image.")],
+    series: Annotated[int, typer.Option(help="Which of several images in a file, from 0.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Describe a model file or an image."""
@@ -21,9 +22,9 @@ def info(
         raise InputError(f"{path} does not exist")
     is_model = path.suffix.lower() == ".safetensors"
     if as_json:
-        print_json(_model_facts(path) if is_model else _image_facts(path))
+        print_json(_model_facts(path) if is_model else _image_facts(path, series))
         return
-    for line in _model_card(path) if is_model else _lines(_image_facts(path)):
+    for line in _model_card(path) if is_model else _lines(_image_facts(path, series)):
         typer.echo(line)
 
 
@@ -44,10 +45,10 @@ def _model_card(path: Path) -> Iterator[str]:
     yield from card_lines(load_model(path))
 
 
-def _image_facts(path: Path) -> dict[str, Any]:
+def _image_facts(path: Path, series: int) -> dict[str, Any]:
     from napari_pix2pix.formats import describe_image, open_image
 
-    with open_image(path) as image:
+    with open_image(path, series) as image:
         return describe_image(image)
 
 

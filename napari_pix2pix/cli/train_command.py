@@ -47,6 +47,10 @@ def train(
     target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
     sampling: Annotated[str | None, Option(help="Patches from anywhere: uniform; where targets vary: content.")] = None,
     keep_constant: Annotated[bool, Option("--keep-constant", help="Train on patches of a single value too.")] = False,
+    series: Annotated[
+        int | None,
+        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
+    ] = None,
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
     validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
@@ -110,6 +114,7 @@ def train(
         source_channels=parse_channels(source_channels),
         target_channels=parse_channels(target_channels),
         z_context=z_context,
+        series=series,
         validation=training_data.DEFAULT_VALIDATION_FRACTION
         if validation is None
         else training_data.parse_validation(validation),

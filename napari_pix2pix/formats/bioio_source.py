@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from napari_pix2pix.formats.axes import sorted_leading
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.source import ImageSource, check_decode_budget
+from napari_pix2pix.formats.source import ImageSource, check_decode_budget, check_series
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
@@ -20,19 +19,17 @@ SUFFIXES = (".czi", ".nd2", ".lif")
 SIGNATURES = (b"ZISRAWFILE", b"\xda\xce\xbe\n", b"\x70\0\0\0")
 WRITTEN_AS = "ome-tiff"
 
-logger = logging.getLogger(__name__)
-
 _PLANE_OPTIONS = {suffix: {"chunk_dims": "YX"} for suffix in (".czi", ".lif")}
 """For readers that otherwise decode all planes along Z for one."""
 
 
 class BioioSource(ImageSource):
-    """The first scene of a file; RGB samples are channels.
+    """One scene of a file; RGB samples are channels.
 
     Readers that give whole planes only decode one at a time, which is kept until another is asked for.
     """
 
-    def __init__(self, path: Path, image: Any) -> None:
+    def __init__(self, path: Path, image: Any, scene: int) -> None:
         self._data = image.dask_data
         self._letters: str = image.dims.order
         lengths = dict(zip(self._letters, self._data.shape, strict=True))
@@ -45,6 +42,7 @@ class BioioSource(ImageSource):
             dtype=np.dtype(self._data.dtype).newbyteorder("="),
             metadata=_metadata(image, channels, rgb="S" in self._letters),
         )
+        self._be_one_of([str(name) for name in image.scenes], scene)
         if self.dtype.kind not in "buif":
             raise ImageError(f"{path} stores {self.dtype} numbers; only integers and reals are read")
         self._kept: tuple[tuple[int, ...], AnyArray] | None = None
@@ -87,6 +85,11 @@ def open_source(path: Path) -> BioioSource:
     ImageError
         bioio or the reader is not installed, or the file cannot be read.
     """
+    return open_series(path, 0)
+
+
+def open_series(path: Path, number: int) -> BioioSource:
+    """Open one of the scenes of a file, counted from 0; see `open_source`."""
     try:
         from bioio import BioImage
         from bioio_base.exceptions import UnsupportedFileFormatError
@@ -96,9 +99,9 @@ def open_source(path: Path) -> BioioSource:
         image = BioImage(path, **_PLANE_OPTIONS.get(path.suffix.lower(), {}))
     except UnsupportedFileFormatError as error:
         raise _missing(path) from error
-    if len(image.scenes) > 1:
-        logger.warning("%s holds %d scenes; the first is read (%s)", path, len(image.scenes), image.scenes[0])
-    return BioioSource(path, image)
+    check_series(path, number, len(image.scenes))
+    image.set_scene(number)
+    return BioioSource(path, image, number)
 
 
 def _missing(path: Path) -> ImageError:

@@ -19,6 +19,9 @@ from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
 MAX_OPEN_FILES = 32
 _SHARE_OF_AVAILABLE = 4
 
+_Key = tuple[Path, int]
+"""A file, and the number of an image in it."""
+
 
 class PixelCache:
     """Opens images that share one budget of decoded bytes; thread-safe, and a context manager.
@@ -31,12 +34,12 @@ class PixelCache:
 
     def __init__(self, budget_bytes: int | None = None) -> None:
         self._left = available_memory_bytes() // _SHARE_OF_AVAILABLE if budget_bytes is None else budget_bytes
-        self._planes: dict[tuple[Path, tuple[int, ...]], tuple[AnyArray, Opacity | None]] = {}
-        self._open: OrderedDict[Path, ImageSource] = OrderedDict()
+        self._planes: dict[tuple[_Key, tuple[int, ...]], tuple[AnyArray, Opacity | None]] = {}
+        self._open: OrderedDict[_Key, ImageSource] = OrderedDict()
         self._lock = Lock()
 
-    def open(self, path: Path) -> CachedSource:
-        """Open an image; what is wrong with its header is said now, what is wrong with its pixels on reading.
+    def open(self, path: Path, series: int = 0) -> CachedSource:
+        """Open one of the images in a file; what is wrong with its header is said now, with its pixels on reading.
 
         Raises
         ------
@@ -44,20 +47,21 @@ class PixelCache:
             See `open_image`.
         """
         with self._lock:
-            return CachedSource(self, self._opened(path))
+            return CachedSource(self, self._opened((path, series)))
 
     def read(self, source: CachedSource, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
         """Like `ArraySource.read_with_opacity`."""
-        key = (source.path, plane)
+        image_key = (source.path, source.series)
+        key = (image_key, plane)
         with self._lock:
             if key not in self._planes:
-                image = self._opened(source.path)
+                image = self._opened(image_key)
                 if not self._keep(key, image):
                     return self._read_once(image, region, plane)
             pixels, opacity = self._planes[key]
         return pixels[(slice(None), *region.slices)].copy(), None if opacity is None else opacity[region.slices].copy()
 
-    def _keep(self, key: tuple[Path, tuple[int, ...]], image: ImageSource) -> bool:
+    def _keep(self, key: tuple[_Key, tuple[int, ...]], image: ImageSource) -> bool:
         """Decode a whole plane if it still fits; whether it did."""
         *_, channels, height, width = image.shape
         size = height * width * (channels * image.dtype.itemsize + image.masked)
@@ -76,15 +80,15 @@ class PixelCache:
     def _release(self, image: ImageSource) -> None:
         """Files that are decoded whole would keep their pixels beyond the budget."""
         if image.decoded_whole:
-            self._open.pop(image.path).close()
+            self._open.pop((image.path, image.series)).close()
 
-    def _opened(self, path: Path) -> ImageSource:
-        if path not in self._open:
+    def _opened(self, key: _Key) -> ImageSource:
+        if key not in self._open:
             while len(self._open) >= MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[path] = open_image(path)
-        self._open.move_to_end(path)
-        return self._open[path]
+            self._open[key] = open_image(*key)
+        self._open.move_to_end(key)
+        return self._open[key]
 
     def close(self) -> None:
         """Close all files and drop the pixels; sources opened here can still be read, from their files."""
@@ -108,6 +112,7 @@ class CachedSource:
     def __init__(self, cache: PixelCache, image: ImageSource) -> None:
         self._cache = cache
         self.path = image.path
+        self.series = image.series
         self.name = image.name
         self.axes = image.axes
         self.shape = image.shape

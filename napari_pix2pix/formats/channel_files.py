@@ -52,8 +52,12 @@ class ChannelFiles(ImageSource):
             member.close()
 
 
-def open_images(paths: Sequence[Path]) -> ImageSource:
+def open_images(paths: Sequence[Path], series: int | None = None) -> ImageSource:
     """Open one file, or several as the channels of one image.
+
+    Parameters
+    ----------
+    series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
 
     Raises
     ------
@@ -62,12 +66,20 @@ def open_images(paths: Sequence[Path]) -> ImageSource:
     """
     members: list[ImageSource] = []
     try:
-        members.extend(open_image(path) for path in paths)
+        members.extend(_open_one(path, series) for path in paths)
         return members[0] if len(members) == 1 else ChannelFiles(members)
     except BaseException:
         for member in members:
             member.close()
         raise
+
+
+def _open_one(path: Path, series: int | None) -> ImageSource:
+    image = open_image(path, 0 if series else series)
+    if not series or len(image.series_names) == 1:
+        return image
+    image.close()
+    return open_image(path, series)
 
 
 def _channel_names(member: ImageSource) -> tuple[str, ...]:

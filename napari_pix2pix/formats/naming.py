@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from napari_pix2pix.formats.registry import readable_suffixes
@@ -18,3 +19,9 @@ def image_stem(path: Path) -> str:
     """A name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
     stem = path.name[: -len(COMPANION_SUFFIX)] if path.name.lower().endswith(COMPANION_SUFFIX) else path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
+    parts = re.findall(r"(\d+)|(\D+)", text)
+    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))

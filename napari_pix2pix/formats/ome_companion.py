@@ -43,6 +43,12 @@ def open_series(path: Path, number: int) -> TiffSource:
     return open_tiff(path, path.with_name(first), xml, number)
 
 
+def members(path: Path) -> tuple[Path, ...]:
+    """The file itself, and those that it describes."""
+    root = ome_xml.parsed_xml(path, read_xml(path))
+    return (path,) if root is None else (path, *(path.with_name(name) for name in ome_xml.companions(path, root)))
+
+
 def read_xml(path: Path) -> str:
     """The text of the file, unless it is too large to be OME metadata.
 

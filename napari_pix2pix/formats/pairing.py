@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.caching import CachedSource, PixelCache
-from napari_pix2pix.formats.naming import image_stem, is_image_path
+from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within
+from napari_pix2pix.formats.naming import is_image_path, natural_key
 from pix2pix_training.array_source import (
     ArraySource,
     CroppedSource,
@@ -25,6 +26,8 @@ from pix2pix_training.array_source import (
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.pairs import Pair, check_consistent
 
+logger = logging.getLogger(__name__)
+
 Direction = Literal["AtoB", "BtoA"]
 
 _NAMES_SHOWN = 3
@@ -32,11 +35,11 @@ _NAMES_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """Files of one pair, one or more for each side; `origin` says where they are named, for messages."""
+    """Images of one pair, one or more for each side; `origin` says where they are named, for messages."""
 
     name: str
-    sources: tuple[Path, ...]
-    targets: tuple[Path, ...]
+    sources: tuple[ImageFile, ...]
+    targets: tuple[ImageFile, ...]
     origin: str = ""
 
 
@@ -46,6 +49,7 @@ def pairs_from_paths(
     *,
     source_channels: Sequence[int] | None = None,
     target_channels: Sequence[int] | None = None,
+    series: int | None = None,
     cache: PixelCache | None = None,
 ) -> list[Pair]:
     """Pair files with files, or the images of folders by their names without ending.
@@ -55,6 +59,7 @@ def pairs_from_paths(
     sources, targets : files (one pair), or folders (a pair for each name). Several of a side are the channels of one
         image, in the order given.
     source_channels, target_channels : indices of the channels to keep, counted over all files of the side.
+    series : of files that hold several images the one of this number, from 0; by default all, each in a pair.
     cache : keeps decoded pixels; by default one of the usual size for these pairs.
 
     Returns
@@ -72,9 +77,9 @@ def pairs_from_paths(
     _check_existing(paths)
     folders = [_is_folder(path) for path in paths]
     if all(folders):
-        entries = _matched(sources, targets)
+        entries = _matched(sources, targets, series)
     elif not any(folders):
-        entries = [_Entry(name=image_stem(sources[0]), sources=tuple(sources), targets=tuple(targets))]
+        entries = _entries_of(sources, targets, series)
     else:
         folder, file = paths[folders.index(True)], paths[folders.index(False)]
         raise ImageError(f"{folder} is a folder and {file} is a file; give folders only, or files only")
@@ -87,6 +92,7 @@ def pairs_from_composites(
     *,
     source_channels: Sequence[int] | None = None,
     target_channels: Sequence[int] | None = None,
+    series: int | None = None,
     cache: PixelCache | None = None,
 ) -> list[Pair]:
     """Pairs from images that hold A in their left half and B in their right half.
@@ -94,6 +100,7 @@ def pairs_from_composites(
     Parameters
     ----------
     folder : of such images, or a single one.
+    series : see `pairs_from_paths`.
     direction : "AtoB" translates the left half into the right one, "BtoA" the other way round.
 
     Raises
@@ -106,10 +113,10 @@ def pairs_from_composites(
     if direction not in get_args(Direction):
         raise SettingsError(f"direction is {direction!r}; it must be AtoB or BtoA")
     _check_existing([folder])
-    files = _images_by_stem(folder) if _is_folder(folder) else {image_stem(folder): folder}
+    files = _images_by_name(folder if _is_folder(folder) else [folder], series)
     cache = cache or PixelCache()
-    images = {stem: cache.open(path) for stem, path in files.items()}
-    _share_palette(list(images.values()))
+    images = {name: cache.open(file.path, file.series) for name, file in files.items()}
+    _check_alike(list(images.values()))
     halves = {stem: _halves(image, direction) for stem, image in images.items()}
     pairs = [
         Pair(_selected(source, source_channels), _selected(target, target_channels), stem)
@@ -124,6 +131,7 @@ def pairs_from_csv(
     *,
     source_channels: Sequence[int] | None = None,
     target_channels: Sequence[int] | None = None,
+    series: int | None = None,
     cache: PixelCache | None = None,
 ) -> list[Pair]:
     """Pairs named by a table with a header row and the columns ``source`` and ``target``.
@@ -137,12 +145,17 @@ def pairs_from_csv(
         The table is not as described, or the images do not fit together; says the line.
     """
     _check_existing([table])
-    return _open_pairs(_entries_of_table(table), source_channels, target_channels, cache)
+    entries = [
+        replace(entry, origin=origin)
+        for sources, targets, origin in _rows_of_table(table)
+        for entry in _entries_of(sources, targets, series, origin)
+    ]
+    return _open_pairs(entries, source_channels, target_channels, cache)
 
 
 def files_of_table(table: Path) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
     """Files of source and target of each row of a table; see `pairs_from_csv`. They need not exist."""
-    return [(entry.sources, entry.targets) for entry in _entries_of_table(table)]
+    return [(sources, targets) for sources, targets, _ in _rows_of_table(table)]
 
 
 def _check_existing(paths: Iterable[Path]) -> None:
@@ -156,47 +169,71 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not is_image_path(path)
 
 
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
-    parts = re.findall(r"(\d+)|(\D+)", text)
-    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    """In natural order of the stems; an error where there is none, or two of one name."""
-    result: dict[str, Path] = {}
-    for path in sorted(filter(is_image_path, folder.iterdir()), key=lambda path: natural_key(path.name)):
-        stem = image_stem(path)
-        if stem in result:
-            raise ImageError(f"{result[stem]} and {path} have the same name; leave one of them in the folder")
-        result[stem] = path
-    if not result:
-        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP or OME-Zarr)")
+def _images_by_name(place: Path | Sequence[Path], series: int | None) -> dict[str, ImageFile]:
+    """The images of a folder, or of files, by their names in natural order; an error where two have one name."""
+    result: dict[str, ImageFile] = {}
+    for path in files_in(place) if isinstance(place, Path) else place:
+        for image in images_within(path, series):
+            if image.name in result:
+                other = result[image.name].path
+                raise ImageError(f"{other} and {path} have the same name; leave one of them in the folder")
+            result[image.name] = image
     return dict(sorted(result.items(), key=lambda item: natural_key(item[0])))
 
 
-def _matched(sources: Sequence[Path], targets: Sequence[Path]) -> list[_Entry]:
-    listings = {folder: _images_by_stem(folder) for folder in (*sources, *targets)}
+def _matched(sources: Sequence[Path], targets: Sequence[Path], series: int | None) -> list[_Entry]:
+    listings = {folder: _images_by_name(folder, series) for folder in (*sources, *targets)}
     first = sources[0]
     for folder in (*sources[1:], *targets):
         _check_partners(first, listings[first], folder, listings[folder])
     return [
         _Entry(
-            name=stem,
-            sources=tuple(listings[folder][stem] for folder in sources),
-            targets=tuple(listings[folder][stem] for folder in targets),
+            name=name,
+            sources=tuple(listings[folder][name] for folder in sources),
+            targets=tuple(listings[folder][name] for folder in targets),
         )
-        for stem in listings[first]
+        for name in listings[first]
     ]
 
 
-def _check_partners(first: Path, stems: dict[str, Path], second: Path, others: dict[str, Path]) -> None:
+def _entries_of(sources: Sequence[Path], targets: Sequence[Path], series: int | None, origin: str = "") -> list[_Entry]:
+    """Pairs of the images in files: of as many as each file holds, by their numbers."""
+    held = {path: _within(path, series, origin) for path in (*sources, *targets)}
+    first = held[sources[0]]
+    for path, images in held.items():
+        if len(images) != len(first):
+            raise ImageError(
+                f"{origin}{': ' if origin else ''}{sources[0]} holds {_count(first)} and {path} {_count(images)}; "
+                "choose one by its number (series), or give files of as many images"
+            )
+    return [
+        _Entry(
+            name=image.name,
+            sources=tuple(held[path][number] for path in sources),
+            targets=tuple(held[path][number] for path in targets),
+        )
+        for number, image in enumerate(first)
+    ]
+
+
+def _within(path: Path, series: int | None, origin: str) -> list[ImageFile]:
+    try:
+        return images_within(path, series)
+    except ImageError as error:
+        raise _with_origin(origin, error) from error
+
+
+def _count(images: Sequence[ImageFile]) -> str:
+    return "one image" if len(images) == 1 else f"{len(images)} images"
+
+
+def _check_partners(first: Path, stems: Mapping[str, Any], second: Path, others: Mapping[str, Any]) -> None:
     lonely = [_lonely(first, stems, second, others), _lonely(second, others, first, stems)]
     if any(lonely):
         raise ImageError(f"{', and '.join(filter(None, lonely))}; give partners the same name, or remove the others")
 
 
-def _lonely(folder: Path, stems: dict[str, Path], other: Path, partners: dict[str, Path]) -> str:
+def _lonely(folder: Path, stems: Mapping[str, Any], other: Path, partners: Mapping[str, Any]) -> str:
     missing = [stem for stem in stems if stem not in partners]
     if not missing:
         return ""
@@ -213,9 +250,9 @@ def _open_pairs(
     cache = cache or PixelCache()
     opened = [(_opened(entry, entry.sources, cache), _opened(entry, entry.targets, cache)) for entry in entries]
     for position in range(len(entries[0].sources)):
-        _share_palette([images[position] for images, _ in opened])
+        _check_alike([images[position] for images, _ in opened])
     for position in range(len(entries[0].targets)):
-        _share_palette([images[position] for _, images in opened])
+        _check_alike([images[position] for _, images in opened])
     pairs = [
         _pair(entry, sources, targets, source_channels, target_channels)
         for entry, (sources, targets) in zip(entries, opened, strict=True)
@@ -224,11 +261,11 @@ def _open_pairs(
     return pairs
 
 
-def _opened(entry: _Entry, paths: Sequence[Path], cache: PixelCache) -> list[CachedSource]:
+def _opened(entry: _Entry, files: Sequence[ImageFile], cache: PixelCache) -> list[CachedSource]:
     try:
-        return [cache.open(path) for path in paths]
+        return [cache.open(file.path, file.series) for file in files]
     except ImageError as error:
-        raise _with_origin(entry, error) from error
+        raise _with_origin(entry.origin, error) from error
 
 
 def _pair(
@@ -241,11 +278,11 @@ def _pair(
     try:
         return Pair(_stacked(sources, source_channels), _stacked(targets, target_channels), entry.name)
     except ImageError as error:
-        raise _with_origin(entry, error) from error
+        raise _with_origin(entry.origin, error) from error
 
 
-def _with_origin(entry: _Entry, error: ImageError) -> ImageError:
-    return ImageError(f"{entry.origin}: {error}") if entry.origin else error
+def _with_origin(origin: str, error: ImageError) -> ImageError:
+    return ImageError(f"{origin}: {error}") if origin else error
 
 
 def _stacked(images: Sequence[CachedSource], channels: Sequence[int] | None) -> ArraySource:
@@ -265,6 +302,19 @@ def _halves(image: CachedSource, direction: Direction) -> tuple[ArraySource, Arr
     left = CroppedSource(image, Region(0, height, 0, width // 2))
     right = CroppedSource(image, Region(0, height, width // 2, width))
     return (left, right) if direction == "AtoB" else (right, left)
+
+
+def _check_alike(images: Sequence[CachedSource]) -> None:
+    """One side of all pairs: one palette, and a remark where 0 does not mean the same in all."""
+    _share_palette(images)
+    white = next((image for image in images if image.metadata.white_is_zero), None)
+    black = next((image for image in images if not image.metadata.white_is_zero), None)
+    if white is not None and black is not None:
+        logger.warning(
+            "0 is white in %s and black in %s; values are used as they are stored, so save all images in one way",
+            white.path,
+            black.path,
+        )
 
 
 def _share_palette(images: Sequence[CachedSource]) -> None:
@@ -299,27 +349,31 @@ def _check_same_colours(
         )
 
 
-def _entries_of_table(table: Path) -> list[_Entry]:
+_Row = tuple[tuple[Path, ...], tuple[Path, ...], str]
+"""Files of source and target, and where they are named."""
+
+
+def _rows_of_table(table: Path) -> list[_Row]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             file.seek(0)
             rows = csv.DictReader(file, delimiter=";" if ";" in header and "," not in header else ",", strict=True)
-            entries = list(_read_rows(table, rows))
+            found = list(_read_rows(table, rows))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ImageError(f"{table} cannot be read as a table: {error}; save it as CSV in UTF-8") from error
-    if not entries:
+    if not found:
         raise ImageError(f"{table} has no rows below its header; give one pair per row")
-    return entries
+    return found
 
 
-def _read_rows(table: Path, rows: csv.DictReader[str]) -> Iterator[_Entry]:
+def _read_rows(table: Path, rows: csv.DictReader[str]) -> Iterator[_Row]:
     sources, targets = _columns(table, rows, "source"), _columns(table, rows, "target")
     for row in rows:
         origin = f"{table}, line {rows.line_num}"
         source_paths = tuple(_cell(table, row, column, origin) for column in sources)
         target_paths = tuple(_cell(table, row, column, origin) for column in targets)
-        yield _Entry(name=image_stem(source_paths[0]), sources=source_paths, targets=target_paths, origin=origin)
+        yield source_paths, target_paths, origin
 
 
 def _columns(table: Path, rows: csv.DictReader[str], side: str) -> list[str]:

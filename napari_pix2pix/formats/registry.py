@@ -16,6 +16,8 @@ A module of a format has, of these, what applies to it:
     Opens a file of it.
 ``open_series(path, number)``
     Opens one of the images in a file, counted from 0, where files of it can hold several.
+``members(path)``
+    All files of the image that a file is one of, itself included, where an image can be several files.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
 ``holds_mask(spec)``
@@ -71,6 +73,7 @@ class Format:
     written_as: str
     open_source: Callable[[Path], ImageSource] | None
     open_series: Callable[[Path, int], ImageSource] | None
+    members: Callable[[Path], tuple[Path, ...]]
     incompatibility: Callable[[OutputSpec], str | None]
     holds_mask: Callable[[OutputSpec], bool]
     holds_nodata: Callable[[OutputSpec], bool]
@@ -95,6 +98,7 @@ def _format(name: str) -> Format:
         written_as=getattr(module, "WRITTEN_AS", module.NAME),
         open_source=getattr(module, "open_source", None),
         open_series=getattr(module, "open_series", None),
+        members=getattr(module, "members", lambda path: (path,)),
         incompatibility=getattr(module, "incompatibility", lambda _: None),
         holds_mask=getattr(module, "holds_mask", lambda _: False),
         holds_nodata=getattr(module, "holds_nodata", lambda _: False),

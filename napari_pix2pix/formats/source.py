@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +101,12 @@ class ImageSource(ABC):
         with damage_reported(self.path):
             return self._read_with_opacity(region, plane)
 
+    def _be_one_of(self, names: Sequence[str], number: int) -> None:
+        """Be the image of this number among several in a file, of which each has a name or ""."""
+        self.series, self.series_names = number, tuple(names)
+        if len(self.series_names) > 1:
+            self.name = f"{self.path} (image {number})"
+
     @abstractmethod
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray: ...
 
@@ -165,6 +171,13 @@ def open_image(path: Path, series: int | None = None) -> ImageSource:
             "%s holds %d images and number 0 is used; choose another by its number (1 to %d)", path, count, count - 1
         )
     return image
+
+
+def members_of(path: Path) -> tuple[Path, ...]:
+    """All files of the image that a file is one of, itself included; only itself where it cannot be read."""
+    with suppress(ImageError), damage_reported(path):
+        return _format_of(path).members(path)
+    return (path,)
 
 
 def check_series(path: Path, number: int, count: int) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import GDAL_NODATA
 from napari_pix2pix.formats.metadata import is_grey_ramp
+from napari_pix2pix.formats.ome_xml import parsed_xml
 from napari_pix2pix.formats.source import ImageSource, check_series
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.formats.tiff_pages import PagePixels, PlaneLayout, plane_layout
@@ -59,8 +60,7 @@ class TiffSource(ImageSource):
             nodata=_nodata(page),
             palette=_palette(path, tif, page, root),
         )
-        self.series = number
-        self.series_names = tuple(map(image_name, images))
+        self._be_one_of([image_name(image) for image in images], number)
         self._tif = tif
         self._layout = layout
         self._pixels = PagePixels(path, tif, series)
@@ -97,6 +97,12 @@ def open_source(path: Path) -> TiffSource:
         The file is damaged, incomplete, declares more than is allowed, or stores what cannot be translated.
     """
     return open_series(path, 0)
+
+
+def members(path: Path) -> tuple[Path, ...]:
+    """All files of the image that a file is one of, itself included; see `files_of_set`."""
+    with tifffile.TiffFile(path) as tif:
+        return (path, *files_of_set(path, tif, parsed_xml(path, tif.ome_metadata)))
 
 
 def open_series(path: Path, number: int) -> TiffSource:

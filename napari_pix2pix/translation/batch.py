@@ -11,8 +11,7 @@ from typing import Any, Literal
 from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
-from napari_pix2pix.formats.naming import image_stem
-from napari_pix2pix.formats.pairing import natural_key
+from napari_pix2pix.formats.naming import image_stem, natural_key
 from napari_pix2pix.formats.partial_output import WHOLE, Shard
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format

@@ -1,0 +1,83 @@
+"""Which images there are: in a folder, among files of which several are one image, and within a file of several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_pix2pix.formats.naming import image_stem, is_image_path, natural_key
+from napari_pix2pix.formats.source import members_of, open_image
+from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image: the number `series` (from 0) of those in a file, which is what it is called."""
+
+    path: Path
+    series: int
+    name: str
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The images of a folder by name, numbers by value; of several files that are one image the one that stands for it.
+
+    Raises
+    ------
+    ImageError
+        There is none, or the folder cannot be read.
+    """
+    try:
+        files = sorted(filter(is_image_path, folder.iterdir()), key=lambda file: natural_key(file.name))
+    except OSError as error:
+        raise ImageError(f"{folder} cannot be read: {error.strerror or error}") from error
+    if not files:
+        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP or OME-Zarr)")
+    return once_per_image(files)
+
+
+def once_per_image(files: Sequence[Path]) -> list[Path]:
+    """The same files in the same order, but of several that are one image (a multi-file OME-TIFF) only one.
+
+    That is the one that names most of them, and says so in a warning.
+    """
+    members = {file: members_of(file) for file in files}
+    belongs: dict[Path, Path] = {}
+    for file in sorted(members, key=lambda file: -len(members[file])):
+        representative = belongs.get(file, file)
+        for member in members[file]:
+            belongs.setdefault(member, representative)
+    kept = [file for file in files if belongs.get(file, file) == file]
+    for file in kept:
+        others = sum(belongs.get(other) == file for other in members if other != file)
+        if others:
+            logger.warning("%s and %d other files beside it are one image, which is used once", file, others)
+    return kept
+
+
+def images_within(file: Path, series: int | None = None) -> list[ImageFile]:
+    """The images that a file holds, called by the file's stem, and a number where there are several.
+
+    Parameters
+    ----------
+    series : only this one, called by the stem alone; a file of one image gives that.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be opened, or holds several images and none of this number.
+    """
+    with open_image(file, 0) as image:
+        count = len(image.series_names)
+    stem = image_stem(file)
+    if count == 1:
+        return [ImageFile(file, 0, stem)]
+    if series is None:
+        logger.warning("%s holds %d images; all are used, as %s_0 to %s_%d", file, count, stem, stem, count - 1)
+        return [ImageFile(file, number, f"{stem}_{number}") for number in range(count)]
+    with open_image(file, series):
+        return [ImageFile(file, series, stem)]
