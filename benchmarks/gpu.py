@@ -26,6 +26,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.tensorrt import proven_engine
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.atomic import atomic_write
@@ -33,10 +34,10 @@ from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.device import resolve_device
 from pix2pix_training.errors import BackendError, Pix2PixError
 from pix2pix_training.folding import fold_norms
+from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import whole_stage
-from pix2pix_trt.compilation import proven_engine, relative_deviation
 from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.flavours import Flavour, availability, driver_cuda_version
 from pix2pix_trt.runner import EngineRunner

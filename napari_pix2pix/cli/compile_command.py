@@ -34,7 +34,7 @@ def compile_model(
     from dataclasses import asdict
 
     from napari_pix2pix.formats import open_image
-    from napari_pix2pix.translation.compiling import CompileRequest, compile_ahead, compile_here
+    from napari_pix2pix.translation.backends.engines import CompileRequest, compile_ahead, compile_here
     from pix2pix_training.device import resolve_device
     from pix2pix_training.model_file import load_model
     from pix2pix_trt.flavours import require

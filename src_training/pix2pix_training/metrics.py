@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, Region
 
@@ -205,3 +206,12 @@ def _standing_out(lines: NDArray[np.float64], frequency: int) -> NDArray[np.floa
     background = np.median(lines[:, around % count], axis=1)
     result: NDArray[np.float64] = lines[:, at % count].max(1) / np.maximum(background, np.finfo(np.float64).tiny)
     return result
+
+
+def relative_deviation(result: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference as a share of the range of `expected`; infinite where `result` is not finite."""
+    if result.shape != expected.shape or not bool(torch.isfinite(result).all()):
+        return math.inf
+    span = (expected.max() - expected.min()).item()
+    difference = (result.double() - expected.double()).abs().max().item()
+    return difference / span if span > 0 else (0.0 if difference == 0 else math.inf)

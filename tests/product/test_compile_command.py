@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from napari_pix2pix.cli.application import run
-from napari_pix2pix.translation import compiling
-from pix2pix_trt import compilation
+from napari_pix2pix.translation.backends import engines
+from pix2pix_trt import stage_engines
 from pix2pix_trt.engine_file import read_engine_file
 
 
@@ -53,7 +53,7 @@ def test_cancelled_midway_leaves_whole_engines_only(
     """Ctrl-C after the first engine; what is there can be used, and nothing is half-written."""
     stop = threading.Event()
     monkeypatch.setattr("napari_pix2pix.cli.compile_command.interrupt_flag", lambda: nullcontext(stop))
-    built = compilation.compile_to_file
+    built = stage_engines.compile_to_file
 
     def then_stop(*given: Any, **named: Any) -> Any:
         try:
@@ -61,7 +61,7 @@ def test_cancelled_midway_leaves_whole_engines_only(
         finally:
             stop.set()
 
-    monkeypatch.setattr(compiling, "compile_to_file", then_stop)
+    monkeypatch.setattr(engines, "compile_to_file", then_stop)
     assert run([*arguments, "--precision", "fp32"]) == 130
     assert [path.name for path in (tmp_path / "engines").iterdir()] == ["model-1-encoded2-fp32.engine"]
     assert read_engine_file(tmp_path / "engines" / "model-1-encoded2-fp32.engine").key["plan"]["tile"] == 128

@@ -9,8 +9,8 @@ import torch
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.networks import UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import StageSpec, whole_stage
-from pix2pix_trt.compilation import stage_shapes
 from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.stage_engines import stage_shapes
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")
 CPU = torch.device("cpu")

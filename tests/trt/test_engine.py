@@ -14,8 +14,8 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.networks import build_generator, initialize_weights, set_inference_mode
 from pix2pix_training.onnx_export import export_stage
 from pix2pix_training.stages import StageSpec, stage_inputs, stage_output, whole_stage
-from pix2pix_trt.compilation import stage_shapes
 from pix2pix_trt.engine import BuildRequest, EngineBuilder, ShapeRange, TensorFacts, known_architectures
+from pix2pix_trt.stage_engines import stage_shapes
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("tensorrt_rtx", reason="the package tensorrt-rtx is not installed")

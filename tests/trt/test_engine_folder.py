@@ -9,25 +9,23 @@ from typing import Any
 
 import pytest
 
-from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import EngineFileError
-from pix2pix_training.networks import set_inference_mode
 from pix2pix_training.stages import whole_stage
-from pix2pix_trt import engine_folder, keys
-from pix2pix_trt.compilation import stage_shapes
+from pix2pix_trt import engine_folder, stage_engines
 from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.engine_file import write_engine_file
 from pix2pix_trt.engine_folder import EngineFolder, PreparedEngines
-from pix2pix_trt.keys import engine_key
-from tests.trt.networks import CONFIG, CPU, DECODE, request, unet
+from pix2pix_trt.stage_engines import engine_key, stage_shapes
+from tests.trt.networks import CONFIG, CPU, DECODE, request
 
 WHOLE = whole_stage(CONFIG)
+MODEL = {"weights": "0123", "statistics": ["image"]}
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One with version 1.7 and a GPU of sm86."""
-    for module in (engine_folder, keys):
+    for module in (engine_folder, stage_engines):
         monkeypatch.setattr(module, "version", lambda flavour: "1.7")
         monkeypatch.setattr(module, "gpu_facts", lambda device: {"gpu": "this"})
     monkeypatch.setattr(engine_folder, "architecture", lambda device: "sm86")
@@ -35,13 +33,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def write(folder: Path, name: str, precision: EnginePrecision = "fp16", **changes: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    key = {**engine_key(unet(), WHOLE, request(precision)), "plan": {"tile": 64}, **changes}
+    key = {**engine_key(MODEL, WHOLE, request(precision)), "plan": {"tile": 64}, **changes}
     write_engine_file(folder / name, key, name.encode())
     return folder / name
 
 
 def opened(folder: Path) -> PreparedEngines:
-    return EngineFolder(folder).for_model(unet(), "tensorrt-rtx", CPU)
+    return EngineFolder(folder).for_model(MODEL, "tensorrt-rtx", CPU)
 
 
 def test_engines_of_a_stage_are_found_by_precision_and_size(tmp_path: Path) -> None:
@@ -80,10 +78,8 @@ def test_engines_for_something_else_are_refused(tmp_path: Path, changes: dict[st
 
 def test_other_statistics_are_another_function(tmp_path: Path) -> None:
     write(tmp_path, "a.engine")
-    network = unet()
-    set_inference_mode(network, InferenceConfig(statistics="tile"))
     with pytest.raises(EngineFileError, match="other statistics"):
-        EngineFolder(tmp_path).for_model(network, "tensorrt-rtx", CPU)
+        EngineFolder(tmp_path).for_model({**MODEL, "statistics": ["tile"]}, "tensorrt-rtx", CPU)
 
 
 def test_engine_of_this_gpu_itself_is_taken(tmp_path: Path) -> None:

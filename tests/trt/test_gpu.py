@@ -13,13 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.cache import EngineCache
+from napari_pix2pix.translation.backends.parity import TOLERANCES
+from napari_pix2pix.translation.backends.tensorrt import proven_engine
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.folding import fold_norms
+from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage
-from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import TOLERANCES, proven_engine, relative_deviation
 from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.flavours import Flavour, availability
 from pix2pix_trt.replay import ReplayingRunner

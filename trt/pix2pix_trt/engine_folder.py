@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from pix2pix_training.errors import EngineFileError
-from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec
 from pix2pix_trt.engine import EnginePrecision, ShapeRange
 from pix2pix_trt.engine_file import SUFFIX, read_engine_file
 from pix2pix_trt.flavours import Flavour, architecture, gpu_facts, product_name, version
-from pix2pix_trt.keys import REVISION, model_key, stage_key
+from pix2pix_trt.stage_engines import REVISION
 
 _FASTEST_FIRST: tuple[EnginePrecision, ...] = ("fp16", "bf16", "fp32")
 
@@ -52,8 +51,8 @@ class EngineFolder:
         found = {entry.key.get("flavour") for entry in self._entries}
         return tuple(flavour for flavour in get_args(Flavour) if flavour in found)
 
-    def for_model(self, network: Generator, flavour: Flavour, device: torch.device) -> PreparedEngines:
-        """The engines of one network that can be loaded onto the GPU `device`.
+    def for_model(self, model_key: Mapping[str, Any], flavour: Flavour, device: torch.device) -> PreparedEngines:
+        """The engines of one model that can be loaded onto the GPU `device`; `model_key` as they were compiled with.
 
         Raises
         ------
@@ -63,7 +62,7 @@ class EngineFolder:
             The package is missing.
         """
         folder, product, installed = self.folder, product_name(flavour), version(flavour)
-        own, here, facts = model_key(network), architecture(device), gpu_facts(device)
+        here, facts = architecture(device), gpu_facts(device)
         found = _those(
             self._entries,
             lambda key: key.get("flavour") == flavour,
@@ -76,7 +75,7 @@ class EngineFolder:
         )
         found = _those(
             found,
-            lambda key: all(key[name] == value for name, value in own.items()),
+            lambda key: all(key[name] == value for name, value in model_key.items()),
             lambda _: (
                 f"the engines in {folder} are of another model, or of this one with other statistics; "
                 "compile the model as it is to be used"
@@ -102,7 +101,7 @@ class EngineFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedEngines:
-    """Engines of one network, package and GPU; what they compute has not been seen yet."""
+    """Engines of one model, package and GPU; what they compute has not been seen yet."""
 
     folder: Path
     entries: tuple[EngineEntry, ...]
@@ -128,7 +127,7 @@ class PreparedEngines:
             The file was changed since the folder was opened.
         """
         for entry in self.entries:
-            fits = (entry.key["stage"], entry.key["precision"]) == (stage_key(spec), precision)
+            fits = (entry.key["stage"], entry.key["precision"]) == (asdict(spec), precision)
             if fits and _covers(entry.key["shapes"], shapes):
                 return read_engine_file(entry.path, sha256=entry.sha256).payload
         return None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.errors import EngineError
-from pix2pix_trt.compilation import relative_deviation
+from pix2pix_training.metrics import relative_deviation
 from pix2pix_trt.engine import Shape
 from pix2pix_trt.runner import EngineRunner, FixedShapeRunner
 

@@ -11,9 +11,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends import openvino_backend
+from napari_pix2pix.translation.backends import openvino
+from napari_pix2pix.translation.backends.keys import model_key
 from napari_pix2pix.translation.backends.stage_runner import StageRunner
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.settings import Backend
 from pix2pix_training.config import Precision
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
@@ -43,7 +44,7 @@ class BackendChoice:
 
 def unavailable_reasons() -> dict[str, str | None]:
     """For each backend why it cannot run on this machine, in one line; None where it can."""
-    reasons: dict[str, str | None] = {"torch": None, "openvino": openvino_backend.unavailable_reason()}
+    reasons: dict[str, str | None] = {"torch": None, "openvino": openvino.unavailable_reason()}
     return reasons | {flavour: availability(flavour) for flavour in _FLAVOURS}
 
 
@@ -70,7 +71,7 @@ def choose_backend(
         return BackendChoice(name="torch", reason=f"on the GPU; {'; '.join(reasons)}")
     if device.type != "cpu":
         return BackendChoice(name="torch", reason=f"the only one for device {device}")
-    reason = openvino_backend.unavailable_reason()
+    reason = openvino.unavailable_reason()
     if reason is not None:
         return BackendChoice(name="torch", reason=reason)
     if dtype is not torch.float32:
@@ -104,7 +105,7 @@ def prepared_engines(
     engines = EngineFolder(folder)
     flavour = engines.flavours[0] if asked == "auto" else asked
     _require(flavour, device)
-    return flavour, engines.for_model(network, cast(Flavour, flavour), device)
+    return flavour, engines.for_model(model_key(network), cast(Flavour, flavour), device)
 
 
 def make_runner(
@@ -131,8 +132,8 @@ def _compiled_runner(
     name: Backend, network: Generator, precision: Precision, dtype: torch.dtype, prepared: PreparedEngines | None
 ) -> StageRunner:
     if name == "openvino":
-        return openvino_backend.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
-    from napari_pix2pix.translation.backends.tensorrt_backend import TensorRtRunner
+        return openvino.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
+    from napari_pix2pix.translation.backends.tensorrt import TensorRtRunner
 
     return TensorRtRunner(cast(Flavour, name), network, _engine_precisions(precision, prepared), prepared)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import AnyArray, MemorySource, Region

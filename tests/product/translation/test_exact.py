@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.exact import exact_tiles
 from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.stages import Stages

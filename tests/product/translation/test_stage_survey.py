@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
+from napari_pix2pix.translation.backends.keys import model_key, weights_digest
 from pix2pix_training.config import InferenceConfig
-from pix2pix_training.networks import set_inference_mode
-from pix2pix_training.stages import whole_stage
-from pix2pix_trt import keys
-from pix2pix_trt.keys import engine_key, weights_digest
+from pix2pix_training.networks import UNet, set_inference_mode
+from pix2pix_training.stages import StageSpec, whole_stage
+from pix2pix_trt import stage_engines
+from pix2pix_trt.engine import BuildRequest
 from tests.trt.networks import CONFIG, DECODE, request, unet
+
+
+def engine_key(
+    network: UNet, spec: StageSpec, request: BuildRequest, device: torch.device | None = None
+) -> dict[str, Any]:
+    return stage_engines.engine_key(model_key(network), spec, request, device)
 
 
 def test_digest_is_of_every_weight() -> None:
@@ -26,8 +34,8 @@ def test_digest_is_of_every_weight() -> None:
 
 
 def test_key_differs_wherever_the_engine_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "version", lambda flavour: "1.7")
-    monkeypatch.setattr(keys, "gpu_facts", lambda device: {"gpu": str(device)})
+    monkeypatch.setattr(stage_engines, "version", lambda flavour: "1.7")
+    monkeypatch.setattr(stage_engines, "gpu_facts", lambda device: {"gpu": str(device)})
     spec = whole_stage(CONFIG)
     network = unet()
     found = [
@@ -40,7 +48,7 @@ def test_key_differs_wherever_the_engine_may(monkeypatch: pytest.MonkeyPatch) ->
         engine_key(network, spec, request(architectures=()), torch.device("cuda:0")),
         engine_key(network, spec, request(architectures=()), torch.device("cuda:1")),
     ]
-    monkeypatch.setattr(keys, "version", lambda flavour: "1.8")
+    monkeypatch.setattr(stage_engines, "version", lambda flavour: "1.8")
     found.append(engine_key(network, spec, request()))
     set_inference_mode(network, InferenceConfig(statistics="tile"))
     found.append(engine_key(network, spec, request()))
@@ -48,6 +56,6 @@ def test_key_differs_wherever_the_engine_may(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_key_is_the_same_after_it_was_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "version", lambda flavour: "1.7")
+    monkeypatch.setattr(stage_engines, "version", lambda flavour: "1.7")
     key = engine_key(unet(), DECODE, request())
     assert json.loads(json.dumps(key)) == key

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_pix2pix.translation.backends.cache import EngineCache, default_folder
 from pix2pix_training.errors import BuildCancelledError, EngineError
-from pix2pix_trt.cache import EngineCache, default_folder
 
 KEY = {"model": "m", "version": "1.7", "gpu": "A", "driver": "13.0", "precision": "fp32", "tile": 256}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes of POSIX")
@@ -150,7 +150,7 @@ def test_folder_that_cannot_be_made_costs_only_time(tmp_path: Path, caplog: pyte
     assert "cannot be used" in caplog.text
 
 
-@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written")])
+@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Read-only file system; allow writing there")])
 def test_full_or_read_only_disk_costs_only_time(
     cache: EngineCache, number: int, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

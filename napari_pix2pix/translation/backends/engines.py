@@ -9,7 +9,10 @@ from pathlib import Path
 
 import torch
 
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.cache import EngineCache
+from napari_pix2pix.translation.backends.keys import model_key
+from napari_pix2pix.translation.backends.tensorrt import proven_engine
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planner import make_plan
@@ -23,11 +26,10 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.networks import Generator
-from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import compile_to_file, proven_engine, rounded_window, stage_shapes
 from pix2pix_trt.engine import BuildRequest, EnginePrecision
 from pix2pix_trt.engine_file import SUFFIX, read_engine_file
 from pix2pix_trt.flavours import Flavour, architecture, require
+from pix2pix_trt.stage_engines import compile_to_file, rounded_window, stage_shapes
 
 _MEMORY_BYTES = 4 * 2**30
 """What a plan may take of the memory of a small workstation GPU."""
@@ -85,6 +87,7 @@ def compile_ahead(
         for path in paths:
             stack.enter_context(reserved(path, overwrite))
         network = _network(model)
+        own = model_key(network)
         for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
             window = rounded_window(use.spec, use.window)
             build = BuildRequest(
@@ -95,7 +98,14 @@ def compile_ahead(
             )
             report = _reporter(progress, number, len(uses))
             file = compile_to_file(
-                network, use.spec, build, path, plan=stored_plan, progress=report, cancelled=cancelled
+                network,
+                use.spec,
+                build,
+                path,
+                model_key=own,
+                plan=stored_plan,
+                progress=report,
+                cancelled=cancelled,
             )
             yield CompiledFile(
                 path=path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal, cast
@@ -12,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_pix2pix.translation.backends.cache import EngineCache
+from napari_pix2pix.translation.backends.keys import model_key
+from napari_pix2pix.translation.backends.parity import require_parity
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import (
@@ -26,9 +30,6 @@ from pix2pix_training.stages import (
     stage_inputs,
     stage_output,
 )
-from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import require_parity
-from pix2pix_trt.keys import model_key, stage_key
 
 OpenVinoPrecision = Literal["fp32", "bf16"]
 
@@ -156,7 +157,7 @@ class OpenVinoRunner:
             "torch": torch.__version__,
             "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
             **self._model_key,
-            "stage": stage_key(spec),
+            "stage": asdict(spec),
             "shapes": None if shapes is None else [list(shape) for shape in shapes],
             "precision": self.precision,
         }

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.cache import EngineCache
+from napari_pix2pix.translation.backends.keys import model_key
+from napari_pix2pix.translation.backends.parity import TOLERANCES, Sample, UnequalEngineError, require_parity
 from napari_pix2pix.translation.prefetch import cancellation
-from pix2pix_training.errors import EngineFileError
+from pix2pix_training.errors import EngineError, EngineFileError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec, covered_size
-from pix2pix_trt.cache import EngineCache
-from pix2pix_trt.compilation import TOLERANCES, ProvenEngine, proven_engine, rounded_window
-from pix2pix_trt.engine import EnginePrecision
+from pix2pix_trt.engine import BuildRequest, EnginePrecision
 from pix2pix_trt.engine_folder import PreparedEngines
-from pix2pix_trt.flavours import Flavour, require
+from pix2pix_trt.flavours import Flavour, product_name, require
 from pix2pix_trt.replay import ReplayingRunner
-from pix2pix_trt.runner import EngineMemoryError, EngineRunner
+from pix2pix_trt.runner import Engine, EngineMemoryError, EngineRunner
+from pix2pix_trt.stage_engines import Cancelled, Progress, compile_stage, engine_key, rounded_window, stage_shapes
 
 logger = logging.getLogger(__name__)
 
 Window = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenEngine:
+    """An engine that gave the numbers of PyTorch here, its precision, and where the cache keeps it."""
+
+    engine: Engine
+    precision: EnginePrecision
+    path: Path
 
 
 class TensorRtRunner:
@@ -129,3 +142,74 @@ class TensorRtRunner:
         )
         self._in_use[spec] = proven.precision
         return proven
+
+
+def proven_engine(
+    network: Generator,
+    spec: StageSpec,
+    flavour: Flavour,
+    *,
+    precisions: Sequence[EnginePrecision],
+    window: tuple[int, int],
+    samples: Sequence[Sample],
+    device: torch.device,
+    cache: EngineCache | None = None,
+    prepared: PreparedEngines | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ProvenEngine:
+    """An engine of a stage for this machine's GPU, in the first of `precisions` that gives the numbers of PyTorch.
+
+    It comes from the cache, else from `prepared`, else it is compiled. One that is not from the cache is compared with
+    PyTorch in float32 on `samples`; only one within `TOLERANCES` is kept or used. For one that is not, a warning says
+    so, and the next precision is tried.
+
+    Parameters
+    ----------
+    network : on `device`, in eval mode.
+    window : largest window of the image, in rows and columns.
+    samples : inputs on `device`, at least one.
+
+    Raises
+    ------
+    EngineError
+        No precision is within its tolerance, or building failed.
+    BackendError
+        The package, the driver or the GPU is missing.
+    EngineFileError
+        An engine of `prepared` is damaged, or is refused by the package.
+    """
+    cache = cache or EngineCache()
+    own = model_key(network)
+    refused = []
+    for precision in precisions:
+        request = BuildRequest(flavour=flavour, precision=precision, shapes=stage_shapes(network.config, spec, window))
+
+        def build(request: BuildRequest = request) -> bytes:
+            plan = None if prepared is None else prepared.find(spec, request.shapes, request.precision)
+            if plan is None:
+                _say_what_is_missing(prepared, spec, window, request)
+                plan = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
+            with EngineRunner(Engine(flavour=flavour, plan=plan), device) as runner:
+                require_parity(network, spec, runner.run, samples, request.precision)
+            return plan
+
+        try:
+            key = engine_key(own, spec, request, device)
+            plan = cache.get_or_build(key, build)
+        except UnequalEngineError as error:
+            logger.warning("%s in %s is not used: %s", product_name(flavour), precision, error)
+            refused.append(str(error))
+            continue
+        return ProvenEngine(engine=Engine(flavour=flavour, plan=plan), precision=precision, path=cache.path(key))
+    raise EngineError(f"{product_name(flavour)} cannot run this model: {'; '.join(refused)}; use backend torch")
+
+
+def _say_what_is_missing(
+    prepared: PreparedEngines | None, spec: StageSpec, window: tuple[int, int], request: BuildRequest
+) -> None:
+    if prepared is not None:
+        logger.warning(
+            "%s has no %s engine for stage %s %d in windows of %d x %d; it is compiled here",
+            prepared.folder, request.precision, spec.gives, spec.level, *window,
+        )  # fmt: skip

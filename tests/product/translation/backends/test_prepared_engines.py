@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation import pipeline
-from napari_pix2pix.translation.backends import selection, tensorrt_backend
-from napari_pix2pix.translation.compiling import CompileRequest, compile_ahead
+from napari_pix2pix.translation.backends import selection, tensorrt
+from napari_pix2pix.translation.backends.engines import CompileRequest, compile_ahead
 from napari_pix2pix.translation.pipeline import Translator, translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
@@ -23,7 +23,7 @@ from pix2pix_training.errors import BackendError, EngineFileError, SettingsError
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
-from pix2pix_trt import compilation, engine_folder, keys
+from pix2pix_trt import engine_folder, stage_engines
 from pix2pix_trt.engine_file import read_engine_file
 from pix2pix_trt.runner import Engine, EngineMemoryError
 from tests.product.translation.conftest import random_image, random_model
@@ -101,16 +101,15 @@ def gpu(engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeG
         raise AssertionError("compiled here")
 
     fake = FakeGpu(engines)
-    monkeypatch.setattr("pix2pix_trt.cache.default_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("napari_pix2pix.translation.backends.cache.default_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(selection, "_require", lambda asked, device: None)
     monkeypatch.setattr(pipeline, "widen_narrow_layers", lambda network: None)  # not done on GPUs
-    monkeypatch.setattr(tensorrt_backend, "require", lambda flavour: None)
-    for module in (engine_folder, keys):
+    monkeypatch.setattr(tensorrt, "require", lambda flavour: None)
+    for module in (engine_folder, stage_engines):
         monkeypatch.setattr(module, "gpu_facts", lambda device: {"gpu": "this"})
     monkeypatch.setattr(engine_folder, "architecture", lambda device: "sm86")
-    monkeypatch.setattr(compilation, "compile_stage", compiled)
-    for module in (compilation, tensorrt_backend):
-        monkeypatch.setattr(module, "EngineRunner", fake)
+    monkeypatch.setattr(tensorrt, "compile_stage", compiled)
+    monkeypatch.setattr(tensorrt, "EngineRunner", fake)
     return fake
 
 

@@ -21,7 +21,7 @@ from napari_pix2pix.translation.backends.selection import (
     choose_backend,
     unavailable_reasons,
 )
-from napari_pix2pix.translation.backends.torch_backend import TorchRunner
+from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.pipeline import Translator, translate_array
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
 from pix2pix_training.array_source import AnyArray
@@ -40,7 +40,7 @@ EXACT = TranslationSettings(scheme="exact", tile=64, split_level=2, statistics="
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("pix2pix_trt.cache.default_folder", lambda: tmp_path / "engines")
+    monkeypatch.setattr("napari_pix2pix.translation.backends.cache.default_folder", lambda: tmp_path / "engines")
     return tmp_path / "engines"
 
 
@@ -74,7 +74,7 @@ def test_openvino_equals_torch_in_exact_tiles(norm: Norm, statistics: Statistics
 @pytest.mark.usefixtures("openvino")
 def test_openvino_has_models_of_one_size_for_full_tiles_only() -> None:
     """What is run must depend on the window alone, or a resumed translation might end in other numbers."""
-    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
 
     network = model_of().generator()
     runner, torch_runner = OpenVinoRunner(network, "fp32"), TorchRunner(network)
@@ -130,9 +130,7 @@ def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.Mo
     def compiled_again(*_: object) -> None:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr(
-        "napari_pix2pix.translation.backends.openvino_backend.OpenVinoRunner._converted", compiled_again
-    )
+    monkeypatch.setattr("napari_pix2pix.translation.backends.openvino.OpenVinoRunner._converted", compiled_again)
     assert np.array_equal(result(model_of(), settings), expected)
     with pytest.raises(AssertionError, match="compiled again"):
         result(model_of(base_width=5), settings)
@@ -140,7 +138,7 @@ def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("openvino")
 def test_other_numbers_than_those_of_torch_are_refused(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
 
     inferred = OpenVinoRunner._inferred
 
@@ -155,7 +153,7 @@ def test_other_numbers_than_those_of_torch_are_refused(own_cache: Path, monkeypa
 
 @pytest.mark.usefixtures("openvino")
 def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
 
     def fail(*_: object) -> Tensor:
         raise EngineError("the results differ")
@@ -264,7 +262,7 @@ def test_damaged_models_in_the_cache_are_made_again(own_cache: Path, caplog: pyt
 @pytest.mark.usefixtures("openvino")
 def test_what_is_compared_is_what_comes_back_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is changed by being stored would be noticed."""
-    from napari_pix2pix.translation.backends.openvino_backend import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
 
     imported = OpenVinoRunner._imported
 
