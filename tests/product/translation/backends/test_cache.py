@@ -150,7 +150,9 @@ def test_folder_that_cannot_be_made_costs_only_time(tmp_path: Path, caplog: pyte
     assert "cannot be used" in caplog.text
 
 
-@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Read-only file system; allow writing there")])
+@pytest.mark.parametrize(
+    "number, words", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Read-only file system; allow writing there")]
+)
 def test_full_or_read_only_disk_costs_only_time(
     cache: EngineCache, number: int, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
