@@ -22,6 +22,10 @@ def translate(
     ] = "same",
     as_channels: Annotated[bool, Option("--as-channels", help="The inputs are the channels of one image.")] = False,
     mosaic: Annotated[bool, Option("--mosaic", help="Each folder holds georeferenced tiles of one image.")] = False,
+    series: Annotated[
+        int | None,
+        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
+    ] = None,
     backend: Annotated[str, Option(help="auto, torch, openvino, tensorrt or tensorrt-rtx.")] = "auto",
     engines: Annotated[
         Path | None, Option(help="Folder of TensorRT engines made by compile --architectures.", metavar="FOLDER")
@@ -81,6 +85,7 @@ def translate(
         file_format=file_format,
         as_channels=as_channels,
         mosaic=mosaic,
+        series=series,
         on_error=on_error,  # type: ignore[arg-type]
     )
     translator = Translator(load_model(model), settings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_pix2pix.formats.naming import image_stem, is_image_path, natural_key
-from napari_pix2pix.formats.source import members_of, open_image
+from napari_pix2pix.formats.source import check_series, members_of, open_image
 from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -16,11 +16,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image: the number `series` (from 0) of those in a file, which is what it is called."""
+    """An image and what to call it: the number `series` (from 0) of the `count` images in a file."""
 
     path: Path
     series: int
     name: str
+    count: int = 1
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -78,6 +79,6 @@ def images_within(file: Path, series: int | None = None) -> list[ImageFile]:
         return [ImageFile(file, 0, stem)]
     if series is None:
         logger.warning("%s holds %d images; all are used, as %s_0 to %s_%d", file, count, stem, stem, count - 1)
-        return [ImageFile(file, number, f"{stem}_{number}") for number in range(count)]
-    with open_image(file, series):
-        return [ImageFile(file, series, stem)]
+        return [ImageFile(file, number, f"{stem}_{number}", count) for number in range(count)]
+    check_series(file, series, count)
+    return [ImageFile(file, series, stem, count)]

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within, once_per_image
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
-from napari_pix2pix.formats.naming import image_stem, natural_key
+from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.partial_output import WHOLE, Shard
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
@@ -34,11 +35,13 @@ class Job:
     """One output and the files it is made of: an image, or several that are its channels.
 
     `failure` says why the inputs cannot be opened, where that is known already; then nothing is made of them.
+    `series` is the number of the image, where a file holds several.
     """
 
     inputs: tuple[Path, ...]
     output: Path
     failure: str = ""
+    series: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +66,10 @@ def jobs_for(
     file_format: str,
     as_channels: bool = False,
     mosaic: bool = False,
+    series: int | None = None,
     on_error: OnError = "stop",
 ) -> list[Job]:
-    """Pair inputs with outputs.
+    """Pair inputs with outputs. Several files that are one image give one output.
 
     Parameters
     ----------
@@ -74,6 +78,8 @@ def jobs_for(
         name. Map tiles that stay map tiles become the folder itself.
     as_channels : the inputs are files that make the channels of a single image.
     mosaic : each input is a folder of georeferenced tiles that make a single image. Web tiles (z/x/y.png) always do.
+    series : of files that hold several images only the one of this number, from 0; by default all, NAME_0, NAME_1, ...,
+        and the first, with a warning, where `out` is the name of an image.
     on_error : with "skip", an input that cannot be opened gives a job with a `failure`; with "stop", an error.
 
     Raises
@@ -81,22 +87,25 @@ def jobs_for(
     InputError
         An input cannot be opened, or `out` cannot be what the outputs are called.
     """
-    files = [file for path in inputs for file in _files_of(path, mosaic, on_error)]
+    expanded = [file for path in inputs for file in _files_of(path, mosaic, on_error)]
+    files = once_per_image(expanded)
     groups = [tuple(files)] if as_channels else [(file,) for file in files]
-    single = as_channels or files == list(inputs)
+    single = as_channels or expanded == list(inputs)
     _check_place(out)
     if known_suffix(out):
         if len(groups) > 1 or not single:
             raise OutputError(f"{out} is the name of an image, and there are {len(groups)} inputs; give a folder")
-        jobs = [Job(groups[0], out)]
+        jobs = [_only(groups[0], out, series, on_error)]
     else:
-        jobs = [_named(group, out, file_format, on_error) for group in groups]
+        jobs = [job for group in groups for job in _named(group, out, file_format, series, on_error)]
         if single and len(jobs) == 1 and not known_suffix(jobs[0].output):
             jobs = [replace(jobs[0], output=out)]
         elif out.exists() and not out.is_dir():
             raise OutputError(f"{out} is a file; give a folder, or a name with the ending of an image")
         elif out.suffix and not out.is_dir():
             resolve_format(out, file_format, None)
+    if series and not any(job.series or job.failure for job in jobs):
+        raise InputError(f"none of the inputs holds an image number {series}; leave out --series")
     _check_distinct(jobs)
     return jobs
 
@@ -107,12 +116,9 @@ def _files_of(path: Path, mosaic: bool, on_error: OnError) -> list[Path]:
             raise ImageError(f"{path} does not exist")
         if not path.is_dir() or is_image_path(path) or is_zarr(path) or mosaic or is_tile_pyramid(path):
             return [path]
-        files = sorted(filter(is_image_path, path.iterdir()), key=lambda file: natural_key(file.name))
+        return files_in(path)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not files:
-        raise ImageError(f"{path} holds no images")
-    return files
 
 
 def _check_place(out: Path) -> None:
@@ -126,19 +132,59 @@ def _check_place(out: Path) -> None:
         raise OutputError(f"{out} is a folder with the name of an image, but no OME-Zarr; give another name")
 
 
-def _named(inputs: tuple[Path, ...], folder: Path, file_format: str, on_error: OnError) -> Job:
-    """The output in a folder; for the format "same" the inputs are opened, to see what format they have."""
-    if file_format == "same" and inputs[0].is_dir() and not is_zarr(inputs[0]):
-        file_format = "tiles"
-    if file_format == "same":
-        try:
-            with open_images(inputs) as source:
+def _only(inputs: tuple[Path, ...], out: Path, series: int | None, on_error: OnError) -> Job:
+    """One output: of one of several images in a file."""
+    try:
+        images = _images(inputs, 0 if series is None else series)
+    except ImageError as error:
+        return _failed(inputs, out, error, on_error)
+    if series is None and images[0].count > 1:
+        logger.warning(
+            "%s holds %d images and number 0 is translated; give --series for another, or a folder as --out for all",
+            inputs[0],
+            images[0].count,
+        )
+    return _job(inputs, out, images[0])
+
+
+def _job(inputs: tuple[Path, ...], output: Path, image: ImageFile) -> Job:
+    return Job(inputs, output, series=image.series if image.count > 1 else None)
+
+
+def _named(
+    inputs: tuple[Path, ...], folder: Path, file_format: str, series: int | None, on_error: OnError
+) -> list[Job]:
+    """The outputs in a folder; for the format "same" the inputs are opened, to see what format they have."""
+    try:
+        images = _images(inputs, series)
+        if file_format == "same" and _is_folder_of_tiles(inputs[0]):
+            file_format = "tiles"
+        if file_format == "same":
+            with open_images(inputs, images[0].series) as source:
                 file_format = resolve_format(Path("output"), "same", source)
-        except ImageError as error:
-            if on_error == "stop":
-                raise
-            return Job(inputs, folder / inputs[0].name, failure=str(error))
-    return Job(inputs, folder / (image_stem(inputs[0]) + output_suffix(file_format, inputs[0])))
+    except ImageError as error:
+        if on_error == "stop" and file_format != "same":  # fails in its turn, when the outputs before it are done
+            return [Job(inputs, folder / (image_stem(inputs[0]) + output_suffix(file_format, inputs[0])))]
+        return [_failed(inputs, folder / inputs[0].name, error, on_error)]
+    suffix = output_suffix(file_format, inputs[0])
+    return [_job(inputs, folder / (image.name + suffix), image) for image in images]
+
+
+def _images(inputs: tuple[Path, ...], series: int | None) -> list[ImageFile]:
+    """Those in a file; several files, and a folder of tiles, are one image."""
+    if len(inputs) > 1 or _is_folder_of_tiles(inputs[0]):
+        return [ImageFile(inputs[0], series or 0, image_stem(inputs[0]), 1 if series is None else series + 1)]
+    return images_within(inputs[0], series)
+
+
+def _is_folder_of_tiles(path: Path) -> bool:
+    return path.is_dir() and not is_zarr(path)
+
+
+def _failed(inputs: tuple[Path, ...], output: Path, error: ImageError, on_error: OnError) -> Job:
+    if on_error == "stop":
+        raise error
+    return Job(inputs, output, failure=str(error))
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:
@@ -201,6 +247,7 @@ def translate_batch(
                 overwrite=overwrite,
                 resume=resume,
                 shard=shard,
+                series=job.series,
                 progress=_within(progress, number, len(jobs)),
             )
             reports.append(report)
@@ -247,7 +294,7 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
         if job.failure:
             lines.append(f"{job.output}: {job.failure}")
             continue
-        with open_images(job.inputs) as source:
+        with open_images(job.inputs, job.series) as source:
             fitting = fitting_source(source, translator)
             translator.check(fitting)
             height, width = plane_size(fitting)

@@ -50,6 +50,7 @@ def translate_file(
     overwrite: bool = False,
     resume: bool = False,
     shard: Shard = WHOLE,
+    series: int | None = None,
     progress: Progress | None = None,
 ) -> TranslationReport:
     """Translate an image file; the output appears only when it is complete.
@@ -61,6 +62,7 @@ def translate_file(
     path_out : its ending decides the format where `file_format` is "same".
     resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
     shard : the part of the work for this process; the last of them to finish completes the output.
+    series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
     progress : called now and then with the number of tiles done and of all.
 
     Raises
@@ -73,7 +75,7 @@ def translate_file(
     started = time.perf_counter()
     inputs = [Path(path_in)] if isinstance(path_in, str | Path) else [Path(path) for path in path_in]
     path_out = Path(path_out)
-    with open_images(inputs) as source:
+    with open_images(inputs, series) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
         fitting = fitting_source(source, translator)
         translator.check(fitting)
@@ -96,7 +98,7 @@ def translate_file(
         if resume or (resumable and prod(layout_of(spec).grid) * prod(spec.leading_shape) > 1):
             making = units_made(
                 source,
-                [file_identity(path) for path in source.files],
+                [*map(file_identity, source.files), *([source.series] if source.series else [])],
                 translator,
                 path_out,
                 spec,
