@@ -13,7 +13,8 @@ from napari.utils.transforms import Affine
 from napari_pix2pix._widgets.layer_sources import ImageLayer, is_rgb, spatial_axes
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix._widgets.translation_job import Translated
-from napari_pix2pix.formats.metadata import ImageMetadata, standard_unit
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.units import standard_unit
 from pix2pix_training.array_source import AnyArray
 
 METADATA_KEY = "napari-pix2pix"

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
+from napari_pix2pix.formats.units import in_seconds, standard_unit
+
 if TYPE_CHECKING:
     import tifffile
 
@@ -21,7 +23,6 @@ _TAGS = {"make": 271, "model": 272, "artist": 315, "copyright": 33432}
 _DESCRIPTION_TAG, _DATE_TAG = 270, 306
 _ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d:\d\d:\d\d)")
 _TIFF_DATE = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
-_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 
 
 def _known(found: dict[str, str | None]) -> Acquisition:
@@ -79,9 +80,9 @@ def from_imagej(fields: dict[str, Any]) -> Acquisition:
 
 def time_step(value: object, unit: object) -> float | None:
     """Seconds between neighbouring images along T, None where unknown."""
-    with suppress(TypeError, ValueError, KeyError):
-        seconds = float(str(value)) * _SECONDS[str(unit or "s")]
-        return seconds if seconds > 0 else None
+    with suppress(TypeError, ValueError):
+        seconds = in_seconds(float(str(value)), standard_unit(str(unit or "s")) or "")
+        return seconds if seconds is not None and seconds > 0 else None
     return None
 
 

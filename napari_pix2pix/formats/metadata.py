@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +16,18 @@ from napari_pix2pix.formats.tile_layout import TileLayout
 
 Colour = tuple[int, int, int]
 
-_UNITS = {
-    "micron": "µm",
-    "microns": "µm",
-    "micrometer": "µm",
-    "micrometre": "µm",
-    "um": "µm",
-    "μm": "µm",  # Greek mu instead of the micro sign
-    "\\u00b5m": "µm",  # as ImageJ writes it
-    "nanometer": "nm",
-    "nanometre": "nm",
-    "millimeter": "mm",
-    "millimetre": "mm",
-    "centimeter": "cm",
-    "centimetre": "cm",
-    "meter": "m",
-    "metre": "m",
-    "angstrom": "Å",
-    "foot": "ft",
-    "feet": "ft",
-}
-_NO_UNITS = {"", "pixel", "pixels", "px", "none", "reference frame"}
+
+class AxisScale(NamedTuple):
+    """What a file says of the axis T, Z, Y or X in its own words: `unit` as it is spelled there, None for none.
+
+    The distance `step` of neighbouring pixels, and the coordinate `origin` of the first, are in that unit.
+    """
+
+    letter: str
+    name: str
+    unit: str | None
+    step: float
+    origin: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +51,9 @@ class ImageMetadata:
     acquisition : when and with what the image was taken.
     time_step_s : seconds between neighbouring images along T.
     orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
+    name : what the file calls its image; None where it does not.
+    scales : what an OME-Zarr says of its axes beyond the sizes above: where the first pixel lies, steps without a unit,
+        names, units that differ from axis to axis.
     white_is_zero : programs that show the image draw 0 as white (MINISWHITE); the stored values are kept as they are.
     """
 
@@ -77,37 +71,9 @@ class ImageMetadata:
     tiles: TileLayout | None = None
     time_step_s: float | None = None
     orientation: int = 1
+    name: str | None = None
+    scales: tuple[AxisScale, ...] = ()
     white_is_zero: bool = False
-
-
-def standard_unit(name: str | None) -> str | None:
-    """One spelling per unit of length ("micron" and "um" are "µm"); None for pixels and the like."""
-    cleaned = (name or "").strip()
-    if cleaned.lower() in _NO_UNITS:
-        return None
-    return _UNITS.get(cleaned.lower(), cleaned)
-
-
-_METRES = {
-    "m": 1.0,
-    "cm": 1e-2,
-    "mm": 1e-3,
-    "µm": 1e-6,
-    "nm": 1e-9,
-    "Å": 1e-10,
-    "pm": 1e-12,
-    "ft": 0.3048,
-    "US survey ft": 1200 / 3937,
-}
-
-
-def convert_length(length: float, unit: str, target: str) -> float | None:
-    """`length` in another unit; None where one of the units is unknown and they differ."""
-    if unit == target:
-        return length
-    if unit not in _METRES or target not in _METRES:
-        return None
-    return length * _METRES[unit] / _METRES[target]
 
 
 def is_grey_ramp(palette: NDArray[np.uint8]) -> bool:
@@ -168,6 +134,11 @@ def _colour(value: Any) -> Colour:
     return int(red), int(green), int(blue)
 
 
+def _axis_scale(value: Any) -> AxisScale:
+    letter, name, unit, step, origin = value
+    return AxisScale(str(letter), str(name), None if unit is None else str(unit), float(step), float(origin))
+
+
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "pixel_size": _pair,
     "z_spacing": float,
@@ -179,4 +150,6 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "acquisition": lambda value: tuple((str(name), str(text)) for name, text in value),
     "time_step_s": float,
     "orientation": int,
+    "name": str,
+    "scales": lambda value: tuple(map(_axis_scale, value)),
 }

@@ -1,44 +1,69 @@
-"""OME-Zarr 0.4 and 0.5 (and what is written like them), read by region through zarr.
+"""OME-Zarr 0.4 and 0.5 (and what is written like them), and plain Zarr arrays, read by region through zarr.
 
 A chunk without a file holds the fill value, as the format says; it is not a sign of damage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 
-from napari_pix2pix.formats.axes import distinct, sorted_leading
-from napari_pix2pix.formats.metadata import Colour, ImageMetadata, convert_length, standard_unit
-from napari_pix2pix.formats.ome_zarr_metadata import read_record
-from napari_pix2pix.formats.ome_zarr_writing import write
-from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, is_zarr
+from napari_pix2pix.formats.axes import sorted_leading
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.ome_zarr_metadata import (
+    Record,
+    axis_letters,
+    level_paths,
+    multiscales,
+    ome_attributes,
+    read_metadata,
+    read_record,
+)
+from napari_pix2pix.formats.ome_zarr_store import write
+from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Region
-from pix2pix_training.errors import ImageError
+from pix2pix_training.errors import ImageError, OutputError
+
+__all__ = [
+    "NAME",
+    "SUFFIXES",
+    "OmeZarrSource",
+    "incompatibility",
+    "may_replace",
+    "open_series",
+    "open_source",
+    "write",
+]
 
 NAME = "ome-zarr"
 SUFFIXES = (".ome.zarr", ".zarr")
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
 
-__all__ = ["NAME", "SUFFIXES", "OmeZarrSource", "incompatibility", "may_replace", "open_source", "write"]
+_PLAIN_AXES = {2: "YX", 3: "ZYX", 4: "CZYX", 5: "TCZYX"}
+_MOST_CHANNELS = 4
+"""A first or last axis of an array without axes is taken for channels where it is not longer."""
 
-_DEFAULT_AXES = "tczyx"  # before version 0.4
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)
+"""What zarr raises where metadata are missing or damaged."""
+
+_NAMES_SHOWN = 6
+_DEEPEST = 3
 
 
 class OmeZarrSource(ImageSource):
-    """The first image of an OME-Zarr group at full resolution."""
+    """An image of an OME-Zarr group at full resolution, or a plain array."""
 
     def __init__(
-        self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata, **extras: Any
+        self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata, record: Record
     ) -> None:
         self._array = array
         self._letters = letters
@@ -46,11 +71,12 @@ class OmeZarrSource(ImageSource):
         lengths = dict(zip(letters, array.shape, strict=True))
         super().__init__(
             path,
-            axes=distinct("".join(letters[i] for i in self._leading)) + "CYX",
+            axes="".join(letters[i] for i in self._leading) + "CYX",
             shape=(*(array.shape[i] for i in self._leading), lengths.get("C", 1), lengths["Y"], lengths["X"]),
             dtype=np.dtype(array.dtype).newbyteorder("="),
             metadata=metadata,
-            **extras,
+            nodata=record.nodata,
+            palette=record.palette,
         )
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
@@ -68,123 +94,225 @@ class OmeZarrSource(ImageSource):
         """Nothing stays open between reads."""
 
 
+class _Member(NamedTuple):
+    """One of the images that a store holds: the `number`-th of the group `path`."""
+
+    path: Path
+    number: int
+    name: str
+
+
 def open_source(path: Path) -> OmeZarrSource:
-    """Open an OME-Zarr group.
+    """Open an OME-Zarr group, or a Zarr array; see `open_series`."""
+    return open_series(path, 0)
+
+
+def open_series(path: Path, number: int) -> OmeZarrSource:
+    """Open one of the images of an OME-Zarr group (several as bioformats2raw writes them), or a Zarr array.
+
+    Axes of an array that names none are guessed, with a warning.
 
     Raises
     ------
     ImageError
         It holds no image, or is not as the format says, or stores what cannot be translated.
     """
-    attributes: Mapping[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
-    ome = attributes.get("ome", attributes)
-    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    if not isinstance(ome, Mapping) or not multiscales:
-        raise ImageError(f"{path} is a Zarr store without an OME image; give the folder of one image of it")
-    image = multiscales[0]
-    array = _full_resolution(path, image)
-    letters = _letters(path, image, array)
-    record = read_record(attributes)
-    if record is not None:
-        return OmeZarrSource(
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Array):
+        check_series(path, number, 1)
+        return _open_array(path, node)
+    members = _members(path, node)
+    check_series(path, number, len(members))
+    member = members[number]
+    source = _open_image(path, member)
+    source.series = number
+    source.series_names = tuple(member.name for member in members)
+    return source
+
+
+def _members(path: Path, group: zarr.Group) -> list[_Member]:
+    attributes: Mapping[str, Any] = group.attrs.asdict()
+    own = multiscales(attributes)
+    if own:
+        return [_Member(path, number, str(image.get("name") or "")) for number, image in enumerate(own)]
+    ome = ome_attributes(attributes)
+    if "bioformats2raw.layout" in ome:
+        images = [path / name for name in _series_names(path)]
+        found = [_Member(image, 0, image.name) for image in images if multiscales(_attributes(image))]
+        if found:
+            return found
+    raise ImageError(f"{path} {_without_image(path, ome)}")
+
+
+def _series_names(path: Path) -> list[str]:
+    """Paths of the images that bioformats2raw wrote: listed in the group OME, else numbered."""
+    listed = ome_attributes(_attributes(path / "OME")).get("series")
+    if isinstance(listed, list) and listed:
+        return [_relative(path, name).as_posix() for name in listed]
+    return sorted((entry.name for entry in path.iterdir() if entry.name.isdecimal() and entry.is_dir()), key=int)
+
+
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """Of a group; empty where there is none, or a damaged one."""
+    with suppress(*_DAMAGE):
+        found: Mapping[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
+        return found
+    return {}
+
+
+def _without_image(path: Path, ome: Mapping[str, Any]) -> str:
+    """What a group is that is no image, and what to give instead."""
+    for kind, entries in (("plate", "wells"), ("well", "images")):
+        held = ome.get(kind)
+        if isinstance(held, Mapping):
+            listed = held.get(entries)
+            names = [str(e["path"]) for e in listed if isinstance(e, Mapping) and "path" in e] if listed else []
+            what = f"is a {kind} of {len(names)} {entries} ({_shown(names)}) and no single image"
+            return f"{what}{_instead(path)}"
+    labels = ome.get("labels")
+    if isinstance(labels, list) and labels:
+        names = list(map(str, labels))
+        return f"is a group of labels ({_shown(names)}); give one of them, such as {path / names[0]}"
+    encoding = str(_attributes(path).get("encoding-type") or "")
+    what = f"is a Zarr store of {encoding}" if encoding else "is a Zarr store"
+    return f"{what} without an OME image of its own{_instead(path)}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+
+
+def _instead(path: Path) -> str:
+    """What of a store can be opened, for messages."""
+    found = [inner for inner in _nested(path) if multiscales(_attributes(inner))] or [*_nested(path, arrays=True)]
+    names = [inner.relative_to(path).as_posix() for inner in found]
+    if not names:
+        return ", and no image within"
+    return f"; give one of the images within ({_shown(names)}), such as {found[0]}"
+
+
+def _nested(path: Path, *, arrays: bool = False, depth: int = 1) -> Iterator[Path]:
+    """Groups within a group, or arrays."""
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and is_zarr(entry):
+            is_array = _is_array(entry)
+            if is_array == arrays:
+                yield entry
+            if not is_array and depth < _DEEPEST:
+                yield from _nested(entry, arrays=arrays, depth=depth + 1)
+
+
+def _is_array(path: Path) -> bool:
+    with suppress(*_DAMAGE):
+        return isinstance(zarr.open(path, mode="r"), zarr.Array)
+    return False
+
+
+def _open_image(path: Path, member: _Member) -> OmeZarrSource:
+    attributes = _attributes(member.path)
+    image = multiscales(attributes)[member.number]
+    array, level = _finest(member.path, image)
+    if level:
+        logger.warning("%s lists its levels in another order; the finest, %s, is read", path, level_paths(image)[level])
+        image = {**image, "datasets": image["datasets"][level:]}
+    labels = ome_attributes(_attributes(member.path / "labels")).get("labels")
+    if isinstance(labels, list) and labels:
+        logger.warning(
+            "%s has labels beside its image (%s), which are not read; to read them give %s",
             path,
-            array,
-            letters,
-            replace(record.metadata, file_format="ome-zarr"),
-            nodata=record.nodata,
-            palette=record.palette,
+            _shown(list(map(str, labels))),
+            member.path / "labels" / str(labels[0]),
         )
-    return OmeZarrSource(path, array, letters, _metadata(image, ome.get("omero"), letters, array))
+    return _described(path, array, attributes, image)
 
 
-def _full_resolution(path: Path, image: Mapping[str, Any]) -> zarr.Array[Any]:
-    name = PurePosixPath(str(image["datasets"][0]["path"]))
-    if name.is_absolute() or ".." in name.parts or not name.parts:
-        raise ImageError(f"{path} refers to {name}, outside its own folder")
-    array = zarr.open_array(path.joinpath(*name.parts), mode="r")
-    if np.dtype(array.dtype).kind not in "buif":
-        raise ImageError(f"{path} stores {array.dtype} numbers; only integers and reals are read")
-    check_decode_budget(path, array.chunks, np.dtype(array.dtype), "a chunk")
+def _described(
+    path: Path, array: zarr.Array[Any], attributes: Mapping[str, Any], image: Mapping[str, Any]
+) -> OmeZarrSource:
+    letters = axis_letters(image.get("axes"), array.ndim)
+    _check_axes(path, letters, array)
+    channels = array.shape[letters.index("C")] if "C" in letters else 1
+    metadata = read_metadata(path, attributes, image, letters, channels)
+    return OmeZarrSource(path, array, letters, metadata, read_record(attributes))
+
+
+def _finest(path: Path, image: Mapping[str, Any]) -> tuple[zarr.Array[Any], int]:
+    """The array with the most pixels, by the standard the first, and its place in the list."""
+    names = level_paths(image)
+    first = _checked_array(path, names[0])
+    best, level = first, 0
+    for number, name in enumerate(names[1:], start=1):
+        with suppress(*_DAMAGE):  # a level that is missing is not needed
+            array = zarr.open_array(path / _relative(path, name), mode="r")
+            if array.ndim == first.ndim and prod(array.shape) > prod(best.shape):
+                best, level = array, number
+    return (best, 0) if level == 0 else (_checked_array(path, names[level]), level)
+
+
+def _checked_array(path: Path, name: str) -> zarr.Array[Any]:
+    array = zarr.open_array(path / _relative(path, name), mode="r")
+    _check_array(path, array)
     return array
 
 
-def _letters(path: Path, image: Mapping[str, Any], array: zarr.Array[Any]) -> str:
-    """One capital letter per axis of the array, C for the channels."""
-    axes: Sequence[Any] = image.get("axes") or _DEFAULT_AXES[-array.ndim :]
-    letters = "".join(_letter(axis) for axis in axes)
+def _relative(path: Path, name: object) -> PurePosixPath:
+    relative = PurePosixPath(str(name))
+    if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+        raise ImageError(f"{path} refers to {relative}, outside its own folder")
+    return relative
+
+
+def _check_array(path: Path, array: zarr.Array[Any]) -> None:
+    if np.dtype(array.dtype).kind not in "buif":
+        raise ImageError(f"{path} stores {array.dtype} numbers; only integers and reals are read")
+    check_decode_budget(path, array.chunks, np.dtype(array.dtype), "a chunk")
+
+
+def _check_axes(path: Path, letters: str, array: zarr.Array[Any]) -> None:
     if len(letters) != array.ndim or any(letters.count(letter) != 1 for letter in "YX") or letters.count("C") > 1:
         raise ImageError(f"{path} stores its axes as {letters} for an array of shape {array.shape}; Y and X are needed")
     if min(array.shape) < 1 or prod(array.shape[:-2]) > MAX_PLANES:
         raise ImageError(f"{path} declares an image of shape {array.shape}; at most {MAX_PLANES} planes are allowed")
-    return letters
 
 
-def _letter(axis: Any) -> str:
-    if not isinstance(axis, Mapping):
-        return str(axis)[:1].upper()
-    return "C" if axis.get("type") == "channel" else str(axis["name"])[:1].upper()
+def _open_array(path: Path, array: zarr.Array[Any]) -> OmeZarrSource:
+    """A level of an OME-Zarr, with the axes and sizes that its group says, or an array of its own."""
+    _check_array(path, array)
+    for depth, parent in enumerate(list(path.absolute().parents)[:_DEEPEST]):
+        attributes = _attributes(parent) if is_zarr(parent) else {}
+        name = "/".join(path.absolute().parts[-depth - 1 :])
+        for image in multiscales(attributes):
+            levels = [dataset for dataset in image["datasets"] if dataset["path"] == name]
+            if levels:
+                return _described(path, array, attributes, {**image, "datasets": levels})
+    return _open_plain(path, array)
 
 
-def _metadata(image: Mapping[str, Any], omero: Any, letters: str, array: zarr.Array[Any]) -> ImageMetadata:
-    channels = array.shape[letters.index("C")] if "C" in letters else 1
-    described: Any = omero.get("channels") if isinstance(omero, Mapping) else None
-    fitting = isinstance(described, list) and len(described) == channels
-    entries = [entry for entry in described if isinstance(entry, Mapping)] if fitting else []
-    sizes, unit = _sizes(image, letters)
-    return ImageMetadata(
-        pixel_size=(sizes["Y"], sizes["X"]) if unit else None,
-        z_spacing=sizes.get("Z") if unit else None,
-        unit=unit,
-        channel_names=_all([str(entry["label"]) for entry in entries if entry.get("label") is not None], channels),
-        channel_colors=_all([colour for entry in entries if (colour := _colour(entry.get("color")))], channels),
-        display_ranges=_all([limits for entry in entries if (limits := _window(entry.get("window")))], channels),
-        file_format="ome-zarr",
-    )
+def _open_plain(path: Path, array: zarr.Array[Any]) -> OmeZarrSource:
+    named = getattr(array.metadata, "dimension_names", None) or array.attrs.asdict().get("_ARRAY_DIMENSIONS")
+    if isinstance(named, list | tuple) and len(named) == array.ndim and all(named):
+        letters = axis_letters([{"name": str(name)} for name in named], array.ndim)
+        _check_axes(path, letters, array)
+    else:
+        letters = _guessed_axes(path, array.shape)
+        _check_axes(path, letters, array)
+        logger.warning(
+            "%s is a Zarr array of shape %s that does not name its axes; they are read as %s (name them in its "
+            "dimension_names, or store it as OME-Zarr)",
+            path,
+            " x ".join(map(str, array.shape)),
+            letters,
+        )
+    rgb = letters.endswith("YXC") and array.shape[-1] == 3 and array.dtype == np.uint8
+    return OmeZarrSource(path, array, letters, ImageMetadata(file_format=NAME, rgb=rgb), Record())
 
 
-def _all(found: list[_T], channels: int) -> tuple[_T, ...]:
-    """One per channel, or none."""
-    return tuple(found) if len(found) == channels else ()
-
-
-def _sizes(image: Mapping[str, Any], letters: str) -> tuple[dict[str, float], str | None]:
-    """Size of a pixel along each spatial axis, in the unit of X; no unit where the file gives none."""
-    axes: Sequence[Any] = image.get("axes") or ()
-    units = {_letter(axis): standard_unit(axis.get("unit")) for axis in axes if isinstance(axis, Mapping)}
-    unit = units.get("X")
-    scales = [1.0] * len(letters)
-    for holder in (image["datasets"][0], image):
-        scales = [scale * factor for scale, factor in zip(scales, _scale(holder, len(letters)), strict=True)]
-    sizes = dict(zip(letters, scales, strict=True))
-    converted = {axis: _in_unit(sizes[axis], units.get(axis), unit) for axis in "ZYX" if axis in sizes}
-    return {axis: size for axis, size in converted.items() if size is not None}, unit if converted["Y"] else None
-
-
-def _in_unit(size: float, unit: str | None, target: str | None) -> float | None:
-    return None if target is None or size <= 0 else convert_length(size, unit or target, target)
-
-
-def _scale(holder: Mapping[str, Any], count: int) -> list[float]:
-    for transformation in holder.get("coordinateTransformations") or ():
-        with suppress(KeyError, TypeError, ValueError):
-            scale = [float(factor) for factor in transformation["scale"]]
-            if len(scale) == count:
-                return scale
-    return [1.0] * count
-
-
-def _colour(text: Any) -> Colour | None:
-    """From six hexadecimal digits."""
-    with suppress(ValueError, TypeError):
-        red, green, blue = bytes.fromhex(str(text).removeprefix("#"))
-        return red, green, blue
-    return None
-
-
-def _window(window: Any) -> tuple[float, float] | None:
-    with suppress(KeyError, TypeError, ValueError):
-        return float(window["start"]), float(window["end"])
-    return None
+def _guessed_axes(path: Path, shape: tuple[int, ...]) -> str:
+    if len(shape) not in _PLAIN_AXES:
+        raise ImageError(f"{path} is a Zarr array of {len(shape)} axes; images have 2 to {max(_PLAIN_AXES)}")
+    if len(shape) in (3, 4) and 3 <= shape[-1] <= _MOST_CHANNELS < min(shape[-3:-1]):
+        return "ZYXC"[-len(shape) :]
+    return "CYX" if len(shape) == 3 and shape[0] <= _MOST_CHANNELS else _PLAIN_AXES[len(shape)]
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
@@ -197,6 +325,22 @@ def incompatibility(spec: OutputSpec) -> str | None:
 
 
 def may_replace(path: Path, spec: OutputSpec) -> bool:
-    """Whether a folder is a Zarr group or array."""
+    """Whether a folder is a Zarr group or array.
+
+    Raises
+    ------
+    OutputError
+        It is one, and holds more than an image, such as labels or tables.
+    """
     del spec
-    return is_zarr(path)
+    if not is_zarr(path):
+        return False
+    if not _is_array(path):
+        own = {PurePosixPath(name).parts[0] for image in multiscales(_attributes(path)) for name in level_paths(image)}
+        others = [e.name for e in path.iterdir() if e.name not in own and e.name != "zarr.json" and e.name[0] != "."]
+        if others:
+            raise OutputError(
+                f"{path} exists already and holds more than an image ({_shown(sorted(others))}), which would be lost; "
+                "choose another name"
+            )
+    return True

@@ -1,28 +1,52 @@
-"""What an OME-Zarr 0.5 group says about its image: axes, levels, pixel sizes, channels; and the exact record beside."""
+"""What an OME-Zarr group says about its images, read (0.4, 0.5 and older) and written (0.5).
+
+Reading takes what it understands and leaves out what is malformed; writing goes through the models of yaozarrs. What
+the standard has no field for stands beside it as a record of this program.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from math import isclose, isfinite
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from yaozarrs import v05
 
-from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, to_record
+from napari_pix2pix.formats.axes import distinct
+from napari_pix2pix.formats.metadata import (
+    METADATA_KEY,
+    AxisScale,
+    Colour,
+    ImageMetadata,
+    from_record,
+    to_record,
+)
 from napari_pix2pix.formats.ome_zarr_layout import Layout
+from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
 from napari_pix2pix.formats.writing import OutputSpec
 
-_TYPES = {"T": "time", "C": "channel"}
-_UNITS = {
-    "µm": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "Å": "angstrom",
-    "pm": "picometer",
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_DEFAULT_AXES = "tczyx"
+"""Before version 0.4."""
+
+_AXIS_NAMES = {
+    "T": ("frame",),
+    "C": ("band", "bands"),
+    "Z": ("depth", "plane", "slice"),
+    "Y": ("row", "rows", "height", "lat", "latitude", "northing"),
+    "X": ("col", "column", "columns", "width", "lon", "longitude", "easting"),
 }
+"""Of axes without a type; others go by their first letter."""
+
 _WHITE = (255, 255, 255)
 _PRIMARY: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 _COMPOSITE: tuple[Colour, ...] = ((0, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 0), (255, 0, 0), (0, 0, 255))
@@ -30,81 +54,305 @@ _COMPOSITE: tuple[Colour, ...] = ((0, 255, 0), (255, 0, 255), (0, 255, 255), (25
 Limits = Sequence[tuple[float, float]]
 
 
+def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a group's attributes that OME-Zarr defines; empty where there is none."""
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, Mapping) else {}
+
+
+def multiscales(attributes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The images that a group holds itself."""
+    found = ome_attributes(attributes).get("multiscales")
+    return [image for image in found if isinstance(image, Mapping)] if isinstance(found, list) else []
+
+
+def level_paths(image: Mapping[str, Any]) -> list[str]:
+    """Arrays of an image relative to its group, the finest first."""
+    return [str(dataset["path"]) for dataset in image["datasets"]]
+
+
+def axis_letters(axes: Sequence[Any] | None, ndim: int) -> str:
+    """One capital letter per axis: T, C, Z, Y and X by type and name, others by their names; see `AxisScale`."""
+    axes = axes or _DEFAULT_AXES[-ndim:]
+    types = [str(axis.get("type") or "") if isinstance(axis, Mapping) else "" for axis in axes]
+    letters = [
+        {"time": "T", "channel": "C"}.get(kind) or _initial(axis_name(axis))
+        for axis, kind in zip(axes, types, strict=True)
+    ]
+    space = [position for position, kind in enumerate(types) if kind == "space"]
+    if len(space) > 1 and not {letters[position] for position in space} <= set("ZYX"):
+        for position, letter in zip(reversed(space), "XYZ", strict=False):
+            letters[position] = letter
+    return distinct("".join(letters))
+
+
+def _initial(name: str) -> str:
+    known = next((letter for letter, names in _AXIS_NAMES.items() if name.lower() in names), None)
+    return known or (name[0].upper() if name[0].isascii() and name[0].isalpha() else "Q")
+
+
+def axis_name(axis: Any) -> str:
+    return str((axis.get("name") or axis.get("type")) if isinstance(axis, Mapping) else axis) or "?"
+
+
+def read_metadata(
+    path: Path, attributes: Mapping[str, Any], image: Mapping[str, Any], letters: str, channels: int
+) -> ImageMetadata:
+    """What a group says of one of its images; `path` is for messages."""
+    record = attributes.get(METADATA_KEY)
+    own = from_record(record.get("metadata")) if isinstance(record, dict) else None
+    rgb = isinstance(record, dict) and bool(record.get("rgb"))
+    described = _described_channels(ome_attributes(attributes).get("omero"), channels)
+    if own is not None:
+        described = _recorded_channels(own, described, channels, rgb=rgb)
+    return replace(
+        _placed(path, image, letters, own or ImageMetadata(name=_name(image))),
+        file_format="ome-zarr",
+        rgb=rgb,
+        **described,
+    )
+
+
+def _name(image: Mapping[str, Any]) -> str | None:
+    """None for the numbers that converters give."""
+    name = str(image.get("name") or "").strip()
+    return None if name in ("", "/") or name.isdecimal() else name
+
+
+def _placed(path: Path, image: Mapping[str, Any], letters: str, metadata: ImageMetadata) -> ImageMetadata:
+    """With sizes and units; what those fields cannot say stays in `scales`."""
+    found = {scale.letter: scale for scale in _scales(path, image, letters)}
+    units = {letter: standard_unit(scale.unit) for letter, scale in found.items()}
+    unit = units.get("X") or units.get("Y") or units.get("Z")
+    y, x, z = (
+        convert_length(found[letter].step, own, unit) if (own := units.get(letter)) and unit else None
+        for letter in "YXZ"
+    )
+    metadata = replace(
+        metadata,
+        pixel_size=None if y is None or x is None else (y, x),
+        z_spacing=z if "Z" in letters else metadata.z_spacing,
+        unit=unit if (y is not None and x is not None) or z is not None else None,
+        time_step_s=_time_step(found.get("T")) if "T" in letters else metadata.time_step_s,
+        scales=(),
+    )
+    return replace(
+        metadata, scales=tuple(scale for scale in found.values() if scale != _usual_scale(metadata, scale.letter))
+    )
+
+
+def _time_step(scale: AxisScale | None) -> float | None:
+    unit = None if scale is None else standard_unit(scale.unit)
+    return None if scale is None or unit is None else in_seconds(scale.step, unit)
+
+
+def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[AxisScale]:
+    axes: Sequence[Any] = image.get("axes") or [letter.lower() for letter in letters]
+    steps, origins = [1.0] * len(letters), [0.0] * len(letters)
+    for holder in (image["datasets"][0], image):
+        for transformation in holder.get("coordinateTransformations") or ():
+            factors = _numbers(transformation, "scale", len(letters)) or [1.0] * len(letters)
+            offsets = _numbers(transformation, "translation", len(letters)) or [0.0] * len(letters)
+            steps = [step * factor for step, factor in zip(steps, factors, strict=True)]
+            origins = [
+                origin * factor + offset for origin, factor, offset in zip(origins, factors, offsets, strict=True)
+            ]
+    for letter, axis, step, origin in zip(letters, axes, steps, origins, strict=True):
+        if letter in "TZYX":
+            unit = axis.get("unit") if isinstance(axis, Mapping) else None
+            if not (isfinite(step) and step > 0):
+                logger.warning("%s gives pixels a size of %g along %s, which is left out", path, step, axis_name(axis))
+                unit, step = None, 1.0
+            origin = origin if isfinite(origin) else 0.0
+            yield AxisScale(letter, axis_name(axis), None if unit is None else str(unit), step, origin)
+
+
+def _numbers(transformation: Any, kind: str, count: int) -> list[float] | None:
+    with suppress(KeyError, TypeError, ValueError):
+        numbers = [float(number) for number in transformation[kind]]
+        if len(numbers) == count:
+            return numbers
+    return None
+
+
+def _described_channels(omero: Any, channels: int) -> dict[str, Any]:
+    described: Any = omero.get("channels") if isinstance(omero, Mapping) else None
+    fitting = isinstance(described, list) and len(described) == channels
+    entries = [entry for entry in described if isinstance(entry, Mapping)] if fitting else []
+    return {
+        "channel_names": _all([str(entry["label"]) for entry in entries if entry.get("label") is not None], channels),
+        "channel_colors": _all([color for entry in entries if (color := _colour(entry.get("color")))], channels),
+        "display_ranges": _all([limits for entry in entries if (limits := _window(entry.get("window")))], channels),
+    }
+
+
+def _recorded_channels(own: ImageMetadata, described: Mapping[str, Any], channels: int, *, rgb: bool) -> dict[str, Any]:
+    """What this program recorded, except where another has changed names or colours since."""
+    written = {
+        "channel_names": own.channel_names or _usual_names(channels),
+        "channel_colors": own.channel_colors or _usual_colors(channels, rgb=rgb and channels == 3),
+    }
+    changed = {name: described[name] for name, value in written.items() if described[name] not in ((), value)}
+    return {name: getattr(own, name) for name in ("channel_names", "channel_colors", "display_ranges")} | changed
+
+
+def _all(found: list[_T], channels: int) -> tuple[_T, ...]:
+    """One per channel, or none."""
+    return tuple(found) if len(found) == channels else ()
+
+
+def _colour(text: Any) -> Colour | None:
+    """From six hexadecimal digits."""
+    with suppress(ValueError, TypeError):
+        red, green, blue = bytes.fromhex(str(text).removeprefix("#"))
+        return red, green, blue
+    return None
+
+
+def _window(window: Any) -> tuple[float, float] | None:
+    with suppress(KeyError, TypeError, ValueError):
+        start, end = float(window["start"]), float(window["end"])
+        return (start, end) if isfinite(start) and isfinite(end) else None
+    return None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `group_attributes` says of values beyond the standard."""
+
+    palette: NDArray[np.uint8] | None = None
+    nodata: float | None = None
+
+
+def read_record(attributes: Mapping[str, Any]) -> Record:
+    """The record of a group that this program wrote; an empty one for others."""
+    record = attributes.get(METADATA_KEY)
+    if not isinstance(record, dict):
+        return Record()
+    palette, nodata = record.get("palette"), record.get("nodata")
+    return Record(
+        palette=None if palette is None else np.array(palette, np.uint8).reshape(-1, 3),
+        nodata=None if nodata is None else float(nodata),
+    )
+
+
 def group_attributes(layout: Layout, name: str, limits: Limits) -> dict[str, Any]:
     """Attributes of the group.
 
     Parameters
     ----------
-    limits : darkest and brightest pixel, for each channel.
+    name : of the image, where the metadata have none.
+    limits : darkest and brightest pixel, for each sample of a pixel.
     """
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [_multiscale(layout, name)]}
+    spec = layout.spec
+    images = [_multiscale(layout, spec.metadata.name or name)]
+    ome: v05.Image
     if layout.labels:
-        ome["image-label"] = _image_label(layout.spec)
+        ome = v05.LabelImage.model_validate({"multiscales": images, "image-label": _image_label(spec)})
     else:
-        ome["omero"] = {"channels": _channels(layout.spec, limits)}
-    return {"ome": ome, METADATA_KEY: _record(layout.spec)}
+        ome = v05.Image(multiscales=images, omero=v05.Omero(channels=_channels(spec, limits)))
+    return {"ome": ome.model_dump(mode="json", by_alias=True, exclude_none=True), METADATA_KEY: _record(spec)}
 
 
-def _multiscale(layout: Layout, name: str) -> dict[str, Any]:
-    metadata = layout.spec.metadata
-    units = dict.fromkeys("ZYX", _UNITS.get(metadata.unit or "")) | {"T": metadata.time_step_s and "second"}
-    axes = [
-        {"name": letter.lower(), "type": _TYPES.get(letter, "space")}
-        | ({"unit": units[letter]} if units.get(letter) else {})
-        for letter in layout.letters
-    ]
-    return {
-        "name": name,
-        "axes": axes,
-        "datasets": [
-            {"path": str(level), "coordinateTransformations": _transformations(layout, level)}
+def axis_names(layout: Layout) -> list[str]:
+    """Of the axes of the arrays: as the input calls them, where that is known and distinct."""
+    known = {scale.letter: scale.name for scale in layout.spec.metadata.scales}
+    names = [known.get(letter, letter.lower()) for letter in layout.letters]
+    return names if len(set(names)) == len(names) else [letter.lower() for letter in layout.letters]
+
+
+def axis_scale(metadata: ImageMetadata, letter: str) -> AxisScale:
+    """What to say of the axis T, Z, Y or X: as in `scales`, unless the sizes beside them have become others."""
+    usual = _usual_scale(metadata, letter)
+    own = next((scale for scale in metadata.scales if scale.letter == letter), usual)
+    if usual.unit is None or _same_step(own, usual):
+        return own
+    return usual._replace(name=own.name)
+
+
+def _usual_scale(metadata: ImageMetadata, letter: str) -> AxisScale:
+    """From the sizes that every format knows; a step of 1 without a unit where they are not known."""
+    y, x = metadata.pixel_size or (None, None)
+    sizes = {"T": metadata.time_step_s, "Z": metadata.z_spacing, "Y": y, "X": x}
+    unit = "second" if letter == "T" else ome_zarr_name(metadata.unit) if metadata.unit else None
+    step = sizes[letter] if unit else None
+    return AxisScale(letter, letter.lower(), unit if step else None, step or 1.0, 0.0)
+
+
+def _same_step(own: AxisScale, usual: AxisScale) -> bool:
+    units = standard_unit(own.unit), standard_unit(usual.unit)
+    if units[0] is None or units[1] is None:
+        return False
+    to_seconds = in_seconds(own.step, units[0])
+    converted = to_seconds if own.letter == "T" else convert_length(own.step, units[0], units[1])
+    return converted is not None and isclose(converted, usual.step)
+
+
+def _multiscale(layout: Layout, name: str) -> v05.Multiscale:
+    return v05.Multiscale(
+        name=name,
+        axes=[_axis(layout, letter, own) for letter, own in zip(layout.letters, axis_names(layout), strict=True)],
+        datasets=[
+            v05.Dataset(path=str(level), coordinateTransformations=_transformations(layout, level))
             for level in range(len(layout.sizes))
         ],
-        "type": "local mean" if layout.spec.averaged else "nearest",
-        "metadata": {"description": "each level holds a value for 2 x 2 pixels of the one before"},
-    }
+        type="local mean" if layout.spec.averaged else "nearest",
+        metadata={"description": "each level holds a value for 2 x 2 pixels of the one before"},
+    )
 
 
-def _transformations(layout: Layout, level: int) -> list[dict[str, Any]]:
-    """Scale of a level. A mean of 2**level pixels lies in their middle; "nearest" takes the first of them."""
-    metadata = layout.spec.metadata
-    y, x = metadata.pixel_size or (1.0, 1.0)
+def _axis(layout: Layout, letter: str, name: str) -> v05.Axis:
+    if letter == "C":
+        return v05.ChannelAxis(name=name)
+    unit = axis_scale(layout.spec.metadata, letter).unit
+    # Not validated: units that the standard does not list are allowed, and would be warned of.
+    if letter == "T":
+        return v05.TimeAxis.model_construct(name=name, type="time", unit=unit)
+    return v05.SpaceAxis.model_construct(name=name, type="space", unit=unit)
+
+
+def _transformations(layout: Layout, level: int) -> list[v05.ScaleTransformation | v05.TranslationTransformation]:
+    """Of a level. A mean of 2**level pixels lies in their middle; "nearest" takes the first of them."""
     factor = 2**level
-    sizes = {"T": metadata.time_step_s or 1.0, "Z": metadata.z_spacing or 1.0, "Y": y, "X": x}
-    factors = {"Y": factor, "X": factor}
-    scale = [sizes.get(letter, 1.0) * factors.get(letter, 1) for letter in layout.letters]
     shift = (factor - 1) / 2 if layout.spec.averaged else 0.0
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if shift:
-        offsets = [sizes[letter] * shift if letter in factors else 0.0 for letter in layout.letters]
-        steps.append({"type": "translation", "translation": offsets})
-    return steps
+    steps, origins = [], []
+    for letter in layout.letters:
+        known = AxisScale("C", "c", None, 1.0, 0.0) if letter == "C" else axis_scale(layout.spec.metadata, letter)
+        reduced = letter in "YX"
+        steps.append(known.step * factor if reduced else known.step)
+        origins.append(known.origin + known.step * shift if reduced else known.origin)
+    scale = v05.ScaleTransformation(scale=steps)
+    return [scale, v05.TranslationTransformation(translation=origins)] if any(origins) else [scale]
 
 
-def _channels(spec: OutputSpec, limits: Limits) -> list[dict[str, Any]]:
+def _channels(spec: OutputSpec, limits: Limits) -> list[v05.OmeroChannel]:
     metadata = spec.metadata
-    names = metadata.channel_names or tuple(f"channel {number}" for number in range(spec.channels))
-    colors = metadata.channel_colors or _usual_colors(spec)
-    shown = metadata.display_ranges or tuple(limits)
+    names = (*(metadata.channel_names or _usual_names(spec.channels)), *["opacity"] * spec.masked)
+    colors = (*(metadata.channel_colors or _usual_colors(spec.channels, rgb=spec.rgb)), *[_WHITE] * spec.masked)
+    shown = (*(metadata.display_ranges or tuple(limits[: spec.channels])), *limits[spec.channels :])
     return [
-        {
-            "label": name,
-            "color": bytes(color).hex().upper(),
-            "active": True,
-            "window": {"min": low, "max": high, "start": start, "end": end},
-        }
+        v05.OmeroChannel(
+            label=name,
+            color=bytes(color).hex().upper(),
+            active=True,
+            window=v05.OmeroWindow(min=low, max=high, start=start, end=end),
+        )
         for name, color, (start, end), (low, high) in zip(
             names, colors, shown, (_possible(spec.dtype, own) for own in limits), strict=True
         )
     ]
 
 
-def _usual_colors(spec: OutputSpec) -> tuple[Colour, ...]:
-    if spec.rgb:
+def _usual_names(channels: int) -> tuple[str, ...]:
+    return tuple(f"channel {number}" for number in range(channels))
+
+
+def _usual_colors(channels: int, *, rgb: bool) -> tuple[Colour, ...]:
+    if rgb:
         return _PRIMARY
-    if spec.channels == 1:
+    if channels == 1:
         return (_WHITE,)
-    return tuple(_COMPOSITE[number % len(_COMPOSITE)] for number in range(spec.channels))
+    return tuple(_COMPOSITE[number % len(_COMPOSITE)] for number in range(channels))
 
 
 def _possible(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[float, float]:
@@ -114,40 +362,21 @@ def _possible(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[float,
     return (0.0, 1.0) if dtype.kind == "b" else limits
 
 
-def _image_label(spec: OutputSpec) -> dict[str, Any]:
+def _image_label(spec: OutputSpec) -> v05.ImageLabel:
     if spec.palette is None:
-        return {"version": "0.5"}
-    colors = [{"label-value": value, "rgba": [*map(int, color), 255]} for value, color in enumerate(spec.palette)]
-    return {"version": "0.5", "colors": colors}
+        return v05.ImageLabel(version="0.5")
+    colors = [
+        v05.LabelColor(**{"label-value": value}, rgba=[*map(int, color), 255])
+        for value, color in enumerate(spec.palette)
+    ]
+    return v05.ImageLabel(version="0.5", colors=colors)
 
 
 def _record(spec: OutputSpec) -> dict[str, Any]:
     """What this program wants back exactly, and the standard has no field for."""
-    record: dict[str, Any] = {"metadata": to_record(spec.metadata), "rgb": spec.metadata.rgb}
+    record: dict[str, Any] = {"metadata": to_record(replace(spec.metadata, scales=())), "rgb": spec.metadata.rgb}
     if spec.palette is not None:
         record["palette"] = spec.palette.tolist()
     if spec.nodata is not None:
         record["nodata"] = repr(float(spec.nodata))
     return record
-
-
-@dataclass(frozen=True)
-class Record:
-    """What `group_attributes` says beyond the standard."""
-
-    metadata: ImageMetadata
-    palette: NDArray[np.uint8] | None
-    nodata: float | None
-
-
-def read_record(attributes: Mapping[str, Any]) -> Record | None:
-    """The record of a group that this program wrote; None for others."""
-    record = attributes.get(METADATA_KEY)
-    if not isinstance(record, dict):
-        return None
-    palette, nodata = record.get("palette"), record.get("nodata")
-    return Record(
-        metadata=replace(from_record(record.get("metadata")), rgb=bool(record.get("rgb"))),
-        palette=None if palette is None else np.array(palette, np.uint8).reshape(-1, 3),
-        nodata=None if nodata is None else float(nodata),
-    )

@@ -1,9 +1,13 @@
-"""An OME-Zarr while it is written: units of work in any order, from any number of processes, then the levels above."""
+"""Writes OME-Zarr 0.5: Zarr version 3, sharded, compressed by zstd with checksums, with a pyramid.
+
+Units of work come in any order, from any number of processes, then the levels above are made.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,31 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit
-from napari_pix2pix.formats.ome_zarr_metadata import group_attributes
+from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
+from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
 from napari_pix2pix.formats.tile_grid import halved
+from napari_pix2pix.formats.unit_grid import UnitGrid
+from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, sync_to_disk
 
 _ZSTD_LEVEL = 3
+_UNFINISHED = re.compile(r"(\d+|zarr)\.[0-9a-f]{32}\.partial")
+"""What zarr writes a shard or metadata to before it renames."""
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Write a group that does not exist yet; `spec` has been checked to fit the format."""
+    del file_format
+    layout, name = layout_of(spec), image_stem(path)
+    create_store(path, layout, name)
+    store = OmeZarrStore(path, layout)
+    grid = UnitGrid(layout)
+    for tile in tiles:
+        for unit, pixels in grid.add(tile):
+            store.write_unit(unit, pixels)
+    store.finish(name)
 
 
 class OmeZarrStore:
@@ -60,13 +82,18 @@ class OmeZarrStore:
         return file
 
     def finish(self, name: str) -> None:
-        """Make the levels that no unit owns, and complete the metadata; every unit must have been written."""
+        """Make the levels that no unit owns, and complete the metadata; every unit must have been written.
+
+        What killed writers have left of shards goes.
+        """
         for level in range(self.layout.unit_levels, len(self.layout.sizes)):
             self._reduce(level)
         _write_attributes(self.path, group_attributes(self.layout, name, self._limits()))
-        for path in self.path.rglob("*"):
+        for path in list(self.path.rglob("*")):
             if path.is_dir():
                 sync_to_disk(path)
+            elif _UNFINISHED.fullmatch(path.name):
+                path.unlink()
 
     def _reduce(self, level: int) -> None:
         """Make a level from the one before, shard by shard."""
@@ -123,7 +150,7 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
             dtype=layout.spec.dtype,
             compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
             fill_value=0,
-            dimension_names=[letter.lower() for letter in layout.letters],
+            dimension_names=axis_names(layout),
         )
     limits = full_range(layout.spec.dtype, layout.spec.samples)
     _write_attributes(path, group_attributes(layout, name, limits))

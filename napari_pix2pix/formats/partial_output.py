@@ -18,9 +18,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit
 from napari_pix2pix.formats.ome_zarr_store import OmeZarrStore, create_store
-from napari_pix2pix.formats.ome_zarr_writing import image_name
 from napari_pix2pix.formats.unit_ledger import UnitLedger, intact_units, noted_units, record_of
 from napari_pix2pix.formats.writing import Tile, check_output, write_image
 from pix2pix_training.array_source import AnyArray
@@ -107,7 +107,7 @@ class PartialOutput:
                 return False
             check_output(self._path, self._layout.spec, file_format=self._file_format, overwrite=self._overwrite)
             if self._file_format == "ome-zarr":
-                self._store.finish(image_name(self._path))
+                self._store.finish(image_stem(self._path))
                 publish(self._store_path, self._path)
             else:
                 write_image(self._path, self._layout.spec, self._tiles(), file_format=self._file_format, overwrite=True)
@@ -158,7 +158,7 @@ def open_partial(
                 begun = _begun(state) if resume or shard.count > 1 else None
                 if begun is None or not store.exists():
                     _discard(state, store)
-                    _begin(state, store, layout, image_name(path), {**request, _PLAN: plan})
+                    _begin(state, store, layout, image_stem(path), {**request, _PLAN: plan})
                     begun = {**request, _PLAN: plan}
             _check_same(path, begun, request)
             output = PartialOutput(path, file_format, layout, shard, plan=begun[_PLAN], overwrite=overwrite)

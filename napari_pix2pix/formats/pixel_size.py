@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_pix2pix.formats.metadata import convert_length
+from napari_pix2pix.formats.units import convert_length
 
 TOLERATED_RATIO = 1.1
 """A network is hardly disturbed by pixels larger or smaller by less than this factor."""

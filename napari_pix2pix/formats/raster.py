@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.metadata import ImageMetadata, convert_length
+from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.opacity import to_opacity
 from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget
+from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Opacity, Region
 from pix2pix_training.errors import ImageError

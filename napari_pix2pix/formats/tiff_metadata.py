@@ -18,15 +18,9 @@ import tifffile
 from napari_pix2pix.formats import micromanager, ome_xml
 from napari_pix2pix.formats.acquisition import from_imagej, from_tiff_tags, time_step
 from napari_pix2pix.formats.georeference import GDAL_METADATA, Georeference, read_georeference
-from napari_pix2pix.formats.metadata import (
-    METADATA_KEY,
-    Colour,
-    ImageMetadata,
-    from_record,
-    meaningful_pixel_size,
-    standard_unit,
-)
+from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, meaningful_pixel_size
 from napari_pix2pix.formats.tiff_structure import image_name
+from napari_pix2pix.formats.units import standard_unit
 
 ORIENTATION_TAG = 274
 

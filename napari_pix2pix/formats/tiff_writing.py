@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.acquisition import to_ome, to_tiff_tags
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags
-from napari_pix2pix.formats.metadata import METADATA_KEY, convert_length, to_record
+from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
 from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
 from napari_pix2pix.formats.tile_grid import TileGrid, halved, pyramid_sizes
 from napari_pix2pix.formats.tile_spool import TILE_PX, TileSpool, predictor
+from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 

@@ -84,12 +84,13 @@ def pyramid_sizes(height: int, width: int, *, largest_px: int) -> list[tuple[int
 def halved(pixels: AnyArray, *, average: bool, nodata: float | None = None) -> AnyArray:
     """Shape (C, Y, X) to (C, ceil(Y/2), ceil(X/2)): means of 2 x 2 pixels in the same dtype, or every second pixel.
 
-    Values that equal `nodata`, or are not finite, are left out of the means; four of them give `nodata`.
+    Values that equal `nodata`, or are not finite, are left out of the means; four of them give `nodata`, or NaN where
+    there is no such value.
     """
     if not average or pixels.dtype == np.bool_:
         return pixels[:, ::2, ::2]
-    if nodata is not None:
-        return _halved_valid(pixels, nodata)
+    if nodata is not None or (pixels.dtype.kind == "f" and not np.isfinite(pixels).all()):
+        return _halved_valid(pixels, float("nan") if nodata is None else nodata)
     even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
     wide = np.float64 if even.dtype.itemsize > 2 else np.float32
     total: AnyArray = even[:, ::2, ::2].astype(wide)
@@ -120,7 +121,8 @@ def halved_by_opacity(pixels: AnyArray, alpha: AnyArray, *, average: bool) -> tu
         return pixels[:, ::2, ::2], alpha[::2, ::2]
     weights = _quarters(alpha).astype(np.float64)
     total = weights.sum(0)
-    means = (_quarters(pixels) * weights[:, None]).sum(0) / np.maximum(total, 1)
+    shown = np.where(weights[:, None] > 0, _quarters(pixels), 0)
+    means = (shown * weights[:, None]).sum(0) / np.maximum(total, 1)
     return _stored(means, pixels.dtype), _stored(total / 4, alpha.dtype)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from numpy.typing import NDArray
 from yaozarrs import validate_zarr_store
@@ -146,6 +147,42 @@ def test_nodata_is_kept_and_left_out_of_the_pyramid(tmp_path: Path, noise: Noise
     np.testing.assert_array_equal(_levels(group)[1], 7)
     with open_image(tmp_path / "a.ome.zarr") as source:
         assert source.nodata == -9999
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("file_format", ["ome-zarr", "ome-tiff"])
+def test_nan_is_left_out_of_every_level_of_a_pyramid(
+    tmp_path: Path, tiles_of: Tiles, file_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_pix2pix.formats.tiff_writing.PYRAMID_FROM_PX", 32)
+    array = np.full((2, 140, 204), 7, np.float32)
+    array[0, ::2, ::2] = np.nan
+    path = tmp_path / ("a.zarr" if file_format == "ome-zarr" else "a.ome.tif")
+    write_image(path, _spec(array), tiles_of(array, 50), file_format=file_format)
+    if file_format == "ome-zarr":
+        levels = _levels(zarr.open_group(path, mode="r"))
+    else:
+        with tifffile.TiffFile(path) as tif:
+            levels = [level.asarray() for level in tif.series[0].levels]
+    assert len(levels) > 2
+    for level in levels[1:]:
+        np.testing.assert_array_equal(level, 7)
+
+
+def test_what_killed_writers_left_is_not_published(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
+    array = noise((1, 300, 300), "uint8")
+    stray = "0.0123456789abcdef0123456789abcdef.partial"
+
+    def interrupted() -> Iterator[Tile]:
+        (folder,) = tmp_path.rglob("0/zarr.json")
+        for name in (f"0/c/0/0/{stray}", f"1/c/0/0/{stray}", "0/zarr.0123456789abcdef0123456789abcdef.partial"):
+            file = folder.parent.parent / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"half a shard")
+        yield from tiles_of(array, 300)
+
+    _written(tmp_path / "a.ome.zarr", array, _spec(array, metadata=ImageMetadata()), interrupted())
+    assert [path for path in (tmp_path / "a.ome.zarr").rglob("*") if path.suffix == ".partial"] == []
 
 
 def test_damage_is_noticed_when_read(tmp_path: Path, pixels_of: Pixels, noise: Noise, tiles_of: Tiles) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.tile_grid import TileGrid, halved, pyramid_sizes
+from napari_pix2pix.formats.tile_grid import TileGrid, halved, halved_by_opacity, pyramid_sizes
 from napari_pix2pix.formats.writing import Tile
 
 AnyArray = NDArray[Any]
@@ -57,3 +57,22 @@ def test_halving_does_not_overflow() -> None:
 def test_classes_are_picked_not_averaged(dtype: str) -> None:
     pixels = np.array([[[1, 0, 1], [0, 0, 0]]], dtype)
     np.testing.assert_array_equal(halved(pixels, average=dtype == "bool"), [[[1, 1]]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_values_that_are_not_finite_are_left_out_of_means(dtype: str) -> None:
+    nan, inf = np.nan, np.inf
+    pixels = np.array([[[1, nan, 5, inf], [3, 5, -inf, 7], [nan, nan, 1, 1], [nan, inf, 1, 1]]], dtype)
+    np.testing.assert_array_equal(halved(pixels, average=True), np.array([[[3, 6], [nan, 1]]], dtype))
+
+
+def test_one_channel_without_a_value_does_not_spoil_another() -> None:
+    pixels = np.array([[[np.nan, 2], [4, 6]], [[1, 1], [1, 1]]], np.float32)
+    np.testing.assert_array_equal(halved(pixels, average=True), [[[4]], [[1]]])
+
+
+def test_transparent_nan_is_left_out_of_means() -> None:
+    pixels = np.array([[[np.nan, 2], [4, 6]]], np.float32)
+    means, opacity = halved_by_opacity(pixels, np.array([[0, 255], [255, 255]], np.uint8), average=True)
+    np.testing.assert_array_equal(means, [[[4]]])
+    np.testing.assert_array_equal(opacity, [[191]])
