@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
-from napari_pix2pix.translation.interruption import Interrupted
+from pix2pix_training.cancel import Cancel
 
 Event = TypeVar("Event")
 
@@ -24,11 +24,10 @@ def told_events(work: Callable[[Callable[[Event], None]], None]) -> Generator[Ev
     Where the generator is closed, the next such call raises `Interrupted` in the work, and its end is waited for.
     """
     told: SimpleQueue[Event | _End] = SimpleQueue()
-    is_closed = threading.Event()
+    is_closed = Cancel()
 
     def tell(event: Event) -> None:
-        if is_closed.is_set():
-            raise Interrupted
+        is_closed.check()
         told.put(event)
 
     def run() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from napari.viewer import Viewer
@@ -10,6 +9,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
+from pix2pix_training.cancel import Cancel
 
 
 class JobWidget(QWidget):
@@ -24,7 +24,7 @@ class JobWidget(QWidget):
     def is_running(self) -> bool:
         return self._worker is not None
 
-    def run(self, make_events: MakeEvents, stop: threading.Event | None = None) -> None:
+    def run(self, make_events: MakeEvents, stop: Cancel | None = None) -> None:
         """Start the work; `on_events` and then `on_end` follow. For `stop` see `start_worker`."""
         self._worker = start_worker(
             make_events, on_events=self.on_events, on_error=self.on_error, on_end=self._on_worker_end, stop=stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from napari_pix2pix._widgets.translation_job import (
 )
 from napari_pix2pix._widgets.views import View, shown_source, view_of
 from napari_pix2pix._widgets.workers import CoreWorker, release_gpu_memory, start_worker
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
 _TICK_MS = 150
@@ -131,9 +131,9 @@ class LiveView(QObject):
         request = TranslationRequest(
             model=choice.model, source=source, options=dict(choice.options), metadata=image_metadata(layer)
         )
-        stop = threading.Event()
+        stop = Cancel()
         self._worker = start_worker(
-            partial(translation_events, request, self._translators, is_cancelled=stop.is_set),
+            partial(translation_events, request, self._translators, cancel=stop),
             on_events=partial(self._on_events, wanted, place),
             on_error=self._on_error,
             on_end=self._on_end,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
@@ -53,6 +52,7 @@ from napari_pix2pix._widgets.translation_job import TilesDone, Translated, Trans
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.formats.metadata import ImageMetadata
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.errors import ImageError, Pix2PixError
 
@@ -304,8 +304,8 @@ class TranslateWidget(JobWidget):
         self.progress.tell(0, 0)
         self.progress.setVisible(True)
         recent_models().add(self._card.path)
-        stop = threading.Event()
-        self.run(partial(translation_events, request, is_cancelled=stop.is_set), stop)
+        stop = Cancel()
+        self.run(partial(translation_events, request, cancel=stop), stop)
         self._refresh()
 
     def on_events(self, events: list[Any]) -> None:

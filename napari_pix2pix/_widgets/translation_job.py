@@ -21,6 +21,7 @@ from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
 from pix2pix_training.atomic import partial_path, working_folder
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 _SAMPLE_PX = 256
 
 _Tile = tuple[tuple[int, ...], Region, AnyArray]
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +112,13 @@ def translation_events(
     request: TranslationRequest,
     translators: LastTranslator | None = None,
     *,
-    is_cancelled: Callable[[], bool] = _never,
+    cancel: Cancel | None = None,
 ) -> Generator[TilesDone | Translated, None, None]:
     """Translate the image of `request`; close the generator to cancel.
 
     Parameters
     ----------
-    is_cancelled : asked while a tile, or a whole image, is computed; True ends the work there.
+    cancel : ends the work, also in the middle of a tile or a whole image.
 
     Raises
     ------
@@ -130,7 +127,7 @@ def translation_events(
     Pix2PixError
         Memory ran out.
     Interrupted
-        `is_cancelled` gave True.
+        `cancel` was set.
     """
     from napari_pix2pix.translation.matching import fitting_source
 
@@ -141,7 +138,7 @@ def translation_events(
     translator.check(fitting)
     plan = translator.plan(plane_size(fitting))
     work = _Work(request, source, translator, plan, started)
-    with translator.interruptible(is_cancelled):
+    with translator.interruptible(cancel or Cancel()):
         if fitting is not source:
             yield from _rescaled(work, fitting)
         elif request.out is not None:

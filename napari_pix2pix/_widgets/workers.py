@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
@@ -21,7 +20,7 @@ from qtpy.QtCore import Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pix2pix._widgets.llvm_clash import keep_triton_out
-from napari_pix2pix.translation.interruption import Interrupted
+from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class CoreSignals(GeneratorWorkerSignals):
 class CoreWorker(GeneratorWorker):
     """Runs what `start_worker` gives it; `quit` asks it to stop after the present event."""
 
-    def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: threading.Event) -> None:
+    def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: Cancel) -> None:
         super().__init__(function, make_events, stop, self._fail, SignalsClass=CoreSignals)
         self.stop = stop
 
@@ -58,7 +57,7 @@ def start_worker(
     on_events: Callable[[list[Any]], None],
     on_error: Callable[[Exception], None],
     on_end: Callable[[], None],
-    stop: threading.Event | None = None,
+    stop: Cancel | None = None,
 ) -> CoreWorker:
     """Run the generator that `make_events` makes, in a thread; the callbacks run in the main thread.
 
@@ -70,7 +69,7 @@ def start_worker(
     worker: CoreWorker = create_worker(
         guarded_events,
         make_events,
-        stop or threading.Event(),
+        stop or Cancel(),
         _start_thread=False,
         _worker_class=CoreWorker,
         _ignore_errors=True,
@@ -97,7 +96,7 @@ def _notify(error: Exception) -> None:
 
 
 def guarded_events(
-    make_events: MakeEvents, stop: threading.Event, fail: Callable[[Exception], None]
+    make_events: MakeEvents, stop: Cancel, fail: Callable[[Exception], None]
 ) -> Generator[list[Any], None, None]:
     """Events in batches until they end or `stop` is set; then the core's generator is closed, which saves its state.
 
@@ -116,7 +115,7 @@ def guarded_events(
         release_gpu_memory()
 
 
-def _batches(make_events: MakeEvents, stop: threading.Event) -> Generator[list[Any], None, None]:
+def _batches(make_events: MakeEvents, stop: Cancel) -> Generator[list[Any], None, None]:
     batch: list[Any] = []
     sent = time.monotonic()
     with closing(_generator(make_events)) as events:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from typing import Any
 
 import typer
@@ -17,14 +15,16 @@ from napari_pix2pix.cli import (
     export_command,
     import_weights_command,
     info_command,
+    interrupts,
     train_command,
     translate_command,
 )
-from napari_pix2pix.cli.console import json_remarks, warn
+from napari_pix2pix.cli.console import json_remarks, say, standard_output, warn
+from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import InputError, Pix2PixError
 from pix2pix_training.remarks import remarks
 
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
 
 # Wrong use as typer reports it; newer versions carry their own copy of click, so it is taken from typer.
 _CLICK_EXCEPTION: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -47,14 +47,10 @@ app.command("doctor")(doctor_command.doctor)
 app.command("demo")(demo_command.demo)
 
 
-def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed midway, 2 wrong use or unusable input, 130 interrupted."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error is one line on stderr."""
     _quiet_libraries()
+    interrupts.begin()
     with remarks(warn) as said:
         return _run(arguments, said)
 
@@ -63,30 +59,28 @@ def _run(arguments: list[str], said: list[str]) -> int:
     try:
         with json_remarks(said):
             code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
+        with standard_output() as stdout:
+            stdout.flush()
     except _CLICK_EXCEPTION as error:
         return _report(error.format_message(), EXIT_WRONG_USE)
-    except (typer.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED  # typer itself turns some interrupts into this code
+    except (Interrupted, KeyboardInterrupt):
+        return _report(interrupts.last_words(), interrupts.EXIT_INTERRUPTED)
     except InputError as error:
         return _report(str(error), EXIT_WRONG_USE)
     except Pix2PixError as error:
         return _report(str(error), EXIT_FAILED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except MemoryError:
         return _report("out of memory; use a smaller --max-memory, patch or batch", EXIT_FAILED)
     except OSError as error:
-        return _report(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_FAILED)
-    if code == EXIT_INTERRUPTED:
-        return _report("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+        return _report(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), EXIT_FAILED)
     if not arguments:
         return EXIT_WRONG_USE
     return code if isinstance(code, int) else EXIT_DONE
 
 
 def _report(message: str, code: int) -> int:
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    interrupts.finish()
+    say("error: " + " ".join(message.split()))
     return code
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_pix2pix.cli.console import interrupt_flag, print_json, progress_bar
-from pix2pix_training.errors import BuildCancelledError, SettingsError
+from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.console import print_json, print_line, progress_bar
+from pix2pix_training.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_pix2pix.translation.compiling import CompiledFile
 
 Option = typer.Option
 
@@ -47,28 +52,35 @@ def compile_model(
         raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
     loaded = load_model(model)
     request = CompileRequest(flavour=backend, precision=precision, size=size, tile=tile)  # type: ignore[arg-type]
-    with interrupt_flag() as stop, progress_bar("compile", "stages") as bar:
+    with progress_bar("compile", "stages") as bar, interrupts.stoppable(bar.say) as cancel:
 
         def progress(done: int, count: int, fraction: float) -> None:
             bar.update((done + fraction) / count, done)
 
-        watched: dict[str, Any] = {"progress": progress, "cancelled": stop.is_set}
-        try:
-            if architectures is not None and out is not None:
-                named = architectures.split(",")
-                files = list(compile_ahead(loaded, model.stem, request, named, out, overwrite=overwrite, **watched))
-            else:
-                require(request.flavour)
-                if sample is None:
-                    raise SettingsError(
-                        "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
-                    )
-                with open_image(sample) as image:
-                    files = list(compile_here(loaded, request, image, resolve_device(device), **watched))
-        except BuildCancelledError as error:
-            raise KeyboardInterrupt from error
+        watched: dict[str, Any] = {"progress": progress, "cancel": cancel}
+        if architectures is not None and out is not None:
+            named = architectures.split(",")
+            making = compile_ahead(loaded, model.stem, request, named, out, overwrite=overwrite, **watched)
+            files = _kept(making)
+        else:
+            require(request.flavour)
+            if sample is None:
+                raise SettingsError(
+                    "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
+                )
+            with open_image(sample) as image:
+                files = _kept(compile_here(loaded, request, image, resolve_device(device), **watched))
     if as_json:
         print_json({"backend": backend, "files": [asdict(file) for file in files]})
     else:
         for file in files:
-            typer.echo(file.path)
+            print_line(file.path)
+
+
+def _kept(making: Iterable[CompiledFile]) -> list[CompiledFile]:
+    """All engines; an interruption says how many are kept."""
+    files: list[CompiledFile] = []
+    interrupts.keeps(lambda: f"finished engines that are kept: {len(files)}" if files else "no engine was finished")
+    for file in making:
+        files.append(file)
+    return files

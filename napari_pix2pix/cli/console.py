@@ -1,32 +1,49 @@
-"""What all commands share: progress on stderr, the JSON line, interrupts, and parsing of option values."""
+"""What all commands share: progress on stderr, the JSON line, and parsing of option values."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
+import os
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import Pix2PixError, SettingsError
 
 if TYPE_CHECKING:
     from napari_pix2pix.formats.partial_output import Shard
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_FIRST_LINES_S = (1, 2, 5, 10, 30)
+
+
+class _Stderr:
+    """Stderr, on which lines are lost where nobody can read them, as after a terminal was closed."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def say(message: str) -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(message + "\n")
+    _Stderr().write(message + "\n")
 
 
 def warn(message: str) -> None:
@@ -53,7 +70,26 @@ def json_remarks(said: list[str]) -> Iterator[None]:
 
 def print_json(result: Mapping[str, Any]) -> None:
     """One object as the last line of stdout, with the warnings of the run; numbers that JSON lacks become null."""
-    sys.stdout.write(json.dumps(_plain({**result, "warnings": list(_said.get() or ())})) + "\n")
+    print_line(json.dumps(_plain({**result, "warnings": list(_said.get() or ())})))
+
+
+def print_line(line: object) -> None:
+    """A line of the result, on stdout."""
+    with standard_output() as stdout:
+        stdout.write(f"{line}\n")
+        stdout.flush()
+
+
+@contextmanager
+def standard_output() -> Iterator[TextIO]:
+    """Stdout, to be written to; raises `Pix2PixError` where it was closed or is full."""
+    try:
+        yield sys.stdout
+    except (OSError, ValueError, AttributeError) as error:
+        with suppress(OSError, ValueError, AttributeError):  # else Python tries again at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = getattr(error, "strerror", None) or error
+        raise Pix2PixError(f"the result could not be written to standard output: {reason}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -83,9 +119,12 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(description: str, unit: str) -> Iterator[ProgressBar]:
-    """A bar with rate and time left on stderr; nothing where stderr is not a terminal."""
-    console = Console(stderr=True)
+def progress_bar(description: str, unit: str) -> Iterator[ProgressBar | ProgressLines]:
+    """Progress with rate and time left on stderr: a bar on a terminal, else a line now and then."""
+    console = Console(file=cast(TextIO, _Stderr()))
+    if not console.is_terminal:
+        yield ProgressLines(description, unit)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -95,7 +134,7 @@ def progress_bar(description: str, unit: str) -> Iterator[ProgressBar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         _bars.append(ProgressBar(progress, progress.add_task(description, total=1.0, note="", done=0)))
         try:
             yield _bars[-1]
@@ -115,30 +154,44 @@ class ProgressBar:
         self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, fraction: float, done: int, note: str = "") -> None:
+        """`fraction` of the work is done, which is `done` units."""
         self._progress.update(self._task, completed=fraction, done=done, note=note)
 
 
-@contextmanager
-def interrupt_flag() -> Iterator[threading.Event]:
-    """Set, instead of raising, at the first Ctrl-C or SIGTERM, so that work stops between steps; a second raises."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
+class ProgressLines:
+    """Progress for a log file: lines after 1, 2, 5, 10 and 30 seconds, then every minute."""
 
-    def on_signal(number: int, _frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-        say("stopping after this step; press Ctrl-C again to stop at once")
+    def __init__(self, description: str, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._description = description
+        self._unit = unit
+        self._clock = clock
+        self._started = clock()
+        self._due = chain(_FIRST_LINES_S, count(60, 60))
+        self._next = next(self._due)
+        self._first: tuple[float, float] | None = None
 
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, on_signal) for number in signals]
-    try:
-        yield flag
-    finally:
-        for number, handler in zip(signals, previous, strict=True):
-            signal.signal(number, handler)
+    def say(self, message: str) -> None:
+        """A line between those of the progress."""
+        say(message)
+
+    def update(self, fraction: float, done: int, note: str = "") -> None:
+        """`fraction` of the work is done, which is `done` units."""
+        elapsed = self._clock() - self._started
+        first_elapsed, first_fraction = self._first = self._first or (elapsed, fraction)
+        if elapsed < self._next:
+            return
+        self._next = next(due for due in self._due if due > elapsed)
+        parts = [f"{self._description}: {fraction:.0%}", f"{done / elapsed:.2f} {self._unit}/s"]
+        if fraction > first_fraction:
+            parts.append(f"{_duration((elapsed - first_elapsed) * (1 - fraction) / (fraction - first_fraction))} left")
+        say(", ".join(filter(None, (*parts, note))))
+
+
+def _duration(seconds: float) -> str:
+    """ "1:02:03", or "2:03" below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def parse_channels(text: str | None) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from napari_pix2pix.cli.console import print_json
+from napari_pix2pix.cli.console import print_json, print_line
 from pix2pix_training.errors import Pix2PixError
 
 
@@ -22,10 +22,10 @@ def doctor(
     else:
         for name, value in facts.items():
             if isinstance(value, dict):
-                typer.echo(f"{name}:")
+                print_line(f"{name}:")
                 for key, text in value.items():
-                    typer.echo(f"  {key}: {text or 'missing'}")
+                    print_line(f"  {key}: {text or 'missing'}")
             elif name != "problems":
-                typer.echo(f"{name}: {value}")
+                print_line(f"{name}: {value}")
     if facts["problems"]:
         raise Pix2PixError("; ".join(facts["problems"]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say
 from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
 from pix2pix_training.config import InferenceConfig, from_dict
@@ -67,6 +68,7 @@ def export(
     outputs = [path for path in (out, discriminator) if path is not None]
     if out == discriminator:
         raise SettingsError(f"--out and --discriminator are both {out}; give two names")
+    interrupts.keeps("nothing was written")
     with ExitStack() as stack:
         for path in outputs:
             stack.enter_context(reserved(path, overwrite))
@@ -82,6 +84,7 @@ def export(
                 export_model(loaded, out, inference=inference, with_mapping=with_mapping)
             else:
                 _export_bioimageio(loaded, out, sample, name, inference)
+    interrupts.keeps(f"{out} is written")
     for path in outputs:
         say(str(path))
     if as_json:

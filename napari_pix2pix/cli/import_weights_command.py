@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import say
 from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
 from pix2pix_training.config import Credits
@@ -37,6 +38,7 @@ def import_weights(
 
     if statistics not in ("image", "running") or dropout not in ("off", "seeded"):
         raise SettingsError("statistics are image or running, dropout is off or seeded")
+    interrupts.keeps("nothing was written")
     with reserved(out, overwrite):
         model = import_model(
             file,
@@ -46,6 +48,7 @@ def import_weights(
             credits=credits_from(author, license_, citation, Credits()),
         )
         save_model(model, out)
+    interrupts.keeps(f"{out} is written")
     say(
         f"found a generator: {describe_generator(model.generator_config)}; {parameter_count(model.generator())} weights"
     )

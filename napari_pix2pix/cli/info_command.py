@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_pix2pix.cli.console import print_json
+from napari_pix2pix.cli.console import print_json, print_line
 from pix2pix_training.errors import InputError
 
 
@@ -25,7 +25,7 @@ def info(
         print_json(_model_facts(path) if is_model else _image_facts(path, series))
         return
     for line in _model_card(path) if is_model else _lines(_image_facts(path, series)):
-        typer.echo(line)
+        print_line(line)
 
 
 def _model_facts(path: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_pix2pix.cli.console import interrupt_flag, parse_channels, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.credits_options import Authors, Citation, License
 from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml, usual_depth
 from pix2pix_training.errors import SettingsError
@@ -168,13 +169,17 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     iterator = iter(events)
     losses_note = scores_note = ""
-    with interrupt_flag() as interrupted, progress_bar("training", "steps") as bar:
+    step = 0
+    with progress_bar("training", "steps") as bar, interrupts.stoppable(bar.say) as cancel:
         for event in iterator:
             match event:
                 case Started():
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
+                    step = event.resumed_from_step
+                    _keep(step)
                 case StepDone():
+                    step = event.step
                     losses_note = losses_note if event.losses is None else _loss_line(event.losses)
                     bar.update(event.fraction, event.step - result["resumed_from_step"], losses_note + scores_note)
                 case Validated():
@@ -183,19 +188,25 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                 case Warned():
                     logger.warning(event.words)
                 case CheckpointSaved():
-                    result["checkpoint"] = str(event.path)
+                    _keep(event.step)
                 case Finished():
                     if event.early_stop:
                         bar.say(event.early_stop)
                     result |= _summary(event, result["resumed_from_step"])
-            if interrupted.is_set() and not isinstance(event, Finished):
-                iterator.close()  # type: ignore[attr-defined]  # events come from a generator
-                raise KeyboardInterrupt
-    result.pop("checkpoint", None)
+            if cancel.is_set() and not isinstance(event, Finished):
+                iterator.close()  # type: ignore[attr-defined]  # events come from a generator, which saves its state
+                _keep(step)
+                cancel.check()
+    interrupts.keeps("the run is complete")
     if result["skipped_patches"]:
         say(f"{result['skipped_patches']} constant or empty patches were skipped")
     say(f"model of step {result['model_step']}: {result['model']}")
     return {name: value for name, value in result.items() if name != "model_step"}
+
+
+def _keep(step: int) -> None:
+    """An interruption leaves the state of a step."""
+    interrupts.keeps(f"the state of step {step} is kept, --resume goes on from it" if step else "nothing was trained")
 
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:

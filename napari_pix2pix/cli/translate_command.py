@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_shard, parse_size, print_json, progress_bar, say
 
 Option = typer.Option
@@ -93,7 +95,20 @@ def translate(
         for line in plan_lines(jobs, translator):
             say(line)
         return
-    with progress_bar("translating", "files") as bar:
+    complete = 0
+    interrupts.keeps(lambda: _kept([job.output for job in jobs], complete))
+    with (
+        progress_bar("translating", "files") as bar,
+        interrupts.stoppable(bar.say) as cancel,
+        translator.interruptible(cancel),
+    ):
+
+        def progress(done: int, count: int, part: float) -> None:
+            nonlocal complete
+            complete = done
+            cancel.check()
+            bar.update((done + part) / count, done, f"file {done + 1} of {count}")
+
         report = translate_batch(
             jobs,
             translator,
@@ -102,8 +117,9 @@ def translate(
             resume=resume,
             shard=parse_shard(shard),
             on_error=on_error,  # type: ignore[arg-type]
-            progress=lambda done, count, part: bar.update((done + part) / count, done, f"file {done + 1} of {count}"),
+            progress=progress,
         )
+    interrupts.keeps("all is written")
     for path in report.outputs:
         say(str(path))
     if report.total is not None and not report.total.complete:
@@ -114,3 +130,12 @@ def translate(
         )
     if as_json:
         print_json(report.as_dict())
+
+
+def _kept(outputs: Sequence[Path], complete: int) -> str:
+    """What an interruption leaves of the outputs, the first of which are `complete`."""
+    from napari_pix2pix.formats.partial_output import is_begun
+
+    words = [f"{complete} of {len(outputs)} images are complete"] if complete else []
+    words += [f"what was finished of {path} is kept, --resume goes on from it" for path in outputs if is_begun(path)]
+    return "; ".join(words) or "nothing was written"

@@ -46,6 +46,7 @@ from pix2pix_training.array_source import (
     plane_size,
     whole_plane,
 )
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.export_form import widen_narrow_layers
@@ -101,13 +102,18 @@ class Translator:
         if self._asked != "auto":
             self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway
 
-    def interruptible(self, is_asked_for: Callable[[], bool]) -> AbstractContextManager[None]:
-        """Within it, `tiles` raises `Interrupted` soon after `is_asked_for` gives True.
+    def interruptible(self, cancel: Cancel) -> AbstractContextManager[None]:
+        """Within it, `tiles` raises `Interrupted` soon after `cancel` is set.
 
         With PyTorch that is within a layer, with other backends within a stage: a pass over a tile, or over the small
         planes of the deep levels.
         """
-        return self._interruption.when(is_asked_for)
+        return self._interruption.when(cancel)
+
+    @property
+    def cancel(self) -> Cancel:
+        """What is set to end the work at hand."""
+        return self._interruption.cancel
 
     def backend(self, plan: Plan) -> BackendChoice:
         """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""

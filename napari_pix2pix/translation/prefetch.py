@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
+from pix2pix_training.cancel import Cancel
+
 Task = TypeVar("Task")
 Item = TypeVar("Item")
 
@@ -16,18 +18,18 @@ _POLL_S = 0.05
 class _Worker(threading.Thread):
     """A thread that is asked to stop by setting `stop`."""
 
-    def __init__(self, work: Callable[[], None], stop: threading.Event) -> None:
+    def __init__(self, work: Callable[[], None], stop: Cancel) -> None:
         super().__init__(target=work, name="prefetch", daemon=True)
         self.stop = stop
 
 
-def cancellation() -> Callable[[], bool]:
-    """Whether the calling thread's work is no longer wanted, as a question for any thread to ask.
+def current_cancel() -> Cancel:
+    """What is set when the calling thread's work is no longer wanted, for work on an item that takes long.
 
-    Only a thread of `prefetched` is told, for work on an item that takes long.
+    Only a thread of `prefetched` is told.
     """
     thread = threading.current_thread()
-    return thread.stop.is_set if isinstance(thread, _Worker) else lambda: False
+    return thread.stop if isinstance(thread, _Worker) else Cancel()
 
 
 class _Failure:
@@ -36,15 +38,19 @@ class _Failure:
 
 
 def prefetched(
-    prepare: Callable[[Task], Item], tasks: Iterable[Task], *, ahead: int = 1
+    prepare: Callable[[Task], Item], tasks: Iterable[Task], *, ahead: int = 1, cancel: Cancel | None = None
 ) -> Generator[Item, None, None]:
     """``prepare(task)`` for each task, in order, made in one other thread.
 
     At most `ahead` finished items wait, besides the one in work. An error of `prepare` is raised where its item was
     due. However the iteration ends, the thread has ended before this generator has.
+
+    Parameters
+    ----------
+    cancel : ends the wait for an item; the thread sees `current_cancel` set.
     """
     finished: queue.Queue[tuple[Item] | _Failure | None] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
+    stop = Cancel()
 
     def put(entry: tuple[Item] | _Failure | None) -> None:
         while not stop.is_set():
@@ -68,23 +74,36 @@ def prefetched(
     thread = _Worker(work, stop)
     thread.start()
     try:
-        yield from _until_end(finished)
+        yield from _until_end(finished, cancel or Cancel())
     finally:
         stop.set()
         thread.join()
 
 
-def computed_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+def computed_ahead(items: Iterable[Item], cancel: Cancel | None = None) -> Generator[Item, None, None]:
     """The same items, each made while the caller works on the one before."""
-    return prefetched(_itself, items)
+    return prefetched(_itself, items, cancel=cancel)
 
 
 def _itself(item: Item) -> Item:
     return item
 
 
-def _until_end(finished: queue.Queue[tuple[Item] | _Failure | None]) -> Generator[Item, None, None]:
-    while (entry := finished.get()) is not None:
+def _until_end(
+    finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel
+) -> Generator[Item, None, None]:
+    while (entry := _next(finished, cancel)) is not None:
         if isinstance(entry, _Failure):
             raise entry.error
         yield entry[0]
+
+
+def _next(
+    finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel
+) -> tuple[Item] | _Failure | None:
+    while True:
+        cancel.check()
+        try:
+            return finished.get(timeout=_POLL_S)
+        except queue.Empty:
+            continue

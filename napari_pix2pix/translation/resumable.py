@@ -120,7 +120,7 @@ def _make(
     grid = UnitGrid(layout, missing)
     with (
         closing(translator.tiles(source, plan=plan, wanted=wanted, masked=layout.spec.masked)) as tiles,
-        closing(computed_ahead(tiles)) as ahead,
+        closing(computed_ahead(tiles, translator.cancel)) as ahead,
     ):
         for tile in ahead:
             for unit, pixels in grid.add(tile):

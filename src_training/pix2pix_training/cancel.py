@@ -12,7 +12,7 @@ class Interrupted(Exception):  # noqa: N818 (it was asked for, so it is no error
 class Cancel(threading.Event):
     """Set by whoever wants some work to end, from any thread; the work calls `check` between its steps."""
 
-    def check(self, *_: object) -> None:
-        """Raise `Interrupted` where the work is to end. Takes any arguments, so that it serves as a callback."""
+    def check(self) -> None:
+        """Raise `Interrupted` where the work is to end."""
         if self.is_set():
             raise Interrupted

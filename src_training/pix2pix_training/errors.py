@@ -44,9 +44,5 @@ class EngineError(Pix2PixError):
     """Compiling a generator failed midway, or its result is not the generator's."""
 
 
-class BuildCancelledError(Pix2PixError):
-    """Compiling a generator was cancelled; nothing was kept."""
-
-
 class TrainingError(Pix2PixError):
     """Training failed midway, for example because the losses are no longer finite."""

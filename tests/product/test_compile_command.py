@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def test_engines_for_named_architectures(
 
 
 def test_cancelled_midway_leaves_whole_engines_only(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C after the first engine; what is there can be used, and nothing is half-written."""
     stop = threading.Event()
@@ -63,6 +62,7 @@ def test_cancelled_midway_leaves_whole_engines_only(
 
     monkeypatch.setattr(engines, "compile_to_file", then_stop)
     assert run([*arguments, "--precision", "fp32"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; finished engines that are kept: 1"
     assert [path.name for path in (tmp_path / "engines").iterdir()] == ["model-1-encoded2-fp32.engine"]
     assert read_engine_file(tmp_path / "engines" / "model-1-encoded2-fp32.engine").key["plan"]["tile"] == 128
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from pix2pix_training.errors import BackendError, BuildCancelledError, EngineError, SettingsError
+from pix2pix_training.cancel import Cancel, Interrupted
+from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.networks import build_generator, initialize_weights, set_inference_mode
@@ -111,16 +112,17 @@ def test_shapes_in_use_are_the_profile(small: bytes) -> None:
 
 
 def test_cancelled_midway(small: bytes) -> None:
-    asked = 0
+    class AtTheTwentiethLook(Cancel):
+        looks = 0
 
-    def cancelled() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > 20
+        def is_set(self) -> bool:
+            self.looks += 1
+            return self.looks > 20
 
-    with pytest.raises(BuildCancelledError, match="cancelled"):
-        EngineBuilder(small, request()).build(cancelled=cancelled)
-    assert asked > 20
+    cancel = AtTheTwentiethLook()
+    with pytest.raises(Interrupted):
+        EngineBuilder(small, request()).build(cancel=cancel)
+    assert cancel.looks > 20
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])

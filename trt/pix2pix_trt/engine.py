@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pix2pix_training.errors import BackendError, BuildCancelledError, EngineError, SettingsError
+from pix2pix_training.cancel import Cancel
+from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_trt.build_progress import BuildProgress
 from pix2pix_trt.flavours import Flavour, builds_without_gpu, load, product_name, require
 
@@ -109,28 +110,28 @@ class EngineBuilder:
         return tuple(_facts(self._network.get_output(i)) for i in range(self._network.num_outputs))
 
     def build(
-        self, *, progress: Callable[[float], None] | None = None, cancelled: Callable[[], bool] | None = None
+        self, *, progress: Callable[[float], None] | None = None, cancel: Cancel | None = None
     ) -> bytes:
         """Serialised engine; may take minutes.
 
         Parameters
         ----------
         progress : called with the fraction that is done, from threads of the package.
-        cancelled : asked between steps; True ends the build.
+        cancel : looked at between steps.
 
         Raises
         ------
-        BuildCancelledError
-            `cancelled` said so.
+        Interrupted
+            `cancel` was set; nothing is kept.
         EngineError
             The package could not build the engine.
         """
         report = progress or (lambda _: None)
-        monitor = _monitor(self._trt, BuildProgress(report), cancelled or (lambda: False))
+        cancel = cancel or Cancel()
+        monitor = _monitor(self._trt, BuildProgress(report), cancel)
         self._config.progress_monitor = monitor
         plan = self._builder.build_serialized_network(self._network, self._config)
-        if monitor.cancelled:
-            raise BuildCancelledError("compiling was cancelled; nothing was kept")
+        cancel.check()
         if plan is None:
             raise EngineError(
                 f"{self._product} could not build the engine: {self._log.last_error or 'no reason given'}"
@@ -211,19 +212,17 @@ def build_log(trt: Any) -> Any:
     return Log()
 
 
-def _monitor(trt: Any, progress: BuildProgress, cancelled: Callable[[], bool]) -> Any:
+def _monitor(trt: Any, progress: BuildProgress, cancel: Cancel) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.cancelled = False
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             progress.start(name, parent, steps)
 
         def step_complete(self, name: str, step: int) -> bool:
             progress.step(name, step)
-            self.cancelled = self.cancelled or cancelled()
-            return not self.cancelled
+            return not cancel.is_set()
 
         def phase_finish(self, name: str) -> None:
             progress.finish(name)

@@ -21,6 +21,7 @@ from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stag
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.atomic import reserved
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
@@ -68,7 +69,7 @@ def compile_ahead(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    cancel: Cancel | None = None,
 ) -> Iterator[CompiledFile]:
     """Engines of all stages for named architectures, as files in the folder `out`; needs no GPU.
 
@@ -124,7 +125,7 @@ def compile_here(
     *,
     cache: EngineCache | None = None,
     progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
+    cancel: Cancel | None = None,
 ) -> Iterator[CompiledFile]:
     """Engines of all stages for the GPU `device`, kept in the cache, each compared with PyTorch on the image `sample`.
 
@@ -155,7 +156,7 @@ def compile_here(
             device=device,
             cache=cache,
             progress=_reporter(progress, number, len(uses)),
-            cancelled=cancelled,
+            cancel=cancel,
         )
         yield CompiledFile(
             path=proven.path,

@@ -138,7 +138,7 @@ class TensorRtRunner:
             cache=self._cache,
             prepared=self._prepared,
             progress=self._announced(spec),
-            cancelled=cancellation(),
+            cancel=current_cancel(),
         )
         self._in_use[spec] = proven.precision
         return proven

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_pix2pix.translation.interruption import Interrupted
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
 from pix2pix_training.array_source import MemorySource
+from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.model_file import Model
 from tests.product.translation.conftest import random_image, random_model
@@ -16,13 +16,14 @@ from tests.product.translation.conftest import random_image, random_model
 CONFIG = GeneratorConfig(base_width=4, depth=4, source_channels=1, target_channels=1)
 
 
-class Countdown:
-    """True from the given call on."""
+class Countdown(Cancel):
+    """Set from the given look on."""
 
-    def __init__(self, calls: int) -> None:
-        self.left = calls
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
 
-    def __call__(self) -> bool:
+    def is_set(self) -> bool:
         self.left -= 1
         return self.left < 0
 
@@ -37,15 +38,11 @@ def test_it_ends_within_a_tile_and_runs_again(model: Model, scheme: Scheme) -> N
     source = MemorySource(random_image(1, 64, 96))
     translator = Translator(model, TranslationSettings(scheme=scheme, tile=32, backend="torch"))
     expected = [pixels for _, _, pixels in translator.tiles(source)]
-    layers = 0
-
-    def counted() -> bool:
-        nonlocal layers
-        layers += 1
-        return False
-
+    looks = 10**6
+    counted = Countdown(looks)
     with translator.interruptible(counted):
         list(translator.tiles(source))
+    layers = looks - counted.left
     assert layers >= 2 * CONFIG.depth
     for asked_at in (0, 3, layers - 1):
         countdown = Countdown(asked_at)
@@ -63,7 +60,7 @@ def test_other_backends_end_within_a_stage(model: Model, backend: Backend) -> No
     pytest.importorskip("openvino")
     source = MemorySource(random_image(1, 64, 64))
     translator = Translator(model, TranslationSettings(scheme="exact", tile=32, backend=backend))
-    with translator.interruptible(lambda: False):
+    with translator.interruptible(Cancel()):
         assert len(list(translator.tiles(source))) == 4
     with translator.interruptible(Countdown(5)), pytest.raises(Interrupted):
         list(translator.tiles(source))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from napari_pix2pix.translation.prefetch import cancellation, prefetched
+from napari_pix2pix.translation.prefetch import current_cancel, prefetched
 
 
 def no_thread_left() -> bool:
@@ -48,8 +48,8 @@ def test_work_that_takes_long_is_told_to_stop() -> None:
     started, stopped = threading.Event(), threading.Event()
 
     def prepare(number: int) -> int:
-        cancelled = cancellation()
-        while number == 1 and not cancelled():
+        cancel = current_cancel()
+        while number == 1 and not cancel.is_set():
             started.set()
             time.sleep(0.001)
         if number == 1:
@@ -62,4 +62,20 @@ def test_work_that_takes_long_is_told_to_stop() -> None:
     items.close()
     assert stopped.is_set()
     assert no_thread_left()
-    assert cancellation()() is False
+    assert not current_cancel().is_set()
+
+
+def test_a_wait_for_an_item_ends_when_it_is_cancelled() -> None:
+    cancel = Cancel()
+
+    def prepare(number: int) -> int:
+        if number == 1:
+            cancel.set()
+            assert current_cancel().wait(10)
+        return number
+
+    items = prefetched(prepare, [0, 1], cancel=cancel)
+    assert next(items) == 0
+    with pytest.raises(Interrupted):
+        next(items)
+    assert no_thread_left()

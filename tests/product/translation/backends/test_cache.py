@@ -78,7 +78,7 @@ def test_engine_under_the_name_of_another_is_built_again(cache: EngineCache) -> 
     assert cache.get_or_build(other, builds) == b"build 2"
 
 
-@pytest.mark.parametrize("error", [BuildCancelledError("cancelled"), EngineError("no"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [Interrupted(), EngineError("no"), KeyboardInterrupt()])
 def test_failed_build_leaves_nothing(cache: EngineCache, error: BaseException) -> None:
     def build() -> bytes:
         raise error
