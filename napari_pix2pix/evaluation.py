@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.batch import BatchProgress, within_batch
+from napari_pix2pix.translation.pipeline import Progress, Translator
 from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
@@ -27,6 +28,7 @@ from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean
 from pix2pix_training.pairs import Pair
 
 _TILE = 1024
+_PASSES = 3  # scores of the images, and of two constants
 _RANGE_PERCENTILES = (0.1, 99.9)
 
 
@@ -52,7 +54,11 @@ class Evaluation:
 
 
 def evaluate_pairs(
-    pairs: Sequence[Pair], *, data_range: tuple[float, float] | None = None, region: Region | None = None
+    pairs: Sequence[Pair],
+    *,
+    data_range: tuple[float, float] | None = None,
+    region: Region | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Compare predictions (the sources of `pairs`) with their targets, tile by tile.
 
@@ -62,6 +68,7 @@ def evaluate_pairs(
     data_range : smallest and largest value that targets can take; for 8-bit targets 0 to 255, else by default the
         percentiles 0.1 and 99.9 of all targets, because SSIM and PSNR mean little over the range of a 16-bit type.
     region : part of each image to score.
+    progress : called after each tile with the number of tiles that are done, and of all.
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
@@ -70,11 +77,12 @@ def evaluate_pairs(
     targets = [pair.target for pair in pairs]
     limits = data_range or default_range(targets)
     span = limits[1] - limits[0]
-    images = tuple((pair.name, _scores(pair.source, pair.target, span)) for pair in pairs)
+    steps = _Steps(_PASSES * sum(map(_tile_count, targets)), progress)
+    images = tuple((pair.name, _scores(pair.source, pair.target, span, steps)) for pair in pairs)
     return Evaluation(
         images=images,
         mean=mean_scores([scores for _, scores in images]),
-        constant=_constant_scores(targets, span),
+        constant=_constant_scores(targets, span, steps),
         data_range=limits,
     )
 
@@ -95,7 +103,23 @@ def _check_channels(pair: Pair) -> None:
         raise ImageError(f"{pair.source.name} has {predicted} channels and its target {pair.target.name} has {wanted}")
 
 
-def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Scores:
+class _Steps:
+    """Counts tiles of all passes over the images."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def done(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _tile_count(target: ArraySource) -> int:
+    return len(list(plane_indices(target))) * len(list(regions_of(*plane_size(target), _TILE)))
+
+
+def _scores(prediction: ArraySource, target: ArraySource, span: float, steps: _Steps) -> Scores:
     accumulator = ScoreAccumulator(span)
     predictions, targets = FilledSource(prediction), FilledSource(target)
     for plane in plane_indices(target):
@@ -106,14 +130,15 @@ def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Scores
             bad = [mask for mask in (bad_prediction, bad_target) if mask is not None]
             valid = ~np.logical_or.reduce(bad) if bad else None
             accumulator.add(predicted, wanted, _within(inner, outer), valid)
+            steps.done()
     return accumulator.scores()
 
 
-def _constant_scores(targets: Sequence[ArraySource], span: float) -> Scores:
+def _constant_scores(targets: Sequence[ArraySource], span: float, steps: _Steps) -> Scores:
     medians, _ = percentiles(targets, (50.0, 50.0))
     means = _means(targets)
-    by_median = mean_scores([_scores(_Constant(t, np.array(medians)), t, span) for t in targets])
-    by_mean = mean_scores([_scores(_Constant(t, means), t, span) for t in targets])
+    by_median = mean_scores([_scores(_Constant(t, np.array(medians)), t, span, steps) for t in targets])
+    by_mean = mean_scores([_scores(_Constant(t, means), t, span, steps) for t in targets])
     return Scores(mae=by_median.mae, psnr=by_mean.psnr, ssim=by_mean.ssim, pearson=None)
 
 
@@ -165,7 +190,13 @@ def _within(inner: Region, outer: Region) -> Region:
     return Region(inner.y0 - outer.y0, inner.y1 - outer.y0, inner.x0 - outer.x0, inner.x1 - outer.x0)
 
 
-def translated_pairs(pairs: Sequence[Pair], translator: Translator, folder: Path) -> list[Pair]:
+def translated_pairs(
+    pairs: Sequence[Pair],
+    translator: Translator,
+    folder: Path,
+    *,
+    progress: BatchProgress | None = None,
+) -> list[Pair]:
     """Translate the sources of `pairs` into files in `folder`; the pairs of those with the targets."""
     result = []
     for number, pair in enumerate(pairs):
@@ -176,6 +207,7 @@ def translated_pairs(pairs: Sequence[Pair], translator: Translator, folder: Path
             metadata=ImageMetadata(),
         )
         path = folder / f"{number}.tif"
-        write_image(path, spec, translator.tiles(pair.source), file_format="tiff", overwrite=False)
+        tiles = translator.tiles(pair.source, progress=within_batch(progress, number, len(pairs)))
+        write_image(path, spec, tiles, file_format="tiff", overwrite=False)
         result.append(Pair(open_image(path), pair.target, pair.name))
     return result

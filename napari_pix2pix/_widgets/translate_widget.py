@@ -52,8 +52,8 @@ from napari_pix2pix._widgets.translation_job import TilesDone, Translated, Trans
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.formats.metadata import ImageMetadata
-from pix2pix_training.cancel import Cancel
 from pix2pix_training.array_source import AnyArray, ArraySource
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
 
 _REFRESH_SECONDS = 1.0

@@ -80,7 +80,8 @@ def compile_model(
 def _kept(making: Iterable[CompiledFile]) -> list[CompiledFile]:
     """All engines; an interruption says how many are kept."""
     files: list[CompiledFile] = []
-    interrupts.keeps(lambda: f"finished engines that are kept: {len(files)}" if files else "no engine was finished")
+    interrupts.keeps("no engine was finished")
     for file in making:
         files.append(file)
+        interrupts.keeps(f"finished engines that are kept: {len(files)}")
     return files

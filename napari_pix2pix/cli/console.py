@@ -85,10 +85,10 @@ def standard_output() -> Iterator[TextIO]:
     """Stdout, to be written to; raises `Pix2PixError` where it was closed or is full."""
     try:
         yield sys.stdout
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:  # the last two where it is closed
         with suppress(OSError, ValueError, AttributeError):  # else Python tries again at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or "it is closed"
         raise Pix2PixError(f"the result could not be written to standard output: {reason}") from error
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from napari_pix2pix.cli.console import parse_range, print_json, say, score_line
+from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.console import parse_range, print_json, progress_bar, say, score_line
 from pix2pix_training.errors import SettingsError
 
 Option = typer.Option
@@ -41,14 +43,29 @@ def evaluate(
 
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
-    if prediction is not None:
-        result = evaluate_pairs(pairs_from_paths([prediction], target, series=series), data_range=limits, region=part)
-    else:
-        assert model is not None and source
-        with temporary_folder() as folder:
+    with ExitStack() as stack:
+        cancel = stack.enter_context(interrupts.stoppable(say))
+        if prediction is not None:
+            pairs = pairs_from_paths([prediction], target, series=series)
+        else:
+            assert model is not None and source
             translator = Translator(load_model(model), TranslationSettings(device=device))
-            pairs = translated_pairs(pairs_from_paths(source, target, series=series), translator, folder)
-            result = evaluate_pairs(pairs, data_range=limits, region=part)
+            folder = stack.enter_context(temporary_folder())
+            with progress_bar("translating", "images") as bar, translator.interruptible(cancel):
+
+                def translated(done: int, count: int, part: float) -> None:
+                    cancel.check()
+                    bar.update((done + part) / count, done)
+
+                pairs = pairs_from_paths(source, target, series=series)
+                pairs = translated_pairs(pairs, translator, folder, progress=translated)
+        with progress_bar("scoring", "tiles") as bar:
+
+            def scored(done: int, total: int) -> None:
+                cancel.check()
+                bar.update(done / total, done)
+
+            result = evaluate_pairs(pairs, data_range=limits, region=part, progress=scored)
     for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
         say(f"{name}: {score_line(scores.as_dict())}")
     say(f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images")

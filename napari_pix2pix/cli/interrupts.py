@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 from pix2pix_training.cancel import Cancel
@@ -26,14 +25,13 @@ _SIGNALS = [number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) if nu
 _SHOW_CURSOR = "\r\x1b[K\x1b[?25h"
 
 
-
-@dataclass
 class _Program:
     """What the program does now: the work that can stop, what an interruption would leave, whether it is at its end."""
 
-    work: tuple[Cancel, Callable[[str], None]] | None = None
-    kept: Callable[[], str] = str
-    is_over: bool = False
+    def __init__(self) -> None:
+        self.work: tuple[Cancel, Callable[[str], None]] | None = None
+        self.kept: Callable[[], str] = str
+        self.is_over = False
 
 
 _program = _Program()

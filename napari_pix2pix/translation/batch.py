@@ -248,7 +248,7 @@ def translate_batch(
                 resume=resume,
                 shard=shard,
                 series=job.series,
-                progress=_within(progress, number, len(jobs)),
+                progress=within_batch(progress, number, len(jobs)),
             )
             reports.append(report)
             if report.complete:
@@ -265,7 +265,8 @@ def translate_batch(
     return BatchReport(outputs=tuple(outputs), total=_summed(reports), failed=failed)
 
 
-def _within(progress: BatchProgress | None, number: int, count: int) -> Callable[[int, int], None] | None:
+def within_batch(progress: BatchProgress | None, number: int, count: int) -> Callable[[int, int], None] | None:
+    """The progress of one file, number `number` from 0 of `count`, told as that of all."""
     if progress is None:
         return None
     return lambda done, tiles: progress(number, count, done / tiles)

@@ -89,18 +89,14 @@ def _itself(item: Item) -> Item:
     return item
 
 
-def _until_end(
-    finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel
-) -> Generator[Item, None, None]:
+def _until_end(finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel) -> Generator[Item, None, None]:
     while (entry := _next(finished, cancel)) is not None:
         if isinstance(entry, _Failure):
             raise entry.error
         yield entry[0]
 
 
-def _next(
-    finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel
-) -> tuple[Item] | _Failure | None:
+def _next(finished: queue.Queue[tuple[Item] | _Failure | None], cancel: Cancel) -> tuple[Item] | _Failure | None:
     while True:
         cancel.check()
         try:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.cancel import Cancel, Interrupted
+from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision
 from pix2pix_training.folding import fold_norms

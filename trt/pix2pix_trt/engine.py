@@ -109,9 +109,7 @@ class EngineBuilder:
     def outputs(self) -> tuple[TensorFacts, ...]:
         return tuple(_facts(self._network.get_output(i)) for i in range(self._network.num_outputs))
 
-    def build(
-        self, *, progress: Callable[[float], None] | None = None, cancel: Cancel | None = None
-    ) -> bytes:
+    def build(self, *, progress: Callable[[float], None] | None = None, cancel: Cancel | None = None) -> bytes:
         """Serialised engine; may take minutes.
 
         Parameters

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.networks import Generator
@@ -25,7 +26,6 @@ REVISION = 1
 _WINDOW_STEP_PX = 256
 
 Progress = Callable[[float], None]
-Cancelled = Callable[[], bool]
 
 
 def engine_key(
@@ -76,12 +76,12 @@ def compile_stage(
     request: BuildRequest,
     *,
     progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    cancel: Cancel | None = None,
 ) -> bytes:
     """A stage as a serialised engine; see `export_stage` and `EngineBuilder.build` for what it raises."""
     check_request(request)
     model = export_stage(network, spec, precision=request.precision)
-    return EngineBuilder(model, request).build(progress=progress, cancelled=cancelled)
+    return EngineBuilder(model, request).build(progress=progress, cancel=cancel)
 
 
 def compile_to_file(
@@ -93,7 +93,7 @@ def compile_to_file(
     model_key: Mapping[str, Any],
     plan: Mapping[str, Any],
     progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    cancel: Cancel | None = None,
 ) -> EngineFile:
     """Compile for the architectures that `request` names, on any machine; the engine is run, and proven, elsewhere.
 
@@ -102,5 +102,5 @@ def compile_to_file(
     if not request.architectures:
         raise SettingsError("name the GPU architectures to compile for, such as sm86,sm89,sm120")
     key = {**engine_key(model_key, spec, request), "plan": dict(plan)}
-    payload = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
+    payload = compile_stage(network, spec, request, progress=progress, cancel=cancel)
     return write_engine_file(path, key, payload)

@@ -106,7 +106,7 @@ def compile_ahead(
                 model_key=own,
                 plan=stored_plan,
                 progress=report,
-                cancelled=cancelled,
+                cancel=cancel,
             )
             yield CompiledFile(
                 path=path,

@@ -14,7 +14,8 @@ from torch import Tensor
 from napari_pix2pix.translation.backends.cache import EngineCache
 from napari_pix2pix.translation.backends.keys import model_key
 from napari_pix2pix.translation.backends.parity import TOLERANCES, Sample, UnequalEngineError, require_parity
-from napari_pix2pix.translation.prefetch import cancellation
+from napari_pix2pix.translation.prefetch import current_cancel
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import EngineError, EngineFileError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec, covered_size
@@ -23,7 +24,7 @@ from pix2pix_trt.engine_folder import PreparedEngines
 from pix2pix_trt.flavours import Flavour, product_name, require
 from pix2pix_trt.replay import ReplayingRunner
 from pix2pix_trt.runner import Engine, EngineMemoryError, EngineRunner
-from pix2pix_trt.stage_engines import Cancelled, Progress, compile_stage, engine_key, rounded_window, stage_shapes
+from pix2pix_trt.stage_engines import Progress, compile_stage, engine_key, rounded_window, stage_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def proven_engine(
     cache: EngineCache | None = None,
     prepared: PreparedEngines | None = None,
     progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
+    cancel: Cancel | None = None,
 ) -> ProvenEngine:
     """An engine of a stage for this machine's GPU, in the first of `precisions` that gives the numbers of PyTorch.
 
@@ -189,7 +190,7 @@ def proven_engine(
             plan = None if prepared is None else prepared.find(spec, request.shapes, request.precision)
             if plan is None:
                 _say_what_is_missing(prepared, spec, window, request)
-                plan = compile_stage(network, spec, request, progress=progress, cancelled=cancelled)
+                plan = compile_stage(network, spec, request, progress=progress, cancel=cancel)
             with EngineRunner(Engine(flavour=flavour, plan=plan), device) as runner:
                 require_parity(network, spec, runner.run, samples, request.precision)
             return plan
