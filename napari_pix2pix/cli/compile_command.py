@@ -13,7 +13,7 @@ from napari_pix2pix.cli.console import print_json, print_line, progress_bar
 from pix2pix_training.errors import SettingsError
 
 if TYPE_CHECKING:
-    from napari_pix2pix.translation.compiling import CompiledFile
+    from napari_pix2pix.translation.backends.engines import CompiledFile
 
 Option = typer.Option
 

@@ -13,6 +13,7 @@ import torch
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation.backends import engines
+from pix2pix_training.cancel import Cancel
 from pix2pix_trt import stage_engines
 from pix2pix_trt.engine_file import read_engine_file
 
@@ -50,8 +51,8 @@ def test_cancelled_midway_leaves_whole_engines_only(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C after the first engine; what is there can be used, and nothing is half-written."""
-    stop = threading.Event()
-    monkeypatch.setattr("napari_pix2pix.cli.compile_command.interrupt_flag", lambda: nullcontext(stop))
+    stop = Cancel()
+    monkeypatch.setattr("napari_pix2pix.cli.interrupts.stoppable", lambda _: nullcontext(stop))
     built = stage_engines.compile_to_file
 
     def then_stop(*given: Any, **named: Any) -> Any:

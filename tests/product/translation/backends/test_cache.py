@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from napari_pix2pix.translation.backends.cache import EngineCache, default_folder
-from pix2pix_training.errors import BuildCancelledError, EngineError
+from pix2pix_training.cancel import Interrupted
+from pix2pix_training.errors import EngineError
 
 KEY = {"model": "m", "version": "1.7", "gpu": "A", "driver": "13.0", "precision": "fp32", "tile": 256}
 posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes of POSIX")
