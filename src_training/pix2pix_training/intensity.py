@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -28,10 +28,15 @@ from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.invalid_pixels import invalid_values
 
 Scope = Literal["dtype", "training-set", "image"]
+SUPPORTED_DTYPES = (
+    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+    *("float16", "float32", "float64"),
+)
 PERCENTILES = (0.1, 99.9)
 MAX_CATEGORIES = 255
 _SAMPLES = 4_000_000
 _SURVEY_TILE = 1024
+_WIDE = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +72,27 @@ class LinearMapping:
         return self.channels
 
     def to_network(self, stored: Tensor) -> Tensor:
-        """(N, C, H, W) in the stored dtype -> float32 in [-1, 1], on the same device."""
+        """(N, C, H, W) in any stored dtype -> float32 in [-1, 1], on the same device.
+
+        Types wider than 16 bits are mapped in float64, so that a large offset costs nothing; the result has 24 bits.
+        """
         low, high = self._ends(stored.device, _working_dtype(stored.dtype))
         x = stored.to(low.dtype)
         return ((x - low) * (2 / (high - low)) - 1).clamp_(-1, 1).to(torch.float32)
 
     def from_network(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> `dtype`, integers rounded half to even and kept within the dtype's range."""
+        """(N, C, H, W) in [-1, 1] -> `dtype`, integers rounded half to even and kept within the dtype's range.
+
+        On the same device, or on the CPU where that device has no float64 and the dtype needs it.
+        """
         dtype = torch_dtype(np.dtype(self.dtype))
+        if _working_dtype(dtype) is torch.float64 and x.device.type == "mps":
+            x = x.cpu()
         low, high = self._ends(x.device, _working_dtype(dtype))
         stored = (x.to(low.dtype).clamp(-1, 1) + 1) * ((high - low) / 2) + low
         if not dtype.is_floating_point and dtype is not torch.bool:
             limits = np.iinfo(np.dtype(self.dtype))
-            stored = stored.round_().clamp_(float(limits.min), float(limits.max))
+            stored = stored.round_().clamp_(float(limits.min), _float_up_to(int(limits.max)))
         return stored >= 0.5 if dtype is torch.bool else stored.to(dtype)
 
     def _ends(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -109,6 +122,8 @@ class CategoryMapping:
             raise SettingsError(f"{len(self.values)} categories; there must be 2 to {MAX_CATEGORIES}")
         if len({len(v) for v in self.values}) != 1 or len(set(self.values)) != len(self.values):
             raise SettingsError("the values of categories must differ and have the same number of channels")
+        if not all(-(2**63) <= number < 2**63 for value in self.values for number in value):
+            raise SettingsError("categories need values below 2 ** 63; number them anew, from 0")
         if self.colors and len(self.colors) != len(self.values):
             raise SettingsError("categories need one colour each, or none")
 
@@ -123,7 +138,8 @@ class CategoryMapping:
     def to_network(self, stored: Tensor) -> Tensor:
         """(N, C, H, W) stored values -> (N, categories, H, W) float32; a pixel of no known category is -1 in all."""
         table = self._table(stored.device)
-        hits = (stored.to(torch.int64)[:, None] == table[None, :, :, None, None]).all(2)
+        values = stored if stored.is_floating_point() else stored.to(torch.int64)
+        hits = (values[:, None] == table[None, :, :, None, None]).all(2)
         return hits.to(torch.float32) * 2 - 1
 
     def from_network(self, x: Tensor) -> Tensor:
@@ -149,10 +165,40 @@ Mapping = LinearMapping | CategoryMapping
 
 def dtype_mapping(dtype: np.dtype[Any], channels: int) -> LinearMapping:
     """The whole range of an integer dtype; floats are taken to lie in [0, 1]."""
-    low, high = (0.0, 1.0) if dtype.kind in "bf" else (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
+    low, high = type_range(dtype)
     return LinearMapping(
         dtype=dtype.name, scope="dtype", channels=channels, low=(low,) * channels, high=(high,) * channels
     )
+
+
+def type_range(dtype: np.dtype[Any], bit_depth: int | None = None) -> tuple[float, float]:
+    """Smallest and largest value of a type; floats are taken to lie in [0, 1].
+
+    `bit_depth` is that of unsigned pixels with fewer bits than their type, such as 12 of a camera in uint16.
+    """
+    if dtype.kind in "bf":
+        return 0.0, 1.0
+    if dtype.kind == "u" and bit_depth is not None and 0 < bit_depth < 8 * dtype.itemsize:
+        return 0.0, float(2**bit_depth - 1)
+    limits = np.iinfo(dtype)
+    return float(limits.min), float(limits.max)
+
+
+def for_other_type(mapping: LinearMapping, dtype: np.dtype[Any], bit_depth: int | None = None) -> LinearMapping:
+    """The same mapping for images of another type, whose range (see `type_range`) stands for that of its own type."""
+    start, end = type_range(np.dtype(mapping.dtype))
+    new_start, new_end = type_range(dtype, bit_depth)
+    factor = (new_end - new_start) / (end - start)
+    low, high = (tuple((value - start) * factor + new_start for value in ends) for ends in (mapping.low, mapping.high))
+    return replace(mapping, dtype=dtype.name, low=low, high=high)
+
+
+def lost_step(mapping: Mapping) -> float | None:
+    """Steps of integer values that a network cannot tell apart, because it computes in float32; None where it can."""
+    if isinstance(mapping, CategoryMapping) or np.dtype(mapping.dtype).kind not in "iu" or not mapping.low:
+        return None
+    step = max(high - low for low, high in zip(mapping.low, mapping.high, strict=True)) / 2**24
+    return step if step > 1 else None
 
 
 def image_mapping(dtype: np.dtype[Any], channels: int) -> LinearMapping:
@@ -175,7 +221,7 @@ def fitted_mapping(sources: Sequence[ArraySource], scope: Scope = "training-set"
 
 def _next_above(value: float, dtype: np.dtype[Any]) -> float:
     """An end above `value` that float arithmetic can tell from it."""
-    return value + (1.0 if dtype.kind in "biu" else max(1.0, abs(value)))
+    return value + (max(1.0, math.ulp(value)) if dtype.kind in "biu" else max(1.0, abs(value)))
 
 
 def resolved(mapping: Mapping, source: ArraySource) -> Mapping:
@@ -310,18 +356,22 @@ def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
 
 def to_tensor(stored: AnyArray) -> Tensor:
     """An array as a tensor without copying where possible; big-endian arrays are converted."""
-    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.ascontiguousarray(native))
+    native = np.ascontiguousarray(stored.astype(stored.dtype.newbyteorder("="), copy=False))
+    return torch.from_numpy(native.view(native.dtype.name))  # NumPy has two types of 64 bits, PyTorch takes one
 
 
 def _working_dtype(stored: torch.dtype) -> torch.dtype:
     """float32 holds integers of up to 16 bits exactly; wider types are mapped in float64."""
-    wide = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
-    return torch.float64 if stored in wide else torch.float32
+    return torch.float64 if stored in _WIDE else torch.float32
+
+
+def _float_up_to(limit: int) -> float:
+    """The largest float that is not above an integer: 2 ** 64 - 1 would become 2 ** 64, and overflow on the way back."""
+    nearest = float(limit)
+    return nearest if int(nearest) <= limit else math.nextafter(nearest, 0)
 
 
 def _checked_dtype(name: str) -> np.dtype[Any]:
-    allowed = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-    if name not in (*allowed, "float16", "float32", "float64"):
-        raise SettingsError(f"pixels of type {name!r} are not supported")
+    if name not in SUPPORTED_DTYPES:
+        raise SettingsError(f"pixels of type {name!r} are not supported; known are {', '.join(SUPPORTED_DTYPES)}")
     return np.dtype(name)

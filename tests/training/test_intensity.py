@@ -16,8 +16,10 @@ from pix2pix_training.intensity import (
     dtype_mapping,
     fitted_categories,
     fitted_mapping,
+    for_other_type,
     image_mapping,
     is_constant,
+    lost_step,
     resolved,
     to_tensor,
 )
@@ -197,3 +199,46 @@ class TestFilledSource:
         assert mask.sum() == 1
         assert filled[0, 1, 1] == 0
         assert filled[0, 0, 0] == 7
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "ulonglong", "longlong", "uint32", "int32"])
+def test_wide_integers_go_through_and_keep_the_values_of_a_narrow_range(dtype: str) -> None:
+    """tifffile gives the second type of 64 bits that NumPy has, and labels or counts lie far from 0."""
+    stored = np.arange(2**31 - 50, 2**31 + 50).clip(max=np.iinfo(dtype).max).astype(dtype).reshape(1, 10, 10)
+    ends = float(stored.min()), float(stored.max())
+    name = np.dtype(dtype).name
+    mapping = LinearMapping(dtype=name, scope="training-set", channels=1, low=ends[:1], high=ends[1:])
+    assert lost_step(mapping) is None
+    assert np.array_equal(round_trip(mapping, stored), stored)
+
+
+@pytest.mark.parametrize("dtype", ["uint64", "int64", "uint32", "int32"])
+def test_the_whole_range_of_wide_integers_does_not_overflow(dtype: str) -> None:
+    """2 ** 64 - 1 is 2 ** 64 as a float, which came back as 0."""
+    limits = np.iinfo(dtype)
+    stored = np.array([[[limits.min, limits.max // 2, limits.max]]], dtype)
+    mapping = dtype_mapping(np.dtype(dtype), 1)
+    step = lost_step(mapping)
+    assert step is not None
+    found = round_trip(mapping, stored).astype(float)
+    assert np.abs(found - stored.astype(float)).max() <= step
+
+
+def test_the_mapping_for_another_type_maps_range_to_range() -> None:
+    mapping = LinearMapping(dtype="uint8", scope="training-set", channels=2, low=(0.0, 51.0), high=(255.0, 204.0))
+    assert for_other_type(mapping, np.dtype("uint16")).high == (65535.0, pytest.approx(204 * 257))
+    assert for_other_type(mapping, np.dtype("uint16"), bit_depth=12).high == (4095.0, pytest.approx(3276))
+    assert for_other_type(mapping, np.dtype("float32")).low == (0.0, pytest.approx(0.2))
+    assert for_other_type(mapping, np.dtype("int8")).low == (-128.0, pytest.approx(-77))
+    assert for_other_type(mapping, np.dtype("bool")).high[0] == 1
+
+
+def test_a_float_is_of_a_category_only_where_it_equals_its_value() -> None:
+    mapping = CategoryMapping(dtype="uint8", values=((0,), (1,)))
+    mapped = mapping.to_network(torch.tensor([[[[0.0, 0.5, 1.0]]]]))
+    assert mapped[0, :, 0].tolist() == [[1, -1, -1], [-1, -1, 1]]
+
+
+def test_categories_beyond_63_bits_are_refused_in_words() -> None:
+    with pytest.raises(SettingsError, match=r"below 2 \*\* 63"):
+        CategoryMapping(dtype="uint64", values=((0,), (2**63,)))
