@@ -26,8 +26,9 @@ from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, writ
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data
+from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator, translate_array
+from napari_pix2pix.translation.pipeline import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, Region, whole_plane
 from pix2pix_training.config import Keep, preset
 from pix2pix_training.model_file import Model, load_model

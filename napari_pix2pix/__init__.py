@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_pix2pix.evaluation import evaluate_pairs
     from napari_pix2pix.formats.source import open_image
+    from napari_pix2pix.translation.arrays import translate_array
     from napari_pix2pix.translation.files import translate_file
-    from napari_pix2pix.translation.pipeline import translate_array
     from pix2pix_training.model_file import load_model, save_model
     from pix2pix_training.training import train
 
@@ -23,7 +23,7 @@ _HOMES = {
     "open_image": "napari_pix2pix.formats.source",
     "save_model": "pix2pix_training.model_file",
     "train": "pix2pix_training.training",
-    "translate_array": "napari_pix2pix.translation.pipeline",
+    "translate_array": "napari_pix2pix.translation.arrays",
     "translate_file": "napari_pix2pix.translation.files",
 }
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
-from pix2pix_training.errors import ImageError
-from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import ImageDescription, Model
 
+_NO_OPTIONS: Mapping[str, Any] = {}
 _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 
 
@@ -42,6 +41,7 @@ class ModelCard:
     has_noise: bool
     metrics: Mapping[str, float]
     steps: int | None
+    source: ImageDescription
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -99,6 +99,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
         has_noise=model.generator_config.dropout != "none",
         metrics=dict(model.metrics),
         steps=steps if isinstance(steps, int) else None,
+        source=model.source,
     )
 
 
@@ -118,31 +119,37 @@ def _architecture(model: Model) -> str:
     return f"{architecture_name(config)}, {size}, width {config.base_width}"
 
 
-def fit_problem(card: ModelCard, source: ArraySource) -> str | None:
-    """Why an image cannot go through the model, in words; None where it can."""
-    found = source.shape[-3]
-    if found != card.source_channels:
-        names = f" ({', '.join(card.source_names)})" if card.source_names else ""
-        return f"The model expects {_channels(card.source_channels)}{names}, and the choice has {found}."
-    try:
-        with_neighbouring_planes(source, card.z_context)
-    except ImageError as error:
-        return str(error)
-    return None
+def fit_problem(card: ModelCard, source: ArraySource, options: Mapping[str, Any] = _NO_OPTIONS) -> str | None:
+    """Why an image cannot go through the model, in words; None where it can.
 
-
-def _channels(count: int) -> str:
-    return f"{count} channel{'s' if count != 1 else ''}"
-
-
-def fit_warnings(card: ModelCard, source: ArraySource, metadata: ImageMetadata | None) -> list[str]:
-    """What may make the result poor: pixels of another type or size than those of the training images.
-
-    `metadata` says how large the pixels are; None where that does not matter.
+    `options` are fields of `TranslationSettings`.
     """
-    warnings = []
-    if source.dtype.name != card.source_dtype:
-        warnings.append(f"The model was trained on {card.source_dtype}, the layer is {source.dtype.name}.")
+    from napari_pix2pix.translation.fitting import fit_of
+    from napari_pix2pix.translation.settings import TranslationSettings
+
+    chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}
+    problem = fit_of(source, card.source, settings=TranslationSettings(**chosen)).problem
+    if problem is None:
+        return None
+    first = problem.partition("; ")[0]
+    for_values = TranslationSettings(**{**chosen, "convert_values": "values"})
+    is_type = fit_of(source, card.source, settings=for_values).problem is None
+    return f"{first}. Choose what to do with values of another type." if is_type else f"{first}."
+
+
+def fit_warnings(
+    card: ModelCard, source: ArraySource, metadata: ImageMetadata | None, options: Mapping[str, Any] = _NO_OPTIONS
+) -> list[str]:
+    """What may make the result poor: channels of other names, or pixels of another size than in the training images.
+
+    `metadata` says how large the pixels are; None where that does not matter. `options` as for `fit_problem`.
+    """
+    from napari_pix2pix.translation.fitting import fit_of
+    from napari_pix2pix.translation.settings import TranslationSettings
+
+    chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}
+    fit = fit_of(source, card.source, settings=TranslationSettings(**chosen))
+    warnings = [f"{remark}." for remark in fit.remarks]
     if metadata is not None and rescaling(card, metadata) is not None:
         warnings.append(f"{size_comparison(card, metadata)} Rescale for a good result.")
     return warnings

@@ -235,8 +235,9 @@ class TranslateWidget(JobWidget):
         if self._card is None:
             return None, []
         metadata = image_metadata(self.picker.layers[0])
-        warnings = fit_warnings(self._card, source, None if self._rescales() else metadata)
-        return fit_problem(self._card, source), warnings
+        options = self.settings.options()
+        warnings = fit_warnings(self._card, source, None if self._rescales() else metadata, options)
+        return fit_problem(self._card, source, options), warnings
 
     def _summary(self) -> str:
         words = size_in_words(self.picker.source())
@@ -269,7 +270,7 @@ class TranslateWidget(JobWidget):
     def _live_choice(self) -> LiveChoice:
         if self._card is None:
             raise ImageError("choose a model")
-        if (problem := fit_problem(self._card, self.picker.source())) is not None:
+        if (problem := fit_problem(self._card, self.picker.source(), self.options())) is not None:
             raise ImageError(problem)
         options = {name: value for name, value in self.options().items() if name not in ONLY_FOR_RESULTS}
         return LiveChoice(

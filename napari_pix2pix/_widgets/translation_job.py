@@ -25,6 +25,7 @@ from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
+    from napari_pix2pix.translation.fitting import FittedImage
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.plan import Plan
 
@@ -129,18 +130,15 @@ def translation_events(
     Interrupted
         `cancel` was set.
     """
-    from napari_pix2pix.translation.matching import fitting_source
-
     started = time.perf_counter()
     translator = (translators or LastTranslator()).get(request)
     source = DescribedSource(request.source, request.metadata)
-    fitting = fitting_source(source, translator)
-    translator.check(fitting)
-    plan = translator.plan(plane_size(fitting))
-    work = _Work(request, source, translator, plan, started)
+    fitted = translator.fit(source)
+    plan = translator.plan(plane_size(fitted))
+    work = _Work(request, source, fitted, translator, plan, started)
     with translator.interruptible(cancel or Cancel()):
-        if fitting is not source:
-            yield from _rescaled(work, fitting)
+        if fitted.is_rescaled:
+            yield from _rescaled(work)
         elif request.out is not None:
             yield from _into_file(work, request.out)
         else:
@@ -151,6 +149,7 @@ def translation_events(
 class _Work:
     request: TranslationRequest
     source: DescribedSource
+    fitted: FittedImage
     translator: Translator
     plan: Plan
     started: float
@@ -163,7 +162,7 @@ class _Work:
 def _into_memory(work: _Work) -> Generator[TilesDone | Translated, None, None]:
     yield TilesDone(done=0, total=work.tile_count)
     pixels = _allocated(work.translator.output_shape(work.source), work.translator.output_dtype)
-    for number, tile in enumerate(work.translator.tiles(work.source, plan=work.plan), start=1):
+    for number, tile in enumerate(work.translator.tiles(work.fitted, plan=work.plan), start=1):
         _put(pixels, tile)
         yield TilesDone(done=number, total=work.tile_count)
     yield _result(work, pixels)
@@ -186,7 +185,7 @@ def _into_file(work: _Work, out: Path) -> Generator[TilesDone | Translated, None
     check_output(out, spec, file_format="ome-zarr", overwrite=False)
     is_open = False
     making = units_made(
-        source, _identity(source), translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
+        work.fitted, _identity(source), translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
     )
     for done, total in making:
         if not is_open:
@@ -196,14 +195,14 @@ def _into_file(work: _Work, out: Path) -> Generator[TilesDone | Translated, None
     yield _result(work, StoredImage(out, source.axes))
 
 
-def _rescaled(work: _Work, matched: ArraySource) -> Generator[TilesDone | Translated, None, None]:
+def _rescaled(work: _Work) -> Generator[TilesDone | Translated, None, None]:
     """Translate at the model's pixel size; the result has the image's own grid again, and is shown when it is complete.
 
     Tiles are counted while the network runs; going back to the own grid takes little beside it.
     """
     from napari_pix2pix.formats.writing import check_output, write_image
     from napari_pix2pix.translation.files import output_spec
-    from napari_pix2pix.translation.matching import rescaled_tiles
+    from napari_pix2pix.translation.rescaling import rescaled_tiles
 
     out, spec = work.request.out, output_spec(work.source, work.translator)
     if out is not None:
@@ -215,7 +214,7 @@ def _rescaled(work: _Work, matched: ArraySource) -> Generator[TilesDone | Transl
 
         progress(0, work.tile_count)
         folder = None if out is None else working_folder(out)
-        rescaled = rescaled_tiles(work.source, matched, work.translator, folder, plan=work.plan, progress=progress)
+        rescaled = rescaled_tiles(work.fitted, work.translator, folder, plan=work.plan, progress=progress)
         with closing(_told(rescaled, partial(progress, work.tile_count, work.tile_count))) as tiles:
             if out is not None:
                 write_image(out, spec, tiles, file_format="ome-zarr")

@@ -11,6 +11,12 @@ from napari_pix2pix._widgets.preferences import preferences
 
 SCHEMES = {"automatic": "auto", "whole image at once": "whole", "exact tiles": "exact", "blended tiles": "blend"}
 STATISTICS = {"as the model says": None, "of training": "running", "of the image": "image", "of each tile": "tile"}
+VALUES = {
+    "are refused": "refuse",
+    "from range to range of the types": "type",
+    "as they are": "values",
+    "fitted to each image": "image",
+}
 BACKENDS = {
     "automatic": "auto",
     "PyTorch": "torch",
@@ -36,6 +42,7 @@ class TranslationOptions(QWidget):
         self.statistics = Choice(STATISTICS, "Where the network's normalisation takes its statistics.")
         self.samples = whole_number(1, 10_000, 1, 1, "Runs with other noise; the result is their mean and deviation.")
         self.tile = _optional(2**16, preferred.tile, " px", "Side of a tile of the result.")
+        self.values = Choice(VALUES, "Pixels of another type than those the model was trained on.")
         self.memory = _optional(2**20, preferred.memory_mib, " MiB", "Most memory that the translation may take.")
         self.backend = Choice(BACKENDS, "What the network runs with.")
         self.backend.choose(preferred.backend)
@@ -43,6 +50,7 @@ class TranslationOptions(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         rows = [("Scheme", self.scheme), ("Statistics", self.statistics), ("Dropout samples", self.samples)]
+        rows += [("Values of another type", self.values)]
         rows += [("Tile", self.tile), ("Memory", self.memory), ("Backend", self.backend), ("Device", self.device)]
         layout.addWidget(form(rows))
 
@@ -57,10 +65,11 @@ class TranslationOptions(QWidget):
         chosen: dict[str, Any] = {
             "scheme": self.scheme.value,
             "statistics": self.statistics.value,
+            "convert_values": self.values.value,
             "backend": self.backend.value,
             "device": self.device.value,
         }
-        options = {name: value for name, value in chosen.items() if value not in ("auto", None)}
+        options = {name: value for name, value in chosen.items() if value not in ("auto", "refuse", None)}
         if self.samples.value() > 1:
             options |= {"dropout": "seeded", "dropout_samples": self.samples.value()}
         if self.tile.value():

@@ -15,9 +15,10 @@ from torch import Tensor
 from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import tensor_dtype
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.translation.pipeline import check_channels
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_indices, plane_size
+from napari_pix2pix.translation.fitting import fit_of
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, SelectedChannels, plane_indices, plane_size
 from pix2pix_training.config import InferenceConfig
+from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import PERCENTILES, CategoryMapping, LinearMapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
@@ -48,8 +49,10 @@ def test_sample(model: Model, inference: InferenceConfig, path: Path, sizes: Blo
     """
     height = sizes.side_of_at_least(_SIDE_PX)
     with open_image(path) as image:
-        check_channels(image, model)
-        seen = with_neighbouring_planes(image, model.source.z_context)
+        fit = fit_of(image, model.source, metadata=image.metadata)
+        if fit.problem is not None:
+            raise ImageError(fit.problem)
+        seen = with_neighbouring_planes(SelectedChannels(image, fit.channels), model.source.z_context)
         stored = _middle(seen, height, height + sizes.step)  # not square, so that a confusion of axes shows
     target_mapping = model.target.mapping
     with torch.inference_mode():

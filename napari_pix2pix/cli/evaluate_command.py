@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_pix2pix.cli import interrupts
-from napari_pix2pix.cli.console import parse_range, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli.console import parse_channels, parse_range, print_json, progress_bar, say, score_line
 from pix2pix_training.errors import SettingsError
 
 Option = typer.Option
@@ -20,6 +20,12 @@ def evaluate(
     prediction: Annotated[Path | None, Option(help="Translated images: file or folder.")] = None,
     model: Annotated[Path | None, Option(help="Model file, to translate --source with.")] = None,
     source: Annotated[list[Path] | None, Option(help="Source images for --model; again for more channels.")] = None,
+    channels: Annotated[
+        str | None, Option(help="Channels of --source for the model, from 0, such as 2,0 [default: by their names].")
+    ] = None,
+    convert_values: Annotated[
+        str, Option(help="For a source of another type than the model's: refuse, type, values or image.")
+    ] = "refuse",
     data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
     series: Annotated[
         int | None,
@@ -37,6 +43,7 @@ def evaluate(
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.scratch import scratch_folder
     from napari_pix2pix.translation.settings import TranslationSettings
     from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.model_file import load_model
@@ -49,8 +56,13 @@ def evaluate(
             pairs = pairs_from_paths([prediction], target, series=series)
         else:
             assert model is not None and source
-            translator = Translator(load_model(model), TranslationSettings(device=device))
-            folder = stack.enter_context(temporary_folder())
+            settings = TranslationSettings(
+                device=device,
+                channels=parse_channels(channels),
+                convert_values=convert_values,  # type: ignore[arg-type]  # the settings check their own choices
+            )
+            translator = Translator(load_model(model), settings)
+            folder = stack.enter_context(temporary_folder(scratch_folder()))
             with progress_bar("translating", "images") as bar, translator.interruptible(cancel):
 
                 def translated(done: int, count: int, part: float) -> None:

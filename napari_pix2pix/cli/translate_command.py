@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from napari_pix2pix.cli import interrupts
-from napari_pix2pix.cli.console import parse_shard, parse_size, print_json, progress_bar, say
+from napari_pix2pix.cli.console import parse_channels, parse_shard, parse_size, print_json, progress_bar, say
 
 Option = typer.Option
 
@@ -41,9 +41,19 @@ def translate(
     dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
     dropout_samples: Annotated[int, Option(help="Translate with that many seeds: mean and deviation.", min=1)] = 1,
     seed: Annotated[int | None, Option(help="Seed of the noise [default: as the model says].")] = None,
+    channels: Annotated[
+        str | None, Option(help="Those to take, from 0, in the model's order, such as 2,0 [default: by their names].")
+    ] = None,
+    convert_values: Annotated[
+        str, Option(help="For pixels of another type than the model's: refuse, type, values or image.")
+    ] = "refuse",
     match_pixel_size: Annotated[
         bool, Option("--match-pixel-size", help="Rescale to the model's pixel size, and the result back.")
     ] = False,
+    scratch: Annotated[
+        Path | None,
+        Option(help="For what exceeds memory [default: the folder of the output].", metavar="FOLDER"),
+    ] = None,
     resume: Annotated[
         bool, Option("--resume", help="Go on with unfinished outputs; leave complete ones as they are.")
     ] = False,
@@ -75,7 +85,10 @@ def translate(
         dropout=dropout,  # type: ignore[arg-type]
         dropout_samples=dropout_samples,
         seed=seed,
+        channels=parse_channels(channels),
+        convert_values=convert_values,  # type: ignore[arg-type]
         match_pixel_size=match_pixel_size,
+        scratch=None if scratch is None else str(scratch),
         device=device,
         precision=precision,  # type: ignore[arg-type]
         backend=backend,  # type: ignore[arg-type]

@@ -17,7 +17,6 @@ from napari_pix2pix.formats.partial_output import WHOLE, Shard
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.matching import fitting_source
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.report import TranslationReport
 from pix2pix_training.array_source import plane_size
@@ -285,6 +284,18 @@ def _summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:
         tiles_reused=sum(r.tiles_reused for r in reports),
         complete=all(r.complete for r in reports),
         peak_memory_bytes=max(r.peak_memory_bytes for r in reports),
+        clipped_share=_mean_shares(reports),
+    )
+
+
+def _mean_shares(reports: Sequence[TranslationReport]) -> tuple[float, ...]:
+    """Of all pixels, for each channel."""
+    counted = [report for report in reports if report.clipped_share]
+    pixels = sum(report.pixels for report in counted)
+    shares = zip(*(report.clipped_share for report in counted), strict=True)
+    return tuple(
+        sum(share * report.pixels for share, report in zip(channel, counted, strict=True)) / pixels
+        for channel in shares
     )
 
 
@@ -296,9 +307,7 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
             lines.append(f"{job.output}: {job.failure}")
             continue
         with open_images(job.inputs, job.series) as source:
-            fitting = fitting_source(source, translator)
-            translator.check(fitting)
-            height, width = plane_size(fitting)
+            height, width = plane_size(translator.fit(source))
             plan = translator.plan((height, width))
             lines.append(
                 f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ def sampled_tiles(
     size: Size,
     device: torch.device,
     memory_bytes: int,
+    scratch: Path | None = None,
 ) -> Tiles:
     """Tiles of 2 x `channels` channels: the means over all runs, then the standard deviations.
 
@@ -33,9 +35,9 @@ def sampled_tiles(
     ----------
     run : gives the tiles (1, channels, h, w) of run 0, 1, ...; always the same regions.
     samples : number of runs, 2 or more.
-    memory_bytes : what the sums may take; beyond it they are kept on disk.
+    memory_bytes : what the sums may take; beyond it they are kept on disk, in the folder `scratch`.
     """
-    with PlaneStore(device, memory_bytes) as store:
+    with PlaneStore(device, memory_bytes, folder=scratch) as store:
         sums = store.new(0, 2 * channels, size)
         for number in range(samples):
             with closing(run(number)) as tiles:

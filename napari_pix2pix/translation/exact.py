@@ -89,7 +89,8 @@ def _levels(
 ) -> Iterator[_Levels]:
     assert isinstance(stages.network, UNet)
     at = replace(stages, origin=(part.window.y0, part.window.x0))
-    with PlaneStore(stages.runner.device, memory_for_planes_bytes, stages.runner.dtype) as store:
+    runner = stages.runner
+    with PlaneStore(runner.device, memory_for_planes_bytes, runner.dtype, stages.scratch) as store:
         yield _Levels(at, part, splits, store, GatheredNorms(stages.network, norms))
 
 

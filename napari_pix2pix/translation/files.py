@@ -23,11 +23,12 @@ from napari_pix2pix.formats.writing import (
     resolve_format,
     write_image,
 )
-from napari_pix2pix.translation.matching import DescribedSource, fitting_source, rescaled_tiles
+from napari_pix2pix.translation.fitting import DescribedSource, own_shares
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
+from napari_pix2pix.translation.rescaling import rescaled_tiles
 from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import ArraySource, plane_size
@@ -77,10 +78,9 @@ def translate_file(
     path_out = Path(path_out)
     with open_images(inputs, series) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
-        fitting = fitting_source(source, translator)
-        translator.check(fitting)
+        fitted = translator.fit(source)
         spec = output_spec(source, translator)
-        plan = translator.plan(plane_size(fitting))
+        plan = translator.plan(plane_size(fitted))
         requested = resolve_format(path_out, file_format, source)
         resume = resume or shard != WHOLE
         if resume and path_out.exists() and not is_begun(path_out):
@@ -89,7 +89,7 @@ def translate_file(
         _check_no_input(path_out, source.files)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
         spec = with_mask(spec, source, chosen)
-        resumable = fitting is source and incompatibility(spec, "ome-zarr") is None
+        resumable = not fitted.is_rescaled and incompatibility(spec, "ome-zarr") is None
         if resume and not resumable:
             raise SettingsError(
                 f"{path_out}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"
@@ -97,7 +97,7 @@ def translate_file(
         ready = time.perf_counter()
         if resume or (resumable and prod(layout_of(spec).grid) * prod(spec.leading_shape) > 1):
             making = units_made(
-                source,
+                fitted,
                 [*map(file_identity, source.files), *([source.series] if source.series else [])],
                 translator,
                 path_out,
@@ -110,23 +110,19 @@ def translate_file(
             )
             done = all_made(making, progress)
         else:
-            if fitting is source:
-                output = translator.tiles(source, plan=plan, progress=progress, masked=spec.masked)
+            if fitted.is_rescaled:
+                folder = working_folder(path_out)
+                output = rescaled_tiles(fitted, translator, folder, plan=plan, progress=progress, masked=spec.masked)
             else:
-                output = rescaled_tiles(
-                    source,
-                    fitting,
-                    translator,
-                    working_folder(path_out),
-                    plan=plan,
-                    progress=progress,
-                    masked=spec.masked,
+                output = translator.tiles(
+                    fitted, plan=plan, progress=progress, masked=spec.masked, scratch=path_out.parent
                 )
             with closing(output) as tiles:
                 write_image(path_out, spec, tiles, file_format=chosen, overwrite=overwrite)
             done = replace(_already_there(plan, spec), tiles_reused=0)
         seconds = time.perf_counter() - ready
-    return _report(translator, done, seconds=seconds, seconds_setup=ready - started)
+    shares = own_shares(fitted, translator.model.source)
+    return _report(translator, done, seconds=seconds, seconds_setup=ready - started, clipped_share=shares)
 
 
 def _check_no_input(path_out: Path, files: Sequence[Path]) -> None:
@@ -193,7 +189,14 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
     return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
 
 
-def _report(translator: Translator, done: UnitsDone, *, seconds: float, seconds_setup: float) -> TranslationReport:
+def _report(
+    translator: Translator,
+    done: UnitsDone,
+    *,
+    seconds: float,
+    seconds_setup: float,
+    clipped_share: tuple[float, ...] = (),
+) -> TranslationReport:
     plan = done.plan
     backend = translator.backend(plan)
     return TranslationReport(
@@ -213,4 +216,5 @@ def _report(translator: Translator, done: UnitsDone, *, seconds: float, seconds_
         tiles=done.tiles,
         tiles_reused=done.tiles_reused,
         complete=done.complete,
+        clipped_share=clipped_share,
     )

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.opacity import with_opacity
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity
 from pix2pix_training.intensity import CategoryMapping, Mapping
-from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels, keep_off_nodata
+from pix2pix_training.invalid_pixels import can_have_invalid_pixels, keep_off_nodata
 
 
 def invalid_marker(dtype: np.dtype[Any], nodata: float | None, mapping: Mapping) -> float:
@@ -54,25 +54,24 @@ def _holds(dtype: np.dtype[Any], nodata: float) -> bool:
 
 
 def mark_invalid(
-    pixels: AnyArray,
-    source: FilledSource,
-    plane: tuple[int, ...],
-    region: Region,
-    *,
-    mapping: Mapping,
-    masked: bool = False,
+    pixels: AnyArray, opacity: Opacity | None, source: ArraySource, *, mapping: Mapping, masked: bool = False
 ) -> AnyArray:
     """Mark, in place, what is invalid in the input; see `invalid_marker`. The pixels, shape (C, h, w).
 
     Where the output has a nodata value, valid values that happen to equal it move to the next one; those of categories
     stay as they are. Of a `masked` output pixels get one sample more instead: how opaque they are.
+
+    Parameters
+    ----------
+    pixels : shape (C, h, w), of the output.
+    opacity : shape (h, w), of the input there; None where all pixels show.
+    source : the input.
     """
     if not can_have_invalid_pixels(source):
         return with_opacity(pixels, None) if masked else pixels
     nodata = output_nodata(pixels.dtype, source.nodata, mapping, masked=source.masked)
     if nodata is not None and not masked and not isinstance(mapping, CategoryMapping):
         keep_off_nodata(pixels, nodata)
-    _, opacity = source.read_with_opacity(region, plane)
     if opacity is not None:
         pixels[:, opacity == 0] = invalid_marker(pixels.dtype, source.nodata, mapping)
     return with_opacity(pixels, opacity) if masked else pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
+from napari_pix2pix.translation.seen_opacity import SeenOpacity
 from napari_pix2pix.translation.tiling import Size, rounded_out, whole, window_around
-from pix2pix_training.array_source import AnyArray, Region, plane_size
+from napari_pix2pix.translation.values_seen import ValuesSeen
+from pix2pix_training.array_source import AnyArray, Opacity, Region, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.padding import padded_index
@@ -31,6 +33,7 @@ class PaddedImage:
     stride : the padded size is a multiple of it; the padding lies at the bottom and right.
     dtype : of the result; float32 unless the network is of another type.
     wanted : which regions of the image are asked for; all where left out.
+    values_seen : is told of the pixels that are read.
     """
 
     level = 0
@@ -45,6 +48,7 @@ class PaddedImage:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         wanted: Callable[[Region], bool] | None = None,
+        values_seen: ValuesSeen | None = None,
     ) -> None:
         self._source = source
         self._plane = plane
@@ -53,6 +57,8 @@ class PaddedImage:
         self._uploader = Uploader(device)
         self._dtype = dtype
         self._wanted = wanted
+        self._values_seen = values_seen
+        self._seen = SeenOpacity()
         self.image_size: Size = plane_size(source)
         self._rows, self._columns = (padded_index(n, stride).numpy() for n in self.image_size)
         self.size: Size = (len(self._rows), len(self._columns))
@@ -65,6 +71,15 @@ class PaddedImage:
     def wants(self, region: Region) -> bool:
         """Whether a region of the image is asked for."""
         return self._wanted is None or self._wanted(region)
+
+    def opacity(self, region: Region) -> Opacity | None:
+        """How opaque the pixels (h, w) of a region of the image are, None where all of them show.
+
+        Known of what lies in a window that was read; else the region is read once more.
+        """
+        with suppress(KeyError):
+            return self._seen.of(region)
+        return self._source.read_with_opacity(region, self._plane)[1]
 
     def part(self, region: Region, halo: int, stride: int) -> ImagePart:
         """What a network needs to see for a region: `halo` more on each side, in phase with its strides.
@@ -88,7 +103,10 @@ class PaddedImage:
     def _stored(self, window: Region) -> Tensor:
         rows, columns = self._rows[window.y0 : window.y1], self._columns[window.x0 : window.x1]
         region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
-        stored = self._source.read(region, self._plane)
+        stored, opacity = self._source.read_with_opacity(region, self._plane)
+        self._seen.add(region, opacity)
+        if self._values_seen is not None:
+            self._values_seen.add(stored, None if opacity is None else opacity == 0, self._mapping)
         stored = _taken(_taken(stored, rows - region.y0, axis=1), columns - region.x0, axis=2)
         return to_tensor(stored)
 

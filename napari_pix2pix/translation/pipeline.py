@@ -26,6 +26,7 @@ from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
+from napari_pix2pix.translation.fitting import FittedImage, fitted_image, warn_of_values
 from napari_pix2pix.translation.interruption import Interruption
 from napari_pix2pix.translation.invalid_output import mark_invalid, output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
@@ -39,9 +40,7 @@ from napari_pix2pix.translation.tiling import Size
 from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
-    MemorySource,
     Region,
-    channel_count,
     plane_indices,
     plane_size,
     whole_plane,
@@ -96,6 +95,7 @@ class Translator:
         self._interruption = Interruption(self._network)
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = self.settings.backend, None
+        self.scratch = None if self.settings.scratch is None else Path(self.settings.scratch)
         if self.settings.engines is not None:
             folder = Path(self.settings.engines)
             self._asked, self._prepared = prepared_engines(self._asked, folder, self._network, self.device)
@@ -172,6 +172,22 @@ class Translator:
             return self._weights_bytes + waiting
         return 2 * self._weights_bytes + _OPENVINO_BYTES + waiting
 
+    def fit(self, source: ArraySource) -> FittedImage:
+        """The image as the model is to see it; what is decided about it is said in warnings.
+
+        Raises
+        ------
+        ImageError
+            It does not fit the model; says why and what to do.
+        """
+        fitted = fitted_image(source, self.model, self.settings)
+        if self.model.generator_config.architecture == "resnet" and min(plane_size(fitted)) < _SMALLEST_RESNET_PX:
+            raise ImageError(
+                f"{source.name}: {fitted.shape[-2]} x {fitted.shape[-1]} pixels are too few for a ResNet generator, "
+                f"which needs {_SMALLEST_RESNET_PX} x {_SMALLEST_RESNET_PX}"
+            )
+        return fitted
+
     def tiles(
         self,
         source: ArraySource,
@@ -180,6 +196,7 @@ class Translator:
         progress: Progress | None = None,
         wanted: Wanted | None = None,
         masked: bool = False,
+        scratch: Path | None = None,
     ) -> Generator[OutputTile, None, None]:
         """Finished tiles of all planes in storage order; within a plane row by row, left to right.
 
@@ -187,10 +204,15 @@ class Translator:
 
         Nothing is computed before the first tile is asked for, except that the image is checked against the model.
         Tiles that are not `wanted` are left out, and do not count as done for `progress`.
+
+        Parameters
+        ----------
+        source : an image, or what `fit` made of one. Rescaled ones give tiles at the model's pixel size.
+        scratch : folder for what does not fit into memory, where the settings name none; see `scratch_folder`.
         """
-        self.check(source)
-        source = with_neighbouring_planes(source, self.model.source.z_context)
-        return self._tiles(source, plan or self.plan(plane_size(source)), progress, wanted, masked)
+        fitted = source if isinstance(source, FittedImage) else self.fit(source)
+        plan = plan or self.plan(plane_size(fitted))
+        return self._tiles(fitted, plan, progress, wanted, masked=masked, scratch=self.scratch or scratch)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
         return (*source.shape[:-3], self.output_channels, *plane_size(source))
@@ -216,57 +238,59 @@ class Translator:
         """The value that stands for no data in the output, None where there is none; see `output_nodata`."""
         return output_nodata(self.output_dtype, source.nodata, self.model.target.mapping, masked=source.masked)
 
-    def check(self, source: ArraySource) -> None:
-        """Raise `ImageError` where the image does not fit the model."""
-        check_channels(source, self.model)
-        with_neighbouring_planes(source, self.model.source.z_context)
-        if self.model.generator_config.architecture == "resnet" and min(plane_size(source)) < _SMALLEST_RESNET_PX:
-            raise ImageError(
-                f"{source.name}: {source.shape[-2]} x {source.shape[-1]} pixels are too few for a ResNet generator, "
-                f"which needs {_SMALLEST_RESNET_PX} x {_SMALLEST_RESNET_PX}"
-            )
-
     def _tiles(
-        self, source: ArraySource, plan: Plan, progress: Progress | None, wanted: Wanted | None, masked: bool
+        self,
+        fitted: FittedImage,
+        plan: Plan,
+        progress: Progress | None,
+        wanted: Wanted | None,
+        *,
+        masked: bool,
+        scratch: Path | None,
     ) -> Generator[OutputTile, None, None]:
+        source = with_neighbouring_planes(fitted, self.model.source.z_context)
         planes = [plane for plane in plane_indices(source) if wanted is None or wanted(plane, whole_plane(source))]
-        mapping = resolved(self.model.source.mapping, source)
+        mapping = resolved(fitted.mapping, source)
         filled = FilledSource(source)
-        for number, plane in enumerate(planes):
-            filled.require_valid_pixels(plane)
-            asked = None if wanted is None else partial(wanted, plane)
-            tiles = self._plane_tiles(filled, plane, mapping, plan, asked, masked)
-            for done, (region, pixels) in enumerate(tiles, start=1):
-                yield plane, region, pixels
-                if progress is not None:
-                    progress(number * plan.tiles + done, len(planes) * plan.tiles)
+        try:
+            for number, plane in enumerate(planes):
+                image = PaddedImage(
+                    filled,
+                    plane,
+                    mapping,
+                    stride=self.model.generator_config.stride,
+                    device=self.device,
+                    wanted=None if wanted is None else partial(wanted, plane),
+                    values_seen=fitted.values_seen,
+                )
+                for done, (region, pixels) in enumerate(self._plane_tiles(image, plan, scratch), start=1):
+                    opacity, target = image.opacity(region), self.model.target.mapping
+                    yield plane, region, mark_invalid(pixels, opacity, filled, mapping=target, masked=masked)
+                    if progress is not None:
+                        progress(number * plan.tiles + done, len(planes) * plan.tiles)
+        finally:
+            warn_of_values(fitted, mapping, self.model.source)
 
     def _plane_tiles(
-        self,
-        source: FilledSource,
-        plane: tuple[int, ...],
-        mapping: Mapping,
-        plan: Plan,
-        wanted: Callable[[Region], bool] | None,
-        masked: bool,
-    ) -> Iterator[tuple[Region, AnyArray]]:
-        stride = self.model.generator_config.stride
-        image = PaddedImage(source, plane, mapping, stride=stride, device=self.device, wanted=wanted)
+        self, image: PaddedImage, plan: Plan, scratch: Path | None
+    ) -> Generator[tuple[Region, AnyArray], None, None]:
         with (
-            closing(self._outputs(image, plan)) as outputs,
+            closing(self._outputs(image, plan, scratch)) as outputs,
             closing(downloaded(self._stored_tiles(outputs, plan), self.device)) as tiles,
         ):
             for region, stored in tiles:
-                mapping_out = self.model.target.mapping
-                yield region, mark_invalid(stored.numpy(), source, plane, region, mapping=mapping_out, masked=masked)
+                yield region, stored.numpy()
 
-    def _outputs(self, image: PaddedImage, plan: Plan) -> Generator[tuple[Region, Tensor], None, None]:
+    def _outputs(
+        self, image: PaddedImage, plan: Plan, scratch: Path | None
+    ) -> Generator[tuple[Region, Tensor], None, None]:
         seed = self.inference.seed if self.inference.dropout == "seeded" else None
         stages = Stages(
             network=self._network,
             runner=self._runner(self.backend(plan)),
             seed=seed,
             before_each=self._interruption.check,
+            scratch=scratch,
         )
         if self.settings.dropout_samples == 1:
             return network_tiles(stages, image, image.area, plan)
@@ -281,6 +305,7 @@ class Translator:
             size=image.image_size,
             device=self.device,
             memory_bytes=plan.memory_for_samples_bytes,
+            scratch=scratch,
         )
 
     def _stored_tiles(
@@ -322,8 +347,9 @@ def translate_source(
 
     Parameters
     ----------
-    source : any size; its channels must be those that the model was trained on, in the same order. A model that was
-        trained with neighbouring planes needs a stack with a Z axis.
+    source : any size; its channels must be those that the model was trained on, in the same order unless both are
+        named, and its pixels of the same type (see `TranslationSettings.convert_values`). A model that was trained with
+        neighbouring planes needs a stack with a Z axis.
     progress : called after each tile.
 
     Yields
@@ -340,46 +366,6 @@ def translate_source(
         Memory ran out.
     """
     return Translator(model, settings).tiles(source, progress=progress)
-
-
-def translate_array(
-    array: AnyArray,
-    model: Model,
-    settings: TranslationSettings | None = None,
-    *,
-    axes: str | None = None,
-    nodata: float | None = None,
-) -> AnyArray:
-    """Translate an array of shape (*leading, C, Y, X), or (Y, X) for one channel; see `translate_source`.
-
-    Returns
-    -------
-    ndarray
-        Shape (*leading, target channels, Y, X), in the dtype of the model's target.
-    """
-    source = MemorySource(array, axes=axes, nodata=nodata)
-    translator = Translator(model, settings)
-    tiles = translator.tiles(source)
-    result: AnyArray = np.empty(translator.output_shape(source), translator.output_dtype)
-    for plane, region, pixels in tiles:
-        index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
-        result[index] = pixels
-    return result
-
-
-def check_channels(source: ArraySource, model: Model) -> None:
-    """Raise `ImageError` where the image has other channels than the model was trained on."""
-    found, expected = channel_count(source), model.source.channels
-    if found == expected:
-        return
-    names = f" ({', '.join(model.source.channel_names)})" if model.source.channel_names else ""
-    raise ImageError(
-        f"{source.name} has {_channels(found)}, the model expects {expected}{names}; give an image with these channels"
-    )
-
-
-def _channels(count: int) -> str:
-    return "1 channel" if count == 1 else f"{count} channels"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Generator, Iterable
@@ -14,9 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_pix2pix.translation.scratch import is_memory, scratch_folder
 from napari_pix2pix.translation.tiling import Size
 from pix2pix_training.array_source import Region
 from pix2pix_training.errors import Pix2PixError
+
+logger = logging.getLogger(__name__)
 
 _NUMPY: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -81,7 +85,10 @@ class _DiskCells:
         self.shape = shape
         self._dtype = dtype
         self._folder = folder
-        self._file = tempfile.TemporaryFile(prefix="pix2pix-", dir=folder)  # noqa: SIM115
+        try:
+            self._file = tempfile.TemporaryFile(prefix=".pix2pix-", dir=folder)  # noqa: SIM115
+        except OSError as error:
+            raise _disk_error(folder, error.strerror or str(error)) from error
 
     def read(self, window: Region) -> Tensor:
         cells = np.empty((window.height, window.width, self.shape[2]), _NUMPY[self._dtype])
@@ -121,12 +128,20 @@ class PlaneStore:
     device : where planes in memory lie.
     memory_bytes : what they may take together; a plane that does not fit goes to disk.
     dtype : of the features.
+    folder : for planes on disk; None for `scratch_folder`.
     """
 
-    def __init__(self, device: torch.device, memory_bytes: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        memory_bytes: int,
+        dtype: torch.dtype = torch.float32,
+        folder: Path | None = None,
+    ) -> None:
         self._device = device
         self._left = memory_bytes
         self._dtype = dtype
+        self._folder = folder
         self._planes: list[FeaturePlane] = []
 
     def new(self, level: int, channels: int, size: Size) -> FeaturePlane:
@@ -161,8 +176,17 @@ class PlaneStore:
         return shape[0] * shape[1] * shape[2] * self._dtype.itemsize
 
     def _on_disk(self, shape: tuple[int, int, int]) -> _DiskCells:
-        folder = Path(tempfile.gettempdir())
-        needed, free = self._bytes(shape), shutil.disk_usage(folder).free
+        folder = self._folder or scratch_folder()
+        try:
+            needed, free = self._bytes(shape), shutil.disk_usage(folder).free
+        except OSError as error:
+            raise _disk_error(folder, error.strerror or str(error)) from error
+        if is_memory(folder):
+            logger.warning(
+                "feature planes that do not fit into --max-memory go to %s, which is memory on this machine; choose a "
+                "folder on a disk with --scratch",
+                folder,
+            )
         if needed > free:
             raise _disk_error(folder, f"{needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free")
         return _DiskCells(folder, shape, self._dtype)
@@ -179,6 +203,6 @@ class PlaneStore:
 
 def _disk_error(folder: Path, reason: str) -> Pix2PixError:
     return Pix2PixError(
-        f"feature planes cannot be kept in {folder}: {reason}; allow more memory (--max-memory), or point the "
-        "environment variable TMPDIR to a larger disk"
+        f"feature planes cannot be kept in {folder}: {reason}; allow more memory (--max-memory), or give a folder on "
+        "a larger disk (--scratch)"
     )

@@ -14,7 +14,9 @@ class TranslationReport:
 
     `seconds` is without set-up (opening, loading the network, planning); `pixels` counts all planes;
     `tiles_reused` were there from an earlier run; `complete` is False while other shards are still to come.
-    `peak_memory_bytes` is the peak of the whole process since its start.
+    `peak_memory_bytes` is the peak of the whole process since its start. `clipped_share` is from 0 to 1: for each
+    channel of the image the share of the values that were read which lie beyond the range that the model knows; for
+    categories that of pixels of no known category. Empty where nothing was read.
     """
 
     pixels: int
@@ -33,3 +35,4 @@ class TranslationReport:
     tiles: int
     tiles_reused: int = 0
     complete: bool = True
+    clipped_share: tuple[float, ...] = ()

@@ -89,7 +89,7 @@ def units_made(
         share = pixels * spec.channels / prod(spec.shape)
         tiles = round(plan.tiles * prod(spec.leading_shape) * share)
         computed = 0
-        for new_pixels in _make(source, translator, plan, layout, output, missing):
+        for new_pixels in _make(source, translator, plan, layout, output, missing, path.parent):
             computed += 1
             yield tiles * (pixels - sum(map(layout.pixels, missing)) + new_pixels) // pixels, tiles
         return UnitsDone(
@@ -108,6 +108,7 @@ def _make(
     layout: Layout,
     output: PartialOutput,
     missing: Collection[Unit],
+    scratch: Path,
 ) -> Iterator[int]:
     """After each tile, the number of pixels of missing units that have been made so far.
 
@@ -119,7 +120,9 @@ def _make(
 
     grid = UnitGrid(layout, missing)
     with (
-        closing(translator.tiles(source, plan=plan, wanted=wanted, masked=layout.spec.masked)) as tiles,
+        closing(
+            translator.tiles(source, plan=plan, wanted=wanted, masked=layout.spec.masked, scratch=scratch)
+        ) as tiles,
         closing(computed_ahead(tiles, translator.cancel)) as ahead,
     ):
         for tile in ahead:
@@ -137,7 +140,7 @@ def _request(
         "version of this program": version("napari-pix2pix"),
         "model": translator.model_digest,
         "input": list(identity),
-        "settings": {**asdict(translator.settings), **asdict(translator.inference)},
+        "settings": {**asdict(translator.settings), **asdict(translator.inference), "scratch": None},
         "backend": [backend, translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px, spec.masked],
         "number of shards": shard.count,

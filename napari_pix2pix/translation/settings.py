@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from pix2pix_training.config import DropoutMode, InferenceConfig, Precision, Statistics
@@ -11,6 +13,7 @@ from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
 
 Scheme = Literal["auto", "whole", "exact", "blend"]
+ValueConversion = Literal["refuse", "type", "values", "image"]
 Backend = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
 MIN_TILE_PX = 16
 MAX_DROPOUT_SAMPLES = 10_000
@@ -29,8 +32,14 @@ class TranslationSettings:
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
+    channels : those of the image to take (from 0), in the order of the model's; None to go by their names.
+    convert_values : what to do with pixels of another type than those of training. "refuse" is an error; "type": the
+        range of one type stands for that of the other (0 to 65535 for 0 to 255; floats lie in 0 to 1); "values": the
+        numbers are taken as they are; "image": percentiles 0.1 and 99.9 of each image stand for the range that the
+        model knows, also where the types are the same. Models with per-image ranges take any type.
     match_pixel_size : rescale to the pixel size of the training images, and the result back (`translate_file`).
     split_level : level at which the exact scheme splits a U-Net.
+    scratch : folder for what does not fit into memory; None for that of the output, or for arrays a temporary one.
     engines : folder of TensorRT engines that were compiled ahead of time; they decide `backend` where that is "auto".
     """
 
@@ -44,8 +53,11 @@ class TranslationSettings:
     device: str = "auto"
     precision: Precision = "auto"
     backend: Backend = "auto"
+    channels: tuple[int, ...] | None = None
+    convert_values: ValueConversion = "refuse"
     match_pixel_size: bool = False
     split_level: int | None = None
+    scratch: str | None = None
     engines: str | None = None
 
     def __post_init__(self) -> None:
@@ -53,12 +65,17 @@ class TranslationSettings:
         _check_choice("backend", self.backend, get_args(Backend))
         _check_choice("precision", self.precision, get_args(Precision))
         _check_choice("statistics", self.statistics, (None, *get_args(Statistics)))
+        _check_choice("convert_values", self.convert_values, get_args(ValueConversion))
         _check_choice("dropout", self.dropout, (None, *get_args(DropoutMode)))
+        if self.channels is not None:
+            object.__setattr__(self, "channels", _checked_channels(self.channels))
         _check_range("tile", self.tile, MIN_TILE_PX, 2**20)
         _check_range("max_memory", self.max_memory, 2**20, 2**60)
         _check_range("dropout_samples", self.dropout_samples, 1, MAX_DROPOUT_SAMPLES)
         _check_range("seed", self.seed, 0, 2**63 - 1)
         _check_range("split_level", self.split_level, 1, 9)
+        if self.scratch is not None and not Path(self.scratch).is_dir():
+            raise SettingsError(f"scratch {self.scratch} is no folder; give one that exists, on a disk with room")
         if self.scheme == "exact" and self.statistics == "tile":
             raise SettingsError(
                 "statistics 'tile' depend on the tiling, so scheme 'exact' cannot give them; choose scheme blend, "
@@ -102,6 +119,12 @@ def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None
     if value not in choices:
         known = ", ".join(str(c) for c in choices if c is not None)
         raise SettingsError(f"{name} is {value!r}; choose one of {known}")
+
+
+def _checked_channels(channels: Sequence[int]) -> tuple[int, ...]:
+    if not channels or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in channels):
+        raise SettingsError(f"channels are {channels!r}; give the numbers of channels, from 0, such as 0,2")
+    return tuple(channels)
 
 
 def _check_range(name: str, value: int | None, low: int, high: int) -> None:

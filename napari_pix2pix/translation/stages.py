@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -20,13 +21,15 @@ class Stages:
 
     `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
     noise, None for none. `before_each` is called before each run of a stage, and may end the work with an error.
-    `origin` is the row and column of the image at which the coordinates of windows begin.
+    `origin` is the row and column of the image at which the coordinates of windows begin. `scratch` is the folder for
+    features that do not fit into memory, None for a temporary one.
     """
 
     network: Generator
     runner: StageRunner
     seed: int | None = None
     before_each: Callable[[], None] | None = None
+    scratch: Path | None = None
     origin: tuple[int, int] = (0, 0)
 
     @property

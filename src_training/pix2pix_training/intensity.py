@@ -366,7 +366,7 @@ def _working_dtype(stored: torch.dtype) -> torch.dtype:
 
 
 def _float_up_to(limit: int) -> float:
-    """The largest float that is not above an integer: 2 ** 64 - 1 would become 2 ** 64, and overflow on the way back."""
+    """The largest float that is not above an integer: 2 ** 64 - 1 would become 2 ** 64, and 0 on the way back."""
     nearest = float(limit)
     return nearest if int(nearest) <= limit else math.nextafter(nearest, 0)
 

@@ -162,8 +162,13 @@ def test_model_card() -> None:
     assert rows["Source"] == "1 channel, uint16"
     assert rows["Target"] == "2 channels, uint8"
     image = MemorySource(np.zeros((3, 8, 8), np.uint8))
-    assert fit_problem(card, image) == "The model expects 1 channel, and the choice has 3."
-    assert fit_warnings(card, image, ImageMetadata()) == ["The model was trained on uint16, the layer is uint8."]
+    assert fit_problem(card, image) == "array has 3 channels, the model expects 1."
+    grey = MemorySource(np.zeros((8, 8), np.uint8))
+    problem = fit_problem(card, grey)
+    assert problem is not None
+    assert problem.startswith("array has uint8 pixels, the model was trained on uint16. Choose")
+    assert fit_problem(card, grey, {"convert_values": "type"}) is None
+    assert fit_warnings(card, grey, ImageMetadata()) == []
 
 
 def test_another_pixel_size_is_noticed_across_units() -> None:

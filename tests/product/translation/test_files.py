@@ -12,9 +12,10 @@ from PIL import Image
 
 from napari_pix2pix.formats import describe_image, open_image
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags, web_mercator
+from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.batch import Job, jobs_for, translate_batch
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator, translate_array
+from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation import pipeline
+from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.backends import selection, tensorrt
 from napari_pix2pix.translation.backends.engines import CompileRequest, compile_ahead
-from napari_pix2pix.translation.pipeline import Translator, translate_array
+from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.backends import selection
 from napari_pix2pix.translation.backends.selection import (
     COMPILING_PAYS_MACS,
@@ -22,7 +23,7 @@ from napari_pix2pix.translation.backends.selection import (
     unavailable_reasons,
 )
 from napari_pix2pix.translation.backends.torch import TorchRunner
-from napari_pix2pix.translation.pipeline import Translator, translate_array
+from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics

@@ -1,0 +1,83 @@
+"""What share of an image's values lies beyond the range that a model knows, counted while the image is translated."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
+
+TOLERATED_SHARE = 0.01
+"""Ends are percentiles 0.1 and 99.9 of the training images, so that a little beyond them is normal."""
+
+
+class ValuesSeen:
+    """Counts of the values of each channel that were read, of all planes of an image.
+
+    A pixel that is read for several tiles counts as often. Invalid pixels do not count.
+    """
+
+    def __init__(self) -> None:
+        self._beyond: NDArray[np.int64] | None = None
+        self._total: NDArray[np.int64] | int = 0
+        self._largest = -np.inf
+
+    def add(self, stored: AnyArray, invalid: NDArray[np.bool_] | None, mapping: Mapping) -> None:
+        """Count pixels (C, h, w) of which those of the mask (h, w) are invalid.
+
+        `mapping` has ends for each channel. Called by one thread at a time.
+        """
+        valid = stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]
+        if isinstance(mapping, CategoryMapping):
+            beyond = np.array([_of_no_category(valid, mapping)])
+        else:
+            beyond = np.array([_beyond(*channel) for channel in zip(valid, mapping.low, mapping.high, strict=True)])
+        self._beyond = beyond if self._beyond is None else self._beyond + beyond
+        self._total += valid.shape[1]
+        if valid.size:
+            self._largest = max(self._largest, float(valid.max()))
+
+    @property
+    def clipped_share(self) -> tuple[float, ...]:
+        """From 0 to 1, for each channel; a single share, of pixels of no category, where the source are categories.
+
+        Empty before anything was read.
+        """
+        if self._beyond is None:
+            return ()
+        return tuple(float(n) for n in self._beyond / max(1, int(self._total)))
+
+    @property
+    def largest(self) -> float:
+        """The largest valid value, of all channels."""
+        return self._largest
+
+
+def _beyond(values: AnyArray, low: float, high: float) -> int:
+    """How many of `values` lie below `low` or above `high`."""
+    if values.dtype.kind == "b":
+        return 0
+    if values.dtype.kind == "f":
+        return int(np.count_nonzero(values < low)) + int(np.count_nonzero(values > high))
+    limits = np.iinfo(values.dtype)  # integers are compared with integers, for speed and because floats are not exact
+    smallest, largest = ceil(low), floor(high)
+    count = 0
+    if smallest > limits.min:
+        count += values.size if smallest > limits.max else int(np.count_nonzero(values < smallest))
+    if largest < limits.max:
+        count += values.size if largest < limits.min else int(np.count_nonzero(values > largest))
+    return count
+
+
+def _of_no_category(values: AnyArray, mapping: CategoryMapping) -> int:
+    known = np.zeros(values.shape[1], bool)
+    for category in mapping.values:
+        known |= np.logical_and.reduce([channel == value for channel, value in zip(values, category, strict=True)])
+    return int(values.shape[1] - np.count_nonzero(known))
+
+
+def ends_in_words(mapping: LinearMapping, channel: int) -> str:
+    return f"{mapping.low[channel]:.6g} to {mapping.high[channel]:.6g}"
