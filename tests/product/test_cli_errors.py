@@ -13,6 +13,8 @@ import tifffile
 from PIL import Image
 
 from napari_pix2pix.cli.application import run
+from pix2pix_training.model_file import save_model
+from tests.product.conftest import model_for
 from tests.training.test_model_file import rewrite_header
 
 TINY = ["--steps", "1", "--patch-size", "32", "--base-width", "4", "--depth", "3"]
@@ -94,6 +96,7 @@ def test_image_without_a_valid_pixel(
 ) -> None:
     empty = tmp_path / "nan.tif"
     tifffile.imwrite(empty, np.full((40, 48), np.nan, np.float32))
+    save_model(model_for(1, 1, "float32"), model_path)
     assert "not one valid pixel" in fails("translate", empty, "--model", model_path, "--out", tmp_path / "out.tif")
     message = fails(*training((empty, folders[1] / "0.tif"), tmp_path / "run"), "--validation", "0")
     assert "not one valid pixel" in message
