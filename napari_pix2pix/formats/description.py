@@ -19,7 +19,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
     own = {
         field.name: getattr(metadata, field.name)
         for field in fields(metadata)
-        if field.name not in ("georeference", "tiles", "white_is_zero")
+        if field.name not in ("alpha", "georeference", "tiles", "white_is_zero")
     }
     facts = {
         "path": str(image.path),
@@ -29,6 +29,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "dtype": image.dtype.name,
         **own,
         "nodata": image.nodata,
+        "masked": ("by alpha" if metadata.alpha else "by a mask") if image.masked else None,
         "white_is_zero": metadata.white_is_zero or None,
         **_series(image),
         "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),

@@ -1,170 +1,222 @@
-"""Where an image lies on the Earth: the tags of a GeoTIFF, kept as they are, and what they mean.
+"""Where an image lies on the Earth, as rasterio reads it and writes it: in GeoTIFF tags, or in files beside an image.
 
-The coordinate reference system (CRS) is never interpreted and written anew, so nothing of it can be lost: an output has
-the very keys of its input. Tag numbers and meanings: OGC GeoTIFF 1.1 (OGC 19-008r4).
+rasterio is imported when it is first needed, so that images without a place cost nothing.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
 from math import hypot, isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_pix2pix.formats.datasets import opened, use_rasterio
+
 if TYPE_CHECKING:
+    import rasterio
     import tifffile
+    from rasterio.crs import CRS
 
-PIXEL_SCALE, TIEPOINTS, MATRIX, KEY_DIRECTORY, DOUBLE_PARAMETERS, TEXT_PARAMETERS = (
-    33550,
-    33922,
-    34264,
-    34735,
-    34736,
-    34737,
-)
+logger = logging.getLogger(__name__)
+
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
+_PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
+"""Pixel scale, tie points, matrix, three with the keys of the CRS, and the rational polynomials of satellite images."""
+_TYPE_LETTERS = {2: "s", 3: "H", 12: "d"}
 
-_MODEL_TYPE, _RASTER_TYPE = 1024, 1025
-_GEOGRAPHIC_CRS, _PROJECTED_CRS, _PROJECTED_UNIT = 2048, 3072, 3076
-_CITATIONS = (3073, 1026, 2049)
-_PROJECTED, _PIXEL_IS_POINT, _USER_DEFINED = 1, 2, 32767
-_LENGTH_UNITS = {9001: "m", 9002: "ft", 9003: "US survey ft"}
-_WEB_MERCATOR_KEYS = (1, 1, 0, 4, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 3857, 3076, 0, 1, 9001)
+_LENGTH_UNITS = {"metre": "m", "meter": "m", "foot": "ft", "US survey foot": "US survey ft"}
+_POINT = "Point"
 
 Affine = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f): a pixel corner (row, column) lies at x = a column + b row + c, y = d column + e row + f."""
+GroundControlPoint = tuple[float, float, float, float, float]
+"""(row, column) of an image lies at (x, y, z)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Georeference:
-    """The georeferencing tags of a TIFF, verbatim; empty where the file lacks one.
+    """The place of an image on the Earth.
 
     Attributes
     ----------
-    keys : GeoKeyDirectory, groups of four numbers.
-    doubles, text : the parameters that the keys refer to.
-    pixel_scale : (x, y, z).
-    tiepoints : (column, row, 0, x, y, z) for each point.
-    matrix : 4 x 4, row by row.
+    crs : coordinate reference system: "EPSG:32617" where it has such a number, else as WKT 2; "" where unknown.
+    transform : from pixel corners to coordinates; None where there are only points or polynomials, or nothing.
+    points : ground control points.
+    polynomials : rational polynomial coefficients, as GDAL names them.
+    pixel_is_point : coordinates were given for centres of pixels; `transform` speaks of corners all the same.
     """
 
-    keys: tuple[int, ...]
-    doubles: tuple[float, ...] = ()
-    text: str = ""
-    pixel_scale: tuple[float, ...] = ()
-    tiepoints: tuple[float, ...] = ()
-    matrix: tuple[float, ...] = ()
+    crs: str = ""
+    transform: Affine | None = None
+    points: tuple[GroundControlPoint, ...] = ()
+    polynomials: tuple[tuple[str, str], ...] = ()
+    pixel_is_point: bool = False
 
-    @property
-    def transform(self) -> Affine | None:
-        """From pixel corners to coordinates; None where the file gives ground control points only, or nothing."""
-        affine = self._tagged_transform()
-        if affine is None or self._key(_RASTER_TYPE) != _PIXEL_IS_POINT:
-            return affine
-        a, b, c, d, e, f = affine  # the tags speak of pixel centres
-        return a, b, c - (a + b) / 2, d, e, f - (d + e) / 2
+    @cached_property
+    def _parsed_crs(self) -> CRS | None:
+        from rasterio.crs import CRS
 
-    def _tagged_transform(self) -> Affine | None:
-        if len(self.pixel_scale) >= 2 and len(self.tiepoints) >= 6:
-            (x_scale, y_scale), (column, row, _, x, y, _) = self.pixel_scale[:2], self.tiepoints[:6]
-            return x_scale, 0.0, x - column * x_scale, 0.0, -y_scale, y + row * y_scale
-        if len(self.matrix) == 16:
-            a, b, _, c, d, e, _, f = self.matrix[:8]
-            return a, b, c, d, e, f
-        return None
+        return CRS.from_user_input(self.crs) if self.crs else None
 
     @property
     def crs_name(self) -> str | None:
         """ "EPSG:32617", or how the file calls a system of its own; None where it names none."""
-        for key in (_PROJECTED_CRS, _GEOGRAPHIC_CRS):
-            code = self._key(key)
-            if code is not None and code != _USER_DEFINED:
-                return f"EPSG:{code}"
-        return next((text for key in _CITATIONS if (text := self._text(key))), None)
+        if self._parsed_crs is None or self.crs.startswith("EPSG:"):
+            return self.crs or None
+        return str(self._parsed_crs.to_dict(projjson=True).get("name", "unknown"))
 
     @property
     def unit(self) -> str | None:
         """Unit of length of a projected system; None for degrees, and where the file does not say."""
-        return _LENGTH_UNITS.get(self._key(_PROJECTED_UNIT) or 0) if self._key(_MODEL_TYPE) == _PROJECTED else None
+        crs = self._parsed_crs
+        return None if crs is None or not crs.is_projected else _LENGTH_UNITS.get(crs.linear_units)
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
         """Height and width of a pixel in `unit`, None without a unit."""
-        affine = self.transform
-        if affine is None or self.unit is None:
+        if self.transform is None or self.unit is None:
             return None
-        a, b, _, d, e, _ = affine
+        a, b, _, d, e, _ = self.transform
         size = hypot(b, e), hypot(a, d)
         return size if all(isfinite(length) and length > 0 for length in size) else None
 
     def moved(self, row: int, column: int) -> Georeference:
         """Of the image whose first pixel is at (row, column) of this one, which may be negative."""
-        if len(self.pixel_scale) >= 2:
-            points = [self.tiepoints[i : i + 6] for i in range(0, len(self.tiepoints), 6)]
-            shifted = (value for p in points for value in (p[0] - column, p[1] - row, *p[2:]))
-            return replace(self, tiepoints=tuple(shifted))
-        a, b, z, c, d, e, z_again, f = self.matrix[:8]
-        c, f = a * column + b * row + c, d * column + e * row + f
-        return replace(self, matrix=(a, b, z, c, d, e, z_again, f, *self.matrix[8:]))
-
-    def _entry(self, key: int) -> tuple[int, int, int] | None:
-        """Tag, count and value or index of a key."""
-        for i in range(4, len(self.keys) - 3, 4):
-            if self.keys[i] == key:
-                return self.keys[i + 1], self.keys[i + 2], self.keys[i + 3]
-        return None
-
-    def _key(self, key: int) -> int | None:
-        entry = self._entry(key)
-        return entry[2] if entry is not None and entry[0] == 0 else None
-
-    def _text(self, key: int) -> str:
-        entry = self._entry(key)
-        if entry is None or entry[0] != TEXT_PARAMETERS:
-            return ""
-        return self.text[entry[2] : entry[2] + entry[1]].strip("| \0")
+        transform = None
+        if self.transform is not None:
+            a, b, c, d, e, f = self.transform
+            transform = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
+        offsets = {"LINE_OFF": row, "SAMP_OFF": column}
+        return replace(
+            self,
+            transform=transform,
+            points=tuple((p[0] - row, p[1] - column, *p[2:]) for p in self.points),
+            polynomials=tuple(
+                (name, repr(float(text) - offsets[name]) if name in offsets else text)
+                for name, text in self.polynomials
+            ),
+        )
 
 
 def web_mercator(*, pixel_size_m: float, left_m: float, top_m: float) -> Georeference:
     """The system of map tiles on the web (EPSG:3857), with the corner of the first pixel."""
-    return Georeference(
-        keys=_WEB_MERCATOR_KEYS,
-        pixel_scale=(pixel_size_m, pixel_size_m, 0.0),
-        tiepoints=(0.0, 0.0, 0.0, left_m, top_m, 0.0),
-    )
+    return Georeference(crs="EPSG:3857", transform=(pixel_size_m, 0.0, left_m, 0.0, -pixel_size_m, top_m))
 
 
-def read_georeference(page: tifffile.TiffPage) -> Georeference | None:
-    """What a page says about its place, or None where it has no key directory and no transform."""
-    keys = _numbers(page, KEY_DIRECTORY)
+def crs_text(crs: CRS | None) -> str:
+    """A system as `Georeference.crs` has it."""
+    if crs is None:
+        return ""
+    own = crs.to_dict(projjson=True).get("id", {})
+    is_epsg = own.get("authority") == "EPSG"
+    return f"EPSG:{own['code']}" if is_epsg else str(crs.to_wkt(version="WKT2_2019"))
+
+
+def georeference_of(dataset: rasterio.DatasetReader, path: Path) -> Georeference | None:
+    """What an open dataset says about its place, or a .prj file beside it; None where there is nothing."""
+    points, points_crs = dataset.gcps
+    rpcs = dataset.rpcs
+    placed = not dataset.transform.is_identity
     found = Georeference(
-        keys=tuple(int(key) for key in keys),
-        doubles=_numbers(page, DOUBLE_PARAMETERS),
-        text=str(page.tags.valueof(TEXT_PARAMETERS, "")),
-        pixel_scale=_numbers(page, PIXEL_SCALE),
-        tiepoints=_numbers(page, TIEPOINTS),
-        matrix=_numbers(page, MATRIX),
+        crs=crs_text(dataset.crs or points_crs) or _crs_beside(path),
+        transform=tuple(float(value) for value in dataset.transform[:6]) if placed else None,  # type: ignore[arg-type]
+        points=tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points),
+        polynomials=() if rpcs is None else tuple(sorted(rpcs.to_gdal().items())),
+        pixel_is_point=dataset.tags().get("AREA_OR_POINT") == _POINT,
     )
-    return found if keys or found.transform is not None else None
+    return found if found.crs or placed or points or rpcs else None
 
 
-def _numbers(page: tifffile.TiffPage, code: int) -> tuple[Any, ...]:
-    value = page.tags.valueof(code, ())
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+def _crs_beside(path: Path) -> str:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    file = path.with_suffix(".prj")
+    if not file.is_file():
+        return ""
+    try:
+        return crs_text(CRS.from_wkt(file.read_text(encoding="utf-8", errors="replace"), morph_from_esri_dialect=True))
+    except CRSError:
+        logger.warning("%s: its coordinate system is not understood and left out; check %s", path, file)
+        return ""
+
+
+def files_of_place(path: Path) -> list[Path]:
+    """Files beside an image that say where it lies: a world file, GDAL's .aux.xml, a .prj."""
+    ending = path.suffix.lstrip(".")
+    world = {f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld"}
+    names = [path.with_suffix(f".{suffix}") for suffix in sorted({*world, *(s.upper() for s in world)}) if ending]
+    names += [path.with_name(path.name + ".aux.xml"), path.with_suffix(".prj")]
+    return [file for file in names if file.is_file()]
+
+
+def read_place(path: Path) -> Georeference | None:
+    """The place of an image file, from its tags and from files beside it; None where rasterio finds none."""
+    use_rasterio()
+    from rasterio.errors import RasterioError
+
+    try:
+        with opened(path) as dataset:
+            return georeference_of(dataset, path)
+    except RasterioError:
+        return None
+
+
+def placing(georeference: Georeference | None) -> dict[str, Any]:
+    """Arguments with which rasterio creates a dataset in its place; `finish_placing` adds the rest."""
+    if georeference is None:
+        return {}
+    from rasterio import Affine
+
+    options: dict[str, Any] = {}
+    if georeference.transform is not None:
+        options["transform"] = Affine(*georeference.transform)
+    if georeference.crs and not georeference.points:
+        options["crs"] = georeference._parsed_crs
+    return options
+
+
+def finish_placing(dataset: rasterio.io.DatasetWriter, georeference: Georeference | None) -> None:
+    """What can only be said of an open dataset."""
+    if georeference is None:
+        return
+    from rasterio.control import GroundControlPoint as Point
+    from rasterio.rpc import RPC
+
+    if georeference.points:
+        points = [Point(row=row, col=column, x=x, y=y, z=z) for row, column, x, y, z in georeference.points]
+        dataset.gcps = (points, georeference._parsed_crs)
+    if georeference.polynomials:
+        dataset.rpcs = RPC.from_gdal(dict(georeference.polynomials))
+    if georeference.pixel_is_point:
+        dataset.update_tags(AREA_OR_POINT=_POINT)
+
+
+def has_place_tags(page: tifffile.TiffPage) -> bool:
+    """Whether a page of a TIFF says where it lies."""
+    return any(code in page.tags for code in _PLACE_TAGS)
 
 
 def georeference_tags(georeference: Georeference | None) -> list[tuple[int, str, int, Any]]:
-    """Number, type ("H" short, "d" double, "s" text), count and value of each tag that is not empty."""
+    """The tags of a GeoTIFF: number, type ("H" short, "d" double, "s" text), count and value of each."""
     if georeference is None:
         return []
-    own = georeference
-    numbers: list[tuple[int, str, tuple[Any, ...]]] = [
-        (PIXEL_SCALE, "d", own.pixel_scale),
-        (TIEPOINTS, "d", own.tiepoints),
-        (MATRIX, "d", own.matrix),
-        (KEY_DIRECTORY, "H", own.keys),
-        (DOUBLE_PARAMETERS, "d", own.doubles),
-    ]
-    tags: list[tuple[int, str, int, Any]] = [
-        (code, kind, len(values), values) for code, kind, values in numbers if values
-    ]
-    return [*tags, (TEXT_PARAMETERS, "s", 0, own.text)] if own.text else tags
+    use_rasterio()
+    import tifffile
+    from rasterio.io import MemoryFile
+
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **placing(georeference)) as dataset:
+            finish_placing(dataset, georeference)
+        with tifffile.TiffFile(BytesIO(memory.read())) as tif:
+            tags = [tif.pages.first.tags[code] for code in _PLACE_TAGS if code in tif.pages.first.tags]
+            return [_tag(tag.code, int(tag.dtype), tag.value) for tag in tags]
+
+
+def _tag(code: int, kind: int, value: Any) -> tuple[int, str, int, Any]:
+    values = value if isinstance(value, tuple | str) else (value,)
+    letter = _TYPE_LETTERS[kind]
+    return code, letter, 0 if letter == "s" else len(values), values

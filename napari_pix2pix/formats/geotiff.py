@@ -1,45 +1,204 @@
-"""Cloud-optimised GeoTIFF: overviews, all structure at the beginning of the file, pixels from coarse to fine.
+"""GeoTIFF, read and written by rasterio: place, nodata, masks and what GDAL keeps in files beside an image.
 
-Assembled here and not by GDAL: the georeference stays that of the input to the last bit, pixels are written as they
-come, and only the table of tiles is kept in memory. Layout: https://github.com/cogeotiff/cog-spec/blob/master/spec.md
+Written as a cloud-optimised GeoTIFF. Tiles come mixed, but all structure stands at its beginning and pixels go from
+coarse to fine: they wait in a file beside the output, which GDAL then copies.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tifffile
 
 from napari_pix2pix.formats import tiff, tiff_writing
 from napari_pix2pix.formats.acquisition import to_tiff_tags
-from napari_pix2pix.formats.georeference import GDAL_METADATA, GDAL_NODATA, georeference_tags
-from napari_pix2pix.formats.metadata import METADATA_KEY
-from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
-from napari_pix2pix.formats.tiff_writing import colormap, exact_record, fill_spool
-from napari_pix2pix.formats.tile_grid import pyramid_sizes
-from napari_pix2pix.formats.tile_spool import TILE_PX, TileSpool, predictor
+from napari_pix2pix.formats.datasets import DatasetPool, open_dataset, use_rasterio
+from napari_pix2pix.formats.georeference import (
+    GDAL_METADATA,
+    GDAL_NODATA,
+    files_of_place,
+    finish_placing,
+    georeference_of,
+    has_place_tags,
+    placing,
+)
+from napari_pix2pix.formats.metadata import METADATA_KEY, ImageMetadata, placed
+from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
+from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
+from napari_pix2pix.formats.tiff_metadata import read_metadata
+from napari_pix2pix.formats.tiff_structure import check_structure, images_in
+from napari_pix2pix.formats.tiff_writing import exact_record
+from napari_pix2pix.formats.tile_grid import TileGrid
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray
+from pix2pix_training.array_source import AnyArray, Opacity, Region, least_opaque
+from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.invalid_pixels import OPAQUE
+
+if TYPE_CHECKING:
+    import rasterio
+
+logger = logging.getLogger(__name__)
 
 NAME = "geotiff"
 SUFFIXES = tiff.SUFFIXES
+SIGNATURES = tiff.SIGNATURES
 
 _LIMIT_CHANNELS = 65_535
-_OVERVIEWS_FROM_PX = 512
-_CLASSIC_LIMIT_BYTES = 4_000_000_000
-_DEFLATE = 8
-_GREY, _RGB, _PALETTE = 1, 2, 3
-_SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3}
-_TYPE_NUMBERS = {"H": 3, "I": 4, "d": 12, "Q": 16}
-_TILE_OFFSETS, _TILE_LENGTHS = 324, 325
+_MOST_PAGES_OF_ONE_IMAGE = 64
+_SQUARE_PX = 512
+_TAG_NAMES = {271: "Make", 272: "Model", 305: "TIFFTAG_SOFTWARE", 306: "TIFFTAG_DATETIME", 315: "TIFFTAG_ARTIST"}
+_BIGTIFF = "IF_SAFER"
+_STILL_COPYING_S = 0.1
+
+
+def recognises(path: Path) -> bool:
+    """Whether a TIFF is a single image about which GDAL knows more than the TIFF itself says."""
+    with tifffile.TiffFile(path) as tif:
+        if not tif.pages or tif.is_ome or tif.is_imagej:
+            return False
+        page: Any = tif.pages.first
+        tagged = has_place_tags(page) or GDAL_METADATA in page.tags or GDAL_NODATA in page.tags
+        others: Iterator[Any] = islice(tif.pages, 1, _MOST_PAGES_OF_ONE_IMAGE)
+        has_mask = any(other.is_mask for other in others)
+        if not (tagged or has_mask or files_of_place(path) or _mask_file(path).is_file()):
+            return False
+        check_structure(path, tif)
+        images = images_in(path, tif)
+        return len(images) == 1 and len(images[0].pages) == 1
+
+
+def _mask_file(path: Path) -> Path:
+    return path.with_name(path.name + ".msk")
+
+
+class GeoTiffSource(ImageSource):
+    """A TIFF of one plane as rasterio sees it; bands are channels, also a last one that is declared as alpha."""
+
+    def __init__(self, path: Path) -> None:
+        self._datasets = DatasetPool(path, driver="GTiff")
+        with self._datasets.borrowed() as dataset, tifffile.TiffFile(path) as tif:
+            page = tif.pages.first
+            tiff.check_supported(path, page)
+            alpha = dataset.count > 1 and dataset.colorinterp[-1].name == "alpha"
+            colours = dataset.count - alpha
+            self._nodata = _nodata(path, page, dataset, colours)
+            self._mask_bands = _mask_bands(dataset, colours)
+            metadata = read_metadata(path, tif, tif.series[0], None, colours)
+            super().__init__(
+                path,
+                axes="CYX",
+                shape=(dataset.count, dataset.height, dataset.width),
+                dtype=np.dtype(page.dtype).newbyteorder("="),
+                metadata=placed(_named(metadata, dataset, colours), georeference_of(dataset, path)),
+                nodata=self._nodata[0] if len(set(self._nodata)) == 1 else None,
+                palette=tiff.palette_of(path, tif, page, None),
+            )
+            check_decode_budget(path, dataset.block_shapes[0], self.dtype, "a block")
+        self.alpha: Alpha = "declared" if alpha else "none"
+        self.masked = bool(self._mask_bands) or self._is_nodata_by_band
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (
+            self.path,
+            *files_of_place(self.path),
+            *([_mask_file(self.path)] if _mask_file(self.path).is_file() else []),
+        )
+
+    @property
+    def _is_nodata_by_band(self) -> bool:
+        return len(set(self._nodata)) > 1
+
+    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        with self._datasets.borrowed() as dataset, _causes_told(self.path):
+            return self._stored(dataset.read(window=_window(region)))
+
+    def _stored(self, pixels: AnyArray) -> AnyArray:
+        """GDAL has no type for bits and for reals of 16 bits."""
+        return pixels.astype(self.dtype, copy=False)
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        with self._datasets.borrowed() as dataset, _causes_told(self.path):
+            pixels = self._stored(dataset.read(window=_window(region)))
+            masks = [to_opacity(dataset.read_masks(band, window=_window(region))) for band in self._mask_bands]
+        if self._is_nodata_by_band:
+            masks += [_opaque_but(channel, value) for channel, value in zip(pixels, self._nodata, strict=False)]
+        return pixels, least_opaque(masks)
+
+    def close(self) -> None:
+        self._datasets.close()
+
+
+def open_source(path: Path) -> ImageSource:
+    """Open a TIFF of one plane by rasterio; one that GDAL cannot open as a plain TIFF, which then has no place."""
+    use_rasterio()
+    from rasterio.errors import RasterioIOError
+
+    try:
+        return GeoTiffSource(path)
+    except RasterioIOError as error:
+        logger.warning("%s is read without its place and its mask: GDAL cannot open it (%s)", path, _cause(error))
+        return tiff.open_source(path)
+
+
+def _window(region: Region) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (region.y0, region.y1), (region.x0, region.x1)
+
+
+@contextmanager
+def _causes_told(path: Path) -> Iterator[None]:
+    """The errors of rasterio say little; what GDAL said stands in their cause."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except RasterioError as error:
+        raise ImageError(f"{path} cannot be read, it may be damaged or cut short: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(str(error.__cause__ or error).split())[:200]
+
+
+def _nodata(
+    path: Path, page: tifffile.TiffPage, dataset: rasterio.DatasetReader, bands: int
+) -> tuple[float | None, ...]:
+    """Of each band: what the TIFF says, else a file beside it."""
+    if GDAL_NODATA in page.tags:
+        return (tiff.declared_nodata(path, page),) * bands
+    texts = ["" if value is None else repr(value) for value in dataset.nodatavals[:bands]]
+    return tuple(usable_nodata(path, text, np.dtype(page.dtype)) for text in texts)
+
+
+def _mask_bands(dataset: rasterio.DatasetReader, bands: int) -> tuple[int, ...]:
+    """Numbers of the bands whose masks say more than values and alpha do; one where all bands have the same."""
+    flags = [{flag.name for flag in band} for band in dataset.mask_flag_enums[:bands]]
+    if any(not band for band in flags):
+        return tuple(range(1, bands + 1))
+    return (1,) if flags[0] == {"per_dataset"} else ()
+
+
+def _opaque_but(channel: AnyArray, nodata: float | None) -> Opacity:
+    """Opaque where a channel is not nodata."""
+    return np.where(channel == nodata, 0, OPAQUE).astype(np.uint8)
+
+
+def _named(metadata: ImageMetadata, dataset: rasterio.DatasetReader, bands: int) -> ImageMetadata:
+    """Descriptions of bands are names of channels."""
+    names = tuple(name or "" for name in dataset.descriptions[:bands])
+    return metadata if metadata.channel_names or not any(names) else replace(metadata, channel_names=names)
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
@@ -50,6 +209,8 @@ def incompatibility(spec: OutputSpec) -> str | None:
         return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
     if spec.channels > _LIMIT_CHANNELS:
         return f"GeoTIFF holds at most {_LIMIT_CHANNELS} channels, the image has {spec.channels}"
+    if spec.metadata.orientation != 1:
+        return "GeoTIFF has no field for the way that rows and columns are turned; use the format tiff"
     if prod(spec.leading_shape) > 1:
         return f"GeoTIFF holds a single plane, the image has planes {spec.leading_shape}; use the format tiff"
     return tiff_writing.incompatibility(spec)
@@ -57,6 +218,12 @@ def incompatibility(spec: OutputSpec) -> str | None:
 
 def holds_nodata(spec: OutputSpec) -> bool:
     """GDAL's tag says it, of any number."""
+    del spec
+    return True
+
+
+def holds_mask(spec: OutputSpec) -> bool:
+    """As alpha where the input had that, else as a mask within the file."""
     del spec
     return True
 
@@ -69,154 +236,154 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    with TileSpool(
-        path.parent,
-        planes=1,
-        pages_per_plane=1,
-        sizes=pyramid_sizes(spec.height, spec.width, largest_px=_OVERVIEWS_FROM_PX),
-        dtype=spec.dtype,
-        deflate=True,
-    ) as spool:
-        fill_spool(spool, spec, tiles)
-        spool.finish()
-        with path.open("wb") as file:
-            _assemble(file, spec, spool)
+    use_rasterio()
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    waiting = path.with_name(f"{path.name}.waiting")
+    try:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            _collect(waiting, spec, tiles)
+        _copy(waiting, path, spec)
+    except RasterioError as error:
+        raise Pix2PixError(f"{path} could not be completed: {_cause(error)}") from error
+    finally:
+        waiting.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Sizes of numbers in classic TIFF and in BigTIFF: of the header, of a count, of an entry and of an offset."""
+def _collect(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
+    """Write tiles as they come, at full resolution, into a file that GDAL can copy from."""
+    with open_dataset(path, "w", **_profile(spec)) as dataset:
+        _describe(dataset, spec)
+        mask = _Mask(dataset) if spec.masked and not _has_alpha(spec) else None
+        channels = spec.samples - (mask is not None)
+        has_nan = False
 
-    header: bytes
-    count: str
-    offset: str
+        def emit(row: int, column: int, square: AnyArray) -> None:
+            nonlocal has_nan
+            height, width = grid.extent(row, column)
+            y, x = row * _SQUARE_PX, column * _SQUARE_PX
+            region = Region(y, y + height, x, x + width)
+            pixels = square[:channels, :height, :width]
+            dataset.write(pixels.view(np.uint8) if spec.dtype == np.bool_ else pixels, window=_window(region))
+            has_nan = has_nan or (spec.dtype.kind == "f" and bool(np.isnan(pixels).any()))
+            if mask is not None:
+                mask.add(region, square[-1, :height, :width] > 0)
 
-    @property
-    def entry_bytes(self) -> int:
-        return 4 + 2 * struct.calcsize(self.offset)
-
-    @property
-    def value_bytes(self) -> int:
-        """Longer values lie behind the directory."""
-        return struct.calcsize(self.offset)
-
-
-_CLASSIC = _Layout(struct.pack("<2sHI", b"II", 42, 8), "H", "I")
-_BIG = _Layout(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16), "Q", "Q")
-
-_Entry = tuple[int, int, int, bytes]
-"""Tag, number of the type, count, and the value's bytes."""
-
-
-def _assemble(file: BinaryIO, spec: OutputSpec, spool: TileSpool) -> None:
-    for layout in (_CLASSIC, _BIG):
-        beginning, size = _beginning(spec, spool, layout)
-        if size <= _CLASSIC_LIMIT_BYTES:
-            break
-    file.write(beginning)
-    for level in reversed(range(len(spool.sizes))):
-        file.writelines(spool.tiles(level))
+        grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, _SQUARE_PX, emit)
+        for _, region, pixels in tiles:
+            grid.add(region, pixels)
+        if has_nan and spec.nodata is None:
+            dataset.nodata = float("nan")
 
 
-def _beginning(spec: OutputSpec, spool: TileSpool, layout: _Layout) -> tuple[bytes, int]:
-    """Header and directories, and the size of the whole file."""
-    levels = range(len(spool.sizes))
-    draft = [_directory(_entries(spec, spool, level, 0, layout), 0, False, layout) for level in levels]
-    start = len(layout.header) + sum(map(len, draft))
-    first_tiles = {}
-    end = start
-    for level in reversed(levels):
-        first_tiles[level] = end
-        end += int(spool.lengths(level).sum())
-    if layout is _CLASSIC and end > _CLASSIC_LIMIT_BYTES:
-        return b"", end
-    content = layout.header
-    for level in levels:
-        entries = _entries(spec, spool, level, first_tiles[level], layout)
-        content += _directory(entries, len(content), level + 1 < len(spool.sizes), layout)
-    return content, end
+class _Mask:
+    """A mask within the file, which is begun when the first pixel is found that holds no data."""
+
+    def __init__(self, dataset: rasterio.io.DatasetWriter) -> None:
+        self._dataset = dataset
+        self._opaque: list[Region] | None = []
+
+    def add(self, region: Region, valid: AnyArray) -> None:
+        if self._opaque is not None and valid.all():
+            self._opaque.append(region)
+            return
+        for earlier in self._opaque or ():
+            self._dataset.write_mask(np.ones((earlier.height, earlier.width), bool), window=_window(earlier))
+        self._opaque = None
+        self._dataset.write_mask(valid, window=_window(region))
 
 
-def _entries(spec: OutputSpec, spool: TileSpool, level: int, first_tile: int, layout: _Layout) -> list[_Entry]:
-    """All tags of a level, in ascending order."""
-    height, width = spool.sizes[level]
-    lengths = spool.lengths(level)
-    offsets = first_tile + np.cumsum(lengths) - lengths
-    bits = 1 if spec.dtype == np.bool_ else spec.dtype.itemsize * 8
-    samples = spec.channels
-    colours = _RGB if spec.rgb else _GREY if spec.palette is None else _PALETTE
-    tags: list[_Entry] = [
-        _numbers(254, "I", [1 if level else 0]),
-        _numbers(256, "I", [width]),
-        _numbers(257, "I", [height]),
-        _numbers(258, "H", [bits] * samples),
-        _numbers(259, "H", [_DEFLATE]),
-        _numbers(262, "H", [colours]),
-        _numbers(277, "H", [samples]),
-        _numbers(284, "H", [1]),
-        _numbers(317, "H", [predictor(spec.dtype)]),
-        _numbers(322, "I", [TILE_PX]),
-        _numbers(323, "I", [TILE_PX]),
-        _numbers(_TILE_OFFSETS, layout.offset, offsets),
-        _numbers(_TILE_LENGTHS, "I", lengths),
-        _numbers(339, "H", [_SAMPLE_FORMATS[spec.dtype.kind]] * samples),
-    ]
+def _has_alpha(spec: OutputSpec) -> bool:
+    """Alpha where the input had it, and where others know it as that; a mask suits all images."""
+    suits = spec.channels in (1, 3) and spec.dtype in (np.uint8, np.uint16) and spec.palette is None
+    return spec.masked and spec.metadata.alpha and suits
+
+
+def _profile(spec: OutputSpec) -> dict[str, Any]:
+    """How rasterio creates the file in which tiles wait: with little compression, and place, nodata and colours."""
+    colours = "RGB" if spec.rgb else "MINISBLACK" if spec.palette is None else "PALETTE"
+    return {
+        "driver": "GTiff",
+        "width": spec.width,
+        "height": spec.height,
+        "count": spec.channels + _has_alpha(spec),
+        "dtype": "uint8" if spec.dtype == np.bool_ else spec.dtype.name,
+        "nodata": spec.nodata,
+        "tiled": True,
+        "blockxsize": _SQUARE_PX,
+        "blockysize": _SQUARE_PX,
+        "interleave": "pixel",
+        "compress": "zstd",
+        "zstd_level": 1,
+        "predictor": {"b": 1, "f": 3}.get(spec.dtype.kind, 2),
+        "photometric": colours,
+        "bigtiff": "IF_SAFER",
+        "num_threads": "ALL_CPUS",
+        **({"alpha": "NON-PREMULTIPLIED"} if _has_alpha(spec) else {}),
+        **placing(spec.metadata.georeference),
+    }
+
+
+def _describe(dataset: rasterio.io.DatasetWriter, spec: OutputSpec) -> None:
+    """Names of channels, the exact record for this program, and what else is no option of creating a file."""
+    metadata = spec.metadata
+    tags = {_TAG_NAMES[code]: text for code, _, _, text in to_tiff_tags(metadata.acquisition) if code in _TAG_NAMES}
+    dataset.update_tags(**{METADATA_KEY: json.dumps(exact_record(spec))}, **tags)
+    if len(metadata.channel_names) == spec.channels:
+        for band, name in enumerate(metadata.channel_names, start=1):
+            dataset.set_band_description(band, name)
     if spec.palette is not None:
-        tags.append(_numbers(320, "H", colormap(spec).ravel()))
-    if samples > 1 and not spec.rgb:
-        tags.append(_numbers(338, "H", [0] * (samples - 1)))
-    if spec.nodata is not None:
-        tags.append(_text(GDAL_NODATA, repr(float(spec.nodata))))
-    if level == 0:
-        tags += _descriptive_tags(spec)
-    return sorted(tags)
+        dataset.write_colormap(1, {i: (*map(int, colour), OPAQUE) for i, colour in enumerate(spec.palette)})
+    finish_placing(dataset, metadata.georeference)
 
 
-def _descriptive_tags(spec: OutputSpec) -> list[_Entry]:
-    tags = [
-        _text(code, value) if kind == "s" else _numbers(code, kind, value)
-        for code, kind, _, value in georeference_tags(spec.metadata.georeference)
-    ]
-    taken = [_text(code, text) for code, _, _, text in to_tiff_tags(spec.metadata.acquisition)]
-    orientation = _numbers(ORIENTATION_TAG, "H", [spec.metadata.orientation])
-    return [*tags, *taken, orientation, _text(GDAL_METADATA, _gdal_metadata(spec))]
+def _copy(waiting: Path, path: Path, spec: OutputSpec) -> None:
+    """Make the final file; a caller that is interrupted meanwhile gets on at once.
+
+    GDAL cannot be told to stop. It does when what it copies from ends.
+    """
+    import rasterio
+    from rasterio.shutil import copy
+
+    options: dict[str, Any] = {
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "NO" if spec.dtype == np.bool_ else "YES",
+        "BLOCKSIZE": _SQUARE_PX,
+        "OVERVIEW_RESAMPLING": "AVERAGE" if spec.averaged and spec.dtype != np.bool_ else "NEAREST",
+        "BIGTIFF": _BIGTIFF,
+        "NUM_THREADS": "ALL_CPUS",
+        "STATISTICS": "NO",
+        **({"NBITS": 1} if spec.dtype == np.bool_ else {}),
+    }
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                copy(waiting.absolute(), path.absolute(), driver="COG", **options)
+        except BaseException as error:  # of another thread; raised in this one
+            failures.append(error)
+
+    thread = Thread(target=work, name="copying")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_STILL_COPYING_S)
+    except BaseException:
+        os.truncate(waiting, 0)
+        thread.join()
+        raise
+    if failures:
+        raise failures[0]
+    _check_whole(path)
 
 
-def _gdal_metadata(spec: OutputSpec) -> str:
-    """Names of the channels for GDAL, and the exact record for this program; GDAL escapes texts twice in its XML."""
-    root = ElementTree.Element("GDALMetadata")
-    ElementTree.SubElement(root, "Item", name=METADATA_KEY).text = escape(json.dumps(exact_record(spec)))
-    if len(spec.metadata.channel_names) == spec.channels:
-        for index, name in enumerate(spec.metadata.channel_names):
-            item = ElementTree.SubElement(root, "Item", name="DESCRIPTION", sample=str(index), role="description")
-            item.text = escape(name)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _numbers(code: int, kind: str, values: Sequence[Any] | AnyArray) -> _Entry:
-    """`kind` as in `struct`: H, I, Q or d."""
-    packed = np.asarray(values, dtype="<" + {"H": "u2", "I": "u4", "Q": "u8", "d": "f8"}[kind])
-    return code, _TYPE_NUMBERS[kind], packed.size, packed.tobytes()
-
-
-def _text(code: int, text: str) -> _Entry:
-    encoded = text.encode() + b"\0"
-    return code, 2, len(encoded), encoded
-
-
-def _directory(entries: list[_Entry], position: int, followed: bool, layout: _Layout) -> bytes:
-    """The bytes of a directory at `position`, with its long values behind it; the next follows at once."""
-    count = struct.pack("<" + layout.count, len(entries))
-    values_at = position + len(count) + len(entries) * layout.entry_bytes + layout.value_bytes
-    table, values = count, b""
-    for code, kind, number, value in entries:
-        table += struct.pack("<HH" + layout.offset, code, kind, number)
-        if len(value) <= layout.value_bytes:
-            table += value.ljust(layout.value_bytes, b"\0")
-        else:
-            table += struct.pack("<" + layout.offset, values_at + len(values))
-            values += value + b"\0" * (-len(value) % 8)
-    end = values_at + len(values)
-    padding = -end % 8
-    following = end + padding if followed else 0
-    return table + struct.pack("<" + layout.offset, following) + values + b"\0" * padding
+def _check_whole(path: Path) -> None:
+    """GDAL says nothing where the last bytes do not fit on the disk."""
+    size = path.stat().st_size
+    with tifffile.TiffFile(path) as tif:
+        for page in tif.pages:
+            ends = np.add(page.dataoffsets, page.databytecounts)
+            if len(ends) and ends.max() > size:
+                raise OSError(errno.ENOSPC, "the file ends before its pixels do")

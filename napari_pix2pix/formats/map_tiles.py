@@ -292,12 +292,7 @@ def _corner(file: Path, first: ImageSource, origin: Georeference) -> tuple[int, 
     """Row and column of a tile's first pixel, counted from that of the first tile, and its height and width."""
     with open_image(file) as image:
         place = _place(image)
-        if (place.keys, place.doubles, place.text, image.nodata) != (
-            origin.keys,
-            origin.doubles,
-            origin.text,
-            first.nodata,
-        ):
+        if (place.crs, image.nodata) != (origin.crs, first.nodata):
             raise ImageError(f"{file} and {first.path} differ in coordinate system or nodata value")
         y, x = _steps(place, origin)
         on_grid = abs(y - round(y)) <= _OFF_GRID_PX and abs(x - round(x)) <= _OFF_GRID_PX

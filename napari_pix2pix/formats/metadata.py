@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ class ImageMetadata:
     tiles : of an image that is a folder of map tiles.
     acquisition : when and with what the image was taken.
     time_step_s : seconds between neighbouring images along T.
+    alpha : the file keeps the opacity of pixels as a further sample of each, rather than as a mask.
     orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
     name : what the file calls its image; None where it does not.
     scales : what an OME-Zarr says of its axes beyond the sizes above: where the first pixel lies, steps without a unit,
@@ -73,7 +74,20 @@ class ImageMetadata:
     orientation: int = 1
     name: str | None = None
     scales: tuple[AxisScale, ...] = ()
+    alpha: bool = False
     white_is_zero: bool = False
+
+
+def placed(metadata: ImageMetadata, georeference: Georeference | None) -> ImageMetadata:
+    """With the place on the Earth; the pixel size of a plain image is that of its transform."""
+    metadata = replace(metadata, georeference=georeference)
+    if georeference is None:
+        return metadata
+    size = georeference.pixel_size
+    sized = replace(metadata, pixel_size=size, unit=None if size is None else georeference.unit)
+    if metadata.file_format == "tiff":
+        return replace(sized, file_format="geotiff")
+    return sized if size is not None and metadata.file_format in ("png", "jpeg", "bmp") else metadata
 
 
 def is_grey_ramp(palette: NDArray[np.uint8]) -> bool:
@@ -103,7 +117,7 @@ METADATA_KEY = "napari-pix2pix"
 """Under this key PNG and plain TIFF carry what their own fields cannot say, or not exactly."""
 
 
-_NOT_RECORDED = ("file_format", "rgb", "georeference", "tiles", "white_is_zero")
+_NOT_RECORDED = ("alpha", "file_format", "rgb", "georeference", "tiles", "white_is_zero")
 
 
 def to_record(metadata: ImageMetadata) -> dict[str, Any]:

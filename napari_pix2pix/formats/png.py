@@ -36,18 +36,22 @@ _PALETTE_TYPE = 3
 def open_source(path: Path) -> RasterSource:
     """Open a PNG file.
 
-    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is the opacity of pixels.
+    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is the
+    last channel, of a palette the opacity of pixels.
     """
     header = read_png_header(path)
-    return RasterSource(
+    has_alpha = header.has_alpha and not header.is_indexed
+    source = RasterSource(
         path,
         lambda: _decode(path, header),
-        shape=(header.channels, header.height, header.width),
+        shape=(header.channels + has_alpha, header.height, header.width),
         dtype=header.dtype,
         metadata=header.metadata,
         palette=header.palette,
-        masked=header.has_alpha,
+        masked=header.has_alpha and header.is_indexed,
     )
+    source.alpha = "certain" if has_alpha else "none"
+    return source
 
 
 def _decode(path: Path, header: PngHeader) -> AnyArray:

@@ -12,6 +12,8 @@ A module of a format has, of these, what applies to it:
     First bytes of its files. A format that is read and has none is known by its endings, or is a folder.
 ``WRITTEN_AS``
     Name of the format that takes its place in outputs, where it is not written.
+``recognises(path)``
+    Whether a file with its first bytes is one of it, and not of the format of that signature that does not ask.
 ``open_source(path)``
     Opens a file of it.
 ``open_series(path, number)``
@@ -71,6 +73,7 @@ class Format:
     read_suffixes: tuple[str, ...]
     signatures: tuple[bytes, ...]
     written_as: str
+    recognises: Callable[[Path], bool] | None
     open_source: Callable[[Path], ImageSource] | None
     open_series: Callable[[Path, int], ImageSource] | None
     members: Callable[[Path], tuple[Path, ...]]
@@ -96,6 +99,7 @@ def _format(name: str) -> Format:
         read_suffixes=getattr(module, "READ_SUFFIXES", ()),
         signatures=getattr(module, "SIGNATURES", ()),
         written_as=getattr(module, "WRITTEN_AS", module.NAME),
+        recognises=getattr(module, "recognises", None),
         open_source=getattr(module, "open_source", None),
         open_series=getattr(module, "open_series", None),
         members=getattr(module, "members", lambda path: (path,)),

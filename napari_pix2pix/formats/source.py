@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.georeference import files_of_place, read_place
+from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Opacity, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
@@ -31,6 +32,11 @@ MAX_PLANES = 1_000_000
 RGB_NAMES = ("red", "green", "blue")
 _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
+Alpha = Literal["none", "declared", "certain"]
+"""A file's last channel is no alpha, is declared as alpha (which many programs do without being asked), or is alpha."""
+AlphaChoice = Literal["auto", "keep", "mask", "drop"]
+"""What becomes of alpha: a channel (keep), a mask of what holds no data (mask), nothing (drop), or what fits (auto)."""
+
 
 class ImageSource(ABC):
     """An open image file: an `ArraySource` that also knows its path and metadata, and can be closed.
@@ -41,12 +47,14 @@ class ImageSource(ABC):
     ----------
     decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
     masked : the file says beside its values which pixels hold data; see `read_with_opacity`.
+    alpha : whether the last channel says how opaque pixels are; `with_alpha` makes something of it.
     series : number of the image within its file, from 0.
     series_names : of each image that the file holds, what the file calls it, "" where it does not.
     """
 
     decoded_whole = False
     masked = False
+    alpha: Alpha = "none"
     series = 0
     series_names: tuple[str, ...] = ("",)
 
@@ -138,7 +146,7 @@ class ImageSource(ABC):
         self.close()
 
 
-def open_image(path: Path, series: int | None = None) -> ImageSource:
+def open_image(path: Path, series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:
     """Open an image file lazily; what it is, is told from its first bytes, not from its name.
 
     Parameters
@@ -146,6 +154,7 @@ def open_image(path: Path, series: int | None = None) -> ImageSource:
     path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, an
         OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
     series : which of several images in the file, from 0; by default the first, with a warning if there are others.
+    alpha : what an alpha channel becomes; see `with_alpha`.
 
     Returns
     -------
@@ -159,12 +168,15 @@ def open_image(path: Path, series: int | None = None) -> ImageSource:
         The file does not exist, is not an image, is damaged or larger than allowed, or has no image of that number.
     """
     path = Path(path)
-    found = _format_of(path)
-    assert found.open_source is not None
     with damage_reported(path):
+        found = _format_of(path)
+        assert found.open_source is not None
         if series and found.open_series is None:
             check_series(path, series, 1)
         image = found.open_series(path, series) if series and found.open_series else found.open_source(path)
+    image = with_alpha(image, alpha)
+    if image.metadata.georeference is None and files_of_place(path):
+        image.metadata = placed(image.metadata, read_place(path))
     if series is None and len(image.series_names) > 1:
         count = len(image.series_names)
         logger.warning(
@@ -178,6 +190,19 @@ def members_of(path: Path) -> tuple[Path, ...]:
     with suppress(ImageError), damage_reported(path):
         return _format_of(path).members(path)
     return (path,)
+
+
+def with_alpha(image: ImageSource, choice: AlphaChoice) -> ImageSource:
+    """The image with its alpha channel as `choice` says; see `napari_pix2pix.formats.alpha`."""
+    if image.alpha == "none" and not (choice == "drop" and image.masked):
+        return image
+    from napari_pix2pix.formats.alpha import chosen
+
+    try:
+        return chosen(image, choice)
+    except BaseException:
+        image.close()
+        raise
 
 
 def check_series(path: Path, number: int, count: int) -> None:
@@ -217,8 +242,9 @@ def _format_by_name(path: Path) -> Format | None:
 
 def _format_by_content(path: Path) -> Format:
     beginning = _first_bytes(path)
-    for entry in formats():
-        if beginning.startswith(entry.signatures):
+    matching = [entry for entry in formats() if beginning.startswith(entry.signatures)]
+    for entry in sorted(matching, key=lambda entry: entry.recognises is None):
+        if entry.recognises is None or entry.recognises(path):
             return entry
     reason = "is empty" if not beginning else "is not an image of a known format"
     raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -17,12 +16,13 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats import tiff_writing
-from napari_pix2pix.formats.georeference import GDAL_NODATA
-from napari_pix2pix.formats.metadata import is_grey_ramp
+from napari_pix2pix.formats.georeference import GDAL_NODATA, has_place_tags, read_place
+from napari_pix2pix.formats.metadata import is_grey_ramp, placed
 from napari_pix2pix.formats.ome_xml import parsed_xml
-from napari_pix2pix.formats.source import ImageSource, check_series
+from napari_pix2pix.formats.opacity import usable_nodata
+from napari_pix2pix.formats.source import Alpha, ImageSource, check_series
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
-from napari_pix2pix.formats.tiff_pages import PagePixels, PlaneLayout, plane_layout
+from napari_pix2pix.formats.tiff_pages import PagePixels, plane_layout
 from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set, image_name, images_in
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
@@ -38,7 +38,7 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
-_ALPHA_SAMPLES = (1, 2)
+_ALPHA_SAMPLES = ((1,), (2,))
 
 
 class TiffSource(ImageSource):
@@ -48,18 +48,22 @@ class TiffSource(ImageSource):
         images = images_in(path, tif)
         series = images[number]
         page = series.keyframe
-        _check_supported(path, page)
+        check_supported(path, page)
         layout = plane_layout(path, tif, series)
-        self._channels = _channels_without_alpha(path, page, layout)
+        has_alpha = page.samplesperpixel == layout.channels > 1 and page.extrasamples[-1:] in _ALPHA_SAMPLES
+        metadata = read_metadata(path, tif, series, root, layout.channels - has_alpha)
+        if has_place_tags(page):
+            metadata = placed(metadata, read_place(path))
         super().__init__(
             path,
             axes=layout.axes,
-            shape=(*layout.leading_shape, len(self._channels), page.imagelength, page.imagewidth),
+            shape=(*layout.leading_shape, layout.channels, page.imagelength, page.imagewidth),
             dtype=np.dtype(page.dtype).newbyteorder("="),
-            metadata=read_metadata(path, tif, series, root, len(self._channels)),
-            nodata=_nodata(page),
-            palette=_palette(path, tif, page, root),
+            metadata=metadata,
+            nodata=declared_nodata(path, page),
+            palette=palette_of(path, tif, page, root),
         )
+        self.alpha: Alpha = "declared" if has_alpha else "none"
         self._be_one_of([image_name(image) for image in images], number)
         self._tif = tif
         self._layout = layout
@@ -71,12 +75,11 @@ class TiffSource(ImageSource):
         return self._files
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        result = np.empty((len(self._channels), region.height, region.width), self.dtype)
+        result = np.empty((self.shape[-3], region.height, region.width), self.dtype)
         for position, index in enumerate(self._layout.order[plane]):
             first = position * self._layout.samples
             pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
-            wanted = [i for i in self._channels if first <= i < first + self._layout.samples]
-            result[[self._channels.index(i) for i in wanted]] = pixels[[i - first for i in wanted]]
+            result[first : first + self._layout.samples] = pixels
         return result
 
     def close(self) -> None:
@@ -87,9 +90,8 @@ class TiffSource(ImageSource):
 def open_source(path: Path) -> TiffSource:
     """Open the first image of a TIFF file.
 
-    Values are those stored, also where 0 means white (MINISWHITE). Alpha channels are ignored with a warning, as in
-    PNG. A palette gives indices with `palette` set, except where it is a grey ramp or the look-up table of an ImageJ
-    image: those are intensities.
+    Values are those stored, also where 0 means white (MINISWHITE). Alpha is the last channel. A palette gives indices
+    with `palette` set, except where it is a grey ramp or the look-up table of an ImageJ image: those are intensities.
 
     Raises
     ------
@@ -122,7 +124,8 @@ def open_tiff(path: Path, first: Path, ome_xml: str | None, number: int) -> Tiff
         raise
 
 
-def _check_supported(path: Path, page: tifffile.TiffPage) -> None:
+def check_supported(path: Path, page: tifffile.TiffPage) -> None:
+    """Raise `ImageError` where a page stores what is not read."""
     dtype = page.dtype
     if dtype is None or np.dtype(dtype).kind not in "buif":
         raise ImageError(f"{path} stores {dtype or 'an unknown kind of'} numbers; only integers and reals are read")
@@ -136,26 +139,16 @@ def _check_supported(path: Path, page: tifffile.TiffPage) -> None:
         raise ImageError(f"{path} stores its colours as {colours}; convert it to RGB or grey")
 
 
-def _channels_without_alpha(path: Path, page: tifffile.TiffPage, layout: PlaneLayout) -> list[int]:
-    """Indices of the stored samples that become channels: all but a last one declared as alpha."""
-    samples = list(range(layout.channels))
-    extra = tuple(page.extrasamples)
-    if page.samplesperpixel != layout.channels or len(extra) != 1 or extra[0] not in _ALPHA_SAMPLES:
-        return samples
-    logger.warning("%s has an alpha channel, which is ignored", path)
-    return samples[:-1]
-
-
-def _nodata(page: tifffile.TiffPage) -> float | None:
+def declared_nodata(path: Path, page: tifffile.TiffPage) -> float | None:
+    """What GDAL's tag says, where pixels can have that value."""
     text = str(page.tags.valueof(GDAL_NODATA, "")).strip(" \0")
-    with suppress(ValueError):
-        return float(text)
-    return None
+    return usable_nodata(path, text, np.dtype(page.dtype))
 
 
-def _palette(
+def palette_of(
     path: Path, tif: tifffile.TiffFile, page: tifffile.TiffPage, root: Element | None
 ) -> NDArray[np.uint8] | None:
+    """Colours (entries, 3) of indexed pixels; None where a page has none, or they are a grey ramp."""
     colormap = page.colormap
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or colormap is None or tif.is_imagej:
         return None

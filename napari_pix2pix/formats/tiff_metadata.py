@@ -17,7 +17,7 @@ import tifffile
 
 from napari_pix2pix.formats import micromanager, ome_xml
 from napari_pix2pix.formats.acquisition import from_imagej, from_tiff_tags, time_step
-from napari_pix2pix.formats.georeference import GDAL_METADATA, Georeference, read_georeference
+from napari_pix2pix.formats.georeference import GDAL_METADATA
 from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, meaningful_pixel_size
 from napari_pix2pix.formats.tiff_structure import image_name
 from napari_pix2pix.formats.units import standard_unit
@@ -37,7 +37,7 @@ def read_metadata(
     root : the OME-XML of the file, None where it has none.
     """
     page = series.keyframe
-    metadata = _placed(_native(path, tif, series, root), read_georeference(page))
+    metadata = _native(path, tif, series, root)
     metadata = replace(
         metadata,
         rgb=channels == 3 and getattr(page.photometric, "name", "") in ("RGB", "YCBCR"),
@@ -47,22 +47,6 @@ def read_metadata(
         orientation=_orientation(page) or metadata.orientation,
     )
     return _with_fitting_lists(metadata, channels)
-
-
-def _placed(metadata: ImageMetadata, georeference: Georeference | None) -> ImageMetadata:
-    """With the place on the Earth; the pixel size of a GeoTIFF is that of its transform."""
-    if georeference is None:
-        return metadata
-    if metadata.file_format != "tiff":
-        return replace(metadata, georeference=georeference)
-    size = georeference.pixel_size
-    return replace(
-        metadata,
-        georeference=georeference,
-        file_format="geotiff",
-        pixel_size=size,
-        unit=None if size is None else georeference.unit,
-    )
 
 
 def _native(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, root: Element | None) -> ImageMetadata:

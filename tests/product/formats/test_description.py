@@ -41,9 +41,7 @@ def test_place_of_a_geotiff(tmp_path: Path) -> None:
 
 
 def test_degrees_are_no_length(tmp_path: Path) -> None:
-    place = Georeference(
-        keys=(1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326), pixel_scale=(0.1, 0.1, 0), tiepoints=(0, 0, 0, -180, 60, 0)
-    )
+    place = Georeference(crs="EPSG:4326", transform=(0.1, 0, -180, 0, -0.1, 60))
     facts = _described(tmp_path / "a.tif", place)
     assert facts["crs"] == "EPSG:4326"
     assert "pixel_size" not in facts
@@ -52,9 +50,8 @@ def test_degrees_are_no_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
 def test_absurd_scales_are_unknown(tmp_path: Path, scale: float) -> None:
-    place = Georeference(
-        keys=web_mercator(pixel_size_m=1, left_m=0, top_m=0).keys, pixel_scale=(scale, scale, 0), tiepoints=(0.0,) * 6
-    )
-    facts = _described(tmp_path / "a.tif", place)
+    tags = georeference_tags(web_mercator(pixel_size_m=1, left_m=0, top_m=0))
+    absurd = [(33550, "d", 3, (scale, scale, 0.0), False), *((*tag, False) for tag in tags if tag[0] != 33550)]
+    facts = _described(tmp_path / "a.tif", extratags=absurd)
     assert "pixel_size" not in facts
     assert facts["crs"] == "EPSG:3857"

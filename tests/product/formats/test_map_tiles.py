@@ -185,9 +185,9 @@ def test_a_mosaic_can_become_one_geotiff(tmp_path: Path, noise: Noise, tiles_of:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixel_scale": (3.0, 3.0, 0.0)}, "does not lie on the pixel grid"),
-        ({"tiepoints": (0.0, 0.0, 0.0, 1001.0, 5000.0, 0.0)}, "does not lie on the pixel grid"),
-        ({"keys": (1, 1, 0, 0)}, "differ in coordinate system"),
+        ({"transform": (3.0, 0.0, 1000.0, 0.0, -3.0, 5000.0)}, "does not lie on the pixel grid"),
+        ({"transform": (2.0, 0.0, 1001.0, 0.0, -2.0, 5000.0)}, "does not lie on the pixel grid"),
+        ({"crs": "EPSG:32633"}, "differ in coordinate system"),
     ],
 )
 def test_tiles_that_do_not_fit(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import tiff_pages
 from napari_pix2pix.formats.source import open_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.errors import ImageError
 
 AnyArray = NDArray[Any]
@@ -176,15 +176,30 @@ def test_channels_last_without_saying_so_are_remarked_on(
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("UNASSALPHA", 3), ("ASSOCALPHA", 3), ("UNSPECIFIED", 4)])
-def test_declared_alpha_is_dropped(
-    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture, kind: str, channels: int
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_declared_alpha_that_looks_like_a_mask_is_one(
+    tmp_path: Path, noise: Noise, kind: str, channels: int, dtype: str
+) -> None:
+    array = noise((9, 16, 4), dtype)
+    array[..., 3] = np.iinfo(dtype).max
+    array[:4, :, 3] = 0
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=[kind], metadata=None)
+    with open_image(tmp_path / "a.tif") as source:
+        pixels, opacity = source.read_with_opacity(whole_plane(source))
+    np.testing.assert_array_equal(pixels, np.moveaxis(array, -1, 0)[:channels])
+    assert (opacity is not None) == (channels == 3)
+    if opacity is not None:
+        np.testing.assert_array_equal(opacity, np.where(array[..., 3] > 0, 255, 0))
+
+
+def test_declared_alpha_of_other_values_is_a_channel(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture
 ) -> None:
     array = noise((9, 16, 4), "uint8")
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=[kind], metadata=None)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["UNASSALPHA"], metadata=None)
     with caplog.at_level(logging.WARNING), open_image(tmp_path / "a.tif") as source:
-        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array, -1, 0)[:channels])
-        assert source.metadata.rgb == (channels == 3)
-    assert ("alpha channel" in caplog.text) == (channels == 3)
+        np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array, -1, 0))
+    assert "channel 4 is declared as alpha, but" in caplog.text
 
 
 @pytest.mark.parametrize(("text", "value"), [("-9999", -9999.0), ("255 ", 255.0), ("nan", np.nan), ("none", None)])
