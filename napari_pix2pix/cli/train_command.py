@@ -169,17 +169,14 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     iterator = iter(events)
     losses_note = scores_note = ""
-    step = 0
     with progress_bar("training", "steps") as bar, interrupts.stoppable(bar.say) as cancel:
         for event in iterator:
             match event:
                 case Started():
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
-                    step = event.resumed_from_step
-                    _keep(step)
+                    _keep(event.resumed_from_step)
                 case StepDone():
-                    step = event.step
                     losses_note = losses_note if event.losses is None else _loss_line(event.losses)
                     bar.update(event.fraction, event.step - result["resumed_from_step"], losses_note + scores_note)
                 case Validated():
@@ -195,7 +192,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                     result |= _summary(event, result["resumed_from_step"])
             if cancel.is_set() and not isinstance(event, Finished):
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator, which saves its state
-                _keep(step)
+                _keep(event.resumed_from_step if isinstance(event, Started) else event.step)
                 cancel.check()
     interrupts.keeps("the run is complete")
     if result["skipped_patches"]:
