@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from hashlib import blake2b
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -22,6 +25,7 @@ NAME = "imagej"
 SUFFIXES = tiff.SUFFIXES
 
 _LIMIT_BYTES = 4_000_000_000
+_DIGEST_BYTES = 16
 _ASCII_UNITS = {"µm": "um", "Å": "angstrom"}
 
 
@@ -42,33 +46,100 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     return "ome-tiff", "tiff"
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    start = _write_empty(path, spec)
-    plane_bytes = prod(spec.shape[-3:]) * spec.dtype.itemsize
-    page_bytes = plane_bytes if spec.rgb else plane_bytes // spec.channels
-    with path.open("r+b") as file:
-        for plane, region, pixels in tiles:
-            offset = start + _plane_number(spec, plane) * plane_bytes
-            for page, samples in enumerate(_pages(spec, pixels)):
-                _write_rows(file, offset + page * page_bytes, spec.width, region, samples)
-
-
-def _write_empty(path: Path, spec: OutputSpec) -> int:
-    """A complete file of zeros; the offset of its first pixel."""
+def begin(path: Path, spec: OutputSpec) -> None:
+    """Write a complete file of zeros; `spec` has been checked to fit the format."""
     with tifffile.TiffWriter(path, imagej=True, byteorder=">") as tif:
-        location = tif.write(
+        tif.write(
             shape=_hyperstack_shape(spec),
             dtype=spec.dtype,
             photometric=photometric(spec),
             metadata=_description(spec),
-            returnoffset=True,
             **_resolution(spec),
         )
-    if location is None:
-        raise tifffile.TiffFileError("the planes of an ImageJ file must lie one behind the other")
-    return int(location[0])
+
+
+def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> ImagejCanvas:
+    """Open what `begin` has made, to be filled part by part."""
+    del part_px
+    return ImagejCanvas(path, spec)
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
+    del file_format
+    begin(path, spec)
+    with closing(ImagejCanvas(path, spec)) as canvas:
+        for tile in tiles:
+            canvas.write_tile(*tile)
+
+
+class ImagejCanvas:
+    """A hyperstack, written in place: its planes lie uncompressed one behind the other."""
+
+    def __init__(self, path: Path, spec: OutputSpec) -> None:
+        self._spec = spec
+        self._start = _first_pixel(path)
+        self._plane_bytes = prod(spec.shape[-3:]) * spec.dtype.itemsize
+        self._page_bytes = self._plane_bytes if spec.rgb else self._plane_bytes // spec.channels
+        self._file = path.open("r+b")
+
+    def write_tile(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
+        """Write a tile, shape (C, region.height, region.width)."""
+        for offset, rows in zip(self._places(plane, region), self._rows(pixels), strict=True):
+            self._file.seek(offset)
+            self._file.write(rows.tobytes())
+
+    def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> str:
+        """Write a tile; a checksum of it, when it is on the disk."""
+        self.write_tile(plane, region, pixels)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._digest(rows.tobytes() for rows in self._rows(pixels))
+
+    def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
+        """Whether a tile is as its checksum says."""
+        row_bytes = region.width * self._spec.dtype.itemsize * (3 if self._spec.rgb else 1)
+        return bool(self._digest(self._read(offset, row_bytes) for offset in self._places(plane, region)) == note)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def _digest(self, rows: Iterable[bytes]) -> str:
+        content = blake2b(digest_size=_DIGEST_BYTES)
+        for row in rows:
+            content.update(row)
+        return content.hexdigest()
+
+    def _places(self, plane: tuple[int, ...], region: Region) -> Iterator[int]:
+        """Where each row of each page of a tile begins in the file."""
+        spec = self._spec
+        pixel_bytes = spec.dtype.itemsize * (3 if spec.rgb else 1)
+        first = self._start + _plane_number(spec, plane) * self._plane_bytes
+        for page in range(1 if spec.rgb else spec.channels):
+            for y in range(region.y0, region.y1):
+                yield first + page * self._page_bytes + (y * spec.width + region.x0) * pixel_bytes
+
+    def _rows(self, pixels: AnyArray) -> Iterator[AnyArray]:
+        """The rows of each page, big-endian as ImageJ wants it: one page for RGB, else one per channel."""
+        stored = pixels.astype(self._spec.dtype.newbyteorder(">"), copy=False)
+        pages = np.moveaxis(stored, 0, -1)[None] if self._spec.rgb else stored
+        for page in pages:
+            yield from page
+
+    def finish(self, path: Path) -> None:
+        """All that there is to write is written."""
+        del path
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _first_pixel(path: Path) -> int:
+    """Its place in a file that `begin` has made."""
+    with tifffile.TiffFile(path) as tif:
+        return int(tif.pages.first.dataoffsets[0])
 
 
 def _lengths(spec: OutputSpec) -> dict[str, int]:
@@ -86,25 +157,6 @@ def _hyperstack_shape(spec: OutputSpec) -> tuple[int, ...]:
 def _plane_number(spec: OutputSpec, plane: tuple[int, ...]) -> int:
     position = {"T": 0, "Z": 0} | dict(zip(time_and_depth(spec.leading_axes), plane, strict=True))
     return position["T"] * _lengths(spec)["Z"] + position["Z"]
-
-
-def _pages(spec: OutputSpec, pixels: AnyArray) -> Iterator[AnyArray]:
-    """Shape (Y, X, samples), big-endian as ImageJ wants it: one page for RGB, else one per channel."""
-    stored = pixels.astype(spec.dtype.newbyteorder(">"), copy=False)
-    if spec.rgb:
-        yield np.ascontiguousarray(np.moveaxis(stored, 0, -1))
-    else:
-        yield from np.ascontiguousarray(stored)[..., None]
-
-
-def _write_rows(file: BinaryIO, page: int, width: int, region: Region, samples: AnyArray) -> None:
-    """In one piece where the region spans the width, else row by row; `page` is the offset of the page."""
-    pixel_bytes = samples.shape[-1] * samples.dtype.itemsize
-    first = page + (region.y0 * width + region.x0) * pixel_bytes
-    pieces = [samples] if region.width == width else list(samples)
-    for index, piece in enumerate(pieces):
-        file.seek(first + index * width * pixel_bytes)
-        file.write(piece.tobytes())
 
 
 def _description(spec: OutputSpec) -> dict[str, Any]:

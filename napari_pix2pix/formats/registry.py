@@ -28,6 +28,9 @@ A module of a format has, of these, what applies to it:
     Whether it says of an image which value stands for no data.
 ``write(partial, spec, tiles, file_format)``
     Writes a file that does not exist yet, of an image that it can hold.
+``begin(partial, spec)`` and ``open_canvas(partial, spec, part_px)``
+    Make a file of it without pixels, and open that to be written part by part, so that each byte is written once. The
+    parts are squares of that side, a multiple of 256. Without them, parts wait elsewhere until all are there.
 ``substitutes(spec)``
     Names of formats that hold an image which this one cannot, the best first.
 ``may_replace(path, spec)``
@@ -44,6 +47,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_pix2pix.formats.canvas import Canvas
     from napari_pix2pix.formats.source import ImageSource
     from napari_pix2pix.formats.writing import OutputSpec, Tile
 
@@ -81,6 +85,8 @@ class Format:
     holds_mask: Callable[[OutputSpec], bool]
     holds_nodata: Callable[[OutputSpec], bool]
     write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
+    begin: Callable[[Path, OutputSpec], None] | None
+    open_canvas: Callable[[Path, OutputSpec, int], Canvas] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]
     may_replace: Callable[[Path, OutputSpec], bool]
 
@@ -107,6 +113,8 @@ def _format(name: str) -> Format:
         holds_mask=getattr(module, "holds_mask", lambda _: False),
         holds_nodata=getattr(module, "holds_nodata", lambda _: False),
         write=getattr(module, "write", None),
+        begin=getattr(module, "begin", None),
+        open_canvas=getattr(module, "open_canvas", None),
         substitutes=getattr(module, "substitutes", lambda _: ()),
         may_replace=getattr(module, "may_replace", lambda _path, _spec: False),
     )

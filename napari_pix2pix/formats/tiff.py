@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import GDAL_NODATA, has_place_tags, read_place
-from napari_pix2pix.formats.metadata import is_grey_ramp, placed
+from napari_pix2pix.formats.metadata import METADATA_KEY, is_grey_ramp, placed
 from napari_pix2pix.formats.ome_xml import parsed_xml
 from napari_pix2pix.formats.opacity import usable_nodata
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_series
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.formats.tiff_pages import PagePixels, plane_layout
 from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set, image_name, images_in
+from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
+from napari_pix2pix.formats.tiled_tiff import TILE_PX
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
@@ -159,8 +161,6 @@ def palette_of(
 
 def incompatibility(spec: OutputSpec) -> str | None:
     """Why plain TIFF cannot hold an image."""
-    if spec.width == 1:  # tifffile takes the last axis for samples then
-        return "an image one pixel wide cannot be written as plain TIFF; use the format ome-tiff"
     return tiff_writing.incompatibility(spec)
 
 
@@ -170,6 +170,26 @@ def holds_nodata(spec: OutputSpec) -> bool:
     return True
 
 
+def begin(path: Path, spec: OutputSpec) -> None:
+    """Write a file without pixels; `spec` has been checked to fit the format."""
+    axes = "YXS" if spec.rgb else "YX" if spec.channels == 1 else "CYX"  # so that others read a 2-D image as one
+    description = {"axes": spec.leading_axes + axes, METADATA_KEY: exact_record(spec)}
+    begin_tiff(path, spec, level_sizes(spec), description, axes, ome=False)
+
+
+def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas:
+    """Open what `begin` has made, to be filled part by part."""
+    return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
+
+
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    tiff_writing.write(path, spec, tiles, file_format)
+    del file_format
+    begin(path, spec)
+    with open_canvas(path, spec, TILE_PX) as canvas:
+        canvas.write_tiles(tiles)
+
+
+def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
+    """A plain TIFF has no pyramid."""
+    return [(spec.height, spec.width)]

@@ -1,37 +1,32 @@
-"""Plain TIFF and OME-TIFF: tiled, compressed without loss, with a pyramid for large OME images.
-
-Tiles of all channels and levels come mixed, a TIFF wants them page by page: compressed tiles wait in a temporary file
-beside the output.
-"""
+"""What plain TIFF and OME-TIFF have in common as outputs: tiles with a pyramid, tags, and an exact record."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.acquisition import to_ome, to_tiff_tags
-from napari_pix2pix.formats.axes import time_and_depth
+from napari_pix2pix.formats.acquisition import to_tiff_tags
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags
-from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.metadata import to_record
 from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
-from napari_pix2pix.formats.tile_grid import TileGrid, halved, pyramid_sizes
-from napari_pix2pix.formats.tile_spool import TILE_PX, TileSpool, predictor
+from napari_pix2pix.formats.tile_grid import TileGrid, halved
+from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 
-PYRAMID_FROM_PX = 2048
-"""Planes longer than this get a pyramid, down to half of it."""
-
 _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
+_LARGEST_GROWTH = 1.01
+"""Of bytes that cannot be compressed, with room to spare."""
+
+Put = Callable[[int, int, int, int, AnyArray], None]
+"""Takes level, plane, row and column of a square, and its pixels."""
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
@@ -43,78 +38,172 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return None
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    ome = file_format == "ome-tiff"
-    sizes = _level_sizes(spec) if ome else [(spec.height, spec.width)]
-    with TileSpool(
-        path.parent,
+class TiffCanvas:
+    """A tiled TIFF that `begin_tiff` has made, to be filled tile by tile or part by part; a context manager.
+
+    Parameters
+    ----------
+    sizes : height and width of each level of the pyramid.
+    part_px : side of the parts, a power of two times `TILE_PX`. They fill the levels that they can fill by themselves;
+        `finish` makes the levels above.
+    """
+
+    def __init__(self, path: Path, spec: OutputSpec, sizes: Sequence[tuple[int, int]], *, part_px: int) -> None:
+        self._spec = spec
+        self._sizes = sizes
+        self._part_levels = min(len(sizes), (part_px // TILE_PX).bit_length())
+        self._tiles = TiledTiff(path, _tile_shape(spec, sizes))
+
+    def write_tiles(self, tiles: Iterable[Tile]) -> None:
+        """Write the whole image, with all levels, from tiles as `write_image` takes them."""
+        fill_levels(self._tiles.put, self._spec, self._sizes, tiles)
+        self._tiles.finish()
+
+    def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Piece:
+        """Write a part, shape (C, region.height, region.width); returns when it is on the disk."""
+        for level in range(self._part_levels):
+            pixels = self._halved(pixels) if level else pixels
+            for _, number, row, column in self._squares(plane, region, level):
+                y, x = (row * TILE_PX - (region.y0 >> level), column * TILE_PX - (region.x0 >> level))
+                square = np.zeros((self._spec.channels, TILE_PX, TILE_PX), self._spec.dtype)
+                inside = pixels[:, y : y + TILE_PX, x : x + TILE_PX]
+                square[:, : inside.shape[1], : inside.shape[2]] = inside
+                self._tiles.put(level, number, row, column, square)
+        return self._tiles.finish_piece()
+
+    def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
+        """Take in a part that an earlier run has written; whether it is as it was then."""
+        squares = [square for level in range(self._part_levels) for square in self._squares(plane, region, level)]
+        return self._tiles.restore(Piece(*note), squares)
+
+    def _squares(self, plane: tuple[int, ...], region: Region, level: int) -> Iterator[Square]:
+        """The tiles of a level that a part fills, in reading order."""
+        number = _plane_number(self._spec, plane)
+        side = TILE_PX << level
+        for row in range(region.y0 // side, -(-region.y1 // side)):
+            for column in range(region.x0 // side, -(-region.x1 // side)):
+                yield level, number, row, column
+
+    def _halved(self, pixels: AnyArray) -> AnyArray:
+        return halved(pixels, average=self._spec.averaged, nodata=self._spec.nodata)
+
+    def finish(self, path: Path) -> None:
+        """Make the levels that no part has filled, and complete the file; all parts must be there."""
+        del path
+        for level in range(self._part_levels, len(self._sizes)):
+            rows, columns = (-(-length // TILE_PX) for length in self._sizes[level])
+            for plane, row, column in np.ndindex(prod(self._spec.leading_shape), rows, columns):
+                self._tiles.put(level, plane, row, column, self._reduced(level, plane, row, column))
+        self._tiles.finish()
+
+    def _reduced(self, level: int, plane: int, row: int, column: int) -> AnyArray:
+        """A tile of a level, made of up to four of the level before."""
+        height, width = self._sizes[level - 1]
+        larger = np.zeros((self._spec.channels, 2 * TILE_PX, 2 * TILE_PX), self._spec.dtype)
+        for dy, dx in np.ndindex(2, 2):
+            y, x = (2 * row + dy) * TILE_PX, (2 * column + dx) * TILE_PX
+            if y < height and x < width:
+                part = self._tiles.read((level - 1, plane, 2 * row + dy, 2 * column + dx))
+                larger[:, dy * TILE_PX : (dy + 1) * TILE_PX, dx * TILE_PX : (dx + 1) * TILE_PX] = part
+        y, x = 2 * row * TILE_PX, 2 * column * TILE_PX
+        half = self._halved(larger[:, : height - y, : width - x])
+        square = np.zeros((self._spec.channels, TILE_PX, TILE_PX), self._spec.dtype)
+        square[:, : half.shape[1], : half.shape[2]] = half
+        return square
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, whatever there is of it."""
+        self._tiles.close()
+
+
+def begin_tiff(
+    path: Path,
+    spec: OutputSpec,
+    sizes: Sequence[tuple[int, int]],
+    description: Mapping[str, Any],
+    axes: str,
+    *,
+    ome: bool,
+) -> None:
+    """Write a TIFF without pixels, for `TiffCanvas`.
+
+    Parameters
+    ----------
+    description : what tifffile writes into the first page, see `TiffWriter.write`; `ome` says in which form.
+    axes : of the pages, without the leading ones: "YX", "CYX", or "YXS" for RGB.
+    """
+    shape = _tile_shape(spec, sizes)
+    pages = [_page_options(spec, size, axes) for size in sizes]
+    pages[0] |= {**_resolution(spec), "subifds": len(sizes) - 1, "metadata": description, "subfiletype": None}
+    write_structure(path, shape, pages, bigtiff=_largest_bytes(shape) > _BIGTIFF_FROM_BYTES, ome=ome)
+
+
+def _tile_shape(spec: OutputSpec, sizes: Sequence[tuple[int, int]]) -> TileShape:
+    return TileShape(
+        sizes=tuple(sizes),
         planes=prod(spec.leading_shape),
         pages_per_plane=1 if spec.rgb else spec.channels,
-        sizes=sizes,
+        channels=spec.channels,
         dtype=spec.dtype,
-    ) as spool:
-        fill_spool(spool, spec, tiles)
-        spool.finish()
-        _assemble(path, spec, spool, ome=ome)
+    )
 
 
-def _level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
-    if max(spec.height, spec.width) <= PYRAMID_FROM_PX:
-        return [(spec.height, spec.width)]
-    return pyramid_sizes(spec.height, spec.width, largest_px=PYRAMID_FROM_PX // 2)
+def _largest_bytes(shape: TileShape) -> float:
+    """Of the file, where its tiles cannot be compressed."""
+    tiles = sum(prod(shape.grid(level)) for level in range(len(shape.sizes))) * shape.pages
+    tile_bytes = TILE_PX**2 * shape.channels // shape.pages_per_plane * shape.dtype.itemsize
+    return tiles * (tile_bytes * _LARGEST_GROWTH + _BYTES_PER_TILE_ENTRY)
 
 
-def fill_spool(spool: TileSpool, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
-    """Cut tiles into those of the file, for all levels of its pyramid."""
+def _plane_number(spec: OutputSpec, plane: tuple[int, ...]) -> int:
+    return int(np.ravel_multi_index(plane, spec.leading_shape)) if plane else 0
+
+
+def fill_levels(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], tiles: Iterable[Tile]) -> None:
+    """Cut tiles into squares of `TILE_PX`, for all levels of a pyramid."""
     current: tuple[int, ...] | None = None
     for plane, region, pixels in tiles:
         if plane != current:
             current = plane
-            index = int(np.ravel_multi_index(plane, spec.leading_shape)) if plane else 0
-            grid = _grid(spool, spec, index)
+            grid = _grid(put, spec, sizes, _plane_number(spec, plane))
         grid.add(region, pixels)
 
 
-def _grid(spool: TileSpool, spec: OutputSpec, plane: int, level: int = 0) -> TileGrid:
-    """The squares of one plane and level; what they hold goes to the spool, and halved to the next level."""
-    smaller = _grid(spool, spec, plane, level + 1) if level + 1 < len(spool.sizes) else None
+def _grid(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], plane: int, level: int = 0) -> TileGrid:
+    """The squares of one plane and level; what they hold is put, and halved to the next level."""
+    smaller = _grid(put, spec, sizes, plane, level + 1) if level + 1 < len(sizes) else None
 
     def emit(row: int, column: int, square: AnyArray) -> None:
-        spool.put(level, plane, row, column, square)
+        put(level, plane, row, column, square)
         if smaller is not None:
             height, width = grid.extent(row, column)
             half = halved(square[:, :height, :width], average=spec.averaged, nodata=spec.nodata)
             y, x = row * TILE_PX // 2, column * TILE_PX // 2
             smaller.add(Region(y, y + half.shape[1], x, x + half.shape[2]), half)
 
-    grid = TileGrid((spec.channels, *spool.sizes[level]), spec.dtype, TILE_PX, emit)
+    grid = TileGrid((spec.channels, *sizes[level]), spec.dtype, TILE_PX, emit)
     return grid
 
 
-def _assemble(path: Path, spec: OutputSpec, spool: TileSpool, *, ome: bool) -> None:
-    bigtiff = spool.nbytes + spool.count * _BYTES_PER_TILE_ENTRY > _BIGTIFF_FROM_BYTES
-    with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder="<", ome=ome) as tif:
-        for level in range(len(spool.sizes)):
-            tif.write(spool.tiles(level), **_page_options(spec, spool, level, ome=ome))
-
-
-def _page_options(spec: OutputSpec, spool: TileSpool, level: int, *, ome: bool) -> dict[str, Any]:
-    """Arguments of `TiffWriter.write` for one level; the description goes with the first."""
-    options: dict[str, Any] = {
-        "shape": _stored_shape(spec, spool.sizes[level], ome=ome),
-        "dtype": spec.dtype,
-        "tile": (TILE_PX, TILE_PX),
-        "compression": "zstd",
-        "predictor": predictor(spec.dtype),
+def _page_options(spec: OutputSpec, size: tuple[int, int], axes: str) -> dict[str, Any]:
+    """Arguments of `TiffWriter.write` for a smaller level."""
+    lengths = {"C": spec.channels, "S": 3, "Y": size[0], "X": size[1]}
+    return {
+        "shape": (*spec.leading_shape, *(lengths[letter] for letter in axes)),
         "photometric": photometric(spec),
+        # Else tifffile takes the columns of an image one pixel wide for samples.
+        **({} if spec.rgb else {"planarconfig": "contig", "extrasamples": ()}),
         "colormap": None if spec.palette is None else colormap(spec),
         "extratags": _extra_tags(spec),
+        "subfiletype": 1,
+        "metadata": None,
     }
-    if level > 0:
-        return options | {"subfiletype": 1, "metadata": None}
-    description = ome_description(spec) if ome else _plain_description(spec)
-    return options | _resolution(spec) | {"subifds": len(spool.sizes) - 1, "metadata": description}
 
 
 def photometric(spec: OutputSpec) -> str:
@@ -124,20 +213,6 @@ def photometric(spec: OutputSpec) -> str:
     if spec.palette is not None:
         return "palette"
     return "miniswhite" if spec.metadata.white_is_zero else "minisblack"
-
-
-def _stored_shape(spec: OutputSpec, size: tuple[int, int], *, ome: bool) -> tuple[int, ...]:
-    """Samples last for RGB, else channels as pages; see `_stored_axes`."""
-    lengths = {"C": spec.channels, "S": 3, "Y": size[0], "X": size[1]}
-    inner = _stored_axes("", spec, ome=ome)
-    return (*spec.leading_shape, *(lengths[letter] for letter in inner))
-
-
-def _stored_axes(leading: str, spec: OutputSpec, *, ome: bool) -> str:
-    """A single channel is no axis of a plain TIFF, so that others read a 2-D image as one."""
-    if spec.rgb:
-        return leading + "YXS"
-    return leading + ("YX" if spec.channels == 1 and not ome else "CYX")
 
 
 def colormap(spec: OutputSpec) -> NDArray[np.uint16]:
@@ -175,48 +250,3 @@ def exact_record(spec: OutputSpec) -> dict[str, Any]:
     """What this program wants back exactly, and the format has no field for."""
     entries = {} if spec.palette is None else {"palette_entries": len(spec.palette)}
     return to_record(spec.metadata) | entries
-
-
-def _plain_description(spec: OutputSpec) -> dict[str, Any]:
-    return {"axes": _stored_axes(spec.leading_axes, spec, ome=False), METADATA_KEY: exact_record(spec)}
-
-
-def ome_description(spec: OutputSpec) -> dict[str, Any]:
-    """OME metadata for `TiffWriter.write`: sizes, names and colours, and the exact record as an annotation."""
-    metadata = spec.metadata
-    annotation = {"Namespace": METADATA_KEY, "Value": {"record": json.dumps(exact_record(spec))}}
-    return {
-        "axes": _stored_axes(time_and_depth(spec.leading_axes), spec, ome=True),
-        "MapAnnotation": annotation,
-        **_ome_sizes(spec),
-        **to_ome(metadata.acquisition),
-        **({"TimeIncrement": metadata.time_step_s, "TimeIncrementUnit": "s"} if metadata.time_step_s else {}),
-        **({"SignificantBits": metadata.bit_depth} if metadata.bit_depth else {}),
-        **({} if spec.rgb else _ome_channels(spec)),
-    }
-
-
-def _ome_sizes(spec: OutputSpec) -> dict[str, Any]:
-    metadata = spec.metadata
-    y, x = metadata.pixel_size or (None, None)
-    sizes = {"X": x, "Y": y, "Z": metadata.z_spacing}
-    known = {f"PhysicalSize{axis}": size for axis, size in sizes.items() if size is not None}
-    units = {f"{name}Unit": metadata.unit for name in known if metadata.unit is not None}
-    return known | units if metadata.unit is not None else {}
-
-
-def _ome_channels(spec: OutputSpec) -> dict[str, Any]:
-    metadata = spec.metadata
-    attributes: dict[str, Any] = {}
-    if len(metadata.channel_names) == spec.channels:
-        attributes["Name"] = list(metadata.channel_names)
-    if len(metadata.channel_colors) == spec.channels:
-        attributes["Color"] = [_signed_rgba(colour) for colour in metadata.channel_colors]
-    return {"Channel": attributes} if attributes else {}
-
-
-def _signed_rgba(colour: tuple[int, int, int]) -> int:
-    """As OME stores a colour: red, green, blue and full alpha in one signed number."""
-    red, green, blue = colour
-    number = red << 24 | green << 16 | blue << 8 | 255
-    return number - 2**32 if number >= 2**31 else number
