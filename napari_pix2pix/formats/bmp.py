@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.Image import Image
 
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata, resolution_fields
 from napari_pix2pix.formats.raster import RasterSource, channels_first
 from pix2pix_training.array_source import AnyArray
 
@@ -25,13 +25,15 @@ def open_source(path: Path) -> RasterSource:
         mode = image.mode
         width, height = image.size
         palette = _palette(image)
+        x, y = image.info.get("dpi", (0, 0))
     channels = 3 if mode in ("RGB", "RGBA") else 1
+    resolution = resolution_fields((y, x)) if x > 0 and y > 0 else {}
     return RasterSource(
         path,
         lambda: _decode(path)[:channels],
         shape=(channels, height, width),
         dtype=np.dtype(np.bool_ if mode == "1" else np.uint8),
-        metadata=ImageMetadata(file_format=NAME, rgb=channels == 3),
+        metadata=ImageMetadata(file_format=NAME, rgb=channels == 3, **resolution),
         palette=palette,
     )
 

@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 NAME = "geotiff"
 SUFFIXES = tiff.SUFFIXES
 SIGNATURES = tiff.SIGNATURES
+LOSES = ("origin",)
 
 _LIMIT_CHANNELS = 65_535
 _MOST_PAGES_OF_ONE_IMAGE = 64

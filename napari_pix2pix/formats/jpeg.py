@@ -2,68 +2,95 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from napari_pix2pix.formats.metadata import ImageMetadata, meaningful_pixel_size
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, micrometres, single_plane_reason
+from napari_pix2pix.formats.metadata import (
+    METADATA_KEY,
+    ImageMetadata,
+    dots_per_inch,
+    from_record,
+    resolution_fields,
+    to_record,
+)
+from napari_pix2pix.formats.raster import (
+    RasterSource,
+    channels_first,
+    collected,
+    exif_of,
+    is_sideways,
+    read_orientation,
+    say_colour_profile,
+    single_plane_reason,
+    upright,
+)
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 
 NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe")
+LOSES = ("place", "origin")
 SIGNATURES = (b"\xff\xd8\xff",)
+
+logger = logging.getLogger(__name__)
 
 _LIMIT_PX = 65_500
 _QUALITY = 95
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
-_MICROMETRES_PER_JFIF_UNIT = {1: 25_400.0, 2: 10_000.0}
+_DOTS_PER_INCH = {1: 1.0, 2: 2.54}
+"""By the unit of density in the file: dots per inch, per centimetre."""
+_LARGEST_DENSITY = 65_535
+_LONGEST_COMMENT = 60_000
 
 
 def open_source(path: Path) -> RasterSource:
     """Open a JPEG file, turned upright as its EXIF orientation says; CMYK is refused."""
     with path.open("rb") as file, JpegImageFile(file) as image:
-        channels = _channels(path, image)
+        if image.mode not in ("L", "RGB"):
+            raise ImageError(f"{path} is a JPEG in {image.mode} colours; convert it to RGB or grey")
+        say_colour_profile(path, image.info.get("icc_profile"))
         width, height = image.size
-        sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-        metadata = ImageMetadata(
-            file_format=NAME, rgb=channels == 3, **_physical(_jfif_pixel_size(image.info, sideways))
-        )
+        orientation = read_orientation(image.info.get("exif"))
+        sideways = is_sideways(orientation)
+        channels = len(image.getbands())
+        metadata = replace(_metadata(image.info, sideways), file_format=NAME, rgb=channels == 3)
     size = (width, height) if sideways else (height, width)
     return RasterSource(
-        path, lambda: _decode(path), shape=(channels, *size), dtype=np.dtype(np.uint8), metadata=metadata
+        path,
+        lambda: _decode(path, orientation),
+        shape=(channels, *size),
+        dtype=np.dtype(np.uint8),
+        metadata=metadata,
     )
 
 
-def _channels(path: Path, image: Image.Image) -> int:
-    if image.mode not in ("L", "RGB"):
-        raise ImageError(f"{path} is a JPEG in {image.mode} colours; convert it to RGB or grey")
-    return len(image.getbands())
-
-
-def _decode(path: Path) -> AnyArray:
+def _decode(path: Path, orientation: int) -> AnyArray:
     with path.open("rb") as file, JpegImageFile(file) as image:
-        return channels_first(np.asarray(ImageOps.exif_transpose(image)))
+        return upright(channels_first(np.asarray(image)), orientation)
 
 
-def _jfif_pixel_size(info: dict[str | tuple[int, int], Any], sideways: bool) -> tuple[float, float] | None:
-    unit = _MICROMETRES_PER_JFIF_UNIT.get(info.get("jfif_unit", 0))
-    x_density, y_density = info.get("jfif_density", (0, 0))
-    if unit is None or x_density <= 0 or y_density <= 0:
-        return None
-    size = (unit / y_density, unit / x_density)
-    return meaningful_pixel_size(size[::-1] if sideways else size)
-
-
-def _physical(pixel_size: tuple[float, float] | None) -> dict[str, Any]:
-    return {} if pixel_size is None else {"pixel_size": pixel_size, "unit": "µm"}
+def _metadata(info: dict[str | tuple[int, int], Any], sideways: bool) -> ImageMetadata:
+    """From the comment that this program writes where there is one, else from the density."""
+    with suppress(ValueError, RecursionError):
+        name, _, text = bytes(info.get("comment", b"")).partition(b" ")
+        if name == METADATA_KEY.encode():
+            own = from_record(json.loads(text))
+            size = own.pixel_size[::-1] if own.pixel_size and sideways else own.pixel_size
+            return replace(own, pixel_size=size, orientation=1)
+    unit = _DOTS_PER_INCH.get(info.get("jfif_unit", 0))
+    x, y = info.get("jfif_density", (0, 0))
+    if unit is None or x <= 0 or y <= 0:
+        return ImageMetadata()
+    return ImageMetadata(**resolution_fields((x * unit, y * unit) if sideways else (y * unit, x * unit)))
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
@@ -79,7 +106,13 @@ def incompatibility(spec: OutputSpec) -> str | None:
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    dpi = tuple(25_400 / size for size in reversed(micrometres(spec.metadata) or ()))
-    options = {"dpi": dpi} if dpi else {}
-    image = Image.fromarray(collected(spec, tiles))
-    image.save(path, "JPEG", quality=_QUALITY, subsampling=0, **options)
+    options: dict[str, Any] = {}
+    resolution = dots_per_inch(spec.metadata)
+    if resolution is not None and all(1 <= round(dots) <= _LARGEST_DENSITY for dots in resolution):
+        options["dpi"] = resolution[::-1]
+    comment = f"{METADATA_KEY} {json.dumps(record)}".encode() if (record := to_record(spec.metadata)) else b""
+    if 0 < len(comment) <= _LONGEST_COMMENT:
+        options["comment"] = comment
+    if (exif := exif_of(spec.metadata)) is not None:
+        options["exif"] = exif
+    Image.fromarray(collected(spec, tiles)).save(path, "JPEG", quality=_QUALITY, subsampling=0, **options)

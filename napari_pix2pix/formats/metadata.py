@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.acquisition import Acquisition
 from napari_pix2pix.formats.georeference import Georeference
 from napari_pix2pix.formats.tile_layout import TileLayout
+from napari_pix2pix.formats.units import convert_length
 
 Colour = tuple[int, int, int]
 
@@ -52,6 +53,7 @@ class ImageMetadata:
     time_step_s : seconds between neighbouring images along T.
     alpha : the file keeps the opacity of pixels as a further sample of each, rather than as a mask.
     orientation : of the stored rows and columns, as the TIFF tag counts (1 is upright); pixels are never turned.
+    screen_dpi : dots per inch (y, x) that say nothing of the size of pixels: 72 or 96, as programs write them.
     name : what the file calls its image; None where it does not.
     scales : what an OME-Zarr says of its axes beyond the sizes above: where the first pixel lies, steps without a unit,
         names, units that differ from axis to axis.
@@ -72,6 +74,7 @@ class ImageMetadata:
     tiles: TileLayout | None = None
     time_step_s: float | None = None
     orientation: int = 1
+    screen_dpi: tuple[float, float] | None = None
     name: str | None = None
     scales: tuple[AxisScale, ...] = ()
     alpha: bool = False
@@ -106,11 +109,24 @@ _FEWEST_GREYS = 32
 _SCREEN_DPI = (72.0, 96.0)
 
 
-def meaningful_pixel_size(micrometres: tuple[float, float]) -> tuple[float, float] | None:
-    """None for the 72 and 96 dots per inch that programs write when they know nothing."""
-    dpi = 25_400 / micrometres[0]
-    square = abs(micrometres[0] / micrometres[1] - 1) < 1e-6
-    return None if square and any(abs(dpi - screen) < 0.5 for screen in _SCREEN_DPI) else micrometres
+MICROMETRES_PER_INCH = 25_400.0
+
+
+def resolution_fields(dots_per_inch: tuple[float, float]) -> dict[str, Any]:
+    """Fields of `ImageMetadata` for a resolution (y, x) in a file: the size of pixels, or that of a screen."""
+    y, x = dots_per_inch
+    square = abs(y / x - 1) < 1e-6
+    if square and any(abs(y - screen) < 0.5 for screen in _SCREEN_DPI):
+        return {"screen_dpi": dots_per_inch}
+    return {"pixel_size": (MICROMETRES_PER_INCH / y, MICROMETRES_PER_INCH / x), "unit": "µm"}
+
+
+def dots_per_inch(metadata: ImageMetadata) -> tuple[float, float] | None:
+    """The resolution (y, x) to write into a file that has a field for it; None where nothing is known."""
+    if metadata.pixel_size is None or metadata.unit is None:
+        return metadata.screen_dpi
+    y, x = (convert_length(size, metadata.unit, "in") for size in metadata.pixel_size)
+    return (1 / y, 1 / x) if y and x else None
 
 
 METADATA_KEY = "napari-pix2pix"
@@ -164,6 +180,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "acquisition": lambda value: tuple((str(name), str(text)) for name, text in value),
     "time_step_s": float,
     "orientation": int,
+    "screen_dpi": _pair,
     "name": str,
     "scales": lambda value: tuple(map(_axis_scale, value)),
 }

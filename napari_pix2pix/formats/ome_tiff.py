@@ -20,6 +20,7 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile
 
 NAME = "ome-tiff"
 SUFFIXES = tuple(f".ome{suffix}" for suffix in tiff.SUFFIXES)
+LOSES = ("origin", "axes")
 
 PYRAMID_FROM_PX = 2048
 """Planes longer than this get a pyramid, down to half of it."""

@@ -45,6 +45,7 @@ __all__ = [
 
 NAME = "ome-zarr"
 SUFFIXES = (".ome.zarr", ".zarr")
+LOSES = ("place", "orientation", "axes")
 
 logger = logging.getLogger(__name__)
 

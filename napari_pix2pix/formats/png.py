@@ -1,65 +1,213 @@
-"""PNG: decoded by Pillow, and by imagecodecs where it has 16 bits, because Pillow reduces colours to 8."""
+"""PNG: by Pillow; colours of 16 bits, which Pillow reduces to 8, and transparent colours by imagecodecs."""
 
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.metadata import (
+    METADATA_KEY,
+    ImageMetadata,
+    dots_per_inch,
+    from_record,
+    is_grey_ramp,
+    resolution_fields,
+    to_record,
+)
 from napari_pix2pix.formats.opacity import from_opacity
-from napari_pix2pix.formats.png_header import SIGNATURE, PngHeader, read_png_header
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, micrometres, single_plane_reason
+from napari_pix2pix.formats.raster import (
+    RasterSource,
+    channels_first,
+    collected,
+    exif_of,
+    is_sideways,
+    read_orientation,
+    say_colour_profile,
+    say_frames,
+    single_plane_reason,
+    upright,
+)
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
+from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
 
 NAME = "png"
 SUFFIXES = (".png",)
-SIGNATURES = (SIGNATURE,)
+LOSES = ("place", "origin")
+SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 
-_HEADER_END = len(SIGNATURE) + 25
-_COLOUR_TYPE_OFFSET = len(SIGNATURE) + 17
-_PALETTE_TYPE = 3
+logger = logging.getLogger(__name__)
+
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
+_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 1, _RGB_ALPHA: 3}
+_LONGEST_EXIF = 1 << 20
+_SRGB_GAMMA = 0.45455
+_HEADER_END = len(SIGNATURES[0]) + 25
+_METRES_PER_INCH = 0.0254
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How pixels are stored; `opacity` has the alpha of each colour of a palette, empty where all are opaque."""
+
+    bits: int
+    colours: int
+    transparent: bool
+    opacity: NDArray[np.uint8]
+    orientation: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the decoded pixels: bool for 1-bit grey, uint16 for 16 bits, else uint8."""
+        if self.bits == 1 and self.colours == _GREY:
+            return np.dtype(np.bool_)
+        return np.dtype(np.uint16 if self.bits == 16 else np.uint8)
 
 
 def open_source(path: Path) -> RasterSource:
-    """Open a PNG file.
+    """Open a PNG file, turned upright as its EXIF orientation says.
 
-    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is the
-    last channel, of a palette the opacity of pixels.
+    1-bit grey is bool, 2- and 4-bit grey are scaled to 8 bits, palettes stay indices, alpha is the last
+    channel, of a palette the opacity of pixels. Of an animation it is the first frame.
+
+    Raises
+    ------
+    ImageError
+        The file ends before its last chunk, or its header is damaged.
     """
-    header = read_png_header(path)
-    has_alpha = header.has_alpha and not header.is_indexed
+    with path.open("rb") as file:
+        bits, colours = _checked_header(path, file)
+        orientation = read_orientation(_exif(path, file))
+        file.seek(0)
+        with PngImageFile(file) as image:
+            say_frames(path, image)
+            _say_colours(path, image)
+            kind = _kind(image, bits, colours, orientation)
+            width, height = image.size
+            palette = _palette(path, image) if colours == _PALETTE else None
+            metadata = _metadata(image, is_sideways(orientation))
+    size = (width, height) if is_sideways(orientation) else (height, width)
+    has_alpha = kind.transparent and colours != _PALETTE
     source = RasterSource(
         path,
-        lambda: _decode(path, header),
-        shape=(header.channels + has_alpha, header.height, header.width),
-        dtype=header.dtype,
-        metadata=header.metadata,
-        palette=header.palette,
-        masked=header.has_alpha and header.is_indexed,
+        lambda: _decode(path, kind),
+        shape=(_CHANNELS[colours] + has_alpha, *size),
+        dtype=kind.dtype,
+        metadata=replace(metadata, rgb=colours in (_RGB, _RGB_ALPHA), file_format=NAME),
+        palette=palette,
+        masked=kind.transparent and colours == _PALETTE,
     )
     source.alpha = "certain" if has_alpha else "none"
     return source
 
 
-def _decode(path: Path, header: PngHeader) -> AnyArray:
-    if header.bits == 16 or (header.has_alpha and not header.is_indexed):  # makes alpha of a transparent colour
-        return channels_first(imagecodecs.png_decode(path.read_bytes()))
-    with path.open("rb") as file, PngImageFile(file) as image:
-        pixels = channels_first(np.asarray(image))
-    return np.concatenate([pixels, header.opacity[pixels]]) if header.has_alpha else pixels
+def _checked_header(path: Path, file: BinaryIO) -> tuple[int, int]:
+    """Bits of a sample, and kind of colours."""
+    header = file.read(_HEADER_END)
+    if len(header) < _HEADER_END:
+        raise ImageError(f"{path} is cut short within its header; copy it again")
+    width, height, bits, colours = struct.unpack(">IIBB", header[16:26])
+    if colours not in _CHANNELS or bits not in (1, 2, 4, 8, 16) or not width or not height:
+        raise ImageError(f"{path} is damaged: its header declares {width} x {height} pixels of {bits} bits ({colours})")
+    return bits, colours
+
+
+def _exif(path: Path, file: BinaryIO) -> bytes | None:
+    """Pillow finds what stands before the pixels; many programs write it behind. Also proves that the file is whole."""
+    found = None
+    for name, length in _chunks(path, file):
+        if name == b"eXIf" and length <= _LONGEST_EXIF:
+            found = b"Exif\0\0" + file.read(length)
+    return found
+
+
+def _chunks(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Name and length of each chunk behind the header; the file stands at its content."""
+    file.seek(0, 2)
+    size = file.tell()
+    end = _HEADER_END
+    name = b""
+    while name != b"IEND":
+        file.seek(end)
+        beginning = file.read(8)
+        length, name = struct.unpack(">I4s", beginning) if len(beginning) == 8 else (size, b"")
+        end += length + 12
+        if end > size:
+            raise ImageError(f"{path} is cut short: it has {size} bytes, and more are to follow; copy it again")
+        yield name, length
+
+
+def _say_colours(path: Path, image: PngImageFile) -> None:
+    say_colour_profile(path, image.info.get("icc_profile"))
+    gamma = image.info.get("gamma")
+    if gamma and not {"srgb", "icc_profile"} & image.info.keys() and abs(gamma - _SRGB_GAMMA) > 0.01:
+        logger.warning(
+            "%s declares a gamma of %.3g, which is not applied: values are used as they are stored", path, gamma
+        )
+
+
+def _kind(image: PngImageFile, bits: int, colours: int, orientation: int) -> _Kind:
+    transparency = image.info.get("transparency")
+    is_mask = colours == _GREY and bits == 1  # has two values, both used
+    return _Kind(
+        bits=bits,
+        colours=colours,
+        transparent=colours in (_GREY_ALPHA, _RGB_ALPHA) or (transparency is not None and not is_mask),
+        opacity=_opacity(transparency) if colours == _PALETTE else np.zeros(0, np.uint8),
+        orientation=orientation,
+    )
+
+
+def _opacity(transparency: bytes | int | None) -> NDArray[np.uint8]:
+    """For every index; those that the file does not list are opaque."""
+    if transparency is None:
+        return np.zeros(0, np.uint8)
+    alphas = b"\xff" * transparency + b"\0" if isinstance(transparency, int) else transparency
+    return np.frombuffer(alphas[:256].ljust(256, b"\xff"), np.uint8)
+
+
+def _palette(path: Path, image: PngImageFile) -> NDArray[np.uint8] | None:
+    colours = b"" if image.palette is None else bytes(image.palette.palette)
+    if not colours or len(colours) % 3:
+        raise ImageError(f"{path} is damaged: its palette is missing or incomplete")
+    palette = np.frombuffer(colours, np.uint8).reshape(-1, 3).copy()
+    return None if is_grey_ramp(palette) else palette
+
+
+def _metadata(image: PngImageFile, sideways: bool) -> ImageMetadata:
+    """From the text that this program writes where there is one, else from the physical pixel size."""
+    text = image.info.get(METADATA_KEY)
+    if isinstance(text, str):
+        own = from_record(json.loads(text))
+        size = own.pixel_size[::-1] if own.pixel_size and sideways else own.pixel_size
+        return replace(own, pixel_size=size, orientation=1)
+    x, y = image.info.get("dpi", (0, 0))
+    return ImageMetadata(**resolution_fields((x, y) if sideways else (y, x))) if x > 0 and y > 0 else ImageMetadata()
+
+
+def _decode(path: Path, kind: _Kind) -> AnyArray:
+    transparent_colour = kind.transparent and kind.colours in (_GREY, _RGB)
+    if transparent_colour or (kind.bits == 16 and kind.colours != _GREY):
+        pixels = channels_first(imagecodecs.png_decode(path.read_bytes()))
+    else:
+        with path.open("rb") as file, PngImageFile(file) as image:
+            pixels = channels_first(np.asarray(image))
+    if kind.transparent and kind.colours == _PALETTE:
+        pixels = np.concatenate([pixels, kind.opacity[pixels]])
+    return upright(pixels, kind.orientation)
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
@@ -79,61 +227,72 @@ def holds_mask(spec: OutputSpec) -> bool:
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    pixels = collected(spec, tiles)
-    path.write_bytes(_masked(spec, pixels) if spec.masked else _encoded(spec, pixels))
+    samples = collected(spec, tiles)
+    if spec.masked:
+        _write_masked(path, spec, samples)
+    else:
+        _write(path, spec, samples)
 
 
-def _masked(spec: OutputSpec, samples: AnyArray) -> bytes:
+def _write_masked(path: Path, spec: OutputSpec, samples: AnyArray) -> None:
     """Samples (Y, X, channels and opacity); alpha is left out where all pixels are opaque.
 
     A palette gets one more colour for the pixels that are fully transparent; it cannot hold others that are so in part.
     Black and white become grey.
     """
     pixels, alpha = samples[..., :-1], samples[..., -1]
-    if spec.dtype == np.bool_ and not alpha.all():
-        return _masked(replace(spec, dtype=np.dtype(np.uint8)), samples.astype(np.uint8) * np.uint8(255))
     pixels = pixels[..., 0] if spec.channels == 1 else pixels
     if (alpha == from_opacity(np.uint8(OPAQUE), spec.dtype)).all():
-        return _encoded(spec, np.ascontiguousarray(pixels))
-    if spec.palette is None:
-        return _encoded(spec, samples)
-    transparent = len(spec.palette)
-    palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
-    indices = np.where(alpha == 0, np.uint8(transparent), pixels)
-    return _encoded(replace(spec, palette=palette), indices, _chunk(b"tRNS", b"\xff" * transparent + b"\0"))
+        _write(path, spec, np.ascontiguousarray(pixels))
+    elif spec.palette is not None:
+        transparent = len(spec.palette)
+        palette = np.concatenate([spec.palette, np.zeros((1, 3), np.uint8)])
+        indices = np.where(alpha == 0, np.uint8(transparent), pixels)
+        _write(path, replace(spec, palette=palette), indices, transparency=b"\xff" * transparent + b"\0")
+    else:
+        grey = samples.astype(np.uint8) * np.uint8(255) if spec.dtype == np.bool_ else samples
+        _write(path, spec, grey)
 
 
-def _encoded(spec: OutputSpec, pixels: AnyArray, transparency: bytes = b"") -> bytes:
-    encoded = _one_bit_png(pixels) if spec.dtype == np.bool_ else bytes(imagecodecs.png_encode(pixels))
+def _write(path: Path, spec: OutputSpec, pixels: AnyArray, transparency: bytes | None = None) -> None:
+    """Pixels (Y, X) or (Y, X, samples)."""
+    record = to_record(spec.metadata)
+    text = json.dumps(record) if record else ""
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        path.write_bytes(_sixteen_bits(spec.metadata, pixels, text))
+        return
+    image = Image.fromarray(pixels)
     if spec.palette is not None:
-        encoded = _with_palette_type(encoded)
-    extra = b"".join(_extra_chunks(spec))
-    return encoded[:_HEADER_END] + extra + transparency + encoded[_HEADER_END:]
+        image.putpalette(spec.palette.tobytes())
+    info = PngInfo()
+    if text:
+        info.add_itxt(METADATA_KEY, text)
+    resolution = dots_per_inch(spec.metadata)
+    options = {
+        "exif": exif_of(spec.metadata),
+        "dpi": resolution and resolution[::-1] if _fits(resolution) else None,
+        "transparency": transparency,
+    }
+    image.save(path, "PNG", pnginfo=info, **{name: value for name, value in options.items() if value is not None})
 
 
-def _one_bit_png(pixels: NDArray[np.bool_]) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+def _fits(resolution: tuple[float, float] | None) -> bool:
+    return resolution is not None and all(1 <= dots / _METRES_PER_INCH < 2**31 for dots in resolution)
 
 
-def _with_palette_type(grey: bytes) -> bytes:
-    """An 8-bit grey PNG declared as indexed; the pixels are stored in the same way."""
-    header = bytearray(grey[len(SIGNATURE) + 8 : _HEADER_END - 4])
-    header[_COLOUR_TYPE_OFFSET - len(SIGNATURE) - 8] = _PALETTE_TYPE
-    return grey[: len(SIGNATURE)] + _chunk(b"IHDR", bytes(header)) + grey[_HEADER_END:]
-
-
-def _extra_chunks(spec: OutputSpec) -> Iterator[bytes]:
-    """Physical size for other programs, the exact metadata for this one, then the palette."""
-    size = micrometres(spec.metadata)
-    if size is not None and all(1 <= 1e6 / s < 2**31 for s in size):
-        yield _chunk(b"pHYs", struct.pack(">IIB", round(1e6 / size[1]), round(1e6 / size[0]), 1))
-    if record := to_record(spec.metadata):
-        text = json.dumps(record).encode()
-        yield _chunk(b"iTXt", METADATA_KEY.encode() + b"\0\0\0\0\0" + text)
-    if spec.palette is not None:
-        yield _chunk(b"PLTE", spec.palette.tobytes())
+def _sixteen_bits(metadata: ImageMetadata, pixels: AnyArray, text: str) -> bytes:
+    """Chunks that imagecodecs does not write are put behind the header."""
+    largest = pixels.nbytes + 2 * len(pixels) + 4096  # what small images take is underestimated otherwise
+    encoded = bytes(imagecodecs.png_encode(pixels, out=largest))
+    extra = b""
+    if (resolution := dots_per_inch(metadata)) and _fits(resolution):
+        y, x = (round(dots / _METRES_PER_INCH) for dots in resolution)
+        extra += _chunk(b"pHYs", struct.pack(">IIB", x, y, 1))
+    if (exif := exif_of(metadata)) is not None:
+        extra += _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    if text:
+        extra += _chunk(b"iTXt", METADATA_KEY.encode() + b"\0\0\0\0\0" + text.encode())
+    return encoded[:_HEADER_END] + extra + encoded[_HEADER_END:]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -10,14 +13,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Exif, Image
+from PIL.ImageCms import ImageCmsProfile
 
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.opacity import to_opacity
 from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget
-from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Opacity, Region
 from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+ORIENTATION_TAG = 0x0112
 
 
 class RasterSource(ImageSource):
@@ -96,9 +104,53 @@ def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
     return image[..., 0] if spec.samples == 1 else image
 
 
-def micrometres(metadata: ImageMetadata) -> tuple[float, float] | None:
-    """Pixel size (y, x)."""
-    if metadata.pixel_size is None or metadata.unit is None:
+def upright(pixels: AnyArray, orientation: int) -> AnyArray:
+    """Pixels (C, Y, X) as they are meant to be seen; `orientation` counts as EXIF does, 1 is upright already."""
+    flipped = pixels[..., ::-1] if orientation in (2, 4, 5, 7) else pixels
+    turns = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}.get(orientation, 0)
+    return np.ascontiguousarray(np.rot90(flipped, turns, axes=(-2, -1)))
+
+
+def is_sideways(orientation: int) -> bool:
+    """Whether height and width change places; see `upright`."""
+    return orientation in (5, 6, 7, 8)
+
+
+def read_orientation(exif: bytes | None) -> int:
+    """From the block of EXIF in a file; 1 where there is none, or a damaged one."""
+    with suppress(Exception):  # Pillow raises errors of many kinds
+        if exif:
+            block = Exif()
+            block.load(exif)
+            found = int(block.get(ORIENTATION_TAG, 1))
+            return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def exif_of(metadata: ImageMetadata) -> Exif | None:
+    """The block of EXIF that says how stored rows and columns lie; None where they are upright."""
+    if metadata.orientation == 1:
         return None
-    y, x = (convert_length(size, metadata.unit, "µm") for size in metadata.pixel_size)
-    return None if y is None or x is None else (y, x)
+    block = Exif()
+    block[ORIENTATION_TAG] = metadata.orientation
+    return block
+
+
+def say_colour_profile(path: Path, profile: bytes | None) -> None:
+    """A word where values are not those of sRGB, as they would be in a file that says nothing."""
+    if not profile:
+        return
+    name = "unknown"
+    with suppress(Exception):  # of the library behind it
+        name = str(ImageCmsProfile(BytesIO(profile)).profile.profile_description).strip()
+    if "srgb" not in name.lower():
+        logger.warning(
+            "%s has a colour profile (%s), which is not applied: values are used as they are stored", path, name
+        )
+
+
+def say_frames(path: Path, image: Image) -> None:
+    """A word where a file holds several frames."""
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        logger.warning("%s is an animation of %d frames; the first is used", path, count)

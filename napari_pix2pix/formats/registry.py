@@ -20,6 +20,8 @@ A module of a format has, of these, what applies to it:
     Opens one of the images in a file, counted from 0, where files of it can hold several.
 ``members(path)``
     All files of the image that a file is one of, itself included, where an image can be several files.
+``LOSES``
+    What its files have no field for that other programs read: "place", "origin", "orientation", "axes"; see `lost`.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
 ``holds_mask(spec)``
@@ -77,6 +79,7 @@ class Format:
     read_suffixes: tuple[str, ...]
     signatures: tuple[bytes, ...]
     written_as: str
+    loses: tuple[str, ...]
     recognises: Callable[[Path], bool] | None
     open_source: Callable[[Path], ImageSource] | None
     open_series: Callable[[Path, int], ImageSource] | None
@@ -105,6 +108,7 @@ def _format(name: str) -> Format:
         read_suffixes=getattr(module, "READ_SUFFIXES", ()),
         signatures=getattr(module, "SIGNATURES", ()),
         written_as=getattr(module, "WRITTEN_AS", module.NAME),
+        loses=getattr(module, "LOSES", ()),
         recognises=getattr(module, "recognises", None),
         open_source=getattr(module, "open_source", None),
         open_series=getattr(module, "open_series", None),

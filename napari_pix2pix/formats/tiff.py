@@ -35,6 +35,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each 
 
 NAME = "tiff"
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
+LOSES = ("origin",)
 READ_SUFFIXES = (".lsm", ".stk", ".qptiff", ".qpi", ".pcoraw", ".ptif", ".ptiff", ".gel", ".zif", ".eer", ".flex")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

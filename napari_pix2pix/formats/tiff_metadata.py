@@ -18,13 +18,14 @@ import tifffile
 from napari_pix2pix.formats import micromanager, ome_xml
 from napari_pix2pix.formats.acquisition import from_imagej, from_tiff_tags, time_step
 from napari_pix2pix.formats.georeference import GDAL_METADATA
-from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, meaningful_pixel_size
+from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, resolution_fields
 from napari_pix2pix.formats.tiff_structure import image_name
 from napari_pix2pix.formats.units import standard_unit
 
 ORIENTATION_TAG = 274
 
-_MICROMETRES_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
+_UNITS_PER_INCH = {2: 1.0, 3: 2.54}
+"""By the number of the unit in the tag: inch, centimetre."""
 
 
 def read_metadata(
@@ -145,9 +146,8 @@ def _orientation(page: tifffile.TiffPage) -> int | None:
 def _from_plain(path: Path, page: tifffile.TiffPage) -> ImageMetadata:
     if record := _plain_record(path, page):
         return replace(from_record(record), file_format="tiff")
-    size = _tagged_pixel_size(page)
     names = _gdal_channel_names(path, page)
-    return ImageMetadata(pixel_size=size, unit="µm" if size else None, channel_names=names, file_format="tiff")
+    return ImageMetadata(channel_names=names, file_format="tiff", **_tagged_resolution(page))
 
 
 def _plain_record(path: Path, page: tifffile.TiffPage) -> dict[str, Any]:
@@ -200,13 +200,13 @@ def _pixels_per_unit(page: tifffile.TiffPage) -> tuple[float, float] | None:
     return None
 
 
-def _tagged_pixel_size(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """In micrometres, where the resolution is given per inch or centimetre."""
+def _tagged_resolution(page: tifffile.TiffPage) -> dict[str, Any]:
+    """Fields of the metadata, where the resolution is given per inch or centimetre."""
     resolution = _pixels_per_unit(page)
-    unit = _MICROMETRES_PER_RESOLUTION_UNIT.get(int(page.tags.valueof(296, 2)))
-    if resolution is None or unit is None:
-        return None
-    return meaningful_pixel_size((unit / resolution[0], unit / resolution[1]))
+    units_per_inch = _UNITS_PER_INCH.get(int(page.tags.valueof(296, 2)))
+    if resolution is None or units_per_inch is None:
+        return {}
+    return resolution_fields((resolution[0] * units_per_inch, resolution[1] * units_per_inch))
 
 
 def _from_imagej(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> ImageMetadata:
@@ -234,8 +234,7 @@ def _imagej_scale(page: tifffile.TiffPage, fields: dict[str, Any]) -> ImageMetad
     unit = standard_unit(str(fields.get("unit", "")))
     resolution = _pixels_per_unit(page)
     if unit is None:
-        size = _tagged_pixel_size(page)
-        return ImageMetadata(pixel_size=size, unit="µm" if size else None)
+        return ImageMetadata(**_tagged_resolution(page))
     spacing = fields.get("spacing")
     return ImageMetadata(
         pixel_size=(1 / resolution[0], 1 / resolution[1]) if resolution else None,

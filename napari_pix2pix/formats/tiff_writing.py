@@ -239,7 +239,9 @@ def _extra_tags(spec: OutputSpec) -> list[tuple[int, str, int, Any, bool]]:
 def _resolution(spec: OutputSpec) -> dict[str, Any]:
     metadata = spec.metadata
     if metadata.pixel_size is None or metadata.unit is None:
-        return {}
+        if metadata.screen_dpi is None:
+            return {}
+        return {"resolution": metadata.screen_dpi[::-1], "resolutionunit": "INCH"}
     y, x = (convert_length(size, metadata.unit, "cm") for size in metadata.pixel_size)
     if not y or not x:
         return {}

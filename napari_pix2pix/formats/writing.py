@@ -195,6 +195,30 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
     OutputError
         The format cannot hold the image, or the file exists or cannot be written.
     """
+    file_format = _checked_format(path, spec, file_format, overwrite)
+    words = lost(spec, file_format)
+    if words:
+        logger.warning("%s: a file of the format %s does not say %s", path, file_format, ", ".join(words))
+    return file_format
+
+
+def lost(spec: OutputSpec, file_format: str) -> list[str]:
+    """What is known of an image and other programs will not find in a file of a format, in words."""
+    metadata = spec.metadata
+    others = [letter for letter in spec.leading_axes if letter not in "TZ"]
+    known = {
+        "place": "where on the Earth the image lies" if metadata.georeference is not None else "",
+        "origin": "where the first pixel lies" if any(scale.origin for scale in metadata.scales) else "",
+        "orientation": f"how rows and columns lie (orientation {metadata.orientation})"
+        if metadata.orientation != 1
+        else "",
+        "axes": f"what the axis {' and '.join(others)} is (it becomes T or Z)" if others else "",
+    }
+    found = format_named(file_format)
+    return [] if found is None else [known[aspect] for aspect in found.loses if known[aspect]]
+
+
+def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: bool) -> str:
     reason = incompatibility(spec, file_format)
     if reason is not None and (candidates := _substitutes(spec, file_format)):
         substitute = next((name for name in candidates if incompatibility(spec, name) is None), file_format)
@@ -232,7 +256,7 @@ def write_image(
     Pix2PixError
         Writing failed midway (a full disk). What stood at `path` before is still there; nothing half-written is.
     """
-    file_format = check_output(path, spec, file_format=file_format, overwrite=overwrite)
+    file_format = _checked_format(path, spec, file_format, overwrite)
     write = _writable(file_format).write
     assert write is not None
     with atomic_write(path, overwrite=overwrite) as partial:

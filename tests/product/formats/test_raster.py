@@ -6,6 +6,7 @@ import logging
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,9 +15,12 @@ import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
+from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.writing import OutputSpec, incompatibility, write_image
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.errors import ImageError
 
@@ -111,6 +115,74 @@ def test_pixel_size_of_png_unless_it_is_that_of_a_screen(tmp_path: Path, dpi: fl
         assert source.metadata.unit == (None if expected is None else "µm")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_resolution_of_a_screen_is_no_pixel_size_and_is_kept(tmp_path: Path, suffix: str) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / f"a{suffix}", dpi=(72, 72))
+    with open_image(tmp_path / f"a{suffix}") as source:
+        assert (source.metadata.pixel_size, source.metadata.unit) == (None, None)
+        spec = OutputSpec(axes="CYX", shape=source.shape, dtype=source.dtype, metadata=source.metadata)
+        for other, file_format in ((".png", "png"), (".jpg", "jpeg"), (".tif", "tiff")):
+            tiles = iter([((), Region(0, 4, 0, 4), np.zeros((1, 4, 4), np.uint8))])
+            path = write_image(tmp_path / f"b{other}", spec, tiles, file_format=file_format, overwrite=True)
+            with Image.open(path) as image:
+                assert image.info["dpi"] == pytest.approx((72, 72), abs=0.1)
+            with open_image(path) as copy:
+                assert copy.metadata.screen_dpi == pytest.approx((72, 72), abs=0.1)
+                assert copy.metadata.pixel_size is None
+
+
+@pytest.mark.parametrize("size_um", [0.1, 0.325, 5.0, 2e6])
+def test_pixel_size_that_the_density_of_a_jpeg_cannot_hold(tmp_path: Path, size_um: float) -> None:
+    metadata = ImageMetadata(pixel_size=(size_um, size_um), unit="µm", channel_names=("a",))
+    spec = OutputSpec(axes="CYX", shape=(1, 4, 4), dtype=np.dtype("uint8"), metadata=metadata)
+    tiles = iter([((), Region(0, 4, 0, 4), np.zeros((1, 4, 4), np.uint8))])
+    path = write_image(tmp_path / "a.jpg", spec, tiles, file_format="jpeg")
+    with open_image(path) as source, Image.open(path) as image:
+        assert source.metadata == replace(metadata, file_format="jpeg")
+        assert image.info.get("dpi", (25_400 / size_um,) * 2) == pytest.approx((25_400 / size_um,) * 2, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(200, 1), (1, 200), (1, 1), (3, 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_small_and_narrow_png(
+    tmp_path: Path, noise: Noise, size: tuple[int, int], channels: int, dtype: str, masked: bool
+) -> None:
+    array = noise((channels + masked, *size), dtype)
+    spec = OutputSpec(
+        axes="CYX", shape=(channels, *size), dtype=array.dtype, metadata=ImageMetadata(name="a"), masked=masked
+    )
+    if incompatibility(spec, "png"):
+        pytest.skip("PNG has no three masks")
+    path = write_image(tmp_path / "a.png", spec, iter([((), Region(0, size[0], 0, size[1]), array)]), file_format="png")
+    with open_image(path) as source:
+        pixels, _ = source.read_with_opacity(whole_plane(source))
+        assert source.metadata.name == "a"
+    np.testing.assert_array_equal(pixels > 0 if dtype == "bool" else pixels, array[:channels])
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(("suffix", "file_format"), [(".png", "png"), (".jpg", "jpeg")])
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (3, "uint16")])
+def test_orientation_of_a_tiff_is_shown_the_same(
+    tmp_path: Path, noise: Noise, orientation: int, suffix: str, file_format: str, channels: int, dtype: str
+) -> None:
+    """A TIFF is read as it is stored; the output says how that lies."""
+    metadata = ImageMetadata(orientation=orientation, pixel_size=(1.0, 2.0), unit="µm")
+    spec = OutputSpec(axes="CYX", shape=(channels, 4, 6), dtype=np.dtype(dtype), metadata=metadata)
+    if incompatibility(spec, file_format):
+        pytest.skip("JPEG has 8 bits")
+    tiles = iter([((), Region(0, 4, 0, 6), noise((channels, 4, 6), dtype))])
+    path = write_image(tmp_path / f"a{suffix}", spec, tiles, file_format=file_format)
+    with Image.open(path) as image:
+        assert ImageOps.exif_transpose(image).size == ((6, 4) if orientation == 1 else (4, 6))
+    with open_image(path) as source:
+        assert source.shape[1:] == ((4, 6) if orientation == 1 else (6, 4))
+        assert source.metadata.orientation == 1
+        assert source.metadata.pixel_size == ((1.0, 2.0) if orientation == 1 else (2.0, 1.0))
+
+
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
 def test_jpeg_equals_pillow(tmp_path: Path, pixels_of: Pixels, mode: str, channels: int) -> None:
     path = tmp_path / "photo.jpg"
@@ -143,6 +215,151 @@ _FIRST_PIXEL_LIES = {
     1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left",
     5: "top left", 6: "top right", 7: "bottom right", 8: "bottom left",
 }  # fmt: skip
+
+
+_UPRIGHT: dict[int, Callable[[AnyArray], AnyArray]] = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}  # fmt: skip
+
+
+def _exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["grey", "mask", "colours", "palette", "16 bits", "16-bit colours", "alpha", "late"])
+def test_png_is_turned_upright(tmp_path: Path, pixels_of: Pixels, noise: Noise, orientation: int, kind: str) -> None:
+    path = tmp_path / "photo.png"
+    array = noise((5, 7, 3) if "colours" in kind else (5, 7), "uint16" if "16" in kind else "uint8")
+    array = array > 99 if kind == "mask" else array
+    if kind in ("16-bit colours", "late"):  # behind the pixels, as many programs write it
+        whole = bytes(imagecodecs.png_encode(array, out=9999))
+        block = _chunk(b"eXIf", _exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
+        path.write_bytes(whole[:-12] + block + whole[-12:])
+    else:
+        image = Image.fromarray(array)
+        if kind == "palette":
+            image.putpalette(noise((256, 3), "uint8").tobytes())
+        if kind == "alpha":
+            image.putalpha(Image.fromarray(noise((5, 7), "uint8")))
+        image.save(path, exif=_exif(orientation), dpi=(254, 508))
+    expected = _UPRIGHT[orientation](array)
+    if kind == "grey":
+        np.testing.assert_array_equal(expected, np.asarray(ImageOps.exif_transpose(Image.open(path))))
+    with open_image(path) as source:
+        expected = expected[None] if expected.ndim == 2 else np.moveaxis(expected, -1, 0)
+        np.testing.assert_array_equal(pixels_of(source), expected)
+        size = source.metadata.pixel_size
+        assert size is None or size == pytest.approx((100, 50) if orientation >= 5 else (50, 100), rel=1e-3)
+
+
+@pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0" + b"\xff" * 40, b"no exif"])
+def test_damaged_exif_is_left_out(tmp_path: Path, pixels_of: Pixels, noise: Noise, exif: bytes) -> None:
+    array = noise((5, 7), "uint8")
+    whole = bytes(imagecodecs.png_encode(array, out=9999))
+    (tmp_path / "a.png").write_bytes(whole[:33] + _chunk(b"eXIf", exif) + whole[33:])
+    with open_image(tmp_path / "a.png") as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], array)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_colour_profile_is_said(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    """That of sRGB is what a file without one has."""
+    image = Image.new("RGB", (4, 4))
+    profiles = {"a": ImageCms.createProfile("XYZ"), "b": ImageCms.createProfile("sRGB")}
+    for name, kind in profiles.items():
+        profile = ImageCms.ImageCmsProfile(kind)
+        image.save(tmp_path / f"{name}{suffix}", icc_profile=profile.tobytes())
+        with open_image(tmp_path / f"{name}{suffix}"):
+            pass
+    (record,) = caplog.records
+    assert f"a{suffix} has a colour profile (XYZ" in record.getMessage()
+    assert "not applied" in record.getMessage()
+
+
+@pytest.mark.parametrize(("gamma", "said"), [(100_000, True), (45_455, False)])
+def test_gamma_of_a_png_is_said(tmp_path: Path, gamma: int, said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    info = PngInfo()
+    info.add(b"gAMA", struct.pack(">I", gamma))
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", pnginfo=info)
+    with open_image(tmp_path / "a.png"):
+        assert ("declares a gamma of 1," in caplog.text) == said
+
+
+def test_animated_png_is_said(
+    tmp_path: Path, pixels_of: Pixels, noise: Noise, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [Image.fromarray(noise((5, 7), "uint8") + np.uint8(i)) for i in range(3)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with open_image(tmp_path / "a.png") as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], np.asarray(frames[0]))
+    assert "is an animation of 3 frames; the first is used" in caplog.text
+
+
+def test_palette_with_transparent_colours(tmp_path: Path, noise: Noise) -> None:
+    indices = noise((6, 5), "uint16") % 4
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette(noise((4, 3), "uint8").tobytes())
+    for name, transparency in (("bytes", bytes([255, 0, 128])), ("one", 1)):
+        image.save(tmp_path / f"{name}.png", transparency=transparency)
+        with open_image(tmp_path / f"{name}.png") as source:
+            pixels, opacity = source.read_with_opacity(whole_plane(source))
+        np.testing.assert_array_equal(pixels[0], indices)
+        assert opacity is not None
+        half = 128 if name == "bytes" else 255
+        np.testing.assert_array_equal(opacity, np.array([255, 0, half, 255])[indices])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_palette_of_few_bits(tmp_path: Path, pixels_of: Pixels, bits: int) -> None:
+    indices = np.arange(8, dtype=np.uint8) % 2**bits
+    packed = np.packbits(np.unpackbits(indices[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes()
+    colours = np.arange(3 * 2**bits, dtype=np.uint8)
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(width=8, height=1, bits=bits, kind=3, rows=b"\0" + packed, palette=colours.tobytes()))
+    with open_image(path) as source:
+        assert source.palette is not None
+        np.testing.assert_array_equal(source.palette, colours.reshape(-1, 3))
+        np.testing.assert_array_equal(pixels_of(source)[0, 0], indices)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_colour(tmp_path: Path, noise: Noise, dtype: str, channels: int) -> None:
+    array = noise((5, 7, channels), dtype)
+    array[0, 0] = array[2, 3] = 7
+    whole = bytes(imagecodecs.png_encode(array.squeeze(), out=9999))
+    (tmp_path / "a.png").write_bytes(whole[:33] + _chunk(b"tRNS", struct.pack(">H", 7) * channels) + whole[33:])
+    with open_image(tmp_path / "a.png") as source:
+        assert source.dtype == dtype
+        pixels, opacity = source.read_with_opacity(whole_plane(source))
+    np.testing.assert_array_equal(pixels, np.moveaxis(array, -1, 0))
+    assert opacity is not None
+    np.testing.assert_array_equal(opacity == 0, (array == 7).all(-1))
+
+
+def test_interlaced_png(tmp_path: Path, pixels_of: Pixels) -> None:
+    """Made by hand (Adam7), as neither library writes it: passes of 1, 1, 1, 2, 2, 4 and 4 pixels, a row each."""
+    array = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    passes = [
+        array[0:1, 0:1],
+        array[0:1, 0:0],
+        array[0:0, 0:1],
+        array[0:1, 2:3],
+        array[2:3, ::2],
+        array[::2, 1::2],
+        array[1::2],
+    ]
+    rows = b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
+    path = tmp_path / "a.png"
+    path.write_bytes(_png(width=4, height=4, bits=8, kind=0, rows=rows, interlace=1))
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), array)
+    with open_image(path) as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], array)
 
 
 def test_cmyk_jpeg_is_refused(tmp_path: Path) -> None:
@@ -242,9 +459,15 @@ def test_png_without_its_palette_is_refused(tmp_path: Path) -> None:
         open_image(tmp_path / "a.png")
 
 
-def _png(*, width: int, height: int, bits: int, kind: int, rows: bytes) -> bytes:
+def _png(
+    *, width: int, height: int, bits: int, kind: int, rows: bytes, palette: bytes = b"", interlace: int = 0
+) -> bytes:
     """A PNG made by hand, so that its header may lie."""
-    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    body = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlace)
+    colours = [(b"PLTE", palette)] if palette else []
+    chunks = [(b"IHDR", header), *colours, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from napari_pix2pix.formats import ome_tiff, tiff_writing
 from napari_pix2pix.formats.georeference import web_mercator
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
 from napari_pix2pix.formats.registry import writable_formats
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import (
@@ -454,3 +454,32 @@ def test_contradicting_formats(name: str, requested: str, message: str) -> None:
 )  # fmt: skip
 def test_ending_of_an_output(file_format: str, source: str | None, expected: str) -> None:
     assert output_suffix(file_format, None if source is None else Path(source)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "axes", "said"),
+    [
+        ({}, "CYX", {}),
+        ({"georeference": web_mercator(pixel_size_m=1, left_m=0, top_m=0)}, "CYX",
+         dict.fromkeys(("png", "jpeg", "imagej", "ome-zarr"), "where on the Earth the image lies")),
+        ({"scales": (AxisScale("X", "x", None, 1.0, 5.0),)}, "CYX",
+         dict.fromkeys(("png", "jpeg", "imagej", "tiff", "ome-tiff"), "where the first pixel lies")),
+        ({"orientation": 6}, "CYX",
+         dict.fromkeys(("imagej", "ome-zarr"), "how rows and columns lie (orientation 6)")),
+        ({}, "ICYX",
+         dict.fromkeys(("imagej", "ome-tiff", "ome-zarr"), "what the axis I is (it becomes T or Z)")),
+        ({}, "TCYX", {}),
+    ],
+)  # fmt: skip
+def test_what_a_format_has_no_field_for_is_said(
+    tmp_path: Path, changes: dict[str, Any], axes: str, said: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    shape = (2, 1, 4, 6)[-len(axes) :]
+    spec = OutputSpec(axes=axes, shape=shape, dtype=np.dtype("uint8"), metadata=ImageMetadata(**changes))
+    for file_format in _ONE_IMAGE:
+        caplog.clear()
+        if incompatibility(spec, file_format) is None:
+            check_output(tmp_path / "a", spec, file_format=file_format, overwrite=False)
+            assert [record.getMessage().partition("does not say ")[2] for record in caplog.records] == [
+                words for name, words in said.items() if name == file_format
+            ]
