@@ -28,7 +28,7 @@ VALUES = {
 }
 DECODERS = {"transposed convolution": "transposed", "resize": "resize", "pixel shuffle": "pixel-shuffle"}
 PLACEMENTS = {"anywhere": "uniform", "where the target varies": "content"}
-PRECISIONS = {"32-bit": "fp32", "automatic": "auto", "bfloat16": "bf16", "float16": "fp16"}
+PRECISIONS = {"automatic": "auto", "32-bit": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _WIDTH_ON_CPU = 32
 _PREVIEW_EVERY_STEPS = 100
 _SMALLEST_PATCH = 32

@@ -229,7 +229,7 @@ class TrainingConfig:
     schedule: Schedule = "constant"
     source_values: Values = "auto"
     target_values: Values = "auto"
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     seed: int = 0
     checkpoint_every: int = 500
     validate_every: int = 500

@@ -40,15 +40,17 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind, int(index)) if index else torch.device(kind)
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype to compute in: float32 on a CPU unless asked otherwise, bfloat16 on a GPU that has it.
+def resolve_precision(precision: Precision, device: torch.device, *, training: bool = False) -> torch.dtype:
+    """The dtype to compute convolutions in.
+
+    "auto" is float32, but for `training` on a GPU with bfloat16, where that saves half of the time and noise of this
+    size does no harm. A translation is what people measure in, and gets the numbers of the model.
 
     Warns where bfloat16 is asked for on a CPU that has no instructions for it.
     """
     if precision == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        fast = training and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
     if precision == "fp16" and device.type == "cpu":
         raise SettingsError("precision fp16 needs a GPU; choose fp32 or bf16 on a CPU")
     if precision == "bf16" and device.type == "cpu" and not has_bfloat16():

@@ -126,7 +126,7 @@ class _Run:
     ) -> None:
         self.folder = folder
         self.device = resolve_device(device)
-        dtype = resolve_precision(config.precision, self.device)
+        dtype = resolve_precision(config.precision, self.device, training=True)
         if config.patience and not data.split.validation:
             raise SettingsError(
                 "patience needs images that are held out for validation, and there are none; hold some out, or set "

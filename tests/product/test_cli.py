@@ -149,7 +149,7 @@ def test_defaults_stand_in_the_config_of_the_run(
 ) -> None:
     train_tiny(folders, tmp_path / "run", capsys)
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"))
-    assert (config["seed"], config["precision"], config["generator"]["depth"]) == (0, "fp32", 3)
+    assert (config["seed"], config["precision"], config["generator"]["depth"]) == (0, "auto", 3)
     train_tiny(folders, tmp_path / "again", capsys, "--config", str(tmp_path / "run" / "config.toml"), "--steps", "2")
     again = tomllib.loads((tmp_path / "again" / "config.toml").read_text(encoding="utf-8"))
     assert again == {**config, "steps": 2}

@@ -104,3 +104,14 @@ def test_images_are_translated_without_gradients() -> None:
         y = F.conv2d(x, weight)
     assert torch.equal(y, y.bfloat16().float())
     assert torch.allclose(y, F.conv2d(x, weight), rtol=0.02)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_automatic_precision_is_fast_in_training_and_full_in_translation(
+    supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: supported)
+    gpu = torch.device("cuda")
+    assert resolve_precision("auto", gpu) is torch.float32
+    assert resolve_precision("auto", gpu, training=True) is (torch.bfloat16 if supported else torch.float32)
+    assert resolve_precision("auto", CPU, training=True) is torch.float32
