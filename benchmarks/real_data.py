@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.cli.train_command import show_training
-from napari_pix2pix.evaluation import evaluate_pairs, translated_pairs
+from napari_pix2pix.evaluation import evaluate_pairs, translations
 from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, write_figure
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.channel_files import open_images
@@ -160,7 +160,7 @@ def run(task: Task, folder: Path, out: Path, pictures: Path, minutes: float, bas
     model, facts = trained(task, data, out, minutes, base_width)
     held_out = task.held_out(folder, data)
     with TemporaryDirectory() as temporary:
-        scored = evaluate_pairs(translated_pairs(held_out, Translator(model), Path(temporary)))
+        scored = evaluate_pairs(translations(held_out, Translator(model), Path(temporary)).pairs)
     large = mosaic([*data.split.training, *data.split.validation][:256], out / f"{task.name}_mosaic.tif")
     translated = out / f"{task.name}_mosaic_translated.tif"
     print(f"{task.name}: translating the mosaic, {load()}", flush=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,28 @@ import numpy as np
 
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.translation.batch import BatchProgress, within_batch
+from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
+    Opacity,
     Region,
+    SourceView,
     channel_count,
+    least_opaque,
     plane_indices,
     plane_size,
     regions_of,
 )
+from pix2pix_training.channel_names import ordered_like
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import percentiles
-from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
 from pix2pix_training.pairs import Pair
+
+logger = logging.getLogger(__name__)
 
 _TILE = 1024
 _PASSES = 3  # scores of the images, and of two constants
@@ -72,8 +80,7 @@ def evaluate_pairs(
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
-    for pair in pairs:
-        _check_channels(pair)
+    pairs = [_comparable(pair) for pair in pairs]
     targets = [pair.target for pair in pairs]
     limits = data_range or default_range(targets)
     span = limits[1] - limits[0]
@@ -97,10 +104,22 @@ def default_range(targets: Sequence[ArraySource]) -> tuple[float, float]:
     return min(low), max(high)
 
 
-def _check_channels(pair: Pair) -> None:
-    predicted, wanted = channel_count(pair.source), channel_count(pair.target)
+def _comparable(pair: Pair) -> Pair:
+    """The pair with the channels of the prediction in the order of the target's names; a warning where types differ."""
+    prediction = ordered_like(pair.source, pair.target.channel_names, pair.target.name)
+    predicted, wanted = channel_count(prediction), channel_count(pair.target)
     if predicted != wanted:
         raise ImageError(f"{pair.source.name} has {predicted} channels and its target {pair.target.name} has {wanted}")
+    own, other = prediction.dtype, pair.target.dtype
+    if own.name != other.name and not own.kind == other.kind == "f":
+        logger.warning(
+            "%s has %s pixels, its target %s pixels; they are compared as they are stored, so errors are large where "
+            "the ranges differ",
+            prediction.name,
+            own.name,
+            other.name,
+        )
+    return replace(pair, source=prediction)
 
 
 class _Steps:
@@ -190,24 +209,47 @@ def _within(inner: Region, outer: Region) -> Region:
     return Region(inner.y0 - outer.y0, inner.y1 - outer.y0, inner.x0 - outer.x0, inner.x1 - outer.x0)
 
 
-def translated_pairs(
-    pairs: Sequence[Pair],
-    translator: Translator,
-    folder: Path,
-    *,
-    progress: BatchProgress | None = None,
-) -> list[Pair]:
-    """Translate the sources of `pairs` into files in `folder`; the pairs of those with the targets."""
-    result = []
+@dataclass(frozen=True, kw_only=True)
+class Translations:
+    """Pairs of translated images and their targets, and the mean share of clipped values for each source channel."""
+
+    pairs: tuple[Pair, ...]
+    clipped_share: tuple[float, ...]
+
+
+def translations(
+    pairs: Sequence[Pair], translator: Translator, folder: Path, *, progress: BatchProgress | None = None
+) -> Translations:
+    """Translate the sources of `pairs` into files in `folder`, to be compared with the targets."""
+    translated, shares = [], []
     for number, pair in enumerate(pairs):
+        fitted = translator.fit(pair.source)
+        names = translator.output_channel_names
         spec = OutputSpec(
-            axes=pair.source.axes,
-            shape=translator.output_shape(pair.source),
+            axes=fitted.axes,
+            shape=translator.output_shape(fitted),
             dtype=translator.output_dtype,
-            metadata=ImageMetadata(),
+            metadata=ImageMetadata(channel_names=names if len(names) == translator.output_channels else ()),
         )
         path = folder / f"{number}.tif"
-        tiles = translator.tiles(pair.source, progress=within_batch(progress, number, len(pairs)))
+        tiles = translator.tiles(fitted, progress=within_batch(progress, number, len(pairs)), scratch=folder)
         write_image(path, spec, tiles, file_format="tiff", overwrite=False)
-        result.append(Pair(open_image(path), pair.target, pair.name))
-    return result
+        shares.append(own_shares(fitted, translator.model.source))
+        translated.append(Pair(_ValidLike(open_image(path), fitted), pair.target, pair.name))
+    return Translations(
+        pairs=tuple(translated), clipped_share=tuple(float(n) for n in np.mean(shares, axis=0)) if shares else ()
+    )
+
+
+class _ValidLike(SourceView):
+    """A translation, whose pixels are invalid where those of its source are."""
+
+    def __init__(self, translation: ArraySource, source: ArraySource) -> None:
+        super().__init__(translation)
+        self.masked = can_have_invalid_pixels(source)
+        self._filled = FilledSource(source)
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        pixels, opacity = self._base.read_with_opacity(region, plane)
+        seen = self._filled.read_with_opacity(region, plane)[1] if self.masked else None
+        return pixels, least_opaque([opacity, seen])

@@ -20,6 +20,7 @@ from napari_pix2pix.formats.pairing import (
     pairs_from_paths,
 )
 from pix2pix_training.array_source import Region
+from pix2pix_training.channel_names import ordered_like
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import ImageTraits
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT, with_neighbouring_planes
@@ -75,7 +76,7 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
         logger.warning("nothing is held out for validation, so the last model is kept instead of the best")
     first_source, first_target = _first_files(request)
     return TrainingData(
-        split=split,
+        split=Split(_in_context(split.training, request.z_context), _in_context(split.validation, request.z_context)),
         source_traits=replace(
             _traits(first_source, request.source_channels, request.series), z_context=request.z_context
         ),
@@ -120,12 +121,14 @@ def _open_pairs(
         "series": request.series,
     }
     if composites is None:
-        pairs = pairs_from_paths(sources, targets, **options)
-    elif _is_table(composites):
-        pairs = pairs_from_csv(composites, **options)
-    else:
-        pairs = pairs_from_composites(composites, request.direction, **options)
-    return [replace(pair, source=with_neighbouring_planes(pair.source, request.z_context)) for pair in pairs]
+        return pairs_from_paths(sources, targets, **options)
+    if _is_table(composites):
+        return pairs_from_csv(composites, **options)
+    return pairs_from_composites(composites, request.direction, **options)
+
+
+def _in_context(pairs: Sequence[Pair], reach: int) -> tuple[Pair, ...]:
+    return tuple(replace(pair, source=with_neighbouring_planes(pair.source, reach)) for pair in pairs)
 
 
 def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed: int) -> Split:
@@ -135,7 +138,7 @@ def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed
             raise SettingsError(f"a validation region needs a single pair, and there are {len(pairs)}; give a fraction")
         return split_region(pairs[0], validation, patch_size=patch_size)
     if isinstance(validation, Path):
-        held_out = _validation_pairs(request, validation)
+        held_out = _like_training(_validation_pairs(request, validation), pairs[0])
         _check_apart(pairs, held_out, validation)
         return Split(tuple(pairs), tuple(held_out))
     return split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
@@ -153,6 +156,18 @@ def _validation_pairs(request: DataRequest, folder: Path) -> list[Pair]:
             f"{missing[0]} does not exist; the validation folder needs what the training folders are called"
         )
     return _open_pairs(request, sources, targets, None)
+
+
+def _like_training(held_out: Sequence[Pair], first: Pair) -> list[Pair]:
+    """Images of a validation folder with their channels in the order of those that are trained on."""
+    return [
+        replace(
+            pair,
+            source=ordered_like(pair.source, first.source.channel_names, first.source.name),
+            target=ordered_like(pair.target, first.target.channel_names, first.target.name),
+        )
+        for pair in held_out
+    ]
 
 
 def _check_apart(training: Sequence[Pair], held_out: Sequence[Pair], folder: Path) -> None:

@@ -124,7 +124,7 @@ def fit_problem(card: ModelCard, source: ArraySource, options: Mapping[str, Any]
 
     `options` are fields of `TranslationSettings`.
     """
-    from napari_pix2pix.translation.fitting import fit_of
+    from napari_pix2pix.translation.image_fit import fit_of
     from napari_pix2pix.translation.settings import TranslationSettings
 
     chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}
@@ -144,7 +144,7 @@ def fit_warnings(
 
     `metadata` says how large the pixels are; None where that does not matter. `options` as for `fit_problem`.
     """
-    from napari_pix2pix.translation.fitting import fit_of
+    from napari_pix2pix.translation.image_fit import fit_of
     from napari_pix2pix.translation.settings import TranslationSettings
 
     chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}

@@ -25,7 +25,7 @@ from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
-    from napari_pix2pix.translation.fitting import FittedImage
+    from napari_pix2pix.translation.fitted_image import FittedImage
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.plan import Plan
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import tensor_dtype
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.translation.fitting import fit_of
+from napari_pix2pix.translation.image_fit import fit_of
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SelectedChannels, plane_indices, plane_size
 from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import ImageError

@@ -39,7 +39,7 @@ def evaluate(
     if (prediction is None) == (model is None or not source):
         raise SettingsError("give either --prediction, or --model and --source")
 
-    from napari_pix2pix.evaluation import evaluate_pairs, translated_pairs
+    from napari_pix2pix.evaluation import evaluate_pairs, translations
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
@@ -50,6 +50,7 @@ def evaluate(
 
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
+    extra = {}
     with ExitStack() as stack:
         cancel = stack.enter_context(interrupts.stoppable(say))
         if prediction is not None:
@@ -70,7 +71,8 @@ def evaluate(
                     bar.update((done + part) / count, done)
 
                 pairs = pairs_from_paths(source, target, series=series)
-                pairs = translated_pairs(pairs, translator, folder, progress=translated)
+                made = translations(pairs, translator, folder, progress=translated)
+                pairs, extra = list(made.pairs), {"clipped_share": made.clipped_share}
         with progress_bar("scoring", "tiles") as bar:
 
             def scored(done: int, total: int) -> None:
@@ -82,4 +84,4 @@ def evaluate(
         say(f"{name}: {score_line(scores.as_dict())}")
     say(f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images")
     if as_json:
-        print_json(result.as_dict())
+        print_json({**result.as_dict(), **extra})

@@ -19,10 +19,10 @@ from pix2pix_training.array_source import (
     ArraySource,
     CroppedSource,
     Region,
-    SelectedChannels,
     StackedChannels,
     plane_size,
 )
+from pix2pix_training.channel_names import in_common_order
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.pairs import Pair, check_consistent
 
@@ -118,10 +118,9 @@ def pairs_from_composites(
     images = {name: cache.open(file.path, file.series) for name, file in files.items()}
     _check_alike(list(images.values()))
     halves = {stem: _halves(image, direction) for stem, image in images.items()}
-    pairs = [
-        Pair(_selected(source, source_channels), _selected(target, target_channels), stem)
-        for stem, (source, target) in halves.items()
-    ]
+    sources = in_common_order([source for source, _ in halves.values()], source_channels)
+    targets = in_common_order([target for _, target in halves.values()], target_channels)
+    pairs = [Pair(*images) for images in zip(sources, targets, halves, strict=True)]
     check_consistent(pairs)
     return pairs
 
@@ -253,10 +252,13 @@ def _open_pairs(
         _check_alike([images[position] for images, _ in opened])
     for position in range(len(entries[0].targets)):
         _check_alike([images[position] for _, images in opened])
-    pairs = [
-        _pair(entry, sources, targets, source_channels, target_channels)
+    stacked = [
+        (_stacked(entry, sources), _stacked(entry, targets))
         for entry, (sources, targets) in zip(entries, opened, strict=True)
     ]
+    sources = in_common_order([source for source, _ in stacked], source_channels)
+    targets = in_common_order([target for _, target in stacked], target_channels)
+    pairs = [_pair(*images) for images in zip(entries, sources, targets, strict=True)]
     check_consistent(pairs)
     return pairs
 
@@ -268,15 +270,9 @@ def _opened(entry: _Entry, files: Sequence[ImageFile], cache: PixelCache) -> lis
         raise _with_origin(entry.origin, error) from error
 
 
-def _pair(
-    entry: _Entry,
-    sources: Sequence[CachedSource],
-    targets: Sequence[CachedSource],
-    source_channels: Sequence[int] | None,
-    target_channels: Sequence[int] | None,
-) -> Pair:
+def _pair(entry: _Entry, source: ArraySource, target: ArraySource) -> Pair:
     try:
-        return Pair(_stacked(sources, source_channels), _stacked(targets, target_channels), entry.name)
+        return Pair(source, target, entry.name)
     except ImageError as error:
         raise _with_origin(entry.origin, error) from error
 
@@ -285,13 +281,11 @@ def _with_origin(origin: str, error: ImageError) -> ImageError:
     return ImageError(f"{origin}: {error}") if origin else error
 
 
-def _stacked(images: Sequence[CachedSource], channels: Sequence[int] | None) -> ArraySource:
-    whole = images[0] if len(images) == 1 else StackedChannels(images)
-    return _selected(whole, channels)
-
-
-def _selected(image: ArraySource, channels: Sequence[int] | None) -> ArraySource:
-    return image if channels is None else SelectedChannels(image, channels)
+def _stacked(entry: _Entry, images: Sequence[CachedSource]) -> ArraySource:
+    try:
+        return images[0] if len(images) == 1 else StackedChannels(images)
+    except ImageError as error:
+        raise _with_origin(entry.origin, error) from error
 
 
 def _halves(image: CachedSource, direction: Direction) -> tuple[ArraySource, ArraySource]:

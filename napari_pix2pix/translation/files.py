@@ -23,7 +23,8 @@ from napari_pix2pix.formats.writing import (
     resolve_format,
     write_image,
 )
-from napari_pix2pix.translation.fitting import DescribedSource, own_shares
+from napari_pix2pix.translation.fitted_image import own_shares
+from napari_pix2pix.translation.image_fit import DescribedSource
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan

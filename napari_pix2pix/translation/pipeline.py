@@ -26,7 +26,7 @@ from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
-from napari_pix2pix.translation.fitting import FittedImage, fitted_image, warn_of_values
+from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
 from napari_pix2pix.translation.interruption import Interruption
 from napari_pix2pix.translation.invalid_output import mark_invalid, output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes

@@ -16,7 +16,7 @@ from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.resampling import ResampledSource
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, write_image
-from napari_pix2pix.translation.fitting import FittedImage
+from napari_pix2pix.translation.fitted_image import FittedImage
 from napari_pix2pix.translation.invalid_output import mark_invalid
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
 from napari_pix2pix.translation.plan import Plan

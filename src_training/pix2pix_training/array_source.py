@@ -5,6 +5,7 @@ Knows no file format. Files become `ArraySource`s in ``napari_pix2pix.formats``;
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pix2pix_training.errors import ImageError
+
+log = logging.getLogger(__name__)
 
 AnyArray = NDArray[Any]
 Opacity = NDArray[np.uint8]
@@ -249,6 +252,13 @@ class StackedChannels(SourceView):
             " + ".join(base.name for base in bases) if len(bases) < 4 else f"{first.name} + {len(bases) - 1} more"
         )
         self.dtype = np.result_type(*(base.dtype for base in bases))
+        types = sorted({base.dtype.name for base in bases})
+        if len(types) > 1:
+            log.warning(
+                "channels in files of different types (%s) become one image of %s; their numbers stay as they are",
+                ", ".join(types),
+                self.dtype.name,
+            )
         self.palette = None if len(bases) > 1 else first.palette
         named = all(base.channel_names for base in bases)
         self.channel_names = tuple(name for base in bases for name in base.channel_names) if named else ()

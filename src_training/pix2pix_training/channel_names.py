@@ -85,6 +85,33 @@ def ordered_like(image: ArraySource, names: Sequence[str], whose: str) -> ArrayS
     return SelectedChannels(image, match.order)
 
 
+def in_common_order(images: Sequence[ArraySource], channels: Sequence[int] | None = None) -> list[ArraySource]:
+    """Images of one kind, such as all sources of a training, with the same channels in the same order.
+
+    Parameters
+    ----------
+    channels : those to take, by their numbers in the first image; in others by the names of these, where there are any.
+
+    Raises
+    ------
+    ImageError
+        The names of an image contradict those of the first; see `ordered_like`.
+    """
+    first = _selected(images[0], channels)
+    return [first, *(_like(image, first, channels) for image in images[1:])]
+
+
+def _like(image: ArraySource, first: ArraySource, channels: Sequence[int] | None) -> ArraySource:
+    order = match_names(image.channel_names, first.channel_names).order
+    if order is None or (channels is not None and order == tuple(channels)):
+        image = _selected(image, channels)
+    return ordered_like(image, first.channel_names, first.name)
+
+
+def _selected(image: ArraySource, channels: Sequence[int] | None) -> ArraySource:
+    return image if channels is None else SelectedChannels(image, channels)
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as a list in a sentence; long ones are cut."""
     shown = [" ".join(name.split())[:_LONGEST] or "(no name)" for name in names[:_MOST]]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.evaluation import default_range, evaluate_pairs
+from napari_pix2pix.cli.application import run
+from napari_pix2pix.evaluation import default_range, evaluate_pairs, translations
+from napari_pix2pix.translation.pipeline import Translator
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.errors import ImageError
 from pix2pix_training.metrics import score
 from pix2pix_training.pairs import Pair
+from tests.identity_model import identity_model
 
 
 @pytest.fixture
@@ -63,3 +71,67 @@ def test_invalid_pixels_do_not_count() -> None:
 def test_other_channel_counts_are_refused(target: NDArray[np.uint16]) -> None:
     with pytest.raises(ImageError, match="1 channels and its target t has 2"):
         evaluate_pairs([pair(target[:1], target)])
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A target of two named channels, and predictions of it in this order and in the other."""
+    image = np.random.default_rng(0).integers(0, 256, (2, 40, 50), np.uint8)
+    for name, channels, names in (
+        ("target", image, ["DAPI", "GFP"]),
+        ("same", image, ["DAPI", "GFP"]),
+        ("turned", image[::-1], ["gfp", "dapi"]),
+        ("wrong", image, ["GFP", "Cy5"]),
+    ):
+        tifffile.imwrite(
+            tmp_path / f"{name}.ome.tif",
+            channels,
+            metadata={"axes": "CYX", "Channel": {"Name": names}},
+            photometric="minisblack",
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize(("prediction", "said"), [("same", False), ("turned", True)])
+def test_channels_of_a_prediction_are_compared_by_name(
+    named: Path, prediction: str, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--prediction", str(named / f"{prediction}.ome.tif"), "--target", str(named / "target.ome.tif")]
+    assert run(["evaluate", *files, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["mean"]["mae"] == 0
+    assert ["by name" in warning for warning in result["warnings"]] == [True] * said
+
+
+def test_channels_of_a_prediction_whose_names_contradict_are_refused(
+    named: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--prediction", str(named / "wrong.ome.tif"), "--target", str(named / "target.ome.tif")]
+    assert run(["evaluate", *files]) == 2
+    assert "are called GFP, Cy5, those of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("uint16", True), ("float32", True), ("uint8", False)])
+def test_predictions_of_another_type_are_said(dtype: str, said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    target = np.random.default_rng(0).integers(0, 256, (1, 40, 50), np.uint8)
+    with caplog.at_level(logging.WARNING):
+        evaluate_pairs([pair(target.astype(dtype), target)])
+    assert (
+        f"p has {dtype} pixels, its target uint8 pixels; they are compared as they are stored" in caplog.text
+    ) == said
+
+
+def test_scores_of_a_model_say_what_was_clipped_and_leave_out_what_is_invalid(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.random.default_rng(0).integers(50, 100, (1, 40, 50)).astype(np.uint8)
+    image[:, 30:] = 250
+    opacity = np.full((40, 50), 255, np.uint8)
+    opacity[:10] = 0
+    source = MemorySource(np.where(opacity == 0, 0, image), name="s", opacity=opacity)
+    translator = Translator(identity_model(ends=(0, 200)))
+    with caplog.at_level(logging.WARNING):
+        made = translations([Pair(source, MemorySource(image.clip(0, 200)), "pair")], translator, tmp_path)
+    assert made.clipped_share == pytest.approx((1 / 3,))
+    assert "s: 33 % of the values lie beyond 0 to 200" in caplog.text
+    assert evaluate_pairs(made.pairs).mean.mae == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,31 @@ def test_opening_reads_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_incomplete_requests_are_refused(request_fields: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="give"):
         DataRequest(**request_fields)
+
+
+def test_channels_in_another_order_from_pair_to_pair_are_trained_on_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In training and in the validation folder; the names are those of the first image, and stand in the model."""
+    image = np.stack([np.full((40, 48), value, np.uint8) for value in (10, 20)])
+    for folder, number, order in (("train", "2", [0, 1]), ("train", "10", [1, 0]), ("held", "1", [1, 0])):
+        for side in ("source", "target"):
+            (tmp_path / folder / side).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(
+                tmp_path / folder / side / f"{number}.ome.tif",
+                image[order],
+                metadata={"axes": "CYX", "Channel": {"Name": [["DAPI", "GFP"][n] for n in order]}},
+                photometric="minisblack",
+            )
+    request = DataRequest(
+        sources=(tmp_path / "train" / "source",),
+        targets=(tmp_path / "train" / "target",),
+        validation=tmp_path / "held",
+    )
+    with caplog.at_level(logging.WARNING):
+        data = load_training_data(request, patch_size=32, seed=0)
+    assert data.source_traits.channel_names == ("DAPI", "GFP")
+    for pair in (*data.split.training, *data.split.validation):
+        for each in (pair.source, pair.target):
+            assert each.read(Region(0, 1, 0, 1)).ravel().tolist() == [10, 20]
+    assert sum("by name" in message for message in caplog.messages) == 4

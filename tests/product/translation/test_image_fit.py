@@ -17,7 +17,8 @@ from napari_pix2pix.formats import open_image
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.fitting import fit_of, own_shares
+from napari_pix2pix.translation.fitted_image import own_shares
+from napari_pix2pix.translation.image_fit import fit_of
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings, ValueConversion
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane

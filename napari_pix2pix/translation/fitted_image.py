@@ -1,0 +1,136 @@
+"""An image as a model is to see it, and what is said about it before and after it is translated."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from napari_pix2pix.formats.resampling import ResampledSource
+from napari_pix2pix.translation.image_fit import DescribedSource, Fit, fit_of
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.values_seen import TOLERATED_SHARE, ValuesSeen, ends_in_words
+from pix2pix_training.array_source import ArraySource, SelectedChannels, SourceView, channel_count, plane_size
+from pix2pix_training.channel_names import listed
+from pix2pix_training.errors import ImageError
+from pix2pix_training.intensity import CategoryMapping, Mapping
+from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.model_file import ImageDescription, Model
+
+logger = logging.getLogger(__name__)
+
+_MOST_CHANNELS = 4
+_SMALL_PART = 1 / 8
+"""An image that uses less than this of its type's range, such as 12 bits in uint16, is hardly meant to be that dark."""
+
+
+class FittedImage(SourceView):
+    """An image as a model is to see it: its channels in the model's order, at the model's pixel size where asked for.
+
+    Attributes
+    ----------
+    own : the same at the image's own pixel size.
+    mapping, taken_range : see `Fit`.
+    values_seen : counted while it is translated.
+    """
+
+    def __init__(self, base: ArraySource, fit: Fit, *, own: ArraySource) -> None:
+        super().__init__(base)
+        self.own = own
+        self.mapping = fit.mapping
+        self.taken_range = fit.taken_range
+        self.values_seen = ValuesSeen()
+
+    @property
+    def is_rescaled(self) -> bool:
+        return self._base is not self.own
+
+
+def fitted_image(image: ArraySource, model: Model, settings: TranslationSettings) -> FittedImage:
+    """The image as the model is to see it; what is decided about it is said in warnings.
+
+    Raises
+    ------
+    ImageError
+        It does not fit the model; says why and what to do.
+    """
+    metadata = image.metadata if isinstance(image, DescribedSource) else None
+    fit = fit_of(image, model.source, metadata=metadata, settings=settings)
+    if fit.problem is not None:
+        raise ImageError(fit.problem)
+    for remark in fit.remarks:
+        logger.warning("%s", remark)
+    own: ArraySource = image
+    if fit.channels != tuple(range(channel_count(image))):
+        own = SelectedChannels(image, fit.channels)
+    base = own
+    if fit.factor is not None:
+        height, width = (max(1, round(n * factor)) for n, factor in zip(plane_size(own), fit.factor, strict=True))
+        categories = image.palette is not None or isinstance(fit.mapping, CategoryMapping)
+        base = ResampledSource(FilledSource(own), (height, width), nearest=categories)
+    return FittedImage(base, fit, own=own)
+
+
+def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescription) -> None:
+    """A line where many of the values that were read lie beyond what the model knows.
+
+    `mapping` is that of `image` with its ends.
+    """
+    shares = image.values_seen.clipped_share
+    beyond = [number for number, share in enumerate(shares) if share > TOLERATED_SHARE]
+    if isinstance(mapping, CategoryMapping):
+        if beyond:
+            logger.warning(
+                "%s: %s of the pixels are of none of the categories that the model was trained on, so its result there "
+                "means nothing; number the categories as in the training images",
+                image.name,
+                _percent(shares[0]),
+            )
+        return
+    own = range(len(mapping.low))[expected.own_channels]
+    if parts := [number for number in beyond if number in own]:
+        places = [
+            f"{_percent(shares[n])} of the values{_of_channel(n - own.start, image, expected)} lie beyond "
+            f"{ends_in_words(mapping, n)}"
+            for n in parts[:_MOST_CHANNELS]
+        ]
+        logger.warning(
+            "%s: %s, the range that the model was trained on, and are clipped; give images taken as those of training, "
+            "or fit the range to each image with --convert-values image",
+            image.name,
+            ", ".join(places),
+        )
+    _warn_of_dark(image)
+
+
+def _warn_of_dark(image: FittedImage) -> None:
+    """Types were converted by their ranges, and the image uses little of its own: 12 bits in uint16, as a rule."""
+    if image.taken_range is None or image.dtype.kind not in "iu" or image.dtype.itemsize == 1:
+        return
+    start, end = image.taken_range
+    if start + _SMALL_PART * (end - start) > image.values_seen.largest > -np.inf:
+        logger.warning(
+            "%s: its values reach only to %.6g of the %.6g that %s pixels may have, so it is dark to the model; "
+            "--convert-values image fits the range to each image",
+            image.name,
+            image.values_seen.largest,
+            end,
+            image.dtype.name,
+        )
+
+
+def own_shares(image: FittedImage, expected: ImageDescription) -> tuple[float, ...]:
+    """`clipped_share` of the channels of the image itself, without those of neighbouring planes."""
+    shares = image.values_seen.clipped_share
+    return shares if isinstance(image.mapping, CategoryMapping) else shares[expected.own_channels]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def _of_channel(number: int, image: ArraySource, expected: ImageDescription) -> str:
+    if expected.channels == 1:
+        return ""
+    names = image.channel_names or expected.channel_names
+    return f" of channel {number}" + (f" ({listed(names[number : number + 1])})" if len(names) > number else "")
