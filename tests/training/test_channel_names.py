@@ -109,7 +109,8 @@ def test_channels_of_different_types_are_said(caplog: pytest.LogCaptureFixture) 
         stacked = StackedChannels([MemorySource(PIXELS.astype(kind)) for kind in ("uint8", "uint16")])
     assert stacked.dtype == np.uint16
     assert caplog.messages == [
-        "channels in files of different types (uint16, uint8) become one image of uint16; their numbers stay as they are"
+        "channels in files of different types (uint16, uint8) become one image of uint16; their numbers stay as they "
+        "are"
     ]
 
 
