@@ -69,7 +69,7 @@ def test_sample(model: Model, inference: InferenceConfig, path: Path, sizes: Blo
 def _middle(image: ArraySource, height: int, width: int) -> AnyArray:
     """(C, height, width) from the middle of the first plane."""
     filled, plane = FilledSource(image), next(iter(plane_indices(image)))
-    filled.require_valid_pixels(plane)
+    filled.require_valid_pixel(plane)
     rows, columns = plane_size(image)
     y0, x0 = max(0, rows - height) // 2, max(0, columns - width) // 2
     stored = filled.read(Region(y0, min(rows, y0 + height), x0, min(columns, x0 + width)), plane)

@@ -20,6 +20,10 @@ class ImageError(InputError):
     """An image cannot be read, or its content is unsuitable."""
 
 
+class NoValidPixelError(ImageError):
+    """All pixels of a plane are NaN, infinite, nodata or transparent."""
+
+
 class ModelFileError(InputError):
     """A model file cannot be used: damaged, of a newer version, or not a model at all."""
 

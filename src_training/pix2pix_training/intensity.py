@@ -24,7 +24,7 @@ from pix2pix_training.array_source import (
     plane_size,
     regions_of,
 )
-from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.errors import ImageError, NoValidPixelError, SettingsError
 from pix2pix_training.invalid_pixels import invalid_values
 
 Scope = Literal["dtype", "training-set", "image"]
@@ -280,7 +280,9 @@ def percentiles(
                 counter.add(stored[channel][~invalid[channel]])
             valid_pixels += int((~invalid).sum())
         if valid_pixels == 0:
-            raise ImageError(f"{source.name}: not one valid pixel (all are NaN, infinite, nodata or transparent)")
+            raise NoValidPixelError(
+                f"{source.name}: not one valid pixel (all are NaN, infinite, nodata or transparent)"
+            )
     ends = [counter.percentiles(percents) for counter in counters]
     return tuple(e[0] for e in ends), tuple(e[1] for e in ends)
 

@@ -6,24 +6,12 @@ is read: the nearest block of 64 x 64 pixels with a valid one gives its mean.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
-from pix2pix_training.array_source import (
-    AnyArray,
-    ArraySource,
-    Opacity,
-    Region,
-    SourceView,
-    plane_size,
-    regions_of,
-)
-from pix2pix_training.errors import ImageError
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region, SourceView, plane_size
+from pix2pix_training.block_means import BLOCK, BlockMeans
 
-BLOCK = 64
 OPAQUE = 255
 
 
@@ -59,12 +47,13 @@ def keep_off_nodata(pixels: AnyArray, nodata: float) -> AnyArray:
 class FilledSource(SourceView):
     """An `ArraySource` whose invalid values are replaced; `read_with_mask` says where they were.
 
-    Raises `ImageError` at the first read of a plane where no pixel of some channel is valid.
+    Raises `NoValidPixelError` at the first read of a plane where no pixel is valid in all channels.
     """
 
     def __init__(self, base: ArraySource) -> None:
         super().__init__(base)
-        self._block_means: dict[tuple[int, ...], AnyArray] = {}
+        self._can_have_invalid = can_have_invalid_pixels(base)
+        self._blocks: dict[tuple[int, ...], BlockMeans] = {}
 
     def read_with_mask(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, NDArray[np.bool_] | None]:
         """Filled pixels (C, h, w), and the mask (h, w) of pixels invalid in any channel, None where all are valid."""
@@ -75,57 +64,52 @@ class FilledSource(SourceView):
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         """Filled pixels (C, h, w), and their opacity, 0 where invalid in any channel; None where all show."""
         stored, opacity = self._base.read_with_opacity(region, plane)
-        if not can_have_invalid_pixels(self):
+        if not self._can_have_invalid:
             return stored, None
         invalid = invalid_values(stored, self.nodata, opacity)
-        if not invalid.any():
-            return stored, opacity
-        means = self._means(plane)
-        rows = np.arange(region.y0, region.y1)[:, None] // BLOCK
-        columns = np.arange(region.x0, region.x1)[None, :] // BLOCK
-        stored[invalid] = means[:, rows, columns].astype(self.dtype)[invalid]
-        opacity = np.full(invalid.shape[1:], OPAQUE, np.uint8) if opacity is None else opacity
-        opacity[np.any(invalid, axis=0)] = 0
+        self._blocks_of(plane).add(region, stored, invalid)
+        if invalid.any():
+            self._fill(region, plane, stored, invalid)
+            opacity = np.full(invalid.shape[1:], OPAQUE, np.uint8) if opacity is None else opacity
+            opacity[np.any(invalid, axis=0)] = 0
+        elif opacity is not None and (opacity == OPAQUE).all():
+            opacity = None
         return stored, opacity
 
-    def require_valid_pixels(self, plane: tuple[int, ...] = ()) -> None:
-        """Raise `ImageError` where the plane has a channel without a valid pixel."""
-        if can_have_invalid_pixels(self):
-            self._means(plane)
+    def require_valid_pixel(self, plane: tuple[int, ...] = ()) -> None:
+        """Raise `NoValidPixelError` where no pixel of the plane is valid in all channels."""
+        if self._can_have_invalid:
+            self._blocks_of(plane).require_valid_pixel()
 
-    def _means(self, plane: tuple[int, ...]) -> AnyArray:
-        if plane not in self._block_means:
-            self._block_means[plane] = self._survey(plane)
-        return self._block_means[plane]
+    def _fill(self, region: Region, plane: tuple[int, ...], stored: AnyArray, invalid: NDArray[np.bool_]) -> None:
+        blocks = Region(region.y0 // BLOCK, -(-region.y1 // BLOCK), region.x0 // BLOCK, -(-region.x1 // BLOCK))
+        rows = np.arange(region.y0, region.y1) // BLOCK - blocks.y0
+        columns = np.arange(region.x0, region.x1) // BLOCK - blocks.x0
+        starts = np.searchsorted(rows, range(blocks.height)), np.searchsorted(columns, range(blocks.width))
+        needed = np.logical_or.reduceat(np.logical_or.reduceat(invalid, starts[0], axis=1), starts[1], axis=2)
+        means = self._blocks_of(plane).of(blocks, needed)
+        stored[invalid] = self._storable(means)[:, rows[:, None], columns][invalid]
 
-    def _survey(self, plane: tuple[int, ...]) -> AnyArray:
-        """Mean of the valid pixels of each block (C, rows, columns); blocks without one take the nearest block's."""
-        height, width = plane_size(self)
-        channels = self.shape[-3]
-        means = np.full((channels, -(-height // BLOCK), -(-width // BLOCK)), np.nan)
-        for region in regions_of(height, width, 16 * BLOCK):
-            stored, opacity = self._base.read_with_opacity(region, plane)
-            values = np.where(invalid_values(stored, self.nodata, opacity), np.nan, stored.astype(np.float64))
-            block_rows, block_columns = -(-region.height // BLOCK), -(-region.width // BLOCK)
-            padding = (
-                (0, 0),
-                (0, block_rows * BLOCK - region.height),
-                (0, block_columns * BLOCK - region.width),
-            )
-            blocks = np.pad(values, padding, constant_values=np.nan)
-            blocks = blocks.reshape(channels, block_rows, BLOCK, block_columns, BLOCK)
-            valid = np.isfinite(blocks).sum((2, 4))
-            sums = np.nansum(blocks, (2, 4))
-            y, x = region.y0 // BLOCK, region.x0 // BLOCK
-            means[:, y : y + block_rows, x : x + block_columns] = np.where(
-                valid > 0, sums / np.maximum(valid, 1), np.nan
-            )
-        return np.stack([self._fill_gaps(channel) for channel in means])
+    def _storable(self, means: AnyArray) -> AnyArray:
+        """Means in the type of the image; 0 for NaN."""
+        values = np.nan_to_num(means, nan=0.0, posinf=None, neginf=None)
+        if self.dtype.kind == "f":
+            return values.astype(self.dtype)
+        if self.dtype.kind == "b":
+            return values >= 0.5
+        limits = np.iinfo(self.dtype)
+        greatest = float(limits.max)
+        if int(greatest) > limits.max:  # floats have no number for the greatest of 64 bits
+            greatest = float(np.nextafter(greatest, 0))
+        return np.round(values).clip(float(limits.min), greatest).astype(self.dtype)
 
-    def _fill_gaps(self, means: AnyArray) -> AnyArray:
-        missing = np.isnan(means)
-        if missing.all():
-            raise ImageError(f"{self.name}: not one valid pixel (all are NaN, infinite, nodata or transparent)")
-        nearest: Any = distance_transform_edt(missing, return_distances=False, return_indices=True)
-        filled: AnyArray = means[tuple(nearest)]
-        return np.round(filled) if self.dtype.kind in "iu" else filled
+    def _blocks_of(self, plane: tuple[int, ...]) -> BlockMeans:
+        if plane not in self._blocks:
+            channels, (height, width) = self.shape[-3], plane_size(self)
+
+            def read(region: Region) -> tuple[AnyArray, NDArray[np.bool_]]:
+                stored, opacity = self._base.read_with_opacity(region, plane)
+                return stored, invalid_values(stored, self.nodata, opacity)
+
+            self._blocks[plane] = BlockMeans(self.name, (channels, height, width), read)
+        return self._blocks[plane]

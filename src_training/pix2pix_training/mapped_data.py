@@ -49,7 +49,7 @@ def fit_mapping(sources: Sequence[ArraySource], values: Values, side: str) -> Ma
                 f"the target has one constant value in all {len(sources)} images, so there is nothing to learn"
             )
     for source in sources:
-        FilledSource(source).require_valid_pixels()
+        FilledSource(source).require_valid_pixel()
     first = sources[0]
     if values == "auto":
         values = _automatic(sources)
