@@ -1,4 +1,4 @@
-"""What the menus do, and what happens when a model file is dropped on the viewer."""
+"""What the menus do, and what happens when a model file or the folder of a run is dropped on the viewer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import napari.viewer
+from napari.utils.notifications import show_error
 
 from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets.model_card import MODEL_NAME
 from napari_pix2pix._widgets.train_widget import TrainWidget
+from napari_pix2pix._widgets.training_job import run_state
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 
 _NO_LAYERS: list[tuple[None]] = [(None,)]
@@ -31,16 +34,29 @@ def train_selected(viewer: napari.viewer.Viewer) -> None:
 
 
 def model_reader(path: str | list[str]) -> Reader | None:
-    """A reader for one model file, None for several paths."""
+    """A reader for one model file, or the folder of a run; None for several paths."""
     return _read_model if isinstance(path, str) else None
 
 
 def _read_model(path: str | list[str]) -> list[tuple[None]]:
     """Show the model in the Translate widget of the current viewer; there is no layer to add."""
     viewer = napari.current_viewer()
-    if viewer is not None and isinstance(path, str):
+    if viewer is None or not isinstance(path, str):
+        return _NO_LAYERS
+    if (problem := _no_model(Path(path))) is not None:
+        show_error(problem)
+    else:
         opened(viewer, "Translate", TranslateWidget).set_model(Path(path))
     return _NO_LAYERS
+
+
+def _no_model(path: Path) -> str | None:
+    """Why a folder that was dropped cannot be opened, in words; None for a file, and for a run with a model."""
+    if not path.is_dir() or (path / MODEL_NAME).is_file():
+        return None
+    if run_state(path) == "run":
+        return f"{path} is a run without a model yet; train on with Resume"
+    return f"{path} is no folder of a run: there is no {MODEL_NAME} in it"
 
 
 def _selected(viewer: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Widgets of this plugin in a viewer's window, whether they were opened from a menu or by a command."""
+"""Widgets of this plugin in a viewer's window: one of each, whether it was opened from a menu or by a command."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ from typing import Any
 
 from napari.viewer import Viewer
 
-_PLUGIN = "napari-pix2pix"
+_TITLE = "{} (pix2pix)"
+"""As napari names what its Plugins menu opens, so that the menu finds it."""
 
 
 def opened(viewer: Viewer, name: str, kind: type[Any]) -> Any:
-    """The widget of `kind` in the viewer's window, brought to the front; opened where it is not."""
+    """The widget of `kind` in the viewer's window, brought to the front; opened where it is not.
+
+    Parameters
+    ----------
+    name : of the widget in the manifest.
+    """
     for widget in viewer.window.dock_widgets.values():
         if isinstance(widget, kind):
             dock = widget.parent()
             dock.show()
             dock.raise_()
             return widget
-    return viewer.window.add_plugin_dock_widget(_PLUGIN, name, tabify=True)[1]
+    widget = kind(viewer)
+    viewer.window.add_dock_widget(widget, name=_TITLE.format(name), tabify=True)
+    return widget

@@ -1,4 +1,4 @@
-"""What both widgets do with their worker: one at a time, stopped when the widget goes away."""
+"""What both widgets do with their worker: one at a time, stopped when the widget goes away, with words about it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
+from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
 from pix2pix_training.cancel import Cancel
 
 
 class JobWidget(QWidget):
-    """A widget with at most one worker; subclasses say what happens at its events and its end."""
+    """A widget with at most one worker; subclasses say what happens at its events and its end.
+
+    `state` and `remarks` are words about the last job. They go when the choice is another one than it was for.
+    """
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
+        self.state = Message()
+        self.remarks = Remarks()
         self._worker: CoreWorker | None = None
+        self._said_about: object = None
 
     @property
     def is_running(self) -> bool:
@@ -26,8 +33,14 @@ class JobWidget(QWidget):
 
     def run(self, make_events: MakeEvents, stop: Cancel | None = None) -> None:
         """Start the work; `on_events` and then `on_end` follow. For `stop` see `start_worker`."""
+        self.remarks.forget()
         self._worker = start_worker(
-            make_events, on_events=self.on_events, on_error=self.on_error, on_end=self._on_worker_end, stop=stop
+            make_events,
+            on_events=self.on_events,
+            on_error=self.on_error,
+            on_remark=self.remarks.add,
+            on_end=self._on_worker_end,
+            stop=stop,
         )
         self.destroyed.connect(self._worker.stop.set)
 
@@ -35,6 +48,19 @@ class JobWidget(QWidget):
         """Ask the work to end after the present step."""
         if self._worker is not None:
             self._worker.quit()
+
+    def choice(self) -> object:
+        """What is chosen, to be compared: words about a job are stale when it has changed."""
+        raise NotImplementedError
+
+    def forget_stale_words(self) -> None:
+        """Take words away that are about another choice; for whenever something may have changed."""
+        choice = self.choice()
+        if self.is_running or choice == self._said_about:
+            return
+        self._said_about = choice
+        self.state.say("")
+        self.remarks.forget()
 
     def on_events(self, events: list[Any]) -> None:
         raise NotImplementedError
@@ -48,6 +74,7 @@ class JobWidget(QWidget):
 
     def _on_worker_end(self) -> None:
         self._worker = None
+        self._said_about = self.choice()
         self.on_end()
 
     def on_closed(self) -> None:

@@ -1,44 +1,19 @@
-"""Layers as the images that training and translation read: lazily, region by region. Imports neither napari nor Qt.
-
-A layer is whatever has the attributes of `ImageLayer`, so all of this is tested without a viewer.
-"""
+"""Layers as the images that training and translation read: lazily, region by region. Imports neither napari nor Qt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, axis_letters, is_rgb, level_of
+from napari_pix2pix._widgets.layer_facts import nodata_of
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, StackedChannels
 from pix2pix_training.errors import ImageError
 
-Extent = tuple[tuple[int, int], ...]
-"""First and one-past-last index along each axis of an image, channels left out; Y and X are the last two."""
-
-_CHANNEL_LABELS = ("c", "ch", "channel", "channels")
-_OTHER_LETTERS = "ABDEFGHIJKLMNOP"
 _MAX_COLOURS = 3
-
-
-class ImageLayer(Protocol):
-    """What is asked of a napari image or labels layer."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def data(self) -> Any: ...
-
-    @property
-    def multiscale(self) -> bool: ...
-
-    @property
-    def ndim(self) -> int: ...
-
-    @property
-    def axis_labels(self) -> tuple[str, ...]: ...
 
 
 class LazyArraySource:
@@ -49,15 +24,22 @@ class LazyArraySource:
     axes : one letter per axis of `array`; Y and X in this order, C anywhere or not at all, others before them.
     extent : part to take along each axis but C; default all.
     channels : channels to take where there is an axis C; default all.
+    nodata : value that marks invalid pixels.
     """
 
-    nodata: float | None = None
     palette: NDArray[np.uint8] | None = None
     channel_names: tuple[str, ...] = ()
     masked = False
 
     def __init__(
-        self, array: Any, *, name: str, axes: str, extent: Extent | None = None, channels: slice = slice(None)
+        self,
+        array: Any,
+        *,
+        name: str,
+        axes: str,
+        extent: Extent | None = None,
+        channels: slice = slice(None),
+        nodata: float | None = None,
     ) -> None:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "biuf":
@@ -71,6 +53,7 @@ class LazyArraySource:
         spatial = axes.replace("C", "")
         self._extent = dict(zip(spatial, extent or tuple((0, sizes[a]) for a in spatial), strict=True))
         self.name = name
+        self.nodata = nodata
         self.axes = spatial[:-2] + "CYX"
         self.dtype = dtype
         self.shape: tuple[int, ...] = tuple(
@@ -125,77 +108,20 @@ def source_of(
         own = axis_letters(layer, channel_axis)
         letters = axes if len(own) == len(axes) and own[-1] == axes[-1] else own  # layers may name equal axes otherwise
         channels = slice(0, _MAX_COLOURS) if is_rgb(layer) else slice(None)
+        array = level_of(layer, level)
         sources.append(
-            LazyArraySource(level_of(layer, level), name=layer.name, axes=letters, extent=extent, channels=channels)
+            LazyArraySource(
+                array, name=layer.name, axes=letters, extent=extent, channels=channels, nodata=nodata_of(layer)
+            )
         )
     return sources[0] if len(sources) == 1 else StackedChannels(sources)
 
 
-def level_of(layer: ImageLayer, level: int) -> Any:
-    """The array of a layer; of a multiscale layer that of a resolution level, 0 the finest."""
-    return layer.data[level] if layer.multiscale else layer.data
-
-
-def finest_level(layer: ImageLayer) -> Any:
-    """The array of a layer; of a multiscale layer the one of full resolution."""
-    return level_of(layer, 0)
-
-
-def is_rgb(layer: ImageLayer) -> bool:
-    return bool(getattr(layer, "rgb", False))
-
-
-def is_labels(layer: ImageLayer) -> bool:
-    """Whether the pixels of a layer are categories."""
-    return getattr(layer, "_type_string", "") == "labels"
-
-
-def likely_channel_axis(layer: ImageLayer) -> int | None:
-    """The axis that is labelled as channels, or None."""
-    if is_rgb(layer):
-        return None
-    labelled = [i for i, label in enumerate(layer.axis_labels[:-2]) if label.lower() in _CHANNEL_LABELS]
-    return labelled[0] if labelled else None
-
-
-def axis_letters(layer: ImageLayer, channel_axis: int | None = None) -> str:
-    """One letter per axis of the layer's array: "ZYX", "TCYX", "YXC" for RGB; A, B, ... for axes without a name."""
-    if layer.ndim < 2:
-        raise ImageError(f"{layer.name}: has one axis only; choose an image")
-    if is_rgb(layer):
-        return _leading_letters(layer.axis_labels[:-2], None) + "YXC"
-    if channel_axis is not None and not 0 <= channel_axis < layer.ndim - 2:
-        raise ImageError(f"{layer.name}: axis {channel_axis} cannot hold the channels of a layer of {layer.ndim} axes")
-    return _leading_letters(layer.axis_labels[:-2], channel_axis) + "YX"
-
-
-def _leading_letters(labels: Sequence[str], channel_axis: int | None) -> str:
-    spare = iter(_OTHER_LETTERS)
-    letters: list[str] = []
-    for number, label in enumerate(labels):
-        letter = label.upper()
-        if number == channel_axis:
-            letter = "C"
-        elif len(letter) != 1 or not letter.isalpha() or not letter.isascii() or letter in ("C", "Y", "X", *letters):
-            letter = next(s for s in spare if s not in letters)
-        letters.append(letter)
-    return "".join(letters)
-
-
-def spatial_axes(layer: ImageLayer, channel_axis: int | None) -> list[int]:
-    """The axes of a layer that its translation keeps: all but `channel_axis`."""
-    return [axis for axis in range(layer.ndim) if is_rgb(layer) or axis != channel_axis]
-
-
-def full_extent(layer: ImageLayer, channel_axis: int | None) -> Extent:
-    shape = finest_level(layer).shape
-    return tuple((0, int(shape[axis])) for axis in spatial_axes(layer, channel_axis))
-
-
 def size_in_words(source: ArraySource) -> str:
-    """ "1024 x 1024 pixels, 2 channels, uint16", with the planes of a stack."""
+    """ "1024 x 1024 pixels, 2 channels, uint16"; of a stack with its planes, "5 x 40 planes (T, Z) of ..."."""
     *leading, channels, height, width = source.shape
-    planes = "" if not leading else f"{' x '.join(map(str, leading))} planes of "
+    names = ", ".join(source.axes[:-3])
+    planes = "" if not leading else f"{' x '.join(map(str, leading))} planes ({names}) of "
     return f"{planes}{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, {source.dtype.name}"
 
 

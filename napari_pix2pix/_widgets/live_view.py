@@ -11,8 +11,10 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pix2pix._widgets.layer_outputs import LayerData, image_metadata, output_layers, placement
-from napari_pix2pix._widgets.layer_sources import is_labels
+from napari_pix2pix._widgets.layer_axes import is_labels
+from napari_pix2pix._widgets.layer_facts import image_metadata
+from napari_pix2pix._widgets.layer_outputs import LayerData, output_layers
+from napari_pix2pix._widgets.layer_places import placement
 from napari_pix2pix._widgets.previews import PREVIEW_KEY
 from napari_pix2pix._widgets.screen import screen_of
 from napari_pix2pix._widgets.translation_job import (
@@ -129,7 +131,10 @@ class LiveView(QObject):
             return
         place = placement(layer, channel_axis=choice.channel_axis, origin=view.origin, factors=view.factors)
         request = TranslationRequest(
-            model=choice.model, source=source, options=dict(choice.options), metadata=image_metadata(layer)
+            model=choice.model,
+            source=source,
+            options=dict(choice.options),
+            metadata=image_metadata(layer, choice.channel_axis),
         )
         stop = Cancel()
         self._worker = start_worker(

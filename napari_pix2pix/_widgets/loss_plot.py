@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyqtgraph as pg
+from qtpy.QtCore import QEvent
+from qtpy.QtGui import QPalette
 
 from napari_pix2pix._widgets.loss_history import History
+from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, background_of
+from napari_pix2pix._widgets.status_colours import Colour, status_colour
 
-_LOSSES = {"G_L1": "#58a6ff", "G_GAN": "#e3b341", "D_real": "#7ee787", "D_fake": "#ff7b72"}
-_SCORE, _SCORE_COLOR = "mae", "#d2a8ff"
+_LOSSES = {"G_L1": "blue", "G_GAN": "warning", "D_real": "good", "D_fake": "error"}
+"""With their kinds of colour, see `status_colour`."""
+_SCORE, _SCORE_KIND = "mae", "violet"
 _HEIGHT_PX = 204
 
 
@@ -23,12 +28,13 @@ class LossPlot(pg.GraphicsLayoutWidget):
         self.setFixedHeight(_HEIGHT_PX)
         self.losses = self._plot(0, "loss")
         self.losses.setLogMode(y=True)
-        self.losses.setTitle("&nbsp;&nbsp;".join(_colored(*item) for item in _LOSSES.items()), size="8pt")
         self.scores = self._plot(1, "held-out MAE")
         self.scores.setLabel("bottom", "step")
         self.scores.setXLink(self.losses)
-        self._curves = {name: self.losses.plot(pen=pg.mkPen(color), name=name) for name, color in _LOSSES.items()}
-        self._score = self.scores.plot(pen=pg.mkPen(_SCORE_COLOR), symbol="o", symbolSize=5, symbolBrush=_SCORE_COLOR)
+        self._curves = {name: self.losses.plot(name=name) for name in _LOSSES}
+        self._score = self.scores.plot(symbol="o", symbolSize=5)
+        self._background: Colour | None = None
+        self._colour()
         self.clear_run()
 
     def _plot(self, row: int, label: str) -> Any:
@@ -40,6 +46,30 @@ class LossPlot(pg.GraphicsLayoutWidget):
         plot.setMenuEnabled(False)
         plot.hideButtons()
         return plot
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in CHANGES_OF_THEME and hasattr(self, "_background"):
+            self._colour()
+
+    def _colour(self) -> None:
+        """Curves and words in colours that can be read in the theme."""
+        background = background_of(self)
+        if background == self._background:
+            return
+        self._background = background
+        colours = {name: status_colour(kind, background) for name, kind in (*_LOSSES.items(), (_SCORE, _SCORE_KIND))}
+        titles = (f'<span style="color: {colours[name]}">{name}</span>' for name in _LOSSES)
+        self.losses.setTitle("&nbsp;&nbsp;".join(titles), size="8pt")
+        for name, curve in self._curves.items():
+            curve.setPen(pg.mkPen(colours[name]))
+        self._score.setPen(pg.mkPen(colours[_SCORE]))
+        self._score.setSymbolBrush(colours[_SCORE])
+        words = self.palette().color(QPalette.ColorRole.WindowText)
+        for plot in (self.losses, self.scores):
+            for side in ("left", "bottom"):
+                plot.getAxis(side).setTextPen(words)
+                plot.getAxis(side).setPen(words)
 
     def clear_run(self) -> None:
         """Forget all points, for a new run."""
@@ -56,7 +86,3 @@ class LossPlot(pg.GraphicsLayoutWidget):
         for name, curve in self._curves.items():
             curve.setData(*self._losses.curve(name))
         self._score.setData(*self._scores.curve(_SCORE))
-
-
-def _colored(name: str, color: str) -> str:
-    return f'<span style="color: {color}">{name}</span>'

@@ -14,6 +14,9 @@ from pix2pix_training.array_source import ArraySource
 if TYPE_CHECKING:
     from pix2pix_training.model_file import ImageDescription, Model
 
+MODEL_NAME = "model.safetensors"
+"""Of the model in a run folder."""
+
 _NO_OPTIONS: Mapping[str, Any] = {}
 _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 

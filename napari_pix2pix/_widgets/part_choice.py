@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from napari.viewer import Viewer
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.forms import Choice, LayerPicker, row, whole_number
-from napari_pix2pix._widgets.layer_sources import Extent, full_extent, spatial_axes
+from napari_pix2pix._widgets.forms import Choice, row, whole_number
+from napari_pix2pix._widgets.layer_axes import Extent, full_extent, spatial_axes
+from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.screen import screen_of
 from napari_pix2pix._widgets.views import plane_at, view_extent
 
@@ -15,7 +17,9 @@ _OF_STACKS = {"current slice": "slice", "slices from … to": "range"}
 
 
 class PartChoice(QWidget):
-    """A part of the layers in a picker; slices are offered where those have some."""
+    """A part of the layers in a picker; slices are offered where those have some. `changed`: another part is chosen."""
+
+    changed = Signal()
 
     def __init__(self, viewer: Viewer, picker: LayerPicker) -> None:
         super().__init__()
@@ -32,8 +36,15 @@ class PartChoice(QWidget):
         layout.addWidget(self._range)
         self.kind.currentIndexChanged.connect(self._on_kind_changed)
         picker.changed.connect(self._on_image_changed)
+        for field in (self.first, self.last):
+            field.valueChanged.connect(self.changed)
         self._on_kind_changed()
         self._on_image_changed()
+
+    def choice(self) -> object:
+        """What is chosen, to be compared; a view or slice that moves on is the same choice."""
+        is_range = self.kind.value == "range"
+        return (self.kind.value, self.first.value(), self.last.value()) if is_range else self.kind.value
 
     def extent(self) -> Extent | None:
         """The part to translate; None for all of it. Raises `ImageError` where nothing is on the screen."""
@@ -58,6 +69,7 @@ class PartChoice(QWidget):
 
     def _on_kind_changed(self) -> None:
         self._range.setVisible(self.kind.value == "range")
+        self.changed.emit()
 
     def _on_image_changed(self) -> None:
         extent = self._picker.extent() if self._picker.layers else ()

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.translation_job import Translated
-from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, Region
 
 USUAL_SUFFIX = ".ome.tif"
@@ -21,12 +19,9 @@ _STRIP_ROWS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class SaveRequest:
-    """A result of shape (*leading, C, Y, X) with its axes, one letter each, and what the file says about it."""
+    """A result in memory, and the file to write."""
 
     result: Translated
-    pixels: AnyArray
-    axes: str
-    metadata: ImageMetadata
     path: Path
 
 
@@ -50,29 +45,15 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
     OutputError
         The format cannot hold the image, or the file cannot be written.
     """
-    from napari_pix2pix.formats.writing import OutputSpec, resolve_format, write_image
+    from napari_pix2pix.formats.writing import resolve_format, write_image
 
-    result, pixels = request.result, request.pixels
-    spec = OutputSpec(
-        axes=request.axes,
-        shape=pixels.shape,
-        dtype=pixels.dtype,
-        metadata=request.metadata,
-        palette=_palette(result),
-        categories=result.is_categories,
-    )
+    spec, pixels = request.result.spec, request.result.pixels
+    assert isinstance(pixels, np.ndarray)  # other results are files already
     file_format = resolve_format(request.path, "same", None)
+    if file_format == "tiff" and spec.metadata.georeference is not None:
+        file_format = "geotiff"
     write_image(request.path, spec, _strips(pixels), file_format=file_format, overwrite=True)
     yield Saved(path=request.path)
-
-
-def _palette(result: Translated) -> NDArray[np.uint8] | None:
-    if not result.colors or result.pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    palette = np.zeros((max(result.colors) + 1, 3), np.uint8)
-    for value, color in result.colors.items():
-        palette[value] = np.rint(color[:3] * 255)
-    return palette
 
 
 def _strips(pixels: AnyArray) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:

@@ -13,9 +13,10 @@ from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
 from napari_pix2pix._widgets.docks import opened
-from napari_pix2pix._widgets.forms import Message, PathField, ProgressBar, ask_folder, form, row, scrolling
+from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, form, row, scrolling
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.loss_plot import LossPlot
+from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.previews import PreviewLayers
 from napari_pix2pix._widgets.recent_models import recent_models
@@ -57,7 +58,7 @@ class TrainWidget(JobWidget):
         self._redrawn = 0.0
         self._build()
         self._connect()
-        self._choose_first_layers()
+        self.images.choose_first_layers()
         self._on_images_changed()
         start_worker(
             computing_device, on_events=self._on_device_known, on_error=self._on_no_device, on_end=self._refresh
@@ -77,7 +78,6 @@ class TrainWidget(JobWidget):
         self.epoch_progress.setToolTip("Steps of this epoch, and images while those for validation are translated.")
         self.progress.setToolTip("The whole run.")
         self._show_bars(False)
-        self.state = Message()
         self.plot = LossPlot()
         self.plot.setVisible(False)
         self.translate_button = QPushButton("Translate with it")
@@ -94,6 +94,7 @@ class TrainWidget(JobWidget):
                 self.epoch_progress,
                 self.progress,
                 self.state,
+                self.remarks,
                 self.plot,
                 row(self.translate_button, self.copy_button),
             ],
@@ -115,10 +116,6 @@ class TrainWidget(JobWidget):
         """Tick layers as source and target."""
         self.images.choose_layers(sources, targets)
 
-    def _choose_first_layers(self) -> None:
-        layers = self.images.source.offered
-        self.choose_layers(layers[:1], layers[1:])
-
     def _on_images_changed(self) -> None:
         if (size := self.images.source_size()) is not None:
             self.settings.suggest_patch_size(*size)
@@ -132,7 +129,11 @@ class TrainWidget(JobWidget):
 
     # The choice, in words
 
+    def choice(self) -> object:
+        return self.images.choice(), self.settings.choice(), self.out.path
+
     def _refresh(self, *_: Any) -> None:
+        self.forget_stale_words()
         has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
         obstacle = self._obstacle()
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
@@ -211,7 +212,9 @@ class TrainWidget(JobWidget):
                 case Validated():
                     self.plot.add_scores(event.step, event.scores)
                 case Warned():
-                    show_warning(f"{event.words[0].upper()}{event.words[1:]}.")
+                    words = f"{event.words[0].upper()}{event.words[1:]}."
+                    show_warning(words)
+                    self.remarks.add(words)
                 case Finished():
                     self._has_outcome = True
                     self.state.say(_finished_words(event), "good")

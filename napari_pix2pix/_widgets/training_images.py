@@ -11,9 +11,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.command_line import layer_file
-from napari_pix2pix._widgets.forms import Choice, LayerPicker, Message, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.layer_outputs import pixel_size
-from napari_pix2pix._widgets.layer_sources import is_labels, is_rgb, pair_problem, size_in_words
+from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
+from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb, likely_channel_axis
+from napari_pix2pix._widgets.layer_facts import file_facts, pixel_size
+from napari_pix2pix._widgets.layer_picker import LayerPicker
+from napari_pix2pix._widgets.layer_places import misplaced_among
+from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words
+from napari_pix2pix._widgets.messages import Message
+from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.region_choice import RegionChoice
 from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
@@ -44,13 +49,14 @@ class TrainingImages(QWidget):
         self.stack.addWidget(form([("Source", self.source_folder), ("Target", self.target_folder)]))
         self.regions = RegionChoice(viewer)
         self.message = Message()
+        self.same_pixels = PlaceCheck()
         self._lay_out()
         self._connect()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (form([("Images from", self.kind)]), self.stack, self.regions, self.message):
+        for part in (form([("Images from", self.kind)]), self.stack, self.regions, self.message, self.same_pixels):
             layout.addWidget(part)
         self._fit_stack()
 
@@ -66,6 +72,8 @@ class TrainingImages(QWidget):
         self.kind.currentIndexChanged.connect(self._on_kind_changed)
         for picker in (self.source, self.target):
             picker.changed.connect(self.changed)
+            picker.arrived.connect(self.choose_first_layers)
+        self.same_pixels.toggled.connect(self.changed)
         self.regions.changed.connect(self.changed)
         for folder in (self.source_folder, self.target_folder):
             folder.changed.connect(self._on_folder_changed)
@@ -80,11 +88,23 @@ class TrainingImages(QWidget):
         targets = self.target.layers
         return self.are_layers and bool(targets) and all(map(is_labels, targets))
 
-    def choose_layers(self, sources: list[Any], targets: list[Any]) -> None:
-        """Tick layers as source and target."""
+    def choose_layers(self, sources: list[Any], targets: list[Any], *, decided: bool = True) -> None:
+        """Tick layers as source and target; not `decided` for a first choice that nobody has made."""
         self.kind.choose("layers")
-        self.source.choose(sources)
-        self.target.choose(targets)
+        self.source.choose(sources, decided=decided)
+        self.target.choose(targets, decided=decided)
+
+    def choose_first_layers(self) -> None:
+        """Unless the user has chosen: the lowest image as source, those above that lie on it as target."""
+        if self.source.is_decided or self.target.is_decided or not self.are_layers:
+            return
+        images = self.source.images
+        self.choose_layers(images[:1], [other for other in images[1:] if _belong(images[0], other)], decided=False)
+
+    def choice(self) -> object:
+        """What is chosen, to be compared."""
+        pickers = [(tuple(map(id, picker.layers)), picker.channel_axis) for picker in (self.source, self.target)]
+        return (self.kind.value, pickers) if self.are_layers else (self.kind.value, self._folders())
 
     def source_size(self) -> tuple[int, int] | None:
         """Height and width of the chosen source layers; None where that is not known."""
@@ -135,9 +155,18 @@ class TrainingImages(QWidget):
 
         Whether files have the planes that `z_context` asks for is known when they are opened for training.
         """
+        apart, warnings = self._judge_places()
         problem, words = self._judge_layers(patch_size, z_context) if self.are_layers else self._judge_folders()
-        self.message.say(problem or words, "error" if problem else "plain")
+        problem = problem or apart
+        text = problem or "\n".join([words, *warnings])
+        self.message.say(text, "error" if problem else "warning" if warnings else "plain")
         return problem is None
+
+    def _judge_places(self) -> tuple[str | None, list[str]]:
+        """What forbids to take the layers for a pair because of where they lie, and what is to be said of it."""
+        pickers = [self.source, self.target] if self.are_layers else []
+        groups = [(picker.layers, picker.channel_axis) for picker in pickers]
+        return self.same_pixels.judge(misplaced_among(groups) if groups and all(layers for layers, _ in groups) else [])
 
     def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str]:
         for picker, side in ((self.source, "source"), (self.target, "target")):
@@ -220,16 +249,21 @@ def _titled(title: str, content: QWidget) -> QWidget:
     return widget
 
 
+def _belong(source: Any, other: Any) -> bool:
+    """Whether a layer can be the target of another without a word: of equal size, and lying on it."""
+    axes = likely_channel_axis(source), likely_channel_axis(other)
+    if full_extent(source, axes[0]) != full_extent(other, axes[1]):
+        return False
+    return not misplaced_among([([source], axes[0]), ([other], axes[1])])
+
+
 def _facts(picker: LayerPicker) -> LayerFacts:
-    """Channel names where each layer is a channel or all are colours; pixel size where it has a unit."""
-    layers = picker.layers
+    """Channel names where each layer is a channel, all are colours or a file says them; pixel size with a unit."""
+    layers, count = picker.layers, channel_count(picker.source())
     names = tuple(layer.name for layer in layers)
     if len(layers) == 1 and is_rgb(layers[0]):
         names = ("red", "green", "blue")
+    elif len(layers) == 1 and count > 1 and (facts := file_facts(layers[0])) is not None:
+        names = facts.metadata.channel_names
     size, unit = pixel_size(layers[0])
-    height = abs(float(layers[0].scale[-2]))
-    return LayerFacts(
-        channel_names=names if len(names) == channel_count(picker.source()) else (),
-        pixel_size=None if size is None else (height, size),
-        unit=unit,
-    )
+    return LayerFacts(channel_names=names if len(names) == count else (), pixel_size=size, unit=unit)

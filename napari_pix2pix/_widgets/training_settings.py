@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, real_number, row, whole_number
 from napari_pix2pix._widgets.training_job import (
@@ -43,7 +43,7 @@ class TrainingSettings(QWidget):
         super().__init__()
         usual = preset("seamless")
         self.preset = Choice(PRESETS, "A set of settings; those below can be changed.")
-        self.length = QDoubleSpinBox()
+        self.length = real_number(0.1, 10**6, LENGTHS["minutes"], 1, 1, "How long the run is.")
         self.unit = Choice({name: name for name in LENGTHS}, "How the length of the run is counted.")
         self.patch_size = whole_number(16, 4096, usual.patch_size, 32, "Side of a training patch in pixels.")
         self.batch_size = whole_number(1, 4096, usual.batch_size, 1, "Patches per step.")
@@ -143,6 +143,11 @@ class TrainingSettings(QWidget):
                 "seed": self.seed.value(),
             },
         )
+
+    def choice(self) -> object:
+        """What is chosen, to be compared."""
+        numbers = tuple(field.value() for field in self.findChildren(QAbstractSpinBox))
+        return numbers, tuple(choice.value for choice in self.findChildren(Choice)), self.init.path
 
     def chosen_length(self) -> dict[str, float]:
         """ "minutes", "epochs" or "steps", and how many."""

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QCheckBox, QLabel, QPushButton
+from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
 from napari_pix2pix._widgets.forms import (
     Choice,
-    LayerPicker,
-    Message,
     PathField,
     ProgressBar,
     ask_image,
-    ask_model,
     ask_ome_zarr,
     collapsed,
     column,
@@ -32,42 +24,26 @@ from napari_pix2pix._widgets.forms import (
     scrolling,
 )
 from napari_pix2pix._widgets.job_widget import JobWidget
-from napari_pix2pix._widgets.layer_outputs import image_metadata, output_layers, placement, shown_in_colours
-from napari_pix2pix._widgets.layer_sources import Extent, size_in_words
+from napari_pix2pix._widgets.layer_axes import finest_level, is_rgb
+from napari_pix2pix._widgets.layer_facts import image_metadata
+from napari_pix2pix._widgets.layer_picker import LayerPicker
+from napari_pix2pix._widgets.layer_places import misplaced_among, placement
+from napari_pix2pix._widgets.layer_sources import size_in_words
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
-from napari_pix2pix._widgets.model_card import (
-    ModelCard,
-    UnreadableModel,
-    fit_problem,
-    fit_warnings,
-    load_card,
-    rescaling,
-    size_comparison,
-)
+from napari_pix2pix._widgets.messages import Message
+from napari_pix2pix._widgets.model_card import fit_problem, fit_warnings, rescaling, size_comparison
+from napari_pix2pix._widgets.model_choice import ModelChoice
 from napari_pix2pix._widgets.part_choice import PartChoice
+from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.recent_models import recent_models
-from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX, Saved, SaveRequest, saving_events, with_suffix
+from napari_pix2pix._widgets.result_layers import Placed, ResultLayers, file_name
+from napari_pix2pix._widgets.saving_job import Saved, SaveRequest, saving_events, with_suffix
 from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.formats.metadata import ImageMetadata
-from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
-
-_REFRESH_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """The last result while its layers are in the viewer."""
-
-    result: Translated
-    pixels: AnyArray
-    axes: str
-    metadata: ImageMetadata
-    layers: list[Any]
 
 
 class TranslateWidget(JobWidget):
@@ -75,25 +51,18 @@ class TranslateWidget(JobWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._card: ModelCard | None = None
-        self._card_worker: CoreWorker | None = None
-        self._show_result: Callable[[Translated], None] | None = None
-        self._result: _Result | None = None
-        self._filling: list[Any] = []
+        self._placed: Placed | None = None
         self._can_go_on = False
-        self._refreshed = 0.0
+        self.results = ResultLayers(napari_viewer)
         self._build()
         self._connect()
-        self._offer_recent()
         self._choose_active_layer()
 
     def _build(self) -> None:
-        self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
-        self.model = PathField(ask_model, "model.safetensors")
-        self.card = QLabel("Choose a model, or train one.")
-        self.card.setWordWrap(True)
+        self.model = ModelChoice()
         self.picker = LayerPicker(self.viewer, tip="Tick the image; several layers are the channels of one image.")
         self.fit = Message()
+        self.same_pixels = PlaceCheck()
         self.rescale = QCheckBox("rescale to the model's pixel size")
         self.rescale.setToolTip("The model sees pixels as large as those it was trained on; the result is scaled back.")
         self.rescale.setVisible(False)
@@ -109,19 +78,18 @@ class TranslateWidget(JobWidget):
         self.translate_button = QPushButton("Translate")
         self.cancel_button = QPushButton("Cancel")
         self.save_button = QPushButton("Save result…")
-        self.save_button.setToolTip("Write the last result to a file, with its pixel size, axes and channel names.")
+        self.save_button.setToolTip("Write the last result to a file, with its place, pixel size, axes and channels.")
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
-        self.state = Message()
         self.advanced = collapsed("Advanced", self.settings)
         scrolling(
             self,
             [
-                form([("Model", self.model), ("", self.recent)]),
-                self.card,
+                self.model,
                 form([("Image", self.picker)]),
                 self.fit,
+                self.same_pixels,
                 self.rescale,
                 form([("Live view", self.live)]),
                 self.live_words,
@@ -130,6 +98,7 @@ class TranslateWidget(JobWidget):
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,
+                self.remarks,
                 row(self.save_button, self.copy_button),
             ],
         )
@@ -137,10 +106,13 @@ class TranslateWidget(JobWidget):
         self.progress.setVisible(False)
 
     def _connect(self) -> None:
-        self.recent.activated.connect(self._on_recent_chosen)
         self.model.changed.connect(self._on_model_changed)
         self.picker.changed.connect(self._refresh)
+        self.picker.arrived.connect(self._on_arrived)
+        self.same_pixels.toggled.connect(self._refresh)
         self.rescale.toggled.connect(self._refresh)
+        self.part.changed.connect(self._refresh)
+        self.settings.changed.connect(self._refresh)
         self.destination.currentIndexChanged.connect(self._on_destination_changed)
         self.out.changed.connect(self._refresh)
         self.live.toggled.connect(self.live_view.switch)
@@ -149,108 +121,86 @@ class TranslateWidget(JobWidget):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
-        recent_models().changed.connect(self._on_model_added)
 
     def set_model(self, path: Path) -> None:
-        """Choose a model file."""
+        """Choose a model file, or the folder of a run."""
         self.model.set_path(path)
 
     def _choose_active_layer(self) -> None:
         active = self.viewer.layers.selection.active
-        self.picker.choose([active] if active is not None else list(self.viewer.layers)[:1])
+        self.picker.choose([active] if active in self.picker.offered else self.picker.images[:1], decided=False)
 
-    # The model
-
-    def _offer_recent(self) -> None:
-        self.recent.fill({"recent models": None, **{str(path): path for path in recent_models().paths()}})
-        self.recent.setVisible(self.recent.count() > 1)
-
-    def _on_recent_chosen(self, _index: int) -> None:
-        if self.recent.value is not None:
-            self.set_model(self.recent.value)
-            self.recent.setCurrentIndex(0)
-
-    def _on_model_added(self, path: Path) -> None:
-        self._offer_recent()
-        if self.model.path is None:
-            self.set_model(path)
+    def _on_arrived(self) -> None:
+        """A layer that comes when none is ticked is what there is to translate."""
+        if not self.picker.layers:
+            self.picker.choose(self.picker.images[:1], decided=False)
 
     def _on_model_changed(self) -> None:
-        self._card = None
-        if self._card_worker is not None:
-            self._card_worker.quit()
-        path = self.model.path
-        if path is None or not path.is_file():
-            self.card.setText("Choose a model, or train one." if path is None else f"{path} does not exist.")
-            self._refresh()
-            return
-        self.card.setText("reading the model…")
-        self._card_worker = start_worker(
-            partial(_card_events, path),
-            on_events=self._on_card,
-            on_error=self._on_card_error,
-            on_end=self._refresh,
-        )
-
-    def _on_card(self, answers: list[ModelCard | UnreadableModel]) -> None:
-        card = answers[-1]
-        if card.path != self.model.path:
-            return  # a late answer about another file
-        if isinstance(card, UnreadableModel):
-            self.card.setText(card.problem)
-            return
-        self._card = card
-        self.settings.offer_samples(card.has_noise)
-        lines = [f"<tr><td>{label}&nbsp;&nbsp;</td><td>{text}</td></tr>" for label, text in card.rows()]
-        self.card.setText(f"<table>{''.join(lines)}</table>")
+        if self.model.card is not None:
+            self.settings.offer_samples(self.model.card.has_noise)
         self._refresh()
 
-    def _on_card_error(self, error: Exception) -> None:
-        """An error that is not about the file."""
-        if self._card is None:
-            self.card.setText(str(error))
-
     # The choice, in words
+
+    def choice(self) -> object:
+        layers = tuple(map(id, self.picker.layers))
+        out = self.out.path if self.destination.value else None
+        return self.model.path, layers, self.picker.channel_axis, self.part.choice(), out, self.options()
 
     def _refresh(self, *_: Any) -> None:
         self.rescale.setVisible(self._may_rescale())
         problem, warnings = self._judge()
-        text = problem or "\n".join(warnings) or self._summary()
+        text = problem or "\n".join([*warnings, *([] if warnings else self._summary())])
         self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
-        is_ready = problem is None and self._card is not None
+        self.forget_stale_words()
+        is_ready = problem is None and self.model.card is not None
         has_place = not self.destination.value or self.out.path is not None
         self.translate_button.setEnabled(is_ready and has_place and not self.is_running)
-        self.cancel_button.setEnabled(self.is_running and self._show_result is not None)
-        if self._result is not None and not any(layer in self.viewer.layers for layer in self._result.layers):
-            self._result = None
-        self.save_button.setEnabled(self._result is not None and not self.is_running)
+        self.cancel_button.setEnabled(self.is_running and self._placed is not None)
+        self.save_button.setEnabled(self.results.last is not None and not self.is_running)
         self.copy_button.setEnabled(is_ready)
 
     def _judge(self) -> tuple[str | None, list[str]]:
         """What forbids the translation, and what may spoil it."""
+        axis = self.picker.channel_axis
+        misplaced = misplaced_among([(self.picker.layers, axis)]) if self.picker.layers else []
+        apart, words = self.same_pixels.judge(misplaced)
         try:
             source = self.picker.source()
         except ImageError as error:
             return str(error), []
-        if self._card is None:
-            return None, []
-        metadata = image_metadata(self.picker.layers[0])
+        card = self.model.card
+        if card is None or apart is not None:
+            return apart, words
         options = self.settings.options()
-        warnings = fit_warnings(self._card, source, None if self._rescales() else metadata, options)
-        return fit_problem(self._card, source, options), warnings
+        problem = fit_problem(card, source, options)
+        if problem is not None and self._may_hold_channels(card.source_channels):
+            problem += f" If it holds them, choose its axis of {card.source_channels} as channel axis."
+        warnings = fit_warnings(card, source, None if self._rescales() else self._metadata(), options)
+        return problem, words + warnings
 
-    def _summary(self) -> str:
-        words = size_in_words(self.picker.source())
-        if self._card is None or not self._rescales():
-            return words
-        comparison = size_comparison(self._card, image_metadata(self.picker.layers[0]))
-        return f"{words}\n{comparison} The layer is rescaled for it, the result back."
+    def _may_hold_channels(self, count: int) -> bool:
+        """Whether a layer without a channel axis has an axis of that many."""
+        layer, *others = self.picker.layers
+        if others or is_rgb(layer) or self.picker.channel_axis is not None:
+            return False
+        return count in finest_level(layer).shape[: layer.ndim - 2]
+
+    def _metadata(self) -> ImageMetadata:
+        return image_metadata(self.picker.layers[0], self.picker.channel_axis)
+
+    def _summary(self) -> list[str]:
+        words = [size_in_words(self.picker.source())]
+        if self.model.card is not None and self._rescales():
+            comparison = size_comparison(self.model.card, self._metadata())
+            words += [f"{comparison} The layer is rescaled for it, the result back."]
+        return words
 
     def _may_rescale(self) -> bool:
         """Whether the pixels of the layers have clearly another size than those that the model was trained on."""
-        if self._card is None or not self.picker.layers:
+        if self.model.card is None or not self.picker.layers:
             return False
-        return rescaling(self._card, image_metadata(self.picker.layers[0])) is not None
+        return rescaling(self.model.card, self._metadata()) is not None
 
     def _rescales(self) -> bool:
         return self._may_rescale() and bool(self.rescale.isChecked())
@@ -258,7 +208,7 @@ class TranslateWidget(JobWidget):
     def _on_destination_changed(self) -> None:
         self.out.setVisible(self.destination.value)
         if self.destination.value and self.out.path is None and self.picker.layers:
-            self.out.set_path(preferences().runs_folder / f"{_file_name(self.picker.layers[0].name)}.ome.zarr")
+            self.out.set_path(preferences().runs_folder / f"{file_name(self.picker.layers[0].name)}.ome.zarr")
         self._refresh()
 
     # The work
@@ -268,43 +218,43 @@ class TranslateWidget(JobWidget):
         return self.settings.options() | ({"match_pixel_size": True} if self._rescales() else {})
 
     def _live_choice(self) -> LiveChoice:
-        if self._card is None:
+        card = self.model.card
+        if card is None:
             raise ImageError("choose a model")
-        if (problem := fit_problem(self._card, self.picker.source(), self.options())) is not None:
+        if (problem := self._judge()[0]) is not None:
             raise ImageError(problem)
         options = {name: value for name, value in self.options().items() if name not in ONLY_FOR_RESULTS}
         return LiveChoice(
-            model=self._card.path,
+            model=card.path,
             layers=tuple(self.picker.layers),
             channel_axis=self.picker.channel_axis,
             options=tuple(sorted(options.items())),
-            uses_image_statistics=options.get("statistics", self._card.statistics) == "image",
+            uses_image_statistics=options.get("statistics", card.statistics) == "image",
         )
 
     def _on_translate(self) -> None:
-        assert self._card is not None  # the button is disabled without a model
+        assert self.model.card is not None  # the button is disabled without a model
         layer, axis = self.picker.layers[0], self.picker.channel_axis
         try:
             extent = self.part.extent()
-            source: ArraySource = self.picker.source(extent)
+            request = TranslationRequest(
+                model=self.model.card.path,
+                source=self.picker.source(extent),
+                options=self.options(),
+                out=self.out.path if self.destination.value else None,
+                metadata=image_metadata(layer, axis, extent),
+            )
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        request = TranslationRequest(
-            model=self._card.path,
-            source=source,
-            options=self.options(),
-            out=self.out.path if self.destination.value else None,
-            metadata=image_metadata(layer),
-        )
         self._can_go_on = request.out is not None and not self._rescales()
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
-        self._show_result = partial(self._add_layers, layer, place, extent, source.axes)
+        self._placed = Placed(layer=layer, place=place, extent=extent)
         self.state.say("reading the model…")
         self.progress.tell(0, 0)
         self.progress.setVisible(True)
-        recent_models().add(self._card.path)
+        recent_models().add(request.model)
         stop = Cancel()
         self.run(partial(translation_events, request, cancel=stop), stop)
         self._refresh()
@@ -320,61 +270,28 @@ class TranslateWidget(JobWidget):
                     self.state.say(f"saved as {event.path}", "good")
 
     def _deliver(self, result: Translated) -> None:
-        if self._show_result is not None:
-            self._show_result(result)
+        if self._placed is None:
+            return
+        self.results.add(result, self._placed)
         if result.is_complete:
-            self._show_result = None
+            self._placed = None
+            facts = result.provenance
+            self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
 
     def _show_tiles(self, event: TilesDone) -> None:
         self.progress.tell(event.done, event.total if event.done else 0)
         self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
-        now = time.monotonic()
-        if self._filling and now - self._refreshed >= _REFRESH_SECONDS:
-            self._refreshed = now
-            for layer in self._filling:
-                layer.refresh()
-
-    def _add_layers(
-        self, layer: Any, place: dict[str, Any], extent: Extent | None, axes: str, result: Translated
-    ) -> None:
-        model = Path(result.provenance["model"])
-        if extent is not None:
-            result = _with_provenance(result, extent=[list(part) for part in extent])
-        contents = output_layers(result, layer, place, model.parent.name)
-        filling, self._filling = self._filling, []
-        if filling and all(one in self.viewer.layers for one in filling):
-            for one, (data, attributes, _) in zip(filling, contents, strict=True):
-                one.data = data
-                one.metadata = attributes["metadata"]
-        else:
-            filling = [getattr(self.viewer, f"add_{kind}")(data, **attributes) for data, attributes, kind in contents]
-        if not result.is_complete:
-            self._filling = filling
-            return
-        metadata = replace(
-            image_metadata(layer), channel_names=result.channel_names, rgb=shown_in_colours(result, layer)
-        )
-        if isinstance(result.pixels, np.ndarray):
-            self._result = _Result(result=result, pixels=result.pixels, axes=axes, metadata=metadata, layers=filling)
-        facts = result.provenance
-        self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
-
-    def _drop_filling(self) -> None:
-        """Take layers of an unfinished result away."""
-        for layer in self._filling:
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._filling = []
+        self.results.refresh()
 
     def on_error(self, error: Exception) -> None:
-        self._show_result = None
+        self._placed = None
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
         self.progress.setVisible(False)
-        self._drop_filling()
-        if self._show_result is not None:
-            self._show_result = None
+        self.results.drop_unfinished()
+        if self._placed is not None:
+            self._placed = None
             self.state.say("cancelled; Translate goes on from here" if self._can_go_on else "cancelled")
         self._refresh()
 
@@ -384,25 +301,20 @@ class TranslateWidget(JobWidget):
         self.state.say("cancelling…")
 
     def _on_save(self) -> None:
-        result = self._result
+        result = self.results.last
         assert result is not None  # the button is disabled without a result
-        proposed = preferences().runs_folder / (_file_name(result.layers[0].name) + USUAL_SUFFIX)
-        if not (chosen := ask_image(self, str(proposed))):
+        if not (chosen := ask_image(self, str(self.results.proposed_path(preferences().runs_folder)))):
             return
-        path = with_suffix(Path(chosen))
-        request = SaveRequest(
-            result=result.result, pixels=result.pixels, axes=result.axes, metadata=result.metadata, path=path
-        )
         self.state.say("saving…")
         self.progress.tell(0, 0)
         self.progress.setVisible(True)
-        self.run(partial(saving_events, request))
+        self.run(partial(saving_events, SaveRequest(result=result, path=with_suffix(Path(chosen)))))
         self._refresh()
 
     def _on_copy(self) -> None:
-        assert self._card is not None  # the button is disabled without a model
+        assert self.model.card is not None  # the button is disabled without a model
         out = self.out.path if self.destination.value else None
-        command, complete = translate_command(self._card.path, self.picker.layers, self.options(), out)
+        command, complete = translate_command(self.model.card.path, self.picker.layers, self.options(), out)
         QApplication.clipboard().setText(command)
         words = ["The command is on the clipboard."]
         words += [] if complete else ["Save the layers under the names in it first."]
@@ -413,18 +325,3 @@ class TranslateWidget(JobWidget):
         super().on_closed()
         self.live_view.switch(False)
         self.picker.disconnect_viewer()
-
-
-def _file_name(layer_name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", layer_name)
-
-
-def _with_provenance(result: Translated, **facts: Any) -> Translated:
-    return replace(result, provenance={**result.provenance, **facts})
-
-
-def _card_events(path: Path) -> Generator[ModelCard | UnreadableModel, None, None]:
-    try:
-        yield load_card(path)
-    except Pix2PixError as error:
-        yield UnreadableModel(path=path, problem=str(error))

@@ -25,6 +25,7 @@ from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
 if TYPE_CHECKING:
+    from napari_pix2pix.formats.writing import OutputSpec
     from napari_pix2pix.translation.fitted_image import FittedImage
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.plan import Plan
@@ -42,7 +43,7 @@ class TranslationRequest:
     ----------
     options : fields of `TranslationSettings`; those left out keep their defaults.
     out : an OME-Zarr to write the result to, going on with one that was begun; None to keep it in memory.
-    metadata : what that file says about place and scale, and how large the image's pixels are.
+    metadata : what a file of the image would say about its place and scale; a file of the result says it too.
     """
 
     model: Path
@@ -74,17 +75,20 @@ class Translated:
 
     Of one that goes to a file there are two: first with a file that fills, then with the complete one.
 
-    `limits` are the smallest and largest value of each channel that the model can give, None for categories, whose
-    colours are `colors` by stored value. `provenance` is plain data.
+    `spec` is what a file of it would be. `limits` are the smallest and largest value of each channel that the model can
+    give, None for categories, whose colours are `colors` by stored value. `provenance` is plain data.
     """
 
     pixels: AnyArray | StoredImage
     is_complete: bool
-    channel_names: tuple[str, ...]
+    spec: OutputSpec
     limits: tuple[tuple[float, float], ...] | None
-    is_categories: bool
     colors: Mapping[int, NDArray[np.float32]]
     provenance: Mapping[str, Any]
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return self.spec.metadata.channel_names
 
 
 class LastTranslator:
@@ -260,19 +264,17 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
 
 
 def _result(work: _Work, pixels: AnyArray | StoredImage, *, is_complete: bool = True) -> Translated:
+    from napari_pix2pix.translation.files import output_spec
     from pix2pix_training.intensity import CategoryMapping
 
     request, translator, plan = work.request, work.translator, work.plan
     mapping = translator.model.target.mapping
-    names = translator.output_channel_names
-    channels = translator.output_channels
     is_plain = not isinstance(mapping, CategoryMapping) and translator.settings.dropout_samples == 1
     return Translated(
         pixels=pixels,
         is_complete=is_complete,
-        channel_names=names if len(names) == channels else (),
+        spec=output_spec(work.source, translator),
         limits=tuple(zip(mapping.low, mapping.high, strict=True)) if is_plain else None,  # type: ignore[union-attr]
-        is_categories=isinstance(mapping, CategoryMapping),
         colors=_colors(mapping) if isinstance(mapping, CategoryMapping) else {},
         provenance={
             "program": f"napari-pix2pix {version('napari-pix2pix')}",

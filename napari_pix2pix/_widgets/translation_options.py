@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QAbstractSpinBox, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, form, whole_number
 from napari_pix2pix._widgets.preferences import preferences
@@ -33,7 +34,9 @@ _AUTOMATIC = "automatic"
 
 
 class TranslationOptions(QWidget):
-    """Fields of `TranslationSettings`."""
+    """Fields of `TranslationSettings`; `changed` is emitted when one of them is changed."""
+
+    changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,6 +56,10 @@ class TranslationOptions(QWidget):
         rows += [("Values of another type", self.values)]
         rows += [("Tile", self.tile), ("Memory", self.memory), ("Backend", self.backend), ("Device", self.device)]
         layout.addWidget(form(rows))
+        for field in self.findChildren(QAbstractSpinBox):
+            field.valueChanged.connect(self.changed)
+        for choice in self.findChildren(Choice):
+            choice.currentIndexChanged.connect(self.changed)
 
     def offer_samples(self, possible: bool) -> None:
         """Whether the model has noise of which samples can be taken."""

@@ -22,6 +22,7 @@ from superqt.utils import GeneratorWorker
 from napari_pix2pix._widgets.llvm_clash import keep_triton_out
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.remarks import remarks
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +33,24 @@ _BATCH_SECONDS = 0.1
 
 
 class CoreSignals(GeneratorWorkerSignals):
-    """With one for errors of its own: napari's handling of `errored` fails under PySide6."""
+    """With one for errors of its own, as napari's handling of `errored` fails under PySide6, and one for remarks."""
 
     failed = Signal(object)
+    remarked = Signal(str)
 
 
 class CoreWorker(GeneratorWorker):
     """Runs what `start_worker` gives it; `quit` asks it to stop after the present event."""
 
     def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: Cancel) -> None:
-        super().__init__(function, make_events, stop, self._fail, SignalsClass=CoreSignals)
+        super().__init__(function, make_events, stop, self._fail, self._remark, SignalsClass=CoreSignals)
         self.stop = stop
 
     def _fail(self, error: Exception) -> None:
         self.signals.failed.emit(error)
+
+    def _remark(self, line: str) -> None:
+        self.signals.remarked.emit(line)
 
     def quit(self) -> None:
         self.stop.set()
@@ -57,12 +62,14 @@ def start_worker(
     on_events: Callable[[list[Any]], None],
     on_error: Callable[[Exception], None],
     on_end: Callable[[], None],
+    on_remark: Callable[[str], None] | None = None,
     stop: Cancel | None = None,
 ) -> CoreWorker:
     """Run the generator that `make_events` makes, in a thread; the callbacks run in the main thread.
 
     `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
-    notification besides `on_error`. `on_end` comes last, always. `stop` is set when the worker is asked to end, for
+    notification besides `on_error`. `on_remark` gets each line that the core has to say about the images, see
+    `pix2pix_training.remarks`. `on_end` comes last, always. `stop` is set when the worker is asked to end, for
     generators that look at it themselves, between events too.
     """
     keep_triton_out()
@@ -75,6 +82,7 @@ def start_worker(
         _ignore_errors=True,
     )
     connections: list[_Connection] = [(worker.yielded, on_events), (worker.failed, _notify), (worker.failed, on_error)]
+    connections += [] if on_remark is None else [(worker.remarked, on_remark)]
     connections.append((worker.finished, on_end))
     for signal, slot in connections:
         signal.connect(slot)
@@ -96,14 +104,19 @@ def _notify(error: Exception) -> None:
 
 
 def guarded_events(
-    make_events: MakeEvents, stop: Cancel, fail: Callable[[Exception], None]
+    make_events: MakeEvents,
+    stop: Cancel,
+    fail: Callable[[Exception], None],
+    remark: Callable[[str], None],
 ) -> Generator[list[Any], None, None]:
     """Events in batches until they end or `stop` is set; then the core's generator is closed, which saves its state.
 
-    An error ends them too, and is handed to `fail` as a `Pix2PixError` of one line.
+    An error ends them too, and is handed to `fail` as a `Pix2PixError` of one line. What is decided about images on the
+    way is handed to `remark`, in the thread that decides it.
     """
     try:
-        yield from _batches(make_events, stop)
+        with remarks(remark):
+            yield from _batches(make_events, stop)
     except Interrupted:
         logger.debug("a worker was interrupted")
     except Pix2PixError as error:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pix2pix_training.model_file import save_model
+from pix2pix_training.model_file import Model, load_model, save_model
 from tests.product.conftest import model_for
 
 WaitUntil = Callable[..., None]
@@ -83,6 +83,58 @@ def wait_until(viewer: Any, request: pytest.FixtureRequest) -> WaitUntil:
 def translate(viewer: Any) -> Any:
     """The Translate widget, opened through the manifest."""
     return viewer.window.add_plugin_dock_widget("napari-pix2pix", "Translate")[1]
+
+
+@pytest.fixture
+def run(viewer: Any, translate: Any, wait_until: WaitUntil) -> Callable[[Path, list[Any]], list[Any]]:
+    """Translate layers with a model; the new layers."""
+
+    def translated(model: Path, layers: list[Any]) -> list[Any]:
+        before = list(viewer.layers)
+        translate.set_model(model)
+        translate.picker.choose(layers)
+        wait_until(lambda: translate.translate_button.isEnabled())
+        translate.translate_button.click()
+        assert translate.is_running
+        wait_until(lambda: not translate.is_running)
+        return [layer for layer in viewer.layers if layer not in before]
+
+    return translated
+
+
+@pytest.fixture
+def pair(viewer: Any) -> list[Any]:
+    """A source and its negative, 96 x 128, 8-bit, half a micrometre per pixel."""
+    coarse = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    image = np.kron(coarse, np.ones((4, 4), np.uint8))
+    place: dict[str, Any] = {"scale": (0.5, 0.5), "units": ("um", "um")}
+    return [viewer.add_image(image, name="phase", **place), viewer.add_image(255 - image, name="stain", **place)]
+
+
+@pytest.fixture
+def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
+    """The Train widget, set to a tiny network and few steps."""
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    settings = widget.settings
+    widget.out.set_path(tmp_path / "run")
+    settings.depth.setValue(3)
+    settings.base_width.setValue(4)
+    settings.patch_size.setValue(32)
+    settings.preview_every.setValue(3)
+    settings.unit.choose("steps")
+    settings.length.setValue(6)
+    return widget
+
+
+def trained_on(train: Any, source: Any, target: Any, wait_until: WaitUntil) -> Model:
+    """The model of a run of two steps, validated once."""
+    train.settings.length.setValue(2)
+    train.choose_layers([source], [target])
+    assert train.train_button.isEnabled(), train.images.message.text()
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    assert "done: 2 steps" in train.state.text()
+    return load_model(train.out.path / "model.safetensors")
 
 
 @pytest.fixture

@@ -15,6 +15,10 @@ class Layer:
     name: str = "layer"
     multiscale: bool = False
     rgb: bool = False
+    units: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.units = self.units or ("pixel",) * self.ndim
 
     @property
     def ndim(self) -> int:

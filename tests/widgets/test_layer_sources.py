@@ -7,14 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_pix2pix._widgets.layer_sources import (
-    LazyArraySource,
-    axis_letters,
-    full_extent,
-    likely_channel_axis,
-    pair_problem,
-    source_of,
-)
+from napari_pix2pix._widgets.layer_axes import axis_letters, full_extent, likely_channel_axis
+from napari_pix2pix._widgets.layer_sources import LazyArraySource, pair_problem, source_of
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.errors import ImageError
 from tests.widgets.stand_ins import Layer
@@ -107,15 +101,24 @@ def test_complex_pixels_are_refused() -> None:
     [
         (("-2", "-1"), None, "YX"),
         (("z", "y", "x"), None, "ZYX"),
-        (("-4", "-3", "-2", "-1"), None, "ABYX"),
-        (("-4", "-3", "-2", "-1"), 1, "ACYX"),
-        (("a", "-3", "-2", "-1"), None, "ABYX"),
+        (("-3", "-2", "-1"), None, "ZYX"),
+        (("-4", "-3", "-2", "-1"), None, "TZYX"),
+        (("-5", "-4", "-3", "-2", "-1"), None, "ATZYX"),
+        (("-4", "-3", "-2", "-1"), 1, "ZCYX"),
+        (("a", "-3", "-2", "-1"), None, "AZYX"),
+        (("z", "-3", "-2", "-1"), None, "ZTYX"),
+        (("time", "plane", "y", "x"), None, "TZYX"),
         (("c", "z", "y", "x"), None, "AZYX"),
         (("z", "z", "y", "x"), None, "ZAYX"),
     ],
 )
 def test_axis_letters(labels: tuple[str, ...], channel_axis: int | None, letters: str) -> None:
     assert axis_letters(Layer(None, labels), channel_axis) == letters
+
+
+def test_an_unlabelled_axis_in_seconds_is_time() -> None:
+    layer = Layer(None, ("-3", "-2", "-1"), units=("millisecond", "micrometer", "micrometer"))
+    assert axis_letters(layer) == "TYX"
 
 
 def test_channel_axis_is_guessed_from_its_label() -> None:

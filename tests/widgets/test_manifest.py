@@ -101,7 +101,7 @@ def test_dropped_model_file_is_shown(viewer: Any, wait_until: WaitUntil, grey_mo
     assert viewer.open(str(grey_model), plugin=plugin) == []
     (widget,) = _docked(viewer)
     assert widget.model.path == grey_model
-    wait_until(lambda: "U-Net, depth 3, width 4" in widget.card.text())
+    wait_until(lambda: "U-Net, depth 3, width 4" in widget.model.words.text())
 
 
 def _execute(command: str) -> None:
@@ -114,3 +114,58 @@ def _docked(viewer: Any) -> list[Any]:
     return [
         widget for widget in viewer.window.dock_widgets.values() if type(widget).__module__.startswith("napari_pix2pix")
     ]
+
+
+def test_every_way_to_open_a_widget_leads_to_the_same_dock(viewer: Any, grey_model: Path) -> None:
+    """By drop, by a layer menu, by the other widget; what the Plugins menu names so is then there already."""
+    from tests.widgets.test_first_use import menu_entry
+
+    viewer.open_sample(MANIFEST.name, "pair")
+    viewer.open(str(grey_model), plugin=MANIFEST.name)
+    _execute("napari-pix2pix.translate_selected")
+    _execute("napari-pix2pix.train_selected")
+    menu = viewer.window.plugins_menu
+    for title in ("Train (pix2pix)", "Translate (pix2pix)"):
+        dock = viewer.window.dock_widgets[title].parent()
+        menu_entry(menu, "pix2pix", title).trigger()  # which shows and hides the dock of its title
+        assert viewer.window.dock_widgets[title].parent() is dock
+    assert len(_docked(viewer)) == 2
+
+
+def test_widgets_of_the_menu_are_found_by_the_others(viewer: Any, grey_model: Path) -> None:
+    from tests.widgets.test_first_use import menu_entry
+
+    viewer.open_sample(MANIFEST.name, "pair")
+    menu_entry(viewer.window.plugins_menu, "pix2pix", "Translate (pix2pix)").trigger()
+    viewer.open(str(grey_model), plugin=MANIFEST.name)
+    _execute("napari-pix2pix.translate_selected")
+    assert list(viewer.window.dock_widgets) == ["Translate (pix2pix)"]
+
+
+def test_dropped_run_folder_opens_its_model(viewer: Any, wait_until: WaitUntil, grey_model: Path) -> None:
+    """napari asks with which plugin a folder is to be opened, as its own reader takes all of them."""
+    from napari.plugins._npe2 import get_readers
+
+    assert MANIFEST.name in get_readers(str(grey_model.parent))
+    assert viewer.open(str(grey_model.parent), plugin=MANIFEST.name) == []
+    (widget,) = _docked(viewer)
+    assert widget.model.path == grey_model
+    wait_until(lambda: "U-Net, depth 3, width 4" in widget.model.words.text())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [((), "is no folder of a run"), (("last.pt",), "is a run without a model yet")]
+)
+def test_other_folder_that_is_dropped_is_told_in_words(
+    viewer: Any, tmp_path: Path, content: tuple[str, ...], words: str
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in content:
+        (folder / name).touch()
+    assert viewer.open(str(folder), plugin=MANIFEST.name) == []
+    assert words in notification_manager.records[-1].message
+    assert _docked(viewer) == []
+    notification_manager.records.clear()

@@ -14,32 +14,7 @@ import tifffile
 from napari_pix2pix import load_model
 from pix2pix_training.array_source import Region
 from pix2pix_training.events import Validating, Warned
-from pix2pix_training.model_file import Model
-from tests.widgets.conftest import WaitUntil
-
-
-@pytest.fixture
-def pair(viewer: Any) -> list[Any]:
-    """A source and its negative, 96 x 128, 8-bit, half a micrometre per pixel."""
-    coarse = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
-    image = np.kron(coarse, np.ones((4, 4), np.uint8))
-    place: dict[str, Any] = {"scale": (0.5, 0.5), "units": ("um", "um")}
-    return [viewer.add_image(image, name="phase", **place), viewer.add_image(255 - image, name="stain", **place)]
-
-
-@pytest.fixture
-def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
-    """The Train widget, set to a tiny network and few steps."""
-    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
-    settings = widget.settings
-    widget.out.set_path(tmp_path / "run")
-    settings.depth.setValue(3)
-    settings.base_width.setValue(4)
-    settings.patch_size.setValue(32)
-    settings.preview_every.setValue(3)
-    settings.unit.choose("steps")
-    settings.length.setValue(6)
-    return widget
+from tests.widgets.conftest import WaitUntil, trained_on
 
 
 def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:
@@ -274,17 +249,6 @@ def test_labels_are_categories(viewer: Any, train: Any, pair: list[Any], tmp_pat
     wait_until(lambda: not train.is_running)
     mapping = load_model(tmp_path / "run" / "model.safetensors").target.mapping
     assert getattr(mapping, "values", None) == ((0,), (7,))
-
-
-def trained_on(train: Any, source: Any, target: Any, wait_until: WaitUntil) -> Model:
-    """The model of a run of two steps, validated once."""
-    train.settings.length.setValue(2)
-    train.choose_layers([source], [target])
-    assert train.train_button.isEnabled(), train.images.message.text()
-    train.train_button.click()
-    wait_until(lambda: not train.is_running)
-    assert "done: 2 steps" in train.state.text()
-    return load_model(train.out.path / "model.safetensors")
 
 
 def test_a_stack_with_neighbouring_planes(viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil) -> None:

@@ -24,23 +24,6 @@ PLACE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def run(viewer: Any, translate: Any, wait_until: WaitUntil) -> Callable[[Path, list[Any]], list[Any]]:
-    """Translate layers with a model; the new layers."""
-
-    def translated(model: Path, layers: list[Any]) -> list[Any]:
-        before = list(viewer.layers)
-        translate.set_model(model)
-        translate.picker.choose(layers)
-        wait_until(lambda: translate.translate_button.isEnabled())
-        translate.translate_button.click()
-        assert translate.is_running
-        wait_until(lambda: not translate.is_running)
-        return [layer for layer in viewer.layers if layer not in before]
-
-    return translated
-
-
 def assert_same_place(output: Any, source: Any) -> None:
     for name in ("scale", "translate", "rotate", "shear"):
         np.testing.assert_allclose(getattr(output, name), getattr(source, name), atol=1e-12, err_msg=name)
@@ -247,14 +230,14 @@ def test_damaged_model_is_told_in_words(viewer: Any, translate: Any, wait_until:
     grey_model.write_bytes(grey_model.read_bytes()[:-100])
     viewer.add_image(np.zeros((40, 48), np.uint8))
     translate.set_model(grey_model)
-    wait_until(lambda: "cannot be read" in translate.card.text() or "damaged" in translate.card.text())
+    wait_until(lambda: "cannot be read" in translate.model.words.text() or "damaged" in translate.model.words.text())
     assert not translate.translate_button.isEnabled()
 
 
 def test_a_late_answer_about_a_model_chosen_before(
     translate: Any, wait_until: WaitUntil, grey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_pix2pix._widgets import translate_widget
+    from napari_pix2pix._widgets import model_choice
     from napari_pix2pix._widgets.model_card import load_card
 
     damaged = tmp_path / "damaged.safetensors"
@@ -266,16 +249,16 @@ def test_a_late_answer_about_a_model_chosen_before(
             assert may_answer.wait(60)
         return load_card(path)
 
-    monkeypatch.setattr(translate_widget, "load_card", late)
+    monkeypatch.setattr(model_choice, "load_card", late)
     translate.set_model(damaged)
-    worker = translate._card_worker
+    worker = translate.model._worker
     translate.set_model(grey_model)
-    wait_until(lambda: "U-Net" in translate.card.text())
+    wait_until(lambda: "U-Net" in translate.model.words.text())
     ended: list[Any] = []
     worker.finished.connect(lambda: ended.append(None))
     may_answer.set()
     wait_until(lambda: bool(ended))
-    assert "U-Net" in translate.card.text()
+    assert "U-Net" in translate.model.words.text()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("unexpected")])

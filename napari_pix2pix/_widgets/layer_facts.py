@@ -1,0 +1,132 @@
+"""What is known of a layer besides its pixels: by napari, and by the file that it was opened from. No napari, no Qt.
+
+napari keeps neither nodata values nor coordinate reference systems, and its own reader no pixel sizes. The file says
+them, and a result keeps them in its layer's metadata, so that one made of it has them too.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pix2pix._widgets.layer_axes import Extent, axis_letters, finest_level, is_rgb
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.source import is_zarr_group, open_image
+from napari_pix2pix.formats.units import convert_length, in_seconds, standard_unit
+from pix2pix_training.errors import Pix2PixError
+
+logger = logging.getLogger(__name__)
+
+FACTS_KEY = "napari-pix2pix-image"
+"""In the metadata of layers that this plugin makes: their `ImageFacts`."""
+
+_CLOSE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a file says about an image of `size` (height, width) and `dtype`."""
+
+    metadata: ImageMetadata
+    nodata: float | None
+    size: tuple[int, int]
+    dtype: str
+
+
+def file_facts(layer: Any) -> ImageFacts | None:
+    """What the file of a layer, or the maker of a result, says; None where there is none, or it is of another size."""
+    found = getattr(layer, "metadata", {}).get(FACTS_KEY)
+    if not isinstance(found, ImageFacts):
+        path = getattr(getattr(layer, "source", None), "path", None)
+        found = None if not path else _facts_of_path(str(path))
+    rows = -3 if is_rgb(layer) else -2
+    return found if found is not None and found.size == tuple(finest_level(layer).shape[rows:][:2]) else None
+
+
+def nodata_of(layer: Any) -> float | None:
+    """The value that marks invalid pixels of a layer; None where its pixels are no longer of the file's type."""
+    facts = file_facts(layer)
+    same_type = facts is not None and facts.dtype == np.dtype(finest_level(layer).dtype).name
+    return facts.nodata if facts is not None and same_type else None
+
+
+def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent | None = None) -> ImageMetadata:
+    """What an image file would say about a layer, or about the part `extent` of it.
+
+    Scale and units of the layer count where it has some; else its file says how large pixels are.
+    """
+    facts = file_facts(layer)
+    known = ImageMetadata(file_format="napari") if facts is None else facts.metadata
+    if extent is not None and known.georeference is not None:
+        (top, _), (left, _) = extent[-2:]
+        known = replace(known, georeference=known.georeference.moved(top, left))
+    return replace(_scaled(known, layer, channel_axis), rgb=is_rgb(layer), channel_names=(), tiles=None)
+
+
+def _scaled(known: ImageMetadata, layer: Any, channel_axis: int | None) -> ImageMetadata:
+    """`known` with the scale of the layer, where that says more."""
+    letters = axis_letters(layer, channel_axis)
+    unit = standard_unit(str(layer.units[-1]))
+    size = abs(float(layer.scale[-2])), abs(float(layer.scale[-1]))
+    time = _time_step(layer, letters) or known.time_step_s
+    if unit is None and (np.allclose(layer.scale[-2:], 1) or _agrees(size, known)):
+        return replace(known, time_step_s=time)
+    height = _in_unit(size[0], layer.units[-2], unit)
+    z = letters.find("Z")
+    depth = None if z < 0 else _in_unit(abs(float(layer.scale[z])), layer.units[z], unit)
+    return replace(known, pixel_size=(height or size[0], size[1]), unit=unit, z_spacing=depth, time_step_s=time)
+
+
+def _agrees(size: tuple[float, float], known: ImageMetadata) -> bool:
+    """Whether a layer without units is as large as its file says."""
+    return known.pixel_size is not None and bool(np.allclose(size, known.pixel_size, rtol=_CLOSE))
+
+
+def _in_unit(length: float, own: Any, unit: str | None) -> float | None:
+    """A length along another axis in `unit`; None where that cannot be."""
+    own_unit = standard_unit(str(own))
+    return length if own_unit == unit else convert_length(length, own_unit or "", unit or "")
+
+
+def _time_step(layer: Any, letters: str) -> float | None:
+    axis = letters.find("T")
+    unit = None if axis < 0 else standard_unit(str(layer.units[axis]))
+    return None if unit is None else in_seconds(abs(float(layer.scale[axis])), unit)
+
+
+def pixel_size(layer: Any) -> tuple[tuple[float, float] | None, str | None]:
+    """Height and width of a pixel and their unit; None where nobody says in which."""
+    metadata = image_metadata(layer)
+    return (metadata.pixel_size, metadata.unit) if metadata.unit is not None else (None, None)
+
+
+def _facts_of_path(path: str) -> ImageFacts | None:
+    """What a file says as it is now; folders that are no OME-Zarr are left alone, which may hold a million tiles."""
+    try:
+        file = Path(path)
+        if not (file.is_file() or is_zarr_group(file)):
+            return None
+        return _read_facts(file, file.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _read_facts(path: Path, _changed: int) -> ImageFacts | None:
+    try:
+        with open_image(path) as image:
+            metadata = image.metadata
+            if metadata.file_format in ("png", "jpeg"):
+                metadata = replace(metadata, orientation=1)  # readers turn such pixels, so the layer is upright
+            height, width = image.shape[-2:]
+            return ImageFacts(
+                metadata=metadata, nodata=image.nodata, size=(height, width), dtype=np.dtype(image.dtype).name
+            )
+    except Pix2PixError as error:  # napari has read it in another way
+        logger.debug("%s says nothing about its layer: %s", path, error)
+        return None

@@ -1,0 +1,185 @@
+"""The list of layers to tick, and what is chosen with it as one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import ref
+
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from napari_pix2pix._widgets.forms import Choice
+from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb, likely_channel_axis
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY
+from napari_pix2pix._widgets.layer_sources import source_of
+from napari_pix2pix._widgets.previews import is_preview
+from pix2pix_training.array_source import ArraySource
+
+_ROWS_SHOWN = 3
+_TELLING = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""Events of a layer after which words about it may be wrong."""
+
+
+class LayerPicker(QWidget):
+    """Image and labels layers to tick; several are the channels of one image.
+
+    `changed`: the choice is another one. `arrived`: there is a new layer, and the user has not chosen yet.
+    """
+
+    changed = Signal()
+    arrived = Signal()
+
+    def __init__(self, viewer: Viewer, *, tip: str) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._known: list[Any] = []
+        self._is_decided = False
+        self._axis_of: Any = None
+        self.list = QListWidget()
+        self.list.setToolTip(tip)
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setFixedHeight(_ROWS_SHOWN * (self.list.fontMetrics().height() + 4) + 6)
+        self.list.itemChanged.connect(self._on_ticked)
+        self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")
+        self.axis.currentIndexChanged.connect(self.changed)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addWidget(self.list)
+        layout.addWidget(self.axis)
+        self._connect(viewer.layers.events)
+        self._refresh()
+
+    def _connect(self, events: Any) -> None:
+        for emitter in (events.inserted, events.removed, events.reordered):
+            emitter.connect(self._refresh)
+
+    def disconnect_viewer(self) -> None:
+        """Forget the viewer; for a widget that is closed."""
+        events = self._viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered):
+            emitter.disconnect(self._refresh)
+        for layer in self._known:
+            self._leave(layer)
+        self._known = []
+
+    def _watch(self, layer: Any) -> None:
+        layer.events.name.connect(self._on_renamed)
+        for name in _TELLING:
+            getattr(layer.events, name).connect(self._on_layer_changed)
+
+    def _leave(self, layer: Any) -> None:
+        layer.events.name.disconnect(self._on_renamed)
+        for name in _TELLING:
+            getattr(layer.events, name).disconnect(self._on_layer_changed)
+
+    @property
+    def offered(self) -> list[Any]:
+        """All layers that can be ticked, in the order shown."""
+        return list(self._known)
+
+    @property
+    def images(self) -> list[Any]:
+        """Those of them that are no results of this plugin, for a first choice."""
+        return [layer for layer in self._known if FACTS_KEY not in layer.metadata]
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the user, or what the user did, has chosen; else a first choice may be another one."""
+        return self._is_decided
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers that are ticked and still in the viewer, in the order shown."""
+        return [layer for layer in self._known if self._item(layer).checkState() == Qt.CheckState.Checked]
+
+    @property
+    def channel_axis(self) -> int | None:
+        value: int | None = self.axis.value
+        return value
+
+    def source(self, extent: Extent | None = None) -> ArraySource:
+        """The choice as one image; raises `ImageError` where it is none."""
+        return source_of(self.layers, channel_axis=self.channel_axis, extent=extent)
+
+    def extent(self) -> Extent:
+        return full_extent(self.layers[0], self.channel_axis)
+
+    def choose(self, layers: Sequence[Any], *, decided: bool = True) -> None:
+        """Tick these layers and no others; not `decided` for a first choice that nobody has made."""
+        self._is_decided = decided
+        self.list.blockSignals(True)
+        for layer in self._known:
+            self._item(layer).setCheckState(_checked(layer in layers))
+        self.list.blockSignals(False)
+        self._on_chosen()
+
+    def _item(self, layer: Any) -> QListWidgetItem:
+        return self.list.item(self._known.index(layer))
+
+    def _refresh(self, *_: Any) -> None:
+        before, chosen = self._known, self.layers
+        for layer in before:
+            self._leave(layer)
+        self._known = [
+            layer for layer in self._viewer.layers if isinstance(layer, Image | Labels) and not is_preview(layer)
+        ]
+        self.list.blockSignals(True)
+        self.list.clear()
+        for layer in self._known:
+            self._watch(layer)
+            item = QListWidgetItem(layer.name)
+            item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
+            item.setCheckState(_checked(layer in chosen))
+            item.setToolTip(layer.name)
+            self.list.addItem(item)
+        self.list.blockSignals(False)
+        if chosen and not self.layers:  # what was chosen is gone
+            self._is_decided = False
+        self._on_chosen()
+        if not self._is_decided and any(layer not in before for layer in self._known):
+            self.arrived.emit()
+
+    def _on_renamed(self, *_: Any) -> None:
+        self.list.blockSignals(True)
+        for layer in self._known:
+            self._item(layer).setText(layer.name)
+        self.list.blockSignals(False)
+        self.changed.emit()
+
+    def _on_layer_changed(self, *_: Any) -> None:
+        if self.layers:
+            self._on_chosen()
+
+    def _on_ticked(self, *_: Any) -> None:
+        self._is_decided = True
+        self._on_chosen()
+
+    def _on_chosen(self) -> None:
+        self._offer_axes()
+        self.changed.emit()
+
+    def _offer_axes(self) -> None:
+        """The axes of the first layer that is ticked; for another one than before, the axis that its label names."""
+        first = self.layers[0] if self.layers else None
+        offered = range(first.ndim - 2) if first is not None and not is_rgb(first) else range(0)
+        is_same = self._axis_of is not None and self._axis_of() is first
+        wanted = self.channel_axis if is_same or first is None else likely_channel_axis(first)
+        self._axis_of = None if first is None else ref(first)
+        self.axis.blockSignals(True)
+        self.axis.fill({"no channel axis": None, **{_axis_name(first, axis): axis for axis in offered}})
+        self.axis.choose(wanted if wanted in offered else None)
+        self.axis.blockSignals(False)
+        self.axis.setVisible(len(offered) > 0)
+
+
+def _checked(value: bool) -> Qt.CheckState:
+    return Qt.CheckState.Checked if value else Qt.CheckState.Unchecked
+
+
+def _axis_name(layer: Any, axis: int) -> str:
+    return f"channels: axis {layer.axis_labels[axis]} ({finest_level(layer).shape[axis]})"

@@ -1,0 +1,119 @@
+"""The field for a model file, with the recent ones and with what the file says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
+from napari_pix2pix._widgets.model_card import MODEL_NAME, ModelCard, UnreadableModel, load_card
+from napari_pix2pix._widgets.recent_models import recent_models
+from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from pix2pix_training.errors import Pix2PixError
+
+_NOTHING = "Choose a model, or train one."
+
+
+class ModelChoice(QWidget):
+    """A model file, or a run folder with one; `changed` is emitted when it, or what is known of it, is another one."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._card: ModelCard | None = None
+        self._worker: CoreWorker | None = None
+        self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
+        self.file = PathField(ask_model, MODEL_NAME)
+        self.words = QLabel(_NOTHING)
+        self.words.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(form([("Model", self.file), ("", self.recent)]))
+        layout.addWidget(self.words)
+        self.recent.activated.connect(self._on_recent_chosen)
+        self.file.changed.connect(self._on_file_changed)
+        recent_models().changed.connect(self._on_model_added)
+        self._offer_recent()
+
+    @property
+    def card(self) -> ModelCard | None:
+        """What the chosen file says; None while it is not known, and where it is no model."""
+        return self._card
+
+    @property
+    def path(self) -> Path | None:
+        """The model file; of a run folder that is chosen, the model in it."""
+        chosen = self.file.path
+        return chosen / MODEL_NAME if chosen is not None and chosen.is_dir() else chosen
+
+    def set_path(self, path: Path) -> None:
+        self.file.set_path(path)
+
+    def _offer_recent(self) -> None:
+        self.recent.fill({"recent models": None, **{str(path): path for path in recent_models().paths()}})
+        self.recent.setVisible(self.recent.count() > 1)
+
+    def _on_recent_chosen(self, _index: int) -> None:
+        if self.recent.value is not None:
+            self.set_path(self.recent.value)
+            self.recent.setCurrentIndex(0)
+
+    def _on_model_added(self, path: Path) -> None:
+        self._offer_recent()
+        if self.file.path is None:
+            self.set_path(path)
+
+    def _on_file_changed(self) -> None:
+        self._card = None
+        if self._worker is not None:
+            self._worker.quit()
+        path = self.path
+        if path is None or not path.is_file():
+            self.words.setText(_NOTHING if path is None else escape(_absence(path)))
+        else:
+            self.words.setText("reading the model…")
+            self._worker = start_worker(
+                partial(_card_events, path),
+                on_events=self._on_card,
+                on_error=self._on_error,  # methods of this widget, which Qt lets go of when it is gone
+                on_end=self._on_end,
+            )
+        self.changed.emit()
+
+    def _on_card(self, answers: list[ModelCard | UnreadableModel]) -> None:
+        card = answers[-1]
+        if card.path != self.path:
+            return  # a late answer about another file
+        if isinstance(card, UnreadableModel):
+            self.words.setText(escape(card.problem))
+            return
+        self._card = card
+        lines = [f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{escape(text)}</td></tr>" for label, text in card.rows()]
+        self.words.setText(f"<table>{''.join(lines)}</table>")
+
+    def _on_error(self, error: Exception) -> None:
+        """An error that is not about the file."""
+        if self._card is None:
+            self.words.setText(escape(str(error)))
+
+    def _on_end(self) -> None:
+        self.changed.emit()
+
+
+def _absence(path: Path) -> str:
+    if path.parent.is_dir() and path.name == MODEL_NAME:
+        return f"{path.parent} has no model yet: there is no {MODEL_NAME} in it."
+    return f"{path} does not exist."
+
+
+def _card_events(path: Path) -> Generator[ModelCard | UnreadableModel, None, None]:
+    try:
+        yield load_card(path)
+    except Pix2PixError as error:
+        yield UnreadableModel(path=path, problem=str(error))

@@ -1,0 +1,127 @@
+"""The layers of a translation: added while they fill or when they are complete, and the last result to be saved."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.viewer import Viewer
+
+from napari_pix2pix._widgets.layer_axes import Extent
+from napari_pix2pix._widgets.layer_outputs import output_layers, shown_in_colours
+from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX
+from napari_pix2pix._widgets.translation_job import Translated
+
+_REFRESH_SECONDS = 1.0
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a result belongs.
+
+    Attributes
+    ----------
+    layer : the first source layer, or the only one.
+    place : see `placement`.
+    extent : the part of the source that was translated; None for all of it.
+    """
+
+    layer: Any
+    place: Mapping[str, Any]
+    extent: Extent | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Last:
+    result: Translated
+    layers: list[Any]
+    proposed: Path
+
+
+class ResultLayers:
+    """Adds results to the viewer, and knows the last complete one while its layers are there."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._filling: list[Any] = []
+        self._refreshed = 0.0
+        self._last: _Last | None = None
+
+    @property
+    def last(self) -> Translated | None:
+        """The last complete result in memory; None when all of its layers are gone."""
+        if self._last is not None and not any(layer in self._viewer.layers for layer in self._last.layers):
+            self._last = None
+        return None if self._last is None else self._last.result
+
+    def proposed_path(self, folder: Path) -> Path:
+        """Where the last result may be saved: beside the file of its source, else in `folder`."""
+        assert self._last is not None  # only with a last result
+        proposed = self._last.proposed
+        return proposed if proposed.parent.is_dir() and proposed.is_absolute() else folder / proposed.name
+
+    def add(self, result: Translated, placed: Placed) -> None:
+        """Show a result, or that one that is being filled is complete."""
+        model = Path(result.provenance["model"]).parent.name
+        if placed.extent is not None:
+            extent = [list(part) for part in placed.extent]
+            result = replace(result, provenance={**result.provenance, "extent": extent})
+        contents = output_layers(result, placed.layer, placed.place, model)
+        filling, self._filling = self._filling, []
+        if filling and all(layer in self._viewer.layers for layer in filling):
+            for layer, (data, attributes, _) in zip(filling, contents, strict=True):
+                layer.data = data
+                layer.metadata = attributes["metadata"]
+        else:
+            filling = [getattr(self._viewer, f"add_{kind}")(data, **attributes) for data, attributes, kind in contents]
+        if not result.is_complete:
+            self._filling = filling
+        elif isinstance(result.pixels, np.ndarray):
+            self._last = _Last(
+                result=_as_shown(result, placed.layer), layers=filling, proposed=_proposed(result, placed.layer, model)
+            )
+
+    def refresh(self) -> None:
+        """Let layers that fill show what they have by now, once a second at most."""
+        now = time.monotonic()
+        if now - self._refreshed < _REFRESH_SECONDS:
+            return
+        self._refreshed = now
+        for layer in self._filling:
+            layer.refresh()
+
+    def drop_unfinished(self) -> None:
+        """Take layers of an unfinished result away."""
+        for layer in self._filling:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self._filling = []
+
+
+def _as_shown(result: Translated, layer: Any) -> Translated:
+    """What is shown in colours is saved in colours."""
+    metadata = replace(result.spec.metadata, rgb=shown_in_colours(result, layer))
+    return replace(result, spec=replace(result.spec, metadata=metadata))
+
+
+def _proposed(result: Translated, layer: Any, model: str) -> Path:
+    """A name that says the image, the model and all channels of a result."""
+    name = f"{result.provenance['source']}-{model}"
+    if result.spec.channels > 1 and result.channel_names and not shown_in_colours(result, layer):
+        name = f"{name}-{'-'.join(result.channel_names)}"
+    is_geographic = result.spec.metadata.georeference is not None
+    suffix = ".tif" if is_geographic else USUAL_SUFFIX
+    source = getattr(getattr(layer, "source", None), "path", None)
+    folder = Path(source).parent if source else Path()
+    return folder / f"{file_name(name)[:_LONGEST_NAME]}{suffix}"
+
+
+def file_name(words: str) -> str:
+    """The words as a name for a file."""
+    return re.sub(r"[^\w.+-]+", "-", words).strip("-") or "result"

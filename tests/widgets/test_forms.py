@@ -1,0 +1,260 @@
+"""What holds for every field and word of both forms: the wheel, colours of all themes, stale words, late layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pix2pix._widgets.status_colours import LEAST_CONTRAST, contrast, parsed, status_colour
+from pix2pix_training.events import Warned
+from tests.widgets.conftest import WaitUntil
+
+KINDS = ("good", "warning", "error")
+
+
+def fields_of(widget: Any) -> list[Any]:
+    """Everything with a value that a mouse wheel could change."""
+    from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QScrollBar, QTabBar
+
+    kinds = (QAbstractSlider, QAbstractSpinBox, QComboBox, QTabBar)
+    return [field for kind in kinds for field in widget.findChildren(kind) if not isinstance(field, QScrollBar)]
+
+
+def value_of(field: Any) -> Any:
+    return field.value() if hasattr(field, "setValue") else field.currentIndex()
+
+
+def wheel(field: Any, notches: int) -> bool:
+    """Turn the wheel over a field as Qt does; whether the field kept the event for itself."""
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication
+
+    middle = QPointF(field.rect().center())
+    event = QWheelEvent(
+        middle,
+        QPointF(field.mapToGlobal(field.rect().center())),
+        QPoint(0, 0),
+        QPoint(0, 120 * notches),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(field, event)
+    return bool(event.isAccepted())
+
+
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_the_wheel_changes_no_field_while_one_scrolls(viewer: Any, name: str) -> None:
+    viewer.add_image(np.zeros((3, 64, 64), np.uint8))
+    viewer.add_shapes([np.zeros((4, 2))])
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    fields = fields_of(widget)
+    assert len(fields) > 8
+    before = [value_of(field) for field in fields]
+    for notches in (-3, 1):
+        assert [wheel(field, notches) for field in fields] == [False] * len(fields)
+    assert [value_of(field) for field in fields] == before
+
+
+def test_the_wheel_gives_no_field_the_focus(viewer: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    for name in ("Train", "Translate"):
+        for field in fields_of(viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]):
+            assert not field.focusPolicy().value & Qt.FocusPolicy.WheelFocus.value & ~Qt.FocusPolicy.StrongFocus.value
+
+
+def test_the_wheel_changes_the_field_that_has_the_focus(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_pix2pix._widgets import forms
+
+    number = forms.whole_number(0, 10, 5, 1, "")
+    choice = forms.Choice({"a": 1, "b": 2, "c": 3})
+    choice.choose(2)
+    for field in (number, choice):
+        monkeypatch.setattr(type(field), "hasFocus", lambda _: True)
+        assert wheel(field, -1)
+    assert (number.value(), choice.value) == (4, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_words_of_every_kind_are_readable_in_the_theme(viewer: Any, translate: Any, theme: str, kind: str) -> None:
+    from qtpy.QtGui import QPalette
+    from qtpy.QtWidgets import QApplication
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    translate.state.say("words", kind)
+    translate.remarks.add("something was decided")
+    viewer.theme = theme  # while they stand there
+    QApplication.processEvents()
+    for message in (translate.state, translate.remarks):
+        shown = message.palette().color(QPalette.ColorRole.WindowText).name()
+        behind = parsed(message.palette().color(QPalette.ColorRole.Window).name())
+        assert shown == status_colour(message.kind, behind)
+        assert contrast(parsed(shown), behind) >= LEAST_CONTRAST
+        picture = message.grab().toImage()
+        assert picture.pixelColor(0, 0).name() == message.palette().color(QPalette.ColorRole.Window).name()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_curves_and_their_names_are_readable_in_the_theme(viewer: Any, theme: str) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    plot = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1].plot
+    viewer.theme = theme
+    QApplication.processEvents()
+    behind = parsed(viewer.window._qt_window.palette().window().color().name())
+    pens = [curve.opts["pen"].color().name() for curve in (*plot.losses.curves, *plot.scores.curves)]
+    words = [axis.textPen().color().name() for axis in (plot.losses.getAxis("left"), plot.scores.getAxis("bottom"))]
+    assert len(pens) == 5
+    assert all(pen in plot.losses.titleLabel.text for pen in pens[:4])
+    assert min(contrast(parsed(colour), behind) for colour in (*pens, *words)) >= LEAST_CONTRAST
+
+
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast((255, 255, 255), (0, 0, 0)) == pytest.approx(21)
+    assert contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
+    assert contrast((10, 20, 30), (10, 20, 30)) == 1
+
+
+@pytest.fixture
+def done(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> Any:
+    """The Translate widget after a translation."""
+    viewer.add_image(np.arange(40 * 48, dtype=np.uint8).reshape(40, 48), name="cells")
+    translate.set_model(grey_model)
+    wait_until(translate.translate_button.isEnabled)
+    translate.translate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text().startswith("done in")
+    assert translate.state.kind == "good"
+    return translate
+
+
+@pytest.mark.parametrize("change", ["layer", "model", "option", "part", "destination"])
+def test_done_is_not_said_of_another_choice(
+    viewer: Any, done: Any, tmp_path: Path, rgb_model: Path, change: str
+) -> None:
+    match change:
+        case "layer":
+            done.picker.choose([viewer.layers[-1]])
+        case "model":
+            done.set_model(rgb_model)
+        case "option":
+            done.settings.scheme.choose("blend")
+        case "part":
+            done.part.kind.choose("view")
+        case "destination":
+            done.destination.choose(True)
+    assert done.state.text() == ""
+
+
+def test_done_stays_while_the_choice_does(viewer: Any, done: Any) -> None:
+    viewer.add_image(np.zeros((8, 8), np.uint8), name="another")
+    viewer.layers[0].visible = False
+    assert done.state.text().startswith("done in")
+
+
+def test_an_error_is_not_said_of_another_choice(
+    viewer: Any, done: Any, grey_model: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari.utils.notifications import notification_manager
+
+    from napari_pix2pix.translation.pipeline import Translator
+
+    def failing(*_: Any, **__: Any) -> Any:
+        raise ValueError("unexpected")
+        yield
+
+    monkeypatch.setattr(Translator, "tiles", failing)
+    done.translate_button.click()
+    wait_until(lambda: not done.is_running)
+    assert done.state.kind == "error"
+    done.settings.tile.setValue(64)
+    assert done.state.text() == ""
+    notification_manager.records.clear()
+
+
+def test_words_about_a_run_are_not_said_of_another_folder(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
+    train.settings.length.setValue(1)
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    train.on_events([Warned(step=1, message="so so")])
+    assert train.state.kind == "good"
+    assert "so so" in train.remarks.text()
+    train.out.set_path(tmp_path / "other")
+    assert train.state.text() == train.remarks.text() == ""
+
+
+def test_what_is_decided_about_an_image_stands_in_the_form_once(
+    viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import logging
+
+    from napari_pix2pix.translation import pipeline
+
+    whole = pipeline.Translator.tiles
+
+    def remarking(*arguments: Any, **options: Any) -> Any:
+        for _ in range(2):
+            logging.getLogger("napari_pix2pix.translation.pipeline").warning("cells: band 4 is\ntaken for %s", "alpha")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(pipeline.Translator, "tiles", remarking)
+    viewer.add_image(np.zeros((40, 48), np.uint8), name="cells")
+    translate.set_model(grey_model)
+    wait_until(translate.translate_button.isEnabled)
+    translate.translate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.remarks.lines == ("cells: band 4 is taken for alpha",)
+    assert translate.remarks.isVisibleTo(translate)
+    translate.translate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.remarks.lines == ("cells: band 4 is taken for alpha",), "of this translation, once"
+
+
+def test_a_layer_that_arrives_after_the_translate_widget_is_chosen(viewer: Any, translate: Any) -> None:
+    assert translate.picker.layers == []
+    viewer.add_points(np.zeros((1, 2)))
+    first = viewer.add_image(np.zeros((40, 48), np.uint8), name="first")
+    assert translate.picker.layers == [first]
+    viewer.add_image(np.zeros((40, 48), np.uint8), name="second")
+    assert translate.picker.layers == [first]
+    viewer.layers.remove(first)
+    third = viewer.add_image(np.zeros((40, 48), np.uint8), name="third")
+    assert translate.picker.layers == [viewer.layers["second"]]
+    translate.picker.choose([])
+    viewer.add_image(np.zeros((40, 48), np.uint8), name="fourth")
+    assert translate.picker.layers == [], "the user has chosen none"
+    assert third in translate.picker.offered
+
+
+def test_layers_that_arrive_after_the_train_widget_are_a_pair(viewer: Any) -> None:
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    viewer.open_sample("napari-pix2pix", "pair")
+    assert [layer.name for layer in train.images.source.layers] == ["label-free"]
+    assert [layer.name for layer in train.images.target.layers] == ["nuclei", "cytoplasm"]
+    viewer.add_image(np.zeros((64, 64), np.uint8), name="of another size")
+    viewer.add_image(np.zeros((1024, 1024), np.uint8), name="elsewhere", translate=(0, 500))
+    assert [layer.name for layer in train.images.target.layers] == ["nuclei", "cytoplasm"]
+
+
+def test_what_the_user_has_ticked_is_not_changed_by_a_layer_that_arrives(viewer: Any, train: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    layers = train.images.source.offered
+    train.images.source.list.item(0).setCheckState(Qt.CheckState.Unchecked)
+    train.images.source.list.item(1).setCheckState(Qt.CheckState.Checked)
+    viewer.add_image(layers[0].data, name="third", scale=(0.5, 0.5), units=("um", "um"))
+    assert train.images.source.layers == layers[1:]
+
+
+def test_a_result_is_not_chosen_as_training_target(viewer: Any, done: Any) -> None:
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    assert train.images.source.layers == viewer.layers[:1]
+    assert train.images.target.layers == []
