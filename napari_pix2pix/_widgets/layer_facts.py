@@ -16,7 +16,7 @@ import numpy as np
 
 from napari_pix2pix._widgets.layer_axes import Extent, axis_letters, finest_level, is_rgb
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.source import is_zarr_group, open_image
+from napari_pix2pix.formats.source import is_zarr, open_image
 from napari_pix2pix.formats.units import convert_length, in_seconds, standard_unit
 from pix2pix_training.errors import Pix2PixError
 
@@ -109,7 +109,7 @@ def _facts_of_path(path: str) -> ImageFacts | None:
     """What a file says as it is now; folders that are no OME-Zarr are left alone, which may hold a million tiles."""
     try:
         file = Path(path)
-        if not (file.is_file() or is_zarr_group(file)):
+        if not (file.is_file() or is_zarr(file)):
             return None
         return _read_facts(file, file.stat().st_mtime_ns)
     except OSError:
@@ -119,7 +119,7 @@ def _facts_of_path(path: str) -> ImageFacts | None:
 @lru_cache(maxsize=64)
 def _read_facts(path: Path, _changed: int) -> ImageFacts | None:
     try:
-        with open_image(path) as image:
+        with open_image(path, 0) as image:
             metadata = image.metadata
             if metadata.file_format in ("png", "jpeg"):
                 metadata = replace(metadata, orientation=1)  # readers turn such pixels, so the layer is upright
