@@ -97,7 +97,7 @@ def test_cyx_whose_channel_axis_is_chosen(
     image = rng.integers(0, 256, (2, 40, 48), np.uint8)
     source = viewer.add_image(image, name="cells", scale=(1, 0.5, 0.5))
     translate.set_model(two_channel_model)
-    wait_until(lambda: "expects 2 channels" in translate.fit.text())
+    wait_until(lambda: "expects 2" in translate.fit.text())
     assert "choose its axis of 2" in translate.fit.text()
     translate.picker.axis.choose(0)
     translate.picker.choose([source])
