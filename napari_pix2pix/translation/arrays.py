@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.pipeline import OutputTile, Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, MemorySource
+from pix2pix_training.axis_order import AxisOrder
 from pix2pix_training.model_file import Model
 
 _MOST_KEPT = 4
@@ -27,17 +28,23 @@ def translate_array(
     axes: str | None = None,
     nodata: float | None = None,
 ) -> AnyArray:
-    """Translate an array of shape (*leading, C, Y, X), or (Y, X) for one channel; see `translate_source`.
+    """Translate an array; see `translate_source`.
 
     Parameters
     ----------
+    array : any real dtype; also anything that is sliced like an array (dask, zarr), which is read part by part.
     model : a model, which is made ready at the first call and stays so as long as it is alive, or a `Translator` that
         was made of one before (then `settings` are its own).
+    axes : one letter per axis of `array` in any order, such as "YXC" or "TCZYX"; without them (Y, X) or
+        (*leading, C, Y, X).
+    nodata : value of pixels that are invalid, besides those that are not finite.
 
     Returns
     -------
     ndarray
-        Shape (*leading, target channels, Y, X), in the dtype of the model's target.
+        In the dtype of the model's target. With `axes` it has the same axes in the same order; channels of the target
+        stand where those of the array do, before Y and X where it has none, and are left out where both have but one.
+        Without `axes`: shape (*leading, target channels, Y, X).
 
     Raises
     ------
@@ -48,18 +55,42 @@ def translate_array(
     """
     source = MemorySource(array, axes=axes, nodata=nodata)
     if isinstance(model, Translator):
-        return _translated(source, model)
-    with _KEPT.lent(model, settings or TranslationSettings()) as translator:
-        return _translated(source, translator)
+        result = _translated(source, model)
+    else:
+        with lent_translator(model, settings or TranslationSettings()) as translator:
+            result = _translated(source, translator)
+    return result if axes is None else without_single_channel(result, source.order)
 
 
 def _translated(source: MemorySource, translator: Translator) -> AnyArray:
     tiles = translator.tiles(source)
-    result: AnyArray = np.empty(translator.output_shape(source), translator.output_dtype)
+    return assembled(tiles, translator.output_shape(source), translator.output_dtype, source.order)
+
+
+def assembled(tiles: Iterable[OutputTile], shape: tuple[int, ...], dtype: np.dtype[Any], order: AxisOrder) -> AnyArray:
+    """Tiles of an image of `shape` (*leading, C, Y, X) as one array with its axes in the order of `order`.
+
+    An axis of channels that `order` does not have comes before Y and X.
+    """
+    order = order.with_channels()
+    lengths = dict(zip(order.normal, shape, strict=True))
+    result: AnyArray = np.empty([lengths[letter] for letter in order.letters], dtype)
+    view = result.transpose(order.positions())
     for plane, region, pixels in tiles:
         index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
-        result[index] = pixels
+        view[index] = pixels
     return result
+
+
+def without_single_channel(result: AnyArray, order: AxisOrder) -> AnyArray:
+    """A result that `assembled` made, without an axis of one channel that `order` does not have."""
+    axis = order.with_channels().letters.index("C")
+    return result if order.has_channels or result.shape[axis] > 1 else result.squeeze(axis)
+
+
+def lent_translator(model: Model, settings: TranslationSettings) -> AbstractContextManager[Translator]:
+    """A translator of a model, kept for the next who asks for the same; see `KeptTranslators`."""
+    return _KEPT.lent(model, settings)
 
 
 class KeptTranslators:

@@ -31,6 +31,8 @@ from pix2pix_training.model_file import ImageDescription
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 _LARGEST_FACTOR = 64
+_MOST_LAST = 16
+"""An image that is no wider than this is more likely an array with its channels last."""
 
 
 @runtime_checkable
@@ -143,6 +145,8 @@ def _count_problem(image: ArraySource, expected: ImageDescription) -> str:
     found = channel_count(image)
     named = f"; they are called {listed(image.channel_names)}" if image.channel_names else ""
     problem = f"{image.name} has {_channels(found)}, the model expects {_expected(expected)}{named}"
+    if image.shape[-1] == expected.channels <= _MOST_LAST:
+        return f"{problem}; if the channels of the array are its last axis, say so with axes, such as YXC"
     if found > expected.channels:
         return f"{problem}; choose them with --channels, such as --channels {_numbers(range(expected.channels))}"
     return f"{problem}; give an image with these channels"

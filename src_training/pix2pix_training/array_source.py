@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pix2pix_training.axis_order import axis_order
 from pix2pix_training.errors import ImageError
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ class MemorySource:
 
     Parameters
     ----------
-    array : shape (*leading, C, Y, X), any real dtype; `axes` may be left out for (Y, X) and (C, Y, X).
+    array : any real dtype, with axes in any order.
+    axes : one letter per axis of `array`, see `axis_order`; without them (Y, X) or (*leading, C, Y, X).
     channel_names : one for each channel, or none.
     opacity : shape (*leading, Y, X), 0 where there is no data; None where all pixels hold some.
     """
@@ -137,30 +139,39 @@ class MemorySource:
         channel_names: Sequence[str] = (),
         opacity: Opacity | None = None,
     ) -> None:
-        if array.ndim == 2 and axes in (None, "YX"):
-            array, axes = array[None], "CYX"
-        if axes is None:
-            axes = "ABDEFGH"[: array.ndim - 3] + "CYX"
-        if len(axes) != array.ndim or not axes.endswith("CYX"):
-            raise ImageError(f"{name}: axes {axes!r} do not fit an array of shape {array.shape}; they must end in CYX")
-        if opacity is not None and opacity.shape != (*array.shape[:-3], *array.shape[-2:]):
-            raise ImageError(f"{name}: opacity of shape {opacity.shape} does not fit an array of shape {array.shape}")
+        self.order = axis_order(axes, array.shape, name)
+        lengths = dict(zip(self.order.letters, array.shape, strict=True))
         self._array = array
         self._opacity = opacity
         self.masked = opacity is not None
         self.name = name
-        self.axes = axes
-        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.axes = self.order.normal
+        self.shape: tuple[int, ...] = tuple(int(lengths.get(letter, 1)) for letter in self.axes)
         self.dtype = np.dtype(array.dtype)
         self.nodata = nodata
         self.palette = palette
         self.channel_names = tuple(channel_names)
+        if 0 in self.shape:
+            raise ImageError(f"{name}: an array of shape {tuple(array.shape)} has no pixels")
+        if opacity is not None and opacity.shape != (*self.shape[:-3], *self.shape[-2:]):
+            raise ImageError(f"{name}: opacity of shape {opacity.shape} does not fit an array of shape {array.shape}")
         if self.channel_names and len(self.channel_names) != self.shape[-3]:
             raise ImageError(f"{name}: {len(self.channel_names)} channel names for {self.shape[-3]} channels")
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
-        index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
-        return np.array(self._array[index])
+        rows, columns = region.slices
+        where: dict[str, Any] = {
+            "C": slice(None),
+            "Y": rows,
+            "X": columns,
+            **dict(zip(self.axes[:-3], plane, strict=True)),
+        }
+        index: tuple[Any, ...] = tuple(where[letter] for letter in self.order.letters)
+        pixels = np.array(self._array[index])
+        kept = [letter for letter in self.order.letters if letter in "CYX"]
+        if "C" not in kept:
+            pixels, kept = pixels[None], ["C", *kept]
+        return np.ascontiguousarray(pixels.transpose([kept.index(letter) for letter in "CYX"]))
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         index: tuple[Any, ...] = (*plane, *region.slices)

@@ -120,5 +120,5 @@ def test_views_of_sources() -> None:
         SelectedChannels(base, [2])
     with pytest.raises(ImageError, match="cannot be channels of one image"):
         StackedChannels([base, coordinates(10, 13)])
-    with pytest.raises(ImageError, match="must end in CYX"):
-        MemorySource(np.zeros((2, 2, 2)), axes="YXC")
+    with pytest.raises(ImageError, match="must name Y and X"):
+        MemorySource(np.zeros((2, 2, 2)), axes="ZXC")

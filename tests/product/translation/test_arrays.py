@@ -17,6 +17,8 @@ from napari_pix2pix.translation.arrays import KeptTranslators, translate_array
 from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
+from pix2pix_training.errors import ImageError
+from pix2pix_training.intensity import CategoryMapping
 from tests.identity_model import identity_model
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
@@ -127,3 +129,45 @@ def test_a_translator_can_be_given_itself(made: list[Translator]) -> None:
     result: AnyArray = translate_array(IMAGE, translator)
     np.testing.assert_array_equal(result[0], IMAGE)
     assert made == [translator]
+
+
+@pytest.mark.parametrize(
+    ("axes", "channels"),
+    [("YXC", 2), ("XYC", 2), ("CYX", 2), ("TCZYX", 2), ("TZYXC", 2), ("CXY", 2), ("ZYX", 1), ("YX", 1), ("YXC", 1)],
+)
+def test_a_result_has_the_axes_of_its_array(axes: str, channels: int) -> None:
+    sizes = {"T": 2, "Z": 3, "C": channels, "Y": 20, "X": 24}
+    array = np.random.default_rng(0).integers(0, 256, [sizes[letter] for letter in axes], np.uint8)
+    np.testing.assert_array_equal(translate_array(array, identity_model(channels=channels), axes=axes), array)
+
+
+def test_channels_that_an_array_lacks_come_before_rows_and_columns() -> None:
+    model = identity_model(channels=3)
+    classes = CategoryMapping(dtype="uint8", values=((0,), (1,), (2,)))
+    model = replace(model, source=replace(model.source, mapping=classes))
+    array = np.random.default_rng(0).integers(0, 3, (4, 20, 24), np.uint8)
+    assert translate_array(array, model, axes="ZYX").shape == (4, 3, 20, 24)
+    assert translate_array(array[0], model, axes="YX").shape == (3, 20, 24)
+
+
+def test_channels_that_are_last_without_a_word_are_told_of() -> None:
+    with pytest.raises(ImageError, match="if the channels of the array are its last axis, say so with axes"):
+        translate_array(np.zeros((40, 50, 3), np.uint8), identity_model(channels=3))
+
+
+def test_what_is_sliced_like_an_array_is_read_part_by_part() -> None:
+    class Lazy:
+        """No more than a shape, a type and slicing."""
+
+        shape, ndim, dtype = (60, 70), 2, np.dtype(np.uint8)
+        largest = 0
+
+        def __getitem__(self, index: Any) -> AnyArray:
+            part: AnyArray = np.add.outer(np.arange(60), np.arange(70)).astype(np.uint8)[index]
+            self.largest = max(self.largest, part.size)
+            return part
+
+    lazy: Any = Lazy()
+    result = translate_array(lazy, identity_model(), TranslationSettings(scheme="exact", tile=16), axes="YX")
+    np.testing.assert_array_equal(result, np.add.outer(np.arange(60), np.arange(70)))
+    assert lazy.largest < 30 * 30
