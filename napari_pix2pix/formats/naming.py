@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unicodedata import normalize
 
 from napari_pix2pix.formats.registry import readable_suffixes
 
@@ -19,6 +20,18 @@ def image_stem(path: Path) -> str:
     """A name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
     stem = path.name[: -len(COMPANION_SUFFIX)] if path.name.lower().endswith(COMPANION_SUFFIX) else path.stem
     return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def composed(name: str) -> str:
+    """One spelling of letters with accents; some systems store letter and accent (NFD), others both as one (NFC)."""
+    return normalize("NFC", name)
+
+
+def as_spelled(path: Path) -> Path:
+    """A path to a file whose folder spells its name differently, see `composed`; others as they are."""
+    if path.exists() or not path.parent.is_dir():
+        return path
+    return next((other for other in path.parent.iterdir() if composed(other.name) == composed(path.name)), path)
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

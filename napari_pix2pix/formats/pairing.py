@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.caching import CachedSource, PixelCache
 from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within
-from napari_pix2pix.formats.naming import is_image_path, natural_key
+from napari_pix2pix.formats.naming import as_spelled, composed, is_image_path, natural_key
+from napari_pix2pix.formats.source import is_zarr
 from pix2pix_training.array_source import (
     ArraySource,
     CroppedSource,
@@ -165,7 +166,7 @@ def _check_existing(paths: Iterable[Path]) -> None:
 
 def _is_folder(path: Path) -> bool:
     """An OME-Zarr is a folder on the disk, but an image to us."""
-    return path.is_dir() and not is_image_path(path)
+    return path.is_dir() and not is_image_path(path) and not is_zarr(path)
 
 
 def _images_by_name(place: Path | Sequence[Path], series: int | None) -> dict[str, ImageFile]:
@@ -173,10 +174,11 @@ def _images_by_name(place: Path | Sequence[Path], series: int | None) -> dict[st
     result: dict[str, ImageFile] = {}
     for path in files_in(place) if isinstance(place, Path) else place:
         for image in images_within(path, series):
-            if image.name in result:
-                other = result[image.name].path
+            name = composed(image.name)
+            if name in result:
+                other = result[name].path
                 raise ImageError(f"{other} and {path} have the same name; leave one of them in the folder")
-            result[image.name] = image
+            result[name] = image
     return dict(sorted(result.items(), key=lambda item: natural_key(item[0])))
 
 
@@ -382,4 +384,4 @@ def _cell(table: Path, row: dict[str, str], column: str, origin: str) -> Path:
     text = (row[column] or "").strip()
     if not text:
         raise ImageError(f"{origin}: there is no path in the column {column!r}")
-    return table.parent / text
+    return as_spelled(table.parent / text)

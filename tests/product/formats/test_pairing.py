@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -285,3 +287,39 @@ def test_pixels_come_from_the_given_cache(save: Save, pixels_of: Pixels) -> None
 def test_natural_order_does_not_depend_on_the_order_before(names: list[str], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(names))
     assert sorted(shuffled, key=natural_key) == sorted(names, key=natural_key)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_pair_however_their_accents_are_spelled(
+    tmp_path: Path, save: Save, pixels_of: Pixels, forms: tuple[Any, Any]
+) -> None:
+    for number, name in enumerate(("Präparat_é", "각", "plain")):
+        save(f"a/{normalize(forms[0], name)}.png", number)
+        save(f"b/{normalize(forms[1], name)}.tif", number + 1)
+    pairs = pairs_from_paths([tmp_path / "a"], [tmp_path / "b"])
+    assert [pair.name for pair in pairs] == sorted(normalize("NFC", name) for name in ("Präparat_é", "각", "plain"))
+    for pair in pairs:
+        assert (pixels_of(pair.target) == pixels_of(pair.source) + 1).all()
+
+
+def test_table_with_another_spelling_of_accents(tmp_path: Path, save: Save, pixels_of: Pixels) -> None:
+    save(normalize("NFD", "é.png"), 3)
+    save("b.png", 4)
+    (tmp_path / "pairs.csv").write_text(f"source,target\n{normalize('NFC', 'é.png')},b.png\n", encoding="utf-8")
+    (pair,) = pairs_from_csv(tmp_path / "pairs.csv")
+    assert (pixels_of(pair.source) == 3).all()
+
+
+def test_two_spellings_of_one_name_in_a_folder(tmp_path: Path, save: Save) -> None:
+    save(f"a/{normalize('NFC', 'é')}.png", 1)
+    if (tmp_path / "a" / f"{normalize('NFD', 'é')}.png").exists():
+        pytest.skip("this file system knows one spelling only")
+    save(f"a/{normalize('NFD', 'é')}.png", 2)
+    with pytest.raises(ImageError, match="have the same name; leave one of them in the folder"):
+        pairs_from_paths([tmp_path / "a"], [tmp_path / "a"])
+
+
+def test_zarr_without_the_ending_is_an_image_and_no_folder(tmp_path: Path, save: Save, pixels_of: Pixels) -> None:
+    zarr.create_array(tmp_path / "array", shape=(6, 8), dtype="uint8")[...] = 3
+    (pair,) = pairs_from_paths([tmp_path / "array"], [save("b.png", 4)])
+    assert (pixels_of(pair.source) == 3).all()
