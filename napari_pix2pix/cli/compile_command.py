@@ -10,6 +10,7 @@ import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, print_line, progress_bar
+from napari_pix2pix.cli.output_paths import output_folder
 from pix2pix_training.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def compile_model(
         raise SettingsError(f"size {size} must lie between 256 and {2**17}")
     if (architectures is None) != (out is None):
         raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
+    if out is not None:
+        output_folder(out)
     loaded = load_model(model)
     request = CompileRequest(flavour=backend, precision=precision, size=size, tile=tile)  # type: ignore[arg-type]
     with progress_bar("compile", "stages") as bar, interrupts.stoppable(bar.say) as cancel:

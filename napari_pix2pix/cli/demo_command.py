@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_pix2pix.cli.console import print_json, say, score_line
+from napari_pix2pix.cli.output_paths import output_folder
 
 
 def demo(
@@ -20,7 +21,7 @@ def demo(
     from napari_pix2pix.cli.train_command import show_training
     from napari_pix2pix.demonstration import finish_demo, prepare_demo, training_events
 
-    material = prepare_demo(out, overwrite=overwrite)
+    material = prepare_demo(output_folder(out), overwrite=overwrite)
     say(f"simulated cells: {material.folder}")
     show_training(training_events(material, steps))
     result = finish_demo(material)

@@ -13,6 +13,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say
 from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
+from napari_pix2pix.cli.output_paths import output_file
 from pix2pix_training.config import InferenceConfig, from_dict
 from pix2pix_training.errors import SettingsError
 
@@ -27,10 +28,12 @@ _OPTIONS = {
     "bioimageio": ("statistics", "dropout", "author", "license", "citation", "sample", "name"),
 }
 
+_SUFFIXES = {"onnx": (".onnx",), "state-dict": (".pth", ".pt"), "bioimageio": (".zip",)}
+
 
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.")],
-    out: Annotated[Path, Option(help="File to write.")],
+    out: Annotated[Path, Option(help="File to write (.onnx, .pth, .zip), or a folder for it.")],
     format_: Annotated[str, Option("--format", help="onnx, bioimageio or state-dict.")],
     discriminator: Annotated[
         Path | None, Option(help="state-dict: file for the discriminator, where the model carries one.")
@@ -65,6 +68,9 @@ def export(
     from pix2pix_training.atomic import reserved
     from pix2pix_training.model_file import load_model
 
+    out = output_file(out, _SUFFIXES[format_], model.stem)
+    if discriminator is not None:
+        discriminator = output_file(discriminator, _SUFFIXES[format_], f"{model.stem}_D")
     outputs = [path for path in (out, discriminator) if path is not None]
     if out == discriminator:
         raise SettingsError(f"--out and --discriminator are both {out}; give two names")

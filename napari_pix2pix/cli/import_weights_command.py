@@ -10,6 +10,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import say
 from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
+from napari_pix2pix.cli.output_paths import output_file
 from pix2pix_training.config import Credits
 from pix2pix_training.errors import SettingsError
 
@@ -18,7 +19,7 @@ Option = typer.Option
 
 def import_weights(
     file: Annotated[Path, typer.Argument(help="Generator checkpoint, such as latest_net_G.pth.")],
-    out: Annotated[Path, Option(help="Model file to write.")],
+    out: Annotated[Path, Option(help="Model file to write (.safetensors), or a folder for it.")],
     discriminator: Annotated[
         Path | None, Option(help="Its discriminator, such as latest_net_D.pth, to continue training with.")
     ] = None,
@@ -38,6 +39,7 @@ def import_weights(
 
     if statistics not in ("image", "running") or dropout not in ("off", "seeded"):
         raise SettingsError("statistics are image or running, dropout is off or seeded")
+    out = output_file(out, (".safetensors",), file.stem)
     interrupts.keeps("nothing was written")
     with reserved(out, overwrite):
         model = import_model(

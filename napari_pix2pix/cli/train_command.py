@@ -14,6 +14,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.credits_options import Authors, Citation, License
+from napari_pix2pix.cli.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml, usual_depth
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
@@ -103,6 +104,7 @@ def train(
     from pix2pix_training.training import train as run_training
     from pix2pix_training.warm_start import settings_of
 
+    output_folder(out)
     keep_freed_memory()
     start = load_model(init) if init else None
     settings = training_config(preset_name, settings_of(start) if start else {}, config, options)

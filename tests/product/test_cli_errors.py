@@ -264,6 +264,38 @@ def test_wrong_use_of_evaluate(fails: Fails, arguments: list[str], message: str,
     assert message in fails("evaluate", "--target", folders[1], *prediction, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "message"),
+    [
+        (["--format", "onnx"], "o.txt", "has the ending .onnx, not .txt"),
+        (["--format", "onnx"], "model.safetensors", "has the ending .onnx, not .safetensors"),
+        (["--format", "state-dict"], "o.onnx", "has the ending .pth or .pt, not .onnx"),
+        (["--format", "bioimageio"], "o.tar", "has the ending .zip, not .tar"),
+    ],
+)
+def test_ending_that_an_export_does_not_have(
+    fails: Fails, model_path: Path, tmp_path: Path, options: list[str], name: str, message: str
+) -> None:
+    assert message in fails("export", model_path, "--out", tmp_path / name, "--overwrite", *options)
+
+
+def test_ending_that_a_model_does_not_have(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "g.pth").write_bytes(b"")
+    message = fails("import-weights", tmp_path / "g.pth", "--out", tmp_path / "g.pth", "--overwrite")
+    assert "has the ending .safetensors, not .pth" in message
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "run.tif", "config.toml"])
+def test_name_of_a_file_for_a_folder(
+    fails: Fails, tmp_path: Path, folders: tuple[Path, Path], model_path: Path, name: str
+) -> None:
+    out = tmp_path / "new" / name
+    expected = f"is the name of a file, and a folder is written; give a name without {out.suffix}"
+    assert expected in fails(*training(folders, out))
+    assert expected in fails("demo", "--out", out)
+    assert expected in fails("compile", model_path, "--architectures", "sm86", "--out", out)
+
+
 def test_no_command_and_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["paint"]) == 2
     assert "No such command" in capsys.readouterr().err
