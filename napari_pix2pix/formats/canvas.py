@@ -11,6 +11,13 @@ from pix2pix_training.array_source import AnyArray, Region
 class Canvas(Protocol):
     """A file, or folder, that fills; what is noted of each part is ready for JSON."""
 
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """What there is besides pixels, which no part changes: how much stands before them, and a checksum of all.
+
+        `size` is given where parts may have been written; without it there are none yet.
+        """
+        ...
+
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:
         """Write a part, shape (C, region.height, region.width); a note of it, when it is on the disk."""
         ...

@@ -84,6 +84,12 @@ class ImagejCanvas:
         self._page_bytes = self._plane_bytes if spec.rgb else self._plane_bytes // spec.channels
         self._file = path.open("r+b")
 
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """What stands before and behind all pixels; see `Canvas.frame`."""
+        del size
+        behind = self._start + self._spec.nbytes
+        return self._start, self._digest([self._read(0, self._start), self._read(behind, -1)])
+
     def write_tile(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
         """Write a tile, shape (C, region.height, region.width)."""
         for offset, rows in zip(self._places(plane, region), self._rows(pixels), strict=True):

@@ -26,7 +26,7 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
     read_metadata,
     read_record,
 )
-from napari_pix2pix.formats.ome_zarr_store import write
+from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas, write
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Region
@@ -36,8 +36,10 @@ __all__ = [
     "NAME",
     "SUFFIXES",
     "OmeZarrSource",
+    "begin",
     "incompatibility",
     "may_replace",
+    "open_canvas",
     "open_series",
     "open_source",
     "write",

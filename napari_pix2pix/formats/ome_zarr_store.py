@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, sync_to_disk
 
 _ZSTD_LEVEL = 3
+_DIGEST_BYTES = 16
+_READ_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"(\d+|zarr)\.[0-9a-f]{32}\.partial")
 """What zarr writes a shard or metadata to before it renames."""
 
@@ -130,6 +133,66 @@ class OmeZarrStore:
         """Pixels of a level, shape (C, region.height, region.width)."""
         pixels = np.asarray(self._arrays[level][self.layout.selection(plane, region)])
         return pixels if "C" in self.layout.letters else pixels[None]
+
+
+class OmeZarrCanvas:
+    """An OME-Zarr that fills unit by unit, also from several processes; what is noted are its shards and checksums."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._store = OmeZarrStore(path, layout)
+
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """Metadata are checked by whoever opens them."""
+        del size
+        return 0, ""
+
+    def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> list[list[str | None]]:
+        """Write a unit, shape (C, region.height, region.width); returns when it is on the disk."""
+        return [self._note(file) for file in self._store.write_unit(self._unit(plane, region), pixels)]
+
+    def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
+        """Whether the shards of a unit are as noted."""
+        layout, unit = self._store.layout, self._unit(plane, region)
+        files = (self._store.path / layout.shard_key(level, unit) for level in range(layout.unit_levels))
+        return bool([self._note(file) for file in files] == note)
+
+    def _unit(self, plane: tuple[int, ...], region: Region) -> Unit:
+        return self._store.layout.unit_at(plane, region.y0, region.x0)
+
+    def _note(self, file: Path) -> list[str | None]:
+        """A shard of nothing but zeros has no file, and no checksum."""
+        return [file.relative_to(self._store.path).as_posix(), _digest(file) if file.exists() else None]
+
+    def read(self, plane: tuple[int, ...], region: Region) -> AnyArray:
+        """Pixels at full resolution, shape (C, region.height, region.width)."""
+        return self._store.read(0, plane, region)
+
+    def finish(self, path: Path) -> None:
+        """Make the levels above those of units, and complete the metadata."""
+        self._store.finish(image_stem(path))
+
+    def close(self) -> None:
+        """Nothing stays open between parts."""
+
+
+def _digest(file: Path) -> str:
+    content = blake2b(digest_size=_DIGEST_BYTES)
+    with file.open("rb") as opened:
+        while block := opened.read(_READ_BYTES):
+            content.update(block)
+    return content.hexdigest()
+
+
+def begin(path: Path, spec: OutputSpec) -> None:
+    """Make a group without pixels; `spec` has been checked to fit the format."""
+    create_store(path, layout_of(spec), image_stem(path))
+
+
+def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> OmeZarrCanvas:
+    """Open what `begin` has made, to be filled by units."""
+    layout = layout_of(spec)
+    assert part_px == layout.unit_px
+    return OmeZarrCanvas(path, layout)
 
 
 def full_range(dtype: np.dtype[Any], channels: int) -> list[tuple[float, float]]:

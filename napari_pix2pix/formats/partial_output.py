@@ -1,14 +1,17 @@
 """An output that is made unit by unit, can be gone on with after a kill, and can be shared by several processes.
 
-The units are collected in an OME-Zarr: ``NAME.partial``, where that is what the output will be, else one within
-``NAME.partial.state``. That folder also holds what the output is made from (``request.json``), the ledgers of finished
-units, and the locks. Locks are those of the operating system: they end with their process, however that ends.
+The units are written to ``NAME.partial``, the unfinished output itself, where its format can be written in any order.
+Others, and all that are shared but OME-Zarr, are collected in an OME-Zarr within ``NAME.partial.state``. That folder
+also holds what the output is made from (``request.json``), the ledgers of finished units, and the locks. Locks are
+those of the operating system: they end with their process, however that ends.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,19 +21,26 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.canvas import Canvas
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit
-from napari_pix2pix.formats.ome_zarr_store import OmeZarrStore, create_store
-from napari_pix2pix.formats.unit_ledger import UnitLedger, intact_units, noted_units, record_of
+from napari_pix2pix.formats.ome_zarr_store import OmeZarrCanvas
+from napari_pix2pix.formats.registry import Format, format_named
+from napari_pix2pix.formats.unit_ledger import UnitLedger, noted_units
 from napari_pix2pix.formats.writing import Tile, check_output, write_image
-from pix2pix_training.array_source import AnyArray
-from pix2pix_training.atomic import atomic_write, partial_path, publish, remove, write_error
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.atomic import atomic_write, partial_path, publish, remove, sync_to_disk, write_error
 from pix2pix_training.errors import OutputError, SettingsError
+
+logger = logging.getLogger(__name__)
 
 _STATE_SUFFIX = ".state"
 _REQUEST = "request.json"
 _PLAN = "plan"
 _FINISHING = "finishing"
+_FRAME = "frame"
+_STORE_FORMAT = "ome-zarr"
+_DAMAGE = (ValueError, IndexError, KeyError, TypeError, struct.error, EOFError, OverflowError)
+"""What readers raise where the beginning of a file was changed."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class PartialOutput:
         file_format: str,
         layout: Layout,
         shard: Shard,
+        canvas: Canvas,
         *,
         plan: Mapping[str, Any],
         overwrite: bool,
@@ -76,22 +87,30 @@ class PartialOutput:
         self._file_format = file_format
         self._layout = layout
         self._overwrite = overwrite
-        self._state, self._store_path = _places(path, file_format)
+        self._state = _state_folder(path)
+        self._place = _place(path, file_format, shard)
         self.plan = plan
         self.mine = shard.of(list(layout.units()))
-        intact = intact_units(self._state, self._store_path, layout)
-        self.finished = intact.intersection(self.mine)
-        self._store = OmeZarrStore(self._store_path, layout)
+        self._canvas = canvas
+        self.finished = self._intact().intersection(self.mine)
         self._ledger = UnitLedger(self._state, str(shard.index))
+
+    def _intact(self) -> set[Unit]:
+        """The units that some process has finished and that are as it left them. Reads all that was written of them."""
+        noted = noted_units(self._state, self._layout)
+        return {unit for unit, note in noted.items() if self._canvas.restore(unit.plane, self._region(unit), note)}
+
+    def _region(self, unit: Unit) -> Region:
+        return self._layout.shard_region(0, unit.row, unit.column)
 
     def put(self, unit: Unit, pixels: AnyArray) -> None:
         """Write a unit, shape (C, height, width), and note it as finished."""
         with _writing(self._path):
-            files = self._store.write_unit(unit, pixels)
-            self._ledger.add(unit, [record_of(self._store_path, file) for file in files])
+            self._ledger.add(unit, self._canvas.write_part(unit.plane, self._region(unit), pixels))
 
     def close(self) -> None:
         self._ledger.close()
+        self._canvas.close()
 
     def finish(self) -> bool:
         """Complete the output and give it its name, if the units of all processes are there; whether that is so.
@@ -106,19 +125,69 @@ class PartialOutput:
             ):
                 return False
             check_output(self._path, self._layout.spec, file_format=self._file_format, overwrite=self._overwrite)
-            if self._file_format == "ome-zarr":
-                self._store.finish(image_stem(self._path))
-                publish(self._store_path, self._path)
+            if self._place.is_output:
+                self._canvas.finish(self._path)
+                self._canvas.close()
+                publish(self._place.path, self._path)
             else:
-                write_image(self._path, self._layout.spec, self._tiles(), file_format=self._file_format, overwrite=True)
+                tiles = self._collected(OmeZarrCanvas(self._place.path, self._layout))
+                write_image(self._path, self._layout.spec, tiles, file_format=self._file_format, overwrite=True)
             (self._state / _REQUEST).unlink()
         return True
 
-    def _tiles(self) -> Iterator[Tile]:
+    def _collected(self, store: OmeZarrCanvas) -> Iterator[Tile]:
         """The finished image, unit by unit."""
         for unit in self._layout.units():
-            region = self._layout.shard_region(0, unit.row, unit.column)
-            yield unit.plane, region, self._store.read(0, unit.plane, region)
+            yield unit.plane, self._region(unit), store.read(unit.plane, self._region(unit))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where units are written: to the output itself, or to a store in which they wait."""
+
+    path: Path
+    format: Format
+    is_output: bool
+
+    def begin(self, layout: Layout) -> Canvas:
+        """Make it anew, without pixels."""
+        assert self.format.begin is not None
+        self.format.begin(self.path, layout.spec)
+        if self.path.is_file():
+            sync_to_disk(self.path)
+        return self._open(layout)
+
+    def opened(self, layout: Layout, frame: Any) -> Canvas | None:
+        """As an earlier run has left it; None where it is damaged, which makes it worthless.
+
+        Raises
+        ------
+        OutputError
+            A store in which the parts of several processes wait is damaged.
+        """
+        canvas = None
+        with suppress(*_DAMAGE):
+            canvas = self._open(layout)
+            if list(canvas.frame(frame[0])) == frame:
+                return canvas
+        if canvas is not None:
+            canvas.close()
+        if not self.is_output:
+            raise OutputError(f"{self.path} is damaged; remove it to start again")
+        logger.warning("%s is damaged and is begun again", self.path)
+        return None
+
+    def _open(self, layout: Layout) -> Canvas:
+        assert self.format.open_canvas is not None
+        return self.format.open_canvas(self.path, layout.spec, layout.unit_px)
+
+
+def _place(path: Path, file_format: str, shard: Shard) -> _Place:
+    own, store = format_named(file_format), format_named(_STORE_FORMAT)
+    assert own is not None and store is not None
+    if own == store or (own.open_canvas is not None and shard.count == 1):
+        return _Place(partial_path(path), own, is_output=True)
+    return _Place(_state_folder(path) / "tiles.ome.zarr", store, is_output=False)
 
 
 @contextmanager
@@ -149,19 +218,23 @@ def open_partial(
     Pix2PixError
         It cannot be written.
     """
-    state, store = _places(path, file_format)
+    state, place = _state_folder(path), _place(path, file_format, shard)
     with ExitStack() as stack:
         with _writing(path):
             state.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(path, state, shard))
             with FileLock(state / f"{_FINISHING}.lock"):
                 begun = _begun(state) if resume or shard.count > 1 else None
-                if begun is None or not store.exists():
-                    _discard(state, store)
-                    _begin(state, store, layout, image_stem(path), {**request, _PLAN: plan})
+                canvas = None
+                if begun is not None and place.path.exists():
+                    _check_same(path, begun, request)
+                    canvas = place.opened(layout, begun.get(_FRAME))
+                if begun is None or canvas is None:
+                    _discard(state, place.path)
                     begun = {**request, _PLAN: plan}
-            _check_same(path, begun, request)
-            output = PartialOutput(path, file_format, layout, shard, plan=begun[_PLAN], overwrite=overwrite)
+                    canvas = _begin(state, place, layout, begun)
+                stack.callback(canvas.close)
+            output = PartialOutput(path, file_format, layout, shard, canvas, plan=begun[_PLAN], overwrite=overwrite)
         stack.callback(output.close)
         yield output
     if not (state / _REQUEST).exists():
@@ -176,12 +249,6 @@ def is_begun(path: Path) -> bool:
 def _state_folder(path: Path) -> Path:
     partial = partial_path(path)
     return partial.with_name(partial.name + _STATE_SUFFIX)
-
-
-def _places(path: Path, file_format: str) -> tuple[Path, Path]:
-    """The state folder, and the store."""
-    state = _state_folder(path)
-    return state, partial_path(path) if file_format == "ome-zarr" else state / "tiles.ome.zarr"
 
 
 @contextmanager
@@ -228,10 +295,11 @@ def _discard(state: Path, store: Path) -> None:
         ledger.unlink()
 
 
-def _begin(state: Path, store: Path, layout: Layout, name: str, request: Mapping[str, Any]) -> None:
-    create_store(store, layout, name)
+def _begin(state: Path, place: _Place, layout: Layout, request: Mapping[str, Any]) -> Canvas:
+    canvas = place.begin(layout)
     with atomic_write(state / _REQUEST) as partial:
-        partial.write_text(json.dumps(request, indent=1), encoding="utf-8")
+        partial.write_text(json.dumps({**request, _FRAME: canvas.frame()}, indent=1), encoding="utf-8")
+    return canvas
 
 
 def _check_same(path: Path, begun: Mapping[str, Any], request: Mapping[str, Any]) -> None:

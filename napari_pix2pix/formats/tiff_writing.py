@@ -54,6 +54,10 @@ class TiffCanvas:
         self._part_levels = min(len(sizes), (part_px // TILE_PX).bit_length())
         self._tiles = TiledTiff(path, _tile_shape(spec, sizes))
 
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """The directories; see `Canvas.frame`."""
+        return self._tiles.frame(size)
+
     def write_tiles(self, tiles: Iterable[Tile]) -> None:
         """Write the whole image, with all levels, from tiles as `write_image` takes them."""
         fill_levels(self._tiles.put, self._spec, self._sizes, tiles)

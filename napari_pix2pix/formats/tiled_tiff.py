@@ -98,14 +98,14 @@ def write_structure(path: Path, shape: TileShape, pages: Sequence[dict[str, Any]
 class TiledTiff:
     """The tiles of a file that `write_structure` has begun; a context manager.
 
-    Tiles are compressed by threads. What is written is on its way to the disk; `synced` waits for it.
+    Tiles are compressed by threads. What an earlier run has written and is not taken in by `restore` is written over.
     """
 
     def __init__(self, path: Path, shape: TileShape) -> None:
         self.shape = shape
         self._file = path.open("r+b")
         self._tables = _tables_of(self._file, shape)
-        self._end = self._file.seek(0, os.SEEK_END)
+        self._size = self._end = self._file.seek(0, os.SEEK_END)
         grids = [(shape.pages, *shape.grid(level)) for level in range(len(shape.sizes))]
         self._offsets = [np.zeros(grid, np.int64) for grid in grids]
         self._lengths = [np.zeros(grid, np.int64) for grid in grids]
@@ -113,6 +113,19 @@ class TiledTiff:
         self._workers = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS))
         self._pending: deque[tuple[int, tuple[int, int, int], Future[bytes]]] = deque()
         self._piece = _OpenPiece(self._end)
+
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """How many bytes stand before the tiles (all, where there are no tiles yet), and their checksum.
+
+        Tables are emptied for it; `finish` fills them.
+        """
+        for table in self._tables:
+            table.offsets.write(self._file, np.zeros(table.count, np.int64))
+            table.lengths.write(self._file, np.zeros(table.count, np.int64))
+        self._end = self._size if size is None else size
+        self._piece = _OpenPiece(self._end)
+        self._file.seek(0)
+        return self._end, _digest(self._file, self._end)
 
     def put(self, level: int, plane: int, row: int, column: int, pixels: AnyArray) -> None:
         """Write a tile of all channels, shape (C, TILE_PX, TILE_PX), which must not change afterwards."""
@@ -125,6 +138,8 @@ class TiledTiff:
     def _store_next(self) -> None:
         level, position, future = self._pending.popleft()
         encoded = future.result()
+        if self._end < self._size:
+            self._size = self._file.truncate(self._end)
         self._file.seek(self._end)
         self._file.write(encoded)
         self._place(level, position, self._end, len(encoded))
@@ -150,7 +165,7 @@ class TiledTiff:
     def restore(self, piece: Piece, squares: Sequence[Square]) -> bool:
         """Take in a piece of an earlier run, of the tiles in the order in which they were put; whether it is intact."""
         size = sum(piece.lengths)
-        if len(piece.lengths) != len(squares) * self.shape.pages_per_plane or piece.start + size > self._end:
+        if len(piece.lengths) != len(squares) * self.shape.pages_per_plane or piece.start + size > self._size:
             return False
         self._file.seek(piece.start)
         if _digest(self._file, size) != piece.digest:
@@ -162,6 +177,8 @@ class TiledTiff:
                 length = next(lengths)
                 self._place(level, (plane * self.shape.pages_per_plane + page, row, column), offset, length)
                 offset += length
+        self._end = max(self._end, offset)
+        self._piece = _OpenPiece(self._end)
         return True
 
     def read(self, square: Square) -> AnyArray:
@@ -181,6 +198,7 @@ class TiledTiff:
     def finish(self) -> None:
         """Fill the tables, when all tiles were put."""
         self._store_all()
+        self._file.truncate(self._end)
         for table in self._tables:
             table.offsets.write(self._file, self._offsets[table.level][table.page].ravel())
             table.lengths.write(self._file, self._lengths[table.level][table.page].ravel())
@@ -236,6 +254,7 @@ class _Entry:
 class _Table:
     level: int
     page: int
+    count: int
     offsets: _Entry
     lengths: _Entry
 
@@ -296,9 +315,9 @@ def _values(file: BinaryIO, layout: _Layout, entries: AnyArray, start: int, code
 
 
 def _table(layout: _Layout, entries: AnyArray, start: int, level: int, page: int) -> _Table:
-    offsets, _ = _entry(layout, entries, start, _OFFSETS)
+    offsets, count = _entry(layout, entries, start, _OFFSETS)
     lengths, _ = _entry(layout, entries, start, _LENGTHS)
-    return _Table(level, page, offsets, lengths)
+    return _Table(level, page, count, offsets, lengths)
 
 
 def predictor(dtype: np.dtype[Any]) -> int:
