@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import ome_tiff, tiff, tiff_writing
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.ome_zarr_layout import layout_of
+from napari_pix2pix.formats.partial_output import WHOLE, open_partial
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.tiff_writing import TiffCanvas
 from napari_pix2pix.formats.tiled_tiff import Piece
@@ -126,6 +128,22 @@ def test_each_byte_is_written_once(tmp_path: Path, noise: Noise, tiles_of: Tiles
     path = write_image(tmp_path / "a.tif", _spec(array), tiles_of(array, 500), file_format=file_format)
     assert _bytes_written() - before < 1.2 * path.stat().st_size
     assert path.stat().st_size >= array.nbytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts bytes in /proc")
+@pytest.mark.parametrize("file_format", ["tiff", "ome-tiff", "imagej"])
+def test_each_byte_is_written_once_where_work_can_be_resumed(tmp_path: Path, noise: Noise, file_format: str) -> None:
+    array = noise((2, 1500, 1700), "uint8")
+    spec, path = _spec(array), tmp_path / "a.tif"
+    options: dict[str, Any] = {"request": {}, "plan": {}, "shard": WHOLE, "resume": False, "overwrite": False}
+    before = _bytes_written()
+    with open_partial(path, layout_of(spec), file_format=file_format, **options) as output:
+        for unit in output.mine:
+            region = layout_of(spec).shard_region(0, unit.row, unit.column)
+            output.put(unit, array[(slice(None), *region.slices)])
+        assert output.finish()
+    assert _bytes_written() - before < 1.2 * path.stat().st_size
+    np.testing.assert_array_equal(tifffile.imread(path), array)
 
 
 def _bytes_written() -> int:
