@@ -1,22 +1,26 @@
-"""BMP: read by Pillow, and written as PNG."""
+"""BMP, read and written by Pillow; where nobody asks for it, PNG takes its place in outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.Image import Image
 
-from napari_pix2pix.formats.metadata import ImageMetadata, resolution_fields
-from napari_pix2pix.formats.raster import RasterSource, channels_first
+from napari_pix2pix.formats.metadata import ImageMetadata, dots_per_inch, resolution_fields
+from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason
+from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
 NAME = "bmp"
 SUFFIXES = (".bmp",)
 SIGNATURES = (b"BM",)
 WRITTEN_AS = "png"
+LOSES = ("place", "origin", "orientation")
 
 
 def open_source(path: Path) -> RasterSource:
@@ -38,7 +42,7 @@ def open_source(path: Path) -> RasterSource:
     )
 
 
-def _palette(image: Image) -> NDArray[np.uint8] | None:
+def _palette(image: Image.Image) -> NDArray[np.uint8] | None:
     if image.mode != "P":
         return None
     return np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
@@ -47,3 +51,19 @@ def _palette(image: Image) -> NDArray[np.uint8] | None:
 def _decode(path: Path) -> AnyArray:
     with path.open("rb") as file, BmpImageFile(file) as image:
         return channels_first(np.asarray(image))
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why BMP cannot hold an image."""
+    return eight_bit_reason(spec, "BMP")
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
+    del file_format
+    image = Image.fromarray(collected(spec, tiles))
+    if spec.palette is not None:
+        image.putpalette(spec.palette.tobytes())
+    resolution = dots_per_inch(spec.metadata)
+    options: dict[str, Any] = {"dpi": resolution[::-1]} if resolution else {}
+    image.save(path, "BMP", **options)

@@ -37,7 +37,7 @@ def files_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise ImageError(f"{folder} cannot be read: {error.strerror or error}") from error
     if not files:
-        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP or OME-Zarr)")
+        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP, GIF or OME-Zarr)")
     return once_per_image(files)
 
 

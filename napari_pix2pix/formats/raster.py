@@ -1,4 +1,4 @@
-"""What PNG, JPEG and BMP have in common: one plane without chunks, decoded and encoded in one piece."""
+"""What PNG, JPEG, BMP and GIF have in common: one plane without chunks, decoded and encoded in one piece."""
 
 from __future__ import annotations
 
@@ -94,6 +94,15 @@ def single_plane_reason(spec: OutputSpec, name: str) -> str | None:
         size = f"{spec.height} x {spec.width}"
         return f"an image of {size} pixels is too large for {name}, which is written in one piece; use the format tiff"
     return None
+
+
+def eight_bit_reason(spec: OutputSpec, name: str) -> str | None:
+    """Why a format of 8 bits without alpha, or of 256 colours, cannot hold an image."""
+    if spec.dtype not in (np.uint8, np.bool_) or (spec.dtype == np.bool_ and spec.channels != 1):
+        return f"{name} cannot hold {spec.channels} channels of {spec.dtype}; use the format png or tiff"
+    if spec.palette is not None and (spec.dtype != np.uint8 or len(spec.palette) > 256):
+        return f"{name} holds palettes of at most 256 colours, with 8-bit indices; use the format tiff"
+    return single_plane_reason(spec, name)
 
 
 def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:

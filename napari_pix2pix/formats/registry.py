@@ -21,7 +21,8 @@ A module of a format has, of these, what applies to it:
 ``members(path)``
     All files of the image that a file is one of, itself included, where an image can be several files.
 ``LOSES``
-    What its files have no field for that other programs read: "place", "origin", "orientation", "axes"; see `lost`.
+    What its files have no field for that other programs read: "place", "pixel size", "origin", "orientation",
+    "axes"; see `lost`.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
 ``holds_mask(spec)``
@@ -63,6 +64,7 @@ _MODULES = (
     "png",
     "jpeg",
     "bmp",
+    "gif",
     "slide",
     "bioio_source",
     "ome_companion",

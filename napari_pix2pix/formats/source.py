@@ -151,7 +151,7 @@ def open_image(path: Path, series: int | None = None, alpha: AlphaChoice = "auto
 
     Parameters
     ----------
-    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, an
+    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, GIF, an
         OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
     series : which of several images in the file, from 0; by default the first, with a warning if there are others.
     alpha : what an alpha channel becomes; see `with_alpha`.
@@ -247,7 +247,9 @@ def _format_by_content(path: Path) -> Format:
         if entry.recognises is None or entry.recognises(path):
             return entry
     reason = "is empty" if not beginning else "is not an image of a known format"
-    raise ImageError(f"{path} {reason}; readable are TIFF, PNG, JPEG and BMP files, OME-Zarr, slides and CZI, ND2, LIF")
+    raise ImageError(
+        f"{path} {reason}; readable are TIFF, PNG, JPEG, BMP and GIF files, OME-Zarr, slides and CZI, ND2, LIF"
+    )
 
 
 def is_zarr(path: Path) -> bool:

@@ -208,6 +208,7 @@ def lost(spec: OutputSpec, file_format: str) -> list[str]:
     others = [letter for letter in spec.leading_axes if letter not in "TZ"]
     known = {
         "place": "where on the Earth the image lies" if metadata.georeference is not None else "",
+        "pixel size": "how large its pixels are" if metadata.pixel_size is not None else "",
         "origin": "where the first pixel lies" if any(scale.origin for scale in metadata.scales) else "",
         "orientation": f"how rows and columns lie (orientation {metadata.orientation})"
         if metadata.orientation != 1

@@ -431,9 +431,10 @@ def test_bmp_in_gives_png_out(tmp_path: Path) -> None:
     [
         ("a.png", "tiff", r"the ending \.png does not fit the format tiff; use \.tif"),
         ("a.tif", "png", r"does not fit the format png; use \.png"),
-        ("a.gif", "gif", "there is no format 'gif'"),
-        ("a.gif", "same", r"no format that is written has the ending \.gif; use \.tif, \.ome\.tif"),
-        ("a.bmp", "png", r"no format that is written has the ending \.bmp"),
+        ("a.webp", "webp", "there is no format 'webp'"),
+        ("a.webp", "same", r"no format that is written has the ending \.webp; use \.tif, \.ome\.tif"),
+        ("a.webp", "png", r"no format that is written has the ending \.webp"),
+        ("a.bmp", "png", r"the ending \.bmp does not fit the format png; use \.png"),
         ("a.ome.tif", "tiff", r"the ending \.ome\.tif does not fit the format tiff"),
         ("a.ome.tif", "geotiff", r"the ending \.ome\.tif does not fit the format geotiff"),
         ("a.zarr", "ome-tiff", r"the ending \.zarr does not fit the format ome-tiff"),
