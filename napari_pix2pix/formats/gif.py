@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
-from napari_pix2pix.formats.metadata import ImageMetadata, is_grey_ramp
+from napari_pix2pix.formats.metadata import FEWEST_GREYS, ImageMetadata
 from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, say_frames
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
@@ -21,32 +22,50 @@ LOSES = ("place", "origin", "orientation", "pixel size")
 
 
 def open_source(path: Path) -> RasterSource:
-    """Open a GIF file: palettes stay indices, except a grey ramp; a transparent colour is no data.
+    """Open a GIF file: palettes stay indices, except of greys, which are values; a transparent colour is no data.
 
     Of an animation it is the first frame.
     """
     with path.open("rb") as file, GifImageFile(file) as image:
         say_frames(path, image)
         width, height = image.size
-        palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3) if image.mode == "P" else None
+        palette = _palette(image)
         transparent: int | None = image.info.get("transparency")
+    grey = palette is not None and _is_of_greys(palette)
     return RasterSource(
         path,
-        lambda: _decode(path, transparent),
+        lambda: _decode(path, palette[:, 0] if palette is not None and grey else None, transparent),
         shape=(1, height, width),
         dtype=np.dtype(np.uint8),
         metadata=ImageMetadata(file_format=NAME),
-        palette=None if palette is None or is_grey_ramp(palette) else palette,
+        palette=None if grey else palette,
         masked=transparent is not None,
     )
 
 
-def _decode(path: Path, transparent: int | None) -> AnyArray:
+def _palette(image: GifImageFile) -> NDArray[np.uint8] | None:
+    """Shape (colours, 3), as many as indices can name; None where pixels are grey values."""
+    if image.mode != "P":
+        return None
+    colours = np.zeros((256, 3), np.uint8)
+    known = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    colours[: len(known)] = known
+    return colours
+
+
+def _is_of_greys(palette: NDArray[np.uint8]) -> bool:
+    """Whether colours, in any order, are shades: of few they are classes."""
+    return bool((palette == palette[:, :1]).all()) and len(np.unique(palette[:, 0])) >= FEWEST_GREYS
+
+
+def _decode(path: Path, greys: NDArray[np.uint8] | None, transparent: int | None) -> AnyArray:
+    """Indices, or the grey values that they stand for; with the opacity where a colour is transparent."""
     with path.open("rb") as file, GifImageFile(file) as image:
         indices = channels_first(np.asarray(image))
+    values = indices if greys is None else greys[indices]
     if transparent is None:
-        return indices
-    return np.concatenate([indices, np.where(indices == transparent, 0, 255).astype(np.uint8)])
+        return values
+    return np.concatenate([values, np.where(indices == transparent, 0, 255).astype(np.uint8)])
 
 
 def incompatibility(spec: OutputSpec) -> str | None:

@@ -98,14 +98,14 @@ def is_grey_ramp(palette: NDArray[np.uint8]) -> bool:
     levels = palette[:, 0].astype(int)
     brightest = int(levels.argmax())
     return bool(
-        brightest >= _FEWEST_GREYS
+        brightest >= FEWEST_GREYS
         and (palette == palette[:, :1]).all()
         and (np.diff(levels[: brightest + 1]) > 0).all()
         and (levels[brightest + 1 :] == 0).all()
     )
 
 
-_FEWEST_GREYS = 32
+FEWEST_GREYS = 32
 _SCREEN_DPI = (72.0, 96.0)
 
 

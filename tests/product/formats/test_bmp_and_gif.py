@@ -64,17 +64,18 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_lost_pixel_size_is_said(tmp_path: Path, tiles_of: Tiles) -> None:
     array = np.zeros((1, 8, 9), np.uint8)
-    sized = ImageMetadata(pixel_size=(0.5, 0.5), unit="micrometer")
+    sized = ImageMetadata(pixel_size=(0.5, 0.5), unit="µm")
     with remarks() as said:
-        write_image(tmp_path / "a.gif", spec_of(array, metadata=sized), tiles_of(array, 8), file_format="gif")
+        check_output(tmp_path / "a.gif", spec_of(array, metadata=sized), file_format="gif", overwrite=False)
     assert len(said) == 1
     assert "how large its pixels are" in said[0]
     with remarks() as said:
+        check_output(tmp_path / "a.bmp", spec_of(array, metadata=sized), file_format="bmp", overwrite=False)
         path = write_image(tmp_path / "a.bmp", spec_of(array, metadata=sized), tiles_of(array, 8), file_format="bmp")
     assert said == []
     with open_image(path) as source:
         assert source.metadata.pixel_size == pytest.approx((0.5, 0.5), rel=1e-3)
-        assert source.metadata.unit == "micrometer"
+        assert source.metadata.unit == "µm"
 
 
 def test_an_animation_is_its_first_frame_and_said(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ Noise = Callable[[tuple[int, ...], str], AnyArray]
 Tiles = Callable[[AnyArray, int], Iterator[Tile]]
 
 _ONE_IMAGE = [name for name in writable_formats() if name != "tiles"]  # see test_map_tiles.py
-_LOSSLESS = [name for name in writable_formats() if name != "jpeg"]
+_LOSSLESS = [name for name in writable_formats() if name not in ("jpeg", "bmp", "gif")]  # see test_bmp_and_gif.py
 _TYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
 )  # fmt: skip
@@ -273,7 +273,7 @@ _REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("tiff", {"dtype": np.dtype("float32"), "palette": np.zeros((2, 3), np.uint8)}, "8- or 16-bit indices"),
     ("tiff", {"shape": (2, 8, 9), "palette": np.zeros((2, 3), np.uint8)}, "one channel of indices"),
     ("imagej", {"dtype": np.dtype("complex64")}, "cannot hold complex64"),
-    ("gif", {}, "there is no format 'gif' to write"),
+    ("webp", {}, "there is no format 'webp' to write"),
 ]
 
 
@@ -462,11 +462,11 @@ def test_ending_of_an_output(file_format: str, source: str | None, expected: str
     [
         ({}, "CYX", {}),
         ({"georeference": web_mercator(pixel_size_m=1, left_m=0, top_m=0)}, "CYX",
-         dict.fromkeys(("png", "jpeg", "imagej", "ome-zarr"), "where on the Earth the image lies")),
+         dict.fromkeys(("png", "jpeg", "imagej", "ome-zarr", "bmp", "gif"), "where on the Earth the image lies")),
         ({"scales": (AxisScale("X", "x", None, 1.0, 5.0),)}, "CYX",
-         dict.fromkeys(("png", "jpeg", "imagej", "tiff", "ome-tiff"), "where the first pixel lies")),
+         dict.fromkeys(("png", "jpeg", "imagej", "tiff", "ome-tiff", "bmp", "gif"), "where the first pixel lies")),
         ({"orientation": 6}, "CYX",
-         dict.fromkeys(("imagej", "ome-zarr"), "how rows and columns lie (orientation 6)")),
+         dict.fromkeys(("imagej", "ome-zarr", "bmp", "gif"), "how rows and columns lie (orientation 6)")),
         ({}, "ICYX",
          dict.fromkeys(("imagej", "ome-tiff", "ome-zarr"), "what the axis I is (it becomes T or Z)")),
         ({}, "TCYX", {}),
