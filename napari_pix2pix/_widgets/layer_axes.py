@@ -63,10 +63,8 @@ def is_labels(layer: ImageLayer) -> bool:
     return getattr(layer, "_type_string", "") == "labels"
 
 
-def likely_channel_axis(layer: ImageLayer) -> int | None:
+def labelled_channel_axis(layer: ImageLayer) -> int | None:
     """The axis that is labelled as channels, or None."""
-    if is_rgb(layer):
-        return None
     labelled = [i for i, label in enumerate(layer.axis_labels[:-2]) if label.lower() in _CHANNEL_LABELS]
     return labelled[0] if labelled else None
 

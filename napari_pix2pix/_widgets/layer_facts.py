@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix._widgets.layer_axes import Extent, axis_letters, finest_level, is_rgb
+from napari_pix2pix._widgets.layer_axes import Extent, axis_letters, finest_level, is_rgb, labelled_channel_axis
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import is_zarr, open_image
 from napari_pix2pix.formats.units import convert_length, in_seconds, standard_unit
+from pix2pix_training.array_source import Opacity, Region
 from pix2pix_training.errors import Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,30 @@ _CLOSE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What a file says about an image of `size` (height, width) and `dtype`."""
+    """What a file says about an image of `size` (height, width) and `dtype`.
+
+    `mask` is a file with a single plane that says beside its channels where there is data. With `has_fourth`, what
+    napari takes for alpha is a channel.
+    """
 
     metadata: ImageMetadata
     nodata: float | None
     size: tuple[int, int]
     dtype: str
+    mask: FileMask | None = None
+    has_fourth: bool = False
+
+
+@dataclass(frozen=True)
+class FileMask:
+    """How opaque the pixels of a file are, of which a viewer shows the colours only."""
+
+    path: Path
+
+    def read(self, region: Region) -> Opacity | None:
+        """Shape (region.height, region.width), 0 where there is no data."""
+        with open_image(self.path, 0) as image:
+            return image.read_with_opacity(region)[1]
 
 
 def file_facts(layer: Any) -> ImageFacts | None:
@@ -53,6 +72,20 @@ def nodata_of(layer: Any) -> float | None:
     facts = file_facts(layer)
     same_type = facts is not None and facts.dtype == np.dtype(finest_level(layer).dtype).name
     return facts.nodata if facts is not None and same_type else None
+
+
+def mask_of(layer: Any) -> FileMask | None:
+    """What says beside the pixels of a layer where there is data; None where nothing does."""
+    facts = file_facts(layer)
+    return None if facts is None else facts.mask
+
+
+def likely_channel_axis(layer: Any) -> int | None:
+    """The axis that is labelled as channels; of RGBA that of the colours, where its file has four channels; or None."""
+    if not is_rgb(layer):
+        return labelled_channel_axis(layer)
+    facts = file_facts(layer)
+    return int(layer.ndim) if facts is not None and facts.has_fourth and finest_level(layer).shape[-1] == 4 else None
 
 
 def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent | None = None) -> ImageMetadata:
@@ -123,9 +156,14 @@ def _read_facts(path: Path, _changed: int) -> ImageFacts | None:
             metadata = image.metadata
             if metadata.file_format in ("png", "jpeg"):
                 metadata = replace(metadata, orientation=1)  # readers turn such pixels, so the layer is upright
-            height, width = image.shape[-2:]
+            channels, height, width = image.shape[-3:]
             return ImageFacts(
-                metadata=metadata, nodata=image.nodata, size=(height, width), dtype=np.dtype(image.dtype).name
+                metadata=metadata,
+                nodata=image.nodata,
+                size=(height, width),
+                dtype=np.dtype(image.dtype).name,
+                mask=FileMask(path) if image.masked and len(image.shape) == 3 else None,
+                has_fourth=channels == 4,
             )
     except Pix2PixError as error:  # napari has read it in another way
         logger.debug("%s says nothing about its layer: %s", path, error)

@@ -44,6 +44,8 @@ def _has_shown_range(result: Translated) -> bool:
 def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any], model_name: str) -> list[LayerData]:
     """The layers that show a result: one in colours, one of labels, or one per channel.
 
+    Colours are transparent where there is no data, as alpha or a mask of the source says.
+
     Parameters
     ----------
     layer : the source, which lends its metadata and the way colours are shown.
@@ -53,7 +55,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
     pixels, base = result.pixels, f"{result.provenance['source']} → {model_name}"
     if shown_in_colours(result, layer):
         return [_layer_data(pixels, None, {**common, "name": base, "rgb": True}, "image")]
-    channels = pixels.shape[-3]
+    channels = result.spec.channels
     if result.spec.categories and channels == 1 and (pixels.dtype.kind in "iu" or not isinstance(pixels, StoredImage)):
         return [_layer_data(pixels, 0, {**common, **_label_colors(result), "name": base}, "labels")]
     names = result.channel_names or tuple(f"channel {i}" for i in range(channels))

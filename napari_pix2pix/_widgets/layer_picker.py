@@ -12,8 +12,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice
-from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb, likely_channel_axis
-from napari_pix2pix._widgets.layer_facts import FACTS_KEY
+from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY, likely_channel_axis
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
@@ -166,20 +166,26 @@ class LayerPicker(QWidget):
     def _offer_axes(self) -> None:
         """The axes of the first layer that is ticked; for another one than before, the axis that its label names."""
         first = self.layers[0] if self.layers else None
-        offered = range(first.ndim - 2) if first is not None and not is_rgb(first) else range(0)
+        offered = {} if first is None else _offered_axes(first)
         is_same = self._axis_of is not None and self._axis_of() is first
         wanted = self.channel_axis if is_same or first is None else likely_channel_axis(first)
         self._axis_of = None if first is None else ref(first)
         self.axis.blockSignals(True)
-        self.axis.fill({"no channel axis": None, **{_axis_name(first, axis): axis for axis in offered}})
-        self.axis.choose(wanted if wanted in offered else None)
+        self.axis.fill(offered or {"no channel axis": None})
+        self.axis.choose(wanted if wanted in offered.values() else None)
         self.axis.blockSignals(False)
-        self.axis.setVisible(len(offered) > 0)
+        self.axis.setVisible(bool(offered))
 
 
 def _checked(value: bool) -> Qt.CheckState:
     return Qt.CheckState.Checked if value else Qt.CheckState.Unchecked
 
 
-def _axis_name(layer: Any, axis: int) -> str:
-    return f"channels: axis {layer.axis_labels[axis]} ({finest_level(layer).shape[axis]})"
+def _offered_axes(layer: Any) -> dict[str, int | None]:
+    """What may hold the channels of a layer, in words; nothing where there is no choice."""
+    if is_rgb(layer):
+        has_alpha = finest_level(layer).shape[-1] > 3
+        return {"alpha says where there is data": None, "alpha is a channel too": layer.ndim} if has_alpha else {}
+    shape, labels = finest_level(layer).shape, layer.axis_labels
+    axes = {f"channels: axis {labels[axis]} ({shape[axis]})": axis for axis in range(layer.ndim - 2)}
+    return {"no channel axis": None, **axes} if axes else {}

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, axis_letters, is_rgb, level_of
-from napari_pix2pix._widgets.layer_facts import nodata_of
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, StackedChannels
+from napari_pix2pix._widgets.layer_facts import FileMask, mask_of, nodata_of
+from napari_pix2pix.formats.opacity import to_opacity
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    Opacity,
+    Region,
+    StackedChannels,
+    channel_count,
+    plane_indices,
+    plane_size,
+)
+from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError
 
-_MAX_COLOURS = 3
+_COLOURS = 3
+_STRIP_BYTES = 2**25
 
 
 class LazyArraySource:
@@ -25,11 +38,12 @@ class LazyArraySource:
     extent : part to take along each axis but C; default all.
     channels : channels to take where there is an axis C; default all.
     nodata : value that marks invalid pixels.
+    alpha : index along C of what says how opaque pixels are; None where nothing in the array does.
+    mask : what says it beside the array.
     """
 
     palette: NDArray[np.uint8] | None = None
     channel_names: tuple[str, ...] = ()
-    masked = False
 
     def __init__(
         self,
@@ -40,6 +54,8 @@ class LazyArraySource:
         extent: Extent | None = None,
         channels: slice = slice(None),
         nodata: float | None = None,
+        alpha: int | None = None,
+        mask: FileMask | None = None,
     ) -> None:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "biuf":
@@ -50,6 +66,9 @@ class LazyArraySource:
         self._array = array
         self._array_axes = axes
         self._channels = channels
+        self._alpha = alpha
+        self._mask = mask
+        self.masked = alpha is not None or mask is not None
         spatial = axes.replace("C", "")
         self._extent = dict(zip(spatial, extent or tuple((0, sizes[a]) for a in spatial), strict=True))
         self.name = name
@@ -63,24 +82,26 @@ class LazyArraySource:
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (C, region.height, region.width); only this part of the array is computed."""
+        return self._read(self._channels, region, plane)
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
+        if self._alpha is not None:
+            samples = self._read(slice(None), region, plane)
+            return samples[self._channels], to_opacity(samples[self._alpha])
+        return self.read(region, plane), None if self._mask is None else self._mask.read(self._in_array(region))
+
+    def _read(self, channels: slice, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        rows, columns = self._in_array(region).slices
         position = dict(zip(self.axes[:-3], plane, strict=True))
-        index = tuple(self._index(axis, region, position) for axis in self._array_axes)
+        index = {axis: self._extent[axis][0] + position for axis, position in position.items()}
+        by_axis: dict[str, int | slice] = {**index, "C": channels, "Y": rows, "X": columns}
         kept = [axis for axis in self._array_axes if axis in "CYX"]
-        pixels = np.array(self._array[index])
+        pixels = np.array(self._array[tuple(by_axis[axis] for axis in self._array_axes)])
         return pixels[None] if "C" not in kept else np.moveaxis(pixels, kept.index("C"), 0)
 
-    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
-        return self.read(region, plane), None
-
-    def _index(self, axis: str, region: Region, position: dict[str, int]) -> int | slice:
-        if axis == "C":
-            return self._channels
-        start = self._extent[axis][0]
-        if axis == "Y":
-            return slice(start + region.y0, start + region.y1)
-        if axis == "X":
-            return slice(start + region.x0, start + region.x1)
-        return start + position[axis]
+    def _in_array(self, region: Region) -> Region:
+        (top, bottom), (left, right) = self._extent["Y"], self._extent["X"]
+        return region.placed_in(Region(top, bottom, left, right))
 
 
 def source_of(
@@ -90,8 +111,8 @@ def source_of(
 
     Parameters
     ----------
-    channel_axis : axis of the layers' data that holds channels; None where none does. Ignored for RGB layers, whose
-        colours are the channels; an alpha channel is left out.
+    channel_axis : axis of the layers' data that holds channels; None where none does. Of RGB layers the colours are the
+        channels, and alpha says where there is data; with that of the colours, alpha is a channel like them.
     extent : part of the image, the same for all layers, in pixels of `level`.
     level : resolution level of multiscale layers, 0 the finest; others have no level but that.
 
@@ -107,14 +128,38 @@ def source_of(
     for layer in layers:
         own = axis_letters(layer, channel_axis)
         letters = axes if len(own) == len(axes) and own[-1] == axes[-1] else own  # layers may name equal axes otherwise
-        channels = slice(0, _MAX_COLOURS) if is_rgb(layer) else slice(None)
         array = level_of(layer, level)
+        has_alpha = is_rgb(layer) and array.shape[-1] > _COLOURS and channel_axis != layer.ndim
         sources.append(
             LazyArraySource(
-                array, name=layer.name, axes=letters, extent=extent, channels=channels, nodata=nodata_of(layer)
+                array,
+                name=layer.name,
+                axes=letters,
+                extent=extent,
+                channels=slice(0, _COLOURS) if has_alpha else slice(None),
+                nodata=nodata_of(layer),
+                alpha=_COLOURS if has_alpha else None,
+                mask=mask_of(layer) if level == 0 and not has_alpha else None,
             )
         )
     return sources[0] if len(sources) == 1 else StackedChannels(sources)
+
+
+def content_identity(source: ArraySource, cancel: Cancel) -> list[Any]:
+    """What tells the content of an image from others, ready for JSON: every pixel counts, its name does not.
+
+    All of it is read, a strip at a time; raises `Interrupted` where `cancel` is set.
+    """
+    content = blake2b(digest_size=16)
+    height, width = plane_size(source)
+    rows = max(1, _STRIP_BYTES // max(1, channel_count(source) * width * source.dtype.itemsize))
+    for plane in plane_indices(source):
+        for y0 in range(0, height, rows):
+            cancel.check()
+            pixels, opacity = source.read_with_opacity(Region(y0, min(y0 + rows, height), 0, width), plane)
+            content.update(np.ascontiguousarray(pixels).data)
+            content.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
+    return [list(source.shape), source.dtype.name, source.nodata, content.hexdigest()]
 
 
 def size_in_words(source: ArraySource) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_pix2pix._widgets.translation_job import Translated
-from pix2pix_training.array_source import AnyArray, Region
+from napari_pix2pix.formats.opacity import to_opacity, with_opacity
+from pix2pix_training.array_source import AnyArray, MemorySource, Region, plane_indices, plane_size
+from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 
 USUAL_SUFFIX = ".ome.tif"
 _STRIP_ROWS = 1024
@@ -45,21 +45,35 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
     OutputError
         The format cannot hold the image, or the file cannot be written.
     """
-    from napari_pix2pix.formats.writing import resolve_format, write_image
+    from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
+    from napari_pix2pix.translation.files import with_mask
 
-    spec, pixels = request.result.spec, request.result.pixels
-    assert isinstance(pixels, np.ndarray)  # other results are files already
-    file_format = resolve_format(request.path, "same", None)
-    if file_format == "tiff" and spec.metadata.georeference is not None:
+    result, path = request.result, request.path
+    file_format = resolve_format(path, "same", None)
+    if file_format == "tiff" and result.spec.metadata.georeference is not None:
         file_format = "geotiff"
-    write_image(request.path, spec, _strips(pixels), file_format=file_format, overwrite=True)
-    yield Saved(path=request.path)
+    image = _as_image(result)
+    spec = replace(result.spec, masked=False)
+    chosen = check_output(path, spec, file_format=file_format, overwrite=True)
+    spec = with_mask(spec, image, chosen)
+    write_image(path, spec, _strips(image, masked=spec.masked), file_format=chosen, overwrite=True)
+    yield Saved(path=path)
 
 
-def _strips(pixels: AnyArray) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
-    height, width = pixels.shape[-2:]
-    for plane in product(*map(range, pixels.shape[:-3])):
+def _as_image(result: Translated) -> MemorySource:
+    """A result in memory as an image that knows which of its pixels hold no data."""
+    samples, spec = result.pixels, result.spec
+    assert isinstance(samples, np.ndarray)  # other results are files already
+    opacity = to_opacity(samples[..., -1, :, :]) if spec.masked else None
+    return MemorySource(samples[..., : spec.channels, :, :], axes=spec.axes, nodata=spec.nodata, opacity=opacity)
+
+
+def _strips(image: MemorySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
+    height, width = plane_size(image)
+    for plane in plane_indices(image):
         for y0 in range(0, height, _STRIP_ROWS):
             region = Region(y0, min(y0 + _STRIP_ROWS, height), 0, width)
-            index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
-            yield plane, region, pixels[index]
+            pixels, opacity = image.read_with_opacity(region, plane)
+            if opacity is None and masked:
+                opacity = np.where(invalid_values(pixels, image.nodata).any(0), 0, OPAQUE).astype(np.uint8)
+            yield plane, region, with_opacity(pixels, opacity) if masked else pixels

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 
 from napari_pix2pix._widgets.command_line import layer_file
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb, likely_channel_axis
-from napari_pix2pix._widgets.layer_facts import file_facts, pixel_size
+from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
+from napari_pix2pix._widgets.layer_facts import file_facts, likely_channel_axis, pixel_size
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import blake2b
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -17,20 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.callback_events import told_events
+from napari_pix2pix._widgets.layer_sources import content_identity
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
 from pix2pix_training.atomic import partial_path, working_folder
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 
 if TYPE_CHECKING:
     from napari_pix2pix.formats.writing import OutputSpec
     from napari_pix2pix.translation.fitted_image import FittedImage
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.plan import Plan
-
-_SAMPLE_PX = 256
 
 _Tile = tuple[tuple[int, ...], Region, AnyArray]
 
@@ -71,7 +70,7 @@ class TilesDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Translated:
-    """The result: `pixels` of shape (*leading, C, Y, X), and what is needed to show it.
+    """The result: `pixels` of shape (*leading, samples, Y, X), and what is needed to show it.
 
     Of one that goes to a file there are two: first with a file that fills, then with the complete one.
 
@@ -139,14 +138,26 @@ def translation_events(
     source = DescribedSource(request.source, request.metadata)
     fitted = translator.fit(source)
     plan = translator.plan(plane_size(fitted))
-    work = _Work(request, source, fitted, translator, plan, started)
-    with translator.interruptible(cancel or Cancel()):
+    cancel = cancel or Cancel()
+    work = _Work(request, source, fitted, translator, plan, _spec(request, source, translator), started)
+    with translator.interruptible(cancel):
         if fitted.is_rescaled:
             yield from _rescaled(work)
         elif request.out is not None:
-            yield from _into_file(work, request.out)
+            yield from _into_file(work, request.out, cancel)
         else:
             yield from _into_memory(work)
+
+
+def _spec(request: TranslationRequest, source: DescribedSource, translator: Translator) -> OutputSpec:
+    """What the result is. In memory, pixels of which no value can say that they hold no data get a mask."""
+    from napari_pix2pix.translation.files import output_spec, with_mask
+
+    spec = output_spec(source, translator)
+    if request.out is not None:
+        return with_mask(spec, source, "ome-zarr")
+    masked = spec.dtype.kind != "f" and spec.nodata is None and can_have_invalid_pixels(source)
+    return replace(spec, masked=masked)
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,7 @@ class _Work:
     fitted: FittedImage
     translator: Translator
     plan: Plan
+    spec: OutputSpec
     started: float
 
     @property
@@ -165,8 +177,9 @@ class _Work:
 
 def _into_memory(work: _Work) -> Generator[TilesDone | Translated, None, None]:
     yield TilesDone(done=0, total=work.tile_count)
-    pixels = _allocated(work.translator.output_shape(work.source), work.translator.output_dtype)
-    for number, tile in enumerate(work.translator.tiles(work.fitted, plan=work.plan), start=1):
+    pixels = _allocated(work.spec)
+    tiles = work.translator.tiles(work.fitted, plan=work.plan, masked=work.spec.masked)
+    for number, tile in enumerate(tiles, start=1):
         _put(pixels, tile)
         yield TilesDone(done=number, total=work.tile_count)
     yield _result(work, pixels)
@@ -178,18 +191,18 @@ def _put(pixels: AnyArray, tile: _Tile) -> None:
     pixels[index] = values
 
 
-def _into_file(work: _Work, out: Path) -> Generator[TilesDone | Translated, None, None]:
+def _into_file(work: _Work, out: Path, cancel: Cancel) -> Generator[TilesDone | Translated, None, None]:
     """Fill an OME-Zarr unit by unit. It has its name when it is complete; one that was begun is gone on with."""
     from napari_pix2pix.formats.writing import check_output
-    from napari_pix2pix.translation.files import output_spec
     from napari_pix2pix.translation.resumable import units_made
 
-    source, translator = work.source, work.translator
-    spec = output_spec(source, translator)
+    source, spec = work.source, work.spec
     check_output(out, spec, file_format="ome-zarr", overwrite=False)
+    yield TilesDone(done=0, total=work.tile_count)
+    identity = content_identity(source, cancel)
     is_open = False
     making = units_made(
-        work.fitted, _identity(source), translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
+        work.fitted, identity, work.translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
     )
     for done, total in making:
         if not is_open:
@@ -205,10 +218,9 @@ def _rescaled(work: _Work) -> Generator[TilesDone | Translated, None, None]:
     Tiles are counted while the network runs; going back to the own grid takes little beside it.
     """
     from napari_pix2pix.formats.writing import check_output, write_image
-    from napari_pix2pix.translation.files import output_spec
     from napari_pix2pix.translation.rescaling import rescaled_tiles
 
-    out, spec = work.request.out, output_spec(work.source, work.translator)
+    out, spec = work.request.out, work.spec
     if out is not None:
         check_output(out, spec, file_format="ome-zarr", overwrite=False)
 
@@ -218,13 +230,15 @@ def _rescaled(work: _Work) -> Generator[TilesDone | Translated, None, None]:
 
         progress(0, work.tile_count)
         folder = None if out is None else working_folder(out)
-        rescaled = rescaled_tiles(work.fitted, work.translator, folder, plan=work.plan, progress=progress)
+        rescaled = rescaled_tiles(
+            work.fitted, work.translator, folder, plan=work.plan, progress=progress, masked=spec.masked
+        )
         with closing(_told(rescaled, partial(progress, work.tile_count, work.tile_count))) as tiles:
             if out is not None:
                 write_image(out, spec, tiles, file_format="ome-zarr")
                 tell(_result(work, StoredImage(out, work.source.axes)))
                 return
-            pixels = _allocated(spec.shape, spec.dtype)
+            pixels = _allocated(spec)
             for tile in tiles:
                 _put(pixels, tile)
             tell(_result(work, pixels))
@@ -240,23 +254,13 @@ def _told(tiles: Generator[_Tile, None, None], tell: Callable[[], None]) -> Gene
             tell()
 
 
-def _identity(source: ArraySource) -> list[Any]:
-    """What tells an image from others: its name, shape and type, and the pixels at its centre."""
-    height, width = plane_size(source)
-    y, x = height // 2, width // 2
-    region = Region(
-        max(0, y - _SAMPLE_PX), min(height, y + _SAMPLE_PX), max(0, x - _SAMPLE_PX), min(width, x + _SAMPLE_PX)
-    )
-    plane = tuple(length // 2 for length in source.shape[:-3])
-    digest = blake2b(source.read(region, plane).tobytes(), digest_size=16).hexdigest()
-    return [source.name, list(source.shape), source.dtype.name, digest]
-
-
-def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
+def _allocated(spec: OutputSpec) -> AnyArray:
+    """Room for all samples, shape (*leading, channels and opacity, Y, X)."""
+    shape = (*spec.leading_shape, spec.samples, spec.height, spec.width)
     try:
-        return np.empty(shape, dtype)
+        return np.empty(shape, spec.dtype)
     except MemoryError as error:
-        gigabytes = prod(shape) * dtype.itemsize / 1e9
+        gigabytes = prod(shape) * spec.dtype.itemsize / 1e9
         raise Pix2PixError(
             f"the result would take {gigabytes:.1f} GB, more than is free; translate a part, or use the command line, "
             "which writes to a file"
@@ -264,7 +268,6 @@ def _allocated(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AnyArray:
 
 
 def _result(work: _Work, pixels: AnyArray | StoredImage, *, is_complete: bool = True) -> Translated:
-    from napari_pix2pix.translation.files import output_spec
     from pix2pix_training.intensity import CategoryMapping
 
     request, translator, plan = work.request, work.translator, work.plan
@@ -273,7 +276,7 @@ def _result(work: _Work, pixels: AnyArray | StoredImage, *, is_complete: bool = 
     return Translated(
         pixels=pixels,
         is_complete=is_complete,
-        spec=output_spec(work.source, translator),
+        spec=work.spec,
         limits=tuple(zip(mapping.low, mapping.high, strict=True)) if is_plain else None,  # type: ignore[union-attr]
         colors=_colors(mapping) if isinstance(mapping, CategoryMapping) else {},
         provenance={

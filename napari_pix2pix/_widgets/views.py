@@ -11,7 +11,15 @@ import numpy as np
 from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, finest_level, level_of, spatial_axes
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix.formats.tile_grid import halved
-from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, Region, plane_indices, plane_size
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    MemorySource,
+    Opacity,
+    Region,
+    plane_indices,
+    plane_size,
+)
 from pix2pix_training.errors import ImageError
 
 _STRIP_PIXELS = 2**24
@@ -135,35 +143,37 @@ class ReducedSource:
     step : pixels along Y and X that become one; a power of two.
     """
 
-    nodata: float | None = None
     palette: None = None
     channel_names: tuple[str, ...] = ()
-    masked = False
 
     def __init__(self, base: ArraySource, step: int, *, average: bool = True) -> None:
         self._base, self._step, self._average = base, step, average
         self._pixels: MemorySource | None = None
         height, width = plane_size(base)
         self.name, self.axes, self.dtype = base.name, base.axes, base.dtype
+        self.nodata, self.masked = base.nodata, base.masked
         self.shape = (*base.shape[:-2], -(-height // step), -(-width // step))
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        return self.read_with_opacity(region, plane)[0]
+
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         if self._pixels is None:
             pixels: AnyArray = np.empty(self.shape, self.dtype)
+            opacity = np.empty((*self.shape[:-3], *self.shape[-2:]), np.uint8) if self.masked else None
             for index in plane_indices(self._base):
-                self._fill(pixels[index], index)
-            self._pixels = MemorySource(pixels, axes=self.axes)
-        return self._pixels.read(region, plane)
+                self._fill(pixels[index], None if opacity is None else opacity[index], index)
+            self._pixels = MemorySource(pixels, axes=self.axes, nodata=self.nodata, opacity=opacity)
+        return self._pixels.read_with_opacity(region, plane)
 
-    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
-        return self.read(region, plane), None
-
-    def _fill(self, pixels: AnyArray, plane: tuple[int, ...]) -> None:
+    def _fill(self, pixels: AnyArray, opacity: Opacity | None, plane: tuple[int, ...]) -> None:
         height, width = plane_size(self._base)
         rows = max(1, _STRIP_PIXELS // (width * self._step)) * self._step
         for y0 in range(0, height, rows):
-            strip = self._base.read(Region(y0, min(y0 + rows, height), 0, width), plane)
+            strip, shown = self._base.read_with_opacity(Region(y0, min(y0 + rows, height), 0, width), plane)
             for _ in range(self._step.bit_length() - 1):
-                strip = halved(strip, average=self._average)
+                strip = halved(strip, average=self._average, nodata=self.nodata)
             start = y0 // self._step
             pixels[:, start : start + strip.shape[1]] = strip
+            if opacity is not None:
+                opacity[start : start + strip.shape[1]] = 255 if shown is None else shown[:: self._step, :: self._step]

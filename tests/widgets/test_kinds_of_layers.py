@@ -339,3 +339,40 @@ def test_result_is_proposed_beside_the_file_of_its_source(
     monkeypatch.setattr(translate_widget, "ask_image", ask)
     translate.save_button.click()
     assert asked == [str(tmp_path / "data" / "cells-grey.ome.tif")]
+
+
+def test_transparent_pixels_of_an_rgba_layer_are_no_data(
+    viewer: Any, translate: Any, run: Run, save: Save, rgb_model: Path, rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 256, (40, 48, 4), np.uint8)
+    image[..., 3] = 255
+    image[:10, :, 3] = 0
+    source = viewer.add_image(image, rgb=True)
+    (output,) = run(rgb_model, [source])
+    assert output.rgb
+    assert output.data.shape == (40, 48, 4)
+    np.testing.assert_array_equal(output.data[..., 3], image[..., 3])
+    (again,) = run(rgb_model, [viewer.add_image(np.where(image[..., 3:] == 0, 99, image), rgb=True)])
+    assert not np.array_equal(again.data[10:14], output.data[10:14]), "99 was taken for data, as it is opaque"
+    changed = image.copy()
+    changed[:10, :, :3] = 7
+    (same,) = run(rgb_model, [viewer.add_image(changed, rgb=True)])
+    np.testing.assert_array_equal(same.data[10:], output.data[10:])
+    with open_image(save("colours.png")) as saved:
+        _, opacity = saved.read_with_opacity(whole_plane(saved))
+        np.testing.assert_array_equal(opacity, image[..., 3])
+
+
+def test_a_fourth_channel_that_napari_takes_for_alpha(
+    viewer: Any, translate: Any, run: Run, tmp_path: Path, wait_until: WaitUntil, rng: np.random.Generator
+) -> None:
+    save_model(model_for(4, 1), tmp_path / "four.safetensors")
+    image = rng.integers(0, 256, (40, 48, 4), np.uint8)
+    source = viewer.add_image(image, rgb=True, name="rgb and infrared")
+    translate.set_model(tmp_path / "four.safetensors")
+    wait_until(lambda: "has 3 channels" in translate.fit.text())
+    translate.picker.axis.choose(2)
+    (output,) = run(tmp_path / "four.safetensors", [source])
+    expected = translate_array(np.moveaxis(image, -1, 0), load_model(tmp_path / "four.safetensors"))
+    np.testing.assert_array_equal(output.data, expected[0])
+    assert_same_world(output, source, [0, 1], (40, 48))

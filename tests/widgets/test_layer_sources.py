@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_pix2pix._widgets.layer_axes import axis_letters, full_extent, likely_channel_axis
-from napari_pix2pix._widgets.layer_sources import LazyArraySource, pair_problem, source_of
+from napari_pix2pix._widgets.layer_axes import axis_letters, full_extent, labelled_channel_axis
+from napari_pix2pix._widgets.layer_sources import LazyArraySource, content_identity, pair_problem, source_of
 from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import ImageError
 from tests.widgets.stand_ins import Layer
 
@@ -122,8 +123,8 @@ def test_an_unlabelled_axis_in_seconds_is_time() -> None:
 
 
 def test_channel_axis_is_guessed_from_its_label() -> None:
-    assert likely_channel_axis(Layer(ARRAY, ("z", "channel", "y", "x"))) == 1
-    assert likely_channel_axis(Layer(ARRAY, ("z", "t", "y", "x"))) is None
+    assert labelled_channel_axis(Layer(ARRAY, ("z", "channel", "y", "x"))) == 1
+    assert labelled_channel_axis(Layer(ARRAY, ("z", "t", "y", "x"))) is None
 
 
 def test_spatial_axis_cannot_hold_channels() -> None:
@@ -143,3 +144,23 @@ def test_spatial_axis_cannot_hold_channels() -> None:
 def test_pair_problem(source: tuple[int, ...], target: tuple[int, ...], words: str | None) -> None:
     problem = pair_problem(MemorySource(np.zeros(source)), MemorySource(np.zeros(target)), 32)
     assert (problem is None) if words is None else (problem is not None and words in problem)
+
+
+def test_content_identity_counts_every_pixel_and_no_name() -> None:
+    image = np.zeros((3, 2, 700, 900), np.uint16)
+    first = content_identity(MemorySource(image, name="a", axes="ZCYX"), Cancel())
+    assert content_identity(MemorySource(image, name="b", axes="ZCYX"), Cancel()) == first
+    for index in ((0, 0, 0, 0), (2, 1, 699, 899), (1, 0, 350, 5)):
+        changed = image.copy()
+        changed[index] = 1
+        assert content_identity(MemorySource(changed, name="a", axes="ZCYX"), Cancel()) != first
+    assert content_identity(MemorySource(image, axes="ZCYX", nodata=0), Cancel()) != first
+    opacity = np.full((3, 700, 900), 255, np.uint8)
+    assert content_identity(MemorySource(image, axes="ZCYX", opacity=opacity), Cancel()) != first
+
+
+def test_looking_at_the_content_can_be_cancelled() -> None:
+    cancel = Cancel()
+    cancel.set()
+    with pytest.raises(Interrupted):
+        content_identity(MemorySource(np.zeros((8, 8), np.uint8)), cancel)

@@ -85,3 +85,32 @@ def test_cancelled_leaves_no_result_and_is_gone_on_with(
     expected = translate_array(viewer.layers[0].data[39], load_model(grey_model))[0]
     with open_image(tmp_path / "out.ome.zarr") as stored:
         np.testing.assert_array_equal(stored.read(whole_plane(stored), (39,))[0], expected)
+
+
+@pytest.mark.parametrize("change", ["corner", "name"])
+def test_content_of_a_layer_decides_whether_it_is_gone_on_with(
+    viewer: Any, started: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil, change: str
+) -> None:
+    """One pixel in a corner of the first plane, of 64 x 96 x 40; a name says nothing."""
+    wait_until(lambda: len(viewer.layers) == 2)
+    started.cancel_button.click()
+    wait_until(lambda: not started.is_running)
+    source = viewer.layers[0]
+    if change == "corner":
+        source.data[0, 0, 0] ^= 1
+    else:
+        source.name = "another"
+    started.translate_button.click()
+    wait_until(lambda: not started.is_running)
+    if change == "name":
+        assert started.state.kind == "good"
+        return
+    assert "was begun with another input" in started.state.text()
+    assert started.state.kind == "error"
+    assert not (tmp_path / "out.ome.zarr").exists()
+    started.out.set_path(tmp_path / "new.ome.zarr")
+    started.translate_button.click()
+    wait_until(lambda: not started.is_running)
+    expected = translate_array(source.data[0], load_model(grey_model))[0]
+    with open_image(tmp_path / "new.ome.zarr") as stored:
+        np.testing.assert_array_equal(stored.read(whole_plane(stored), (0,))[0], expected)
