@@ -67,6 +67,8 @@ def _option(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if value is True:
         return [flag]
+    if isinstance(value, tuple):
+        return [flag, ",".join(map(str, value))]
     return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:
+    from napari_pix2pix.translation.image_fit import Fit
     from pix2pix_training.model_file import ImageDescription, Model
 
 MODEL_NAME = "model.safetensors"
@@ -127,17 +129,8 @@ def fit_problem(card: ModelCard, source: ArraySource, options: Mapping[str, Any]
 
     `options` are fields of `TranslationSettings`.
     """
-    from napari_pix2pix.translation.image_fit import fit_of
-    from napari_pix2pix.translation.settings import TranslationSettings
-
-    chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}
-    problem = fit_of(source, card.source, settings=TranslationSettings(**chosen)).problem
-    if problem is None:
-        return None
-    first = problem.partition("; ")[0]
-    for_values = TranslationSettings(**{**chosen, "convert_values": "values"})
-    is_type = fit_of(source, card.source, settings=for_values).problem is None
-    return f"{first}. Choose what to do with values of another type." if is_type else f"{first}."
+    problem = _fit(card, source, options).problem
+    return None if problem is None else f"{in_form_words(problem)}."
 
 
 def fit_warnings(
@@ -147,15 +140,18 @@ def fit_warnings(
 
     `metadata` says how large the pixels are; None where that does not matter. `options` as for `fit_problem`.
     """
+    warnings = [f"{in_form_words(remark)}." for remark in _fit(card, source, options).remarks]
+    if metadata is not None and rescaling(card, metadata) is not None:
+        warnings.append(f"{size_comparison(card, metadata)} Rescale for a good result.")
+    return warnings
+
+
+def _fit(card: ModelCard, source: ArraySource, options: Mapping[str, Any]) -> Fit:
     from napari_pix2pix.translation.image_fit import fit_of
     from napari_pix2pix.translation.settings import TranslationSettings
 
     chosen = {name: options[name] for name in ("channels", "convert_values") if name in options}
-    fit = fit_of(source, card.source, settings=TranslationSettings(**chosen))
-    warnings = [f"{remark}." for remark in fit.remarks]
-    if metadata is not None and rescaling(card, metadata) is not None:
-        warnings.append(f"{size_comparison(card, metadata)} Rescale for a good result.")
-    return warnings
+    return fit_of(source, card.source, settings=TranslationSettings(**chosen))
 
 
 def rescaling(card: ModelCard, metadata: ImageMetadata) -> tuple[float, float] | None:

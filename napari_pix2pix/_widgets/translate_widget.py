@@ -173,7 +173,7 @@ class TranslateWidget(JobWidget):
         if card is None or apart is not None:
             return apart, words
         options = self.settings.options()
-        problem = fit_problem(card, source, options)
+        problem = self.settings.problem() or fit_problem(card, source, options)
         if problem is not None and self._may_hold_channels(card.source_channels):
             problem += f" If it holds them, choose its axis of {card.source_channels} as channel axis."
         warnings = fit_warnings(card, source, None if self._rescales() else self._metadata(), options)

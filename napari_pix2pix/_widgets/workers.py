@@ -19,6 +19,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import Signal
 from superqt.utils import GeneratorWorker
 
+from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.llvm_clash import keep_triton_out
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import Pix2PixError
@@ -115,12 +116,12 @@ def guarded_events(
     way is handed to `remark`, in the thread that decides it.
     """
     try:
-        with remarks(remark):
+        with remarks(lambda line: remark(in_form_words(line))):
             yield from _batches(make_events, stop)
     except Interrupted:
         logger.debug("a worker was interrupted")
     except Pix2PixError as error:
-        fail(Pix2PixError(str(error)))  # without its traceback, which holds the networks
+        fail(Pix2PixError(in_form_words(str(error))))  # without its traceback, which holds the networks
     except Exception as error:
         logger.exception("unexpected error in a worker")
         fail(Pix2PixError(_one_line(error)))

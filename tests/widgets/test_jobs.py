@@ -9,13 +9,15 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from napari_pix2pix._widgets import form_words
 from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.command_line import train_command, translate_command
+from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.loss_history import History
 from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
@@ -162,13 +164,47 @@ def test_model_card() -> None:
     assert rows["Source"] == "1 channel, uint16"
     assert rows["Target"] == "2 channels, uint8"
     image = MemorySource(np.zeros((3, 8, 8), np.uint8))
-    assert fit_problem(card, image) == "array has 3 channels, the model expects 1."
+    assert fit_problem(card, image) == (
+        "array has 3 channels, the model expects 1; choose them with “Channels”, such as “Channels” 0."
+    )
+    assert fit_problem(card, image, {"channels": (1,)}) is not None  # of another type
+    assert fit_problem(card, image, {"channels": (1,), "convert_values": "type"}) is None
     grey = MemorySource(np.zeros((8, 8), np.uint8))
     problem = fit_problem(card, grey)
     assert problem is not None
-    assert problem.startswith("array has uint8 pixels, the model was trained on uint16. Choose")
+    assert problem.startswith("array has uint8 pixels, the model was trained on uint16; give images of that type, or")
+    assert "choose with “Values of another type”" in problem
     assert fit_problem(card, grey, {"convert_values": "type"}) is None
     assert fit_warnings(card, grey, ImageMetadata()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a: 1, not 2; --match-pixel-size is for it", "a: 1, not 2; “rescale to the model's pixel size” is for it"),
+        ("no room; a smaller --max-memory, or a smaller --tile", "no room; a smaller “Memory”, or a smaller “Tile”"),
+        ("a: channel 3 is alpha; --alpha keep if it is a channel", "a: channel 3 is alpha"),
+        ("a exists; choose another name or allow overwriting (--overwrite)", "a exists; choose another name"),
+        ("no room; allow more memory (--max-memory), or a folder (--scratch)", "no room; allow more memory (“Memory”)"),
+        ("a line without options; two clauses", "a line without options; two clauses"),
+    ],
+)
+def test_options_are_fields_in_the_words_of_a_form(line: str, expected: str) -> None:
+    assert in_form_words(line) == expected
+
+
+def test_options_in_form_words_are_fields_of_a_form(translate: Any, train: Any) -> None:
+    """So that no field is named that is not there."""
+    from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
+
+    from napari_pix2pix._widgets import translation_options
+
+    kinds = (QLabel, QPushButton, QCheckBox)
+    shown = {part.text() for widget in (translate, train) for kind in kinds for part in widget.findChildren(kind)}
+    for words in form_words._FIELDS.values():
+        field, _, value = words.partition(": ")
+        assert field in shown
+        assert not value or value in translation_options.VALUES
 
 
 def test_another_pixel_size_is_noticed_across_units() -> None:

@@ -378,3 +378,75 @@ def test_copied_command(viewer: Any, translate: Any, wait_until: WaitUntil, grey
     translate.out.set_path(Path("results/cells.ome.zarr"))
     translate.copy_button.click()
     assert QApplication.clipboard().text().endswith("--out results/cells.ome.zarr --scheme blend")
+
+
+FIELDS: dict[str, Any] = {
+    "scheme": ("scheme", "exact"),
+    "statistics": ("statistics", "image"),
+    "samples": ("dropout_samples", 3),
+    "tile": ("tile", 128),
+    "channels": ("channels", (2, 0)),
+    "values": ("convert_values", "type"),
+    "memory": ("max_memory", 300 * 2**20),
+    "backend": ("backend", "torch"),
+    "device": ("device", "cpu"),
+}
+"""For each field of the form the setting and a value."""
+
+
+def set_field(field: Any, value: Any) -> None:
+    if hasattr(field, "choose"):
+        field.choose(value)
+    elif hasattr(field, "setValue"):
+        field.setValue(value)
+    else:
+        field.setText(value)
+
+
+@pytest.mark.parametrize("name", [*FIELDS, "all"])
+def test_the_copied_command_has_every_setting_of_the_form(
+    viewer: Any, translate: Any, wait_until: WaitUntil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Form -> command -> the settings that the command line makes of it: those of the form."""
+    import shlex
+
+    from qtpy.QtWidgets import QApplication
+
+    from napari_pix2pix.cli.application import run as run_command
+    from napari_pix2pix.translation import batch
+    from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.errors import SettingsError
+    from pix2pix_training.model_file import save_model
+    from tests.product.conftest import model_for
+
+    save_model(model_for(2, 2), tmp_path / "model.safetensors")
+    viewer.add_image(np.zeros((3, 40, 48), np.uint8), axis_labels=("c", "y", "x"))
+    translate.set_model(tmp_path / "model.safetensors")
+    wait_until(lambda: translate.model.card is not None)
+    translate.settings.offer_samples(True)
+    translate.settings.channels.setText("0, 1")
+    wanted: dict[str, Any] = {"channels": (0, 1)}
+    shown = {"memory": 300, "channels": "2,0"}
+    for field in FIELDS if name == "all" else [name]:
+        setting, value = FIELDS[field]
+        set_field(getattr(translate.settings, field), shown.get(field, value))
+        wanted |= {setting: value} | ({"dropout": "seeded"} if field == "samples" else {})
+    wait_until(translate.copy_button.isEnabled)
+    translate.copy_button.click()
+    made: list[TranslationSettings] = []
+
+    def stop_here(*_: Any, **__: Any) -> Any:
+        raise SettingsError("far enough")
+
+    class Recorded(TranslationSettings):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            made.append(self)
+
+    monkeypatch.setattr("napari_pix2pix.translation.settings.TranslationSettings", Recorded)
+    monkeypatch.setattr(batch, "jobs_for", stop_here)
+    assert run_command(shlex.split(QApplication.clipboard().text())[1:]) == 2
+    assert made[-1] == Recorded(**wanted)
+    assert {
+        field for field in vars(translate.settings) if hasattr(getattr(translate.settings, field), "setToolTip")
+    } == {*FIELDS}, "every field is tried here"
