@@ -1,7 +1,8 @@
-"""pix2pix for large images: a napari plugin, a command line, and the few functions a script needs.
+"""pix2pix for large images: a napari plugin, a command line, and what a script needs.
 
-``train`` (events of a training run), ``load_model`` and ``save_model``, ``translate_array`` and ``translate_file``,
-``evaluate_pairs``, ``open_image``. Each is loaded when it is first used, so importing this package costs nothing.
+`Pix2Pix` trains, loads, applies, judges and exports a model. Below it are ``train`` (events of a training run),
+``load_model`` and ``save_model``, ``translate_array`` and ``translate_file``, ``evaluate_pairs``, ``open_image``. Each
+is loaded when it is first used, so importing this package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_pix2pix.api import Pix2Pix
     from napari_pix2pix.evaluation import evaluate_pairs
     from napari_pix2pix.formats.source import open_image
     from napari_pix2pix.translation.arrays import translate_array
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pix2pix_training.training import train
 
 _HOMES = {
+    "Pix2Pix": "napari_pix2pix.api",
     "evaluate_pairs": "napari_pix2pix.evaluation",
     "load_model": "pix2pix_training.model_file",
     "open_image": "napari_pix2pix.formats.source",
@@ -27,7 +30,16 @@ _HOMES = {
     "translate_file": "napari_pix2pix.translation.files",
 }
 
-__all__ = ["evaluate_pairs", "load_model", "open_image", "save_model", "train", "translate_array", "translate_file"]
+__all__ = [
+    "Pix2Pix",
+    "evaluate_pairs",
+    "load_model",
+    "open_image",
+    "save_model",
+    "train",
+    "translate_array",
+    "translate_file",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,9 +19,9 @@ from napari_pix2pix.formats.pairing import (
     pairs_from_csv,
     pairs_from_paths,
 )
-from pix2pix_training.array_source import Region
+from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.channel_names import ordered_like
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.model_file import ImageTraits
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT, with_neighbouring_planes
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
@@ -81,6 +81,46 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
             _traits(first_source, request.source_channels, request.series), z_context=request.z_context
         ),
         target_traits=_traits(first_target, request.target_channels, request.series),
+    )
+
+
+def pairs_of_arrays(source: Any, target: Any, axes: str | None, target_axes: str | None) -> list[Pair]:
+    """One pair of two arrays, or a pair for each of two lists of arrays; see `MemorySource` for the axes.
+
+    Raises
+    ------
+    ImageError
+        The lists are of different length, or the images of a pair do not fit together.
+    """
+    sources, targets = (list(images) if isinstance(images, list | tuple) else [images] for images in (source, target))
+    if len(sources) != len(targets) or not sources:
+        raise ImageError(f"there are {len(sources)} source images and {len(targets)} targets; give as many of both")
+    return [
+        Pair(
+            MemorySource(one, name=f"source {number}", axes=axes),
+            MemorySource(other, name=f"target {number}", axes=target_axes),
+            str(number),
+        )
+        for number, (one, other) in enumerate(zip(sources, targets, strict=True))
+    ]
+
+
+def data_of_pairs(
+    pairs: Sequence[Pair], traits: ImageTraits, validation: float, *, patch_size: int, seed: int
+) -> TrainingData:
+    """Pairs that are open already, a fraction of them held out; `traits` are those of the sources, and hold for both.
+
+    Raises
+    ------
+    SettingsError
+        The fraction leaves nothing to train on.
+    """
+    split = split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
+    reach = traits.z_context
+    return TrainingData(
+        split=Split(_in_context(split.training, reach), _in_context(split.validation, reach)),
+        source_traits=replace(traits, axes=pairs[0].source.axes),
+        target_traits=replace(traits, axes=pairs[0].target.axes, z_context=0),
     )
 
 

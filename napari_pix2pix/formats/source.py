@@ -146,7 +146,7 @@ class ImageSource(ABC):
         self.close()
 
 
-def open_image(path: Path, series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:
+def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:
     """Open an image file lazily; what it is, is told from its first bytes, not from its name.
 
     Parameters

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.translation.pipeline import OutputTile, Translator
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.units import standard_unit
+from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
+from napari_pix2pix.translation.files import output_spec, with_mask
+from napari_pix2pix.translation.fitted_image import FittedImage
+from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
+from napari_pix2pix.translation.rescaling import rescaled_tiles
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.axis_order import AxisOrder
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
+from pix2pix_training.atomic import working_folder
+from pix2pix_training.axis_order import AxisOrder, axis_order
+from pix2pix_training.errors import ImageError
 from pix2pix_training.model_file import Model
 
 _MOST_KEPT = 4
@@ -55,19 +64,89 @@ def translate_array(
     """
     source = MemorySource(array, axes=axes, nodata=nodata)
     if isinstance(model, Translator):
-        result = _translated(source, model)
+        result = _translated(source, model, source.order, None)
     else:
         with lent_translator(model, settings or TranslationSettings()) as translator:
-            result = _translated(source, translator)
-    return result if axes is None else without_single_channel(result, source.order)
+            result = _translated(source, translator, source.order, None)
+    return result if axes is None else _without_single_channel(result, source.order)
 
 
-def _translated(source: MemorySource, translator: Translator) -> AnyArray:
-    tiles = translator.tiles(source)
-    return assembled(tiles, translator.output_shape(source), translator.output_dtype, source.order)
+class DescribedArray(MemorySource):
+    """An array with what a file of it would say; see `MemorySource`. `pixel_size` is (y, x) in `unit`."""
+
+    def __init__(
+        self, array: AnyArray, *, pixel_size: tuple[float, float] | None = None, unit: str = "µm", **kind: Any
+    ) -> None:
+        super().__init__(array, **kind)
+        self.metadata = ImageMetadata(
+            channel_names=self.channel_names,
+            pixel_size=pixel_size,
+            unit=None if pixel_size is None else standard_unit(unit),
+        )
 
 
-def assembled(tiles: Iterable[OutputTile], shape: tuple[int, ...], dtype: np.dtype[Any], order: AxisOrder) -> AnyArray:
+def as_array(
+    source: ArraySource, translator: Translator, order: AxisOrder, progress: Progress | None = None
+) -> AnyArray:
+    """The translation of an image, with its axes in the order of `order`, see `axes_of_result`.
+
+    Channels that `order` does not have come before Y and X, and are left out where there is but one.
+    """
+    return _without_single_channel(_translated(source, translator, order, progress), order)
+
+
+def to_file(
+    source: DescribedArray,
+    translator: Translator,
+    path: Path,
+    *,
+    file_format: str = "same",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Translate an array into a file, which appears only when it is complete; see `translate_file`."""
+    fitted = translator.fit(source)
+    spec = output_spec(source, translator)
+    file_format = resolve_format(path, file_format, None)
+    spec = with_mask(spec, source, check_output(path, spec, file_format=file_format, overwrite=overwrite))
+    with closing(_tiles(fitted, translator, working_folder(path), progress, masked=spec.masked)) as tiles:
+        write_image(path, spec, tiles, file_format=file_format, overwrite=overwrite)
+
+
+def axes_of_result(axes: str | None, source: ArraySource) -> AxisOrder:
+    """The axes that somebody wants the result of an image to have; those of the image where none are given.
+
+    Raises
+    ------
+    ImageError
+        The image has other axes.
+    """
+    if axes is None:
+        return AxisOrder(source.axes)
+    shown = source.axes if set("CS") & set(axes.upper()) else source.axes.replace("C", "")
+    order = axis_order(axes, [1] * len(axes), source.name)
+    if sorted(order.letters) != sorted(shown):
+        raise ImageError(f"{source.name} has the axes {source.axes}, which cannot be given in the order {axes}")
+    return order
+
+
+def _translated(source: ArraySource, translator: Translator, order: AxisOrder, progress: Progress | None) -> AnyArray:
+    fitted = translator.fit(source)
+    with closing(_tiles(fitted, translator, None, progress)) as tiles:
+        return _assembled(tiles, translator.output_shape(source), translator.output_dtype, order)
+
+
+def _tiles(
+    fitted: FittedImage, translator: Translator, folder: Path | None, progress: Progress | None, *, masked: bool = False
+) -> Generator[OutputTile, None, None]:
+    """Tiles at the image's own pixel size; `folder` is for what does not fit into memory."""
+    plan = translator.plan(plane_size(fitted))
+    if fitted.is_rescaled:
+        return rescaled_tiles(fitted, translator, folder, plan=plan, progress=progress, masked=masked)
+    return translator.tiles(fitted, plan=plan, progress=progress, masked=masked, scratch=folder)
+
+
+def _assembled(tiles: Iterable[OutputTile], shape: tuple[int, ...], dtype: np.dtype[Any], order: AxisOrder) -> AnyArray:
     """Tiles of an image of `shape` (*leading, C, Y, X) as one array with its axes in the order of `order`.
 
     An axis of channels that `order` does not have comes before Y and X.
@@ -82,8 +161,8 @@ def assembled(tiles: Iterable[OutputTile], shape: tuple[int, ...], dtype: np.dty
     return result
 
 
-def without_single_channel(result: AnyArray, order: AxisOrder) -> AnyArray:
-    """A result that `assembled` made, without an axis of one channel that `order` does not have."""
+def _without_single_channel(result: AnyArray, order: AxisOrder) -> AnyArray:
+    """A result that `_assembled` made, without an axis of one channel that `order` does not have."""
     axis = order.with_channels().letters.index("C")
     return result if order.has_channels or result.shape[axis] > 1 else result.squeeze(axis)
 

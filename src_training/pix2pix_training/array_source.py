@@ -159,6 +159,8 @@ class MemorySource:
             raise ImageError(f"{name}: {len(self.channel_names)} channel names for {self.shape[-3]} channels")
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
+        if len(plane) != len(self.shape) - 3:
+            raise ImageError(f"{self.name}: there is no plane {plane}; the image has planes {self.shape[:-3]}")
         rows, columns = region.slices
         where: dict[str, Any] = {
             "C": slice(None),

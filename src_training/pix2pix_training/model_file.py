@@ -145,10 +145,11 @@ def model_digest(model: Model) -> str:
     return content.hexdigest()
 
 
-def save_model(model: Model, path: Path) -> None:
+def save_model(model: Model, path: str | Path) -> None:
     """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
     tensors = {**model.weights, **_prefixed(model.discriminator.weights if model.discriminator else {})}
     _require_finite(tensors, str(path))
+    path = Path(path)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = serialize(stored, metadata={"pix2pix": json.dumps(model_header(model))})
     with atomic_write(path) as partial:
@@ -171,7 +172,7 @@ def model_header(model: Model) -> dict[str, Any]:
     }
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: str | Path) -> Model:
     """Read a model file.
 
     Raises `ModelFileError` for a file that is missing, damaged, of another kind or of a newer version.

@@ -62,7 +62,7 @@ def test_wheel_holds_the_three_packages_and_the_manifest(wheel: Path) -> None:
         entry_points = next(archive.read(n).decode() for n in names if n.endswith("entry_points.txt"))
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == {"napari_pix2pix", "pix2pix_training", "pix2pix_trt"}
-    assert "napari_pix2pix/napari.yaml" in names
+    assert names >= {"napari_pix2pix/napari.yaml", *(f"{package}/py.typed" for package in top)}
     assert "napari-pix2pix = napari_pix2pix:napari.yaml" in entry_points
     assert "napari-pix2pix = napari_pix2pix.__main__:main" in entry_points
 

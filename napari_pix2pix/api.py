@@ -1,0 +1,491 @@
+"""The door for scripts and notebooks: one class to train, load, apply, judge and export a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
+from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.pairing import pairs_from_paths
+from napari_pix2pix.training_data import (
+    DEFAULT_VALIDATION_FRACTION,
+    DataRequest,
+    data_of_pairs,
+    load_training_data,
+    pairs_of_arrays,
+)
+from napari_pix2pix.translation.arrays import DescribedArray, as_array, axes_of_result, lent_translator, to_file
+from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import Progress
+from napari_pix2pix.translation.scratch import scratch_folder
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.atomic import reserved, temporary_folder
+from pix2pix_training.config import InferenceConfig, Preset, TrainingConfig, from_dict, preset, usual_depth
+from pix2pix_training.descriptions import architecture_name
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.events import Event
+from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
+from pix2pix_training.pairs import Pair
+from pix2pix_training.training import train as training_events
+
+ImagePath = str | Path
+ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
+
+_FORMATS: dict[str, ExportFormat] = {".onnx": "onnx", ".zip": "bioimageio", ".pth": "state-dict", ".pt": "state-dict"}
+_MINUTES = 10.0
+
+
+class Pix2Pix:
+    """A trained model, ready to use.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        A model file, or what `load_model` made of one.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, damaged, of another kind or of a newer version.
+
+    Examples
+    --------
+    >>> from napari_pix2pix import Pix2Pix
+    >>> model = Pix2Pix("run/model.safetensors")
+    >>> model
+    Pix2Pix(U-Net, 1 channel of uint8 -> 1 channel of uint8)
+    """
+
+    def __init__(self, model: ImagePath | Model) -> None:
+        self.model = model if isinstance(model, Model) else load_model(Path(model))
+
+    @classmethod
+    def load(cls, path: ImagePath) -> Self:
+        """Open a model file, such as the ``model.safetensors`` of a run.
+
+        Examples
+        --------
+        >>> Pix2Pix.load("run/model.safetensors").source.mapping.dtype
+        'uint8'
+        """
+        return cls(path)
+
+    @classmethod
+    def train(
+        cls,
+        source: AnyArray | Sequence[AnyArray] | ImagePath,
+        target: AnyArray | Sequence[AnyArray] | ImagePath,
+        *,
+        out: ImagePath,
+        axes: str | None = None,
+        target_axes: str | None = None,
+        minutes: float | None = None,
+        preset: Preset = "seamless",
+        validation: float = DEFAULT_VALIDATION_FRACTION,
+        z_context: int = 0,
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        device: str = "auto",
+        resume: bool = False,
+        overwrite: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Train a model on pairs of images that lie over each other pixel by pixel.
+
+        Parameters
+        ----------
+        source, target : array, sequence of arrays, str or Path
+            One pair or several; arrays of any real dtype, or a file or folder of each side, paired by name.
+        out : str or Path
+            Run folder: settings, losses, previews, checkpoint and ``model.safetensors``.
+        axes, target_axes : str
+            One letter per axis of the arrays in any order, such as "YXC" or "TCZYX"; those of the targets are the same
+            unless they are given. Without them arrays are (Y, X) or (*leading, C, Y, X).
+        minutes : float
+            Length of the training; 10 unless `steps` or `epochs` are among the settings.
+        preset : "seamless" or "paper"
+        validation : float
+            Share of the pairs that is held out, or of a single pair a band of that share.
+        z_context : int
+            Neighbouring planes along Z on each side that are seen with a plane.
+        pixel_size, unit : (float, float) and str
+            Height and width of a pixel, of arrays; files say it themselves.
+        device : "auto", "cpu", "cuda", "cuda:N" or "mps"
+        resume, overwrite : bool
+            Go on with the run in `out`, or replace it.
+        on_event : callable
+            Is given each event of the training, see `pix2pix_training.events`. What it raises ends the training, and
+            the state so far is saved.
+        **settings
+            Fields of `pix2pix_training.config.TrainingConfig`; nested ones as dictionaries.
+
+        Returns
+        -------
+        Pix2Pix
+            The model that was saved: the best by the validation's mean absolute error, or the last.
+
+        Raises
+        ------
+        InputError
+            Settings, images or `out` cannot be used; nothing was started.
+        TrainingError
+            Losses or weights are no longer finite, or memory ran out; the last checkpoint is kept.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> photos = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+        >>> inverted = 255 - photos
+        >>> model = Pix2Pix.train(
+        ...     list(photos), list(inverted), out="inverting", axes="YXC", steps=2, patch_size=32,
+        ...     generator={"base_width": 4},
+        ... )
+        >>> model.translate(photos[0], axes="YXC").shape
+        (64, 64, 3)
+        """
+        config = _config(preset, minutes, settings)
+        if _are_paths(source, target):
+            if axes is not None or target_axes is not None or pixel_size is not None:
+                raise SettingsError("axes and pixel_size are for arrays; files say them themselves, so leave them out")
+            request = DataRequest(
+                sources=(Path(str(source)),), targets=(Path(str(target)),), z_context=z_context, validation=validation
+            )
+            data = load_training_data(request, patch_size=config.patch_size, seed=config.seed)
+        else:
+            pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
+            traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
+            data = data_of_pairs(pairs, traits, validation, patch_size=config.patch_size, seed=config.seed)
+        out = Path(out)
+        events = training_events(config, data, out, device=device, resume=resume, overwrite=overwrite)
+        with closing(events):
+            for event in events:
+                if on_event is not None:
+                    on_event(event)
+        return cls(out / "model.safetensors")
+
+    @property
+    def source(self) -> ImageDescription:
+        """What the model knows of its source images: channels and their names, type, range, pixel size."""
+        return self.model.source
+
+    @property
+    def target(self) -> ImageDescription:
+        """The same of the images that it makes."""
+        return self.model.target
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Scores of the validation images in training, in [-1, 1]."""
+        return self.model.metrics
+
+    @overload
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: None = None,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> AnyArray: ...
+
+    @overload
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: ImagePath,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> Path: ...
+
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: ImagePath | None = None,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> AnyArray | Path:
+        """Translate an image of any size.
+
+        What makes the model ready (a second or more) is done at the first call, and kept as long as the model is alive.
+
+        Parameters
+        ----------
+        image : array, str, Path, or sequence of paths
+            Of the type and with the channels that the model was trained on. Arrays may also be anything that is sliced
+            like one (dask, zarr), which is read part by part. Several files are the channels of one image.
+        out : str or Path
+            File to write; its ending decides the format where `file_format` is "same". Without it an array is given.
+        axes : str
+            One letter per axis of the array in any order, such as "YXC" or "TCZYX". Without it an array is (Y, X) or
+            (*leading, C, Y, X). For files: the order that the result is to have.
+        nodata : float
+            Value of pixels of an array that hold no data, besides those that are not finite.
+        channel_names : sequence of str
+            Of an array; where the model has names too, channels are taken by them.
+        pixel_size, unit : (float, float) and str
+            Height and width of a pixel, of an array.
+        overwrite, resume : bool
+            Replace `out`, or go on with it where it was begun.
+        on_progress : callable
+            Is given the number of tiles done, and of all.
+        **settings
+            Fields of `TranslationSettings`, such as ``tile=1024``, ``max_memory=2 << 30``, ``convert_values="type"``.
+
+        Returns
+        -------
+        ndarray or Path
+            The path `out`, or an array in the dtype of the model's target. It has the axes of the image in the same
+            order; channels that only the result has come before Y and X, and a single one is left out where the image
+            has no axis of channels.
+
+        Raises
+        ------
+        InputError
+            Image, model and settings do not fit together, or `out` is refused; nothing was computed.
+        Pix2PixError
+            Memory ran out, or the output could not be written.
+
+        Examples
+        --------
+        >>> model = Pix2Pix.load("run/model.safetensors")
+        >>> stack = np.zeros((3, 48, 40), dtype=np.uint8)
+        >>> model.translate(stack, axes="ZYX").shape
+        (3, 48, 40)
+        >>> model.translate("cells.tif", "translated.tif").name
+        'translated.tif'
+        >>> model.translate("cells.tif", axes="YX").dtype
+        dtype('uint8')
+        """
+        with lent_translator(self.model, _settings(settings)) as translator:
+            if not isinstance(image, str | Path | Sequence):
+                source = DescribedArray(
+                    image, axes=axes, nodata=nodata, channel_names=channel_names, pixel_size=pixel_size, unit=unit
+                )
+                if out is None:
+                    return as_array(source, translator, source.order, on_progress)
+                out = Path(out)
+                to_file(source, translator, out, file_format=file_format, overwrite=overwrite, progress=on_progress)
+                return out
+            if nodata is not None or channel_names or pixel_size is not None:
+                raise SettingsError("nodata, channel_names and pixel_size are for arrays; files say them themselves")
+            paths = _paths(image)
+            if out is None:
+                with open_images(paths) as opened:
+                    return as_array(opened, translator, axes_of_result(axes, opened), on_progress)
+            if axes is not None:
+                raise SettingsError("axes say how an array is to be; an output file has those of the input")
+            out = Path(out)
+            translate_file(
+                paths,
+                translator,
+                out,
+                file_format=file_format,
+                overwrite=overwrite,
+                resume=resume,
+                progress=on_progress,
+            )
+            return out
+
+    def evaluate(
+        self,
+        source: AnyArray | Sequence[AnyArray] | ImagePath,
+        target: AnyArray | Sequence[AnyArray] | ImagePath,
+        *,
+        axes: str | None = None,
+        target_axes: str | None = None,
+        data_range: tuple[float, float] | None = None,
+        **settings: Any,
+    ) -> Evaluation:
+        """Translate source images and score the results against the targets.
+
+        Parameters
+        ----------
+        source, target : array, sequence of arrays, str or Path
+            As for `train`; best images that were not trained on.
+        axes, target_axes : str
+            As for `train`.
+        data_range : (float, float)
+            Smallest and largest value that targets can take, for PSNR and SSIM; by default 0 to 255 for 8-bit targets,
+            else the percentiles 0.1 and 99.9 of all targets.
+        **settings
+            Fields of `TranslationSettings`.
+
+        Returns
+        -------
+        Evaluation
+            MAE, PSNR, SSIM and Pearson correlation of each image, their mean, and scores of the best constant image.
+
+        Raises
+        ------
+        InputError
+            Images, model and settings do not fit together.
+
+        Examples
+        --------
+        >>> result = model.evaluate("source", "target")
+        >>> result.mean.mae >= 0
+        True
+        >>> sorted(result.mean.as_dict())
+        ['mae', 'pearson', 'psnr', 'ssim']
+        """
+        pairs: Sequence[Pair]
+        if _are_paths(source, target):
+            pairs = pairs_from_paths([Path(str(source))], [Path(str(target))])
+        else:
+            pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
+        with (
+            lent_translator(self.model, _settings(settings)) as translator,
+            temporary_folder(translator.scratch or scratch_folder()) as folder,
+        ):
+            return evaluate_pairs(translations(pairs, translator, folder).pairs, data_range=data_range)
+
+    def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:
+        """Write the model file.
+
+        Raises
+        ------
+        OutputError
+            The file is there and `overwrite` is False, or it cannot be written.
+
+        Examples
+        --------
+        >>> model.save("copy.safetensors").exists()
+        True
+        """
+        path = Path(path)
+        with reserved(path, overwrite):
+            save_model(self.model, path)
+        return path
+
+    def export(
+        self,
+        out: ImagePath,
+        file_format: ExportFormat | None = None,
+        *,
+        with_mapping: bool = False,
+        name: str | None = None,
+        sample: ImagePath | None = None,
+        inference: InferenceConfig | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the model for other programs.
+
+        Parameters
+        ----------
+        out : str or Path
+            File to write.
+        file_format : "onnx", "bioimageio" or "state-dict"
+            By default the ending decides: ``.onnx``, ``.zip`` or ``.pth``.
+        with_mapping : bool
+            ONNX: stored pixels in and out, the mapping being part of the graph.
+        name, sample : str, and str or Path
+            BioImage Model Zoo: name of the package, and a source image to test it with and to show.
+        inference : InferenceConfig
+            How norms and dropout are meant; by default as the model says.
+
+        Raises
+        ------
+        InputError
+            The model has no such form, or `out` is refused.
+
+        Examples
+        --------
+        >>> model.export("network.onnx").name
+        'network.onnx'
+        """
+        out = Path(out)
+        chosen = file_format or _FORMATS.get(out.suffix.lower())
+        if chosen not in _FORMATS.values():
+            raise SettingsError(f"{out}: the ending says no format; choose file_format onnx, bioimageio or state-dict")
+        with reserved(out, overwrite):
+            if chosen == "onnx":
+                from pix2pix_training.onnx_export import export_model
+
+                export_model(self.model, out, inference=inference, with_mapping=with_mapping)
+            elif chosen == "state-dict":
+                from pix2pix_training.reference_export import generator_state, write_state_dict
+
+                write_state_dict(generator_state(self.model), out)
+            else:
+                self._export_package(out, name, sample, inference or self.model.inference)
+        return out
+
+    def _export_package(
+        self, out: Path, name: str | None, sample: ImagePath | None, inference: InferenceConfig
+    ) -> None:
+        from napari_pix2pix.bioimageio_export.description import PackageInfo
+        from napari_pix2pix.bioimageio_export.package import export_bioimageio
+
+        if name is None or sample is None:
+            raise SettingsError("a BioImage Model Zoo package needs a name, and a sample image to be tested with")
+        info = PackageInfo(name=name, credits=self.model.credits)
+        export_bioimageio(self.model, out, info, Path(sample), inference=inference)
+
+    def __repr__(self) -> str:
+        sides = " -> ".join(
+            f"{side.channels} channel{'s' if side.channels > 1 else ''} of {side.mapping.dtype}"
+            for side in (self.source, self.target)
+        )
+        return f"Pix2Pix({architecture_name(self.model.generator_config)}, {sides})"
+
+
+def _settings(chosen: Mapping[str, Any]) -> TranslationSettings:
+    known = [field.name for field in fields(TranslationSettings)]
+    for name in chosen:
+        if name not in known:
+            raise SettingsError(f"a translation has no setting {name!r}; known are {', '.join(known)}")
+    return TranslationSettings(**chosen)
+
+
+def _config(name: Preset, minutes: float | None, changes: Mapping[str, Any]) -> TrainingConfig:
+    base = asdict(preset(name))
+    base["generator"]["depth"] = usual_depth(name, changes.get("patch_size", base["patch_size"]))
+    for key, value in changes.items():
+        nested = isinstance(base.get(key), dict) and isinstance(value, Mapping)
+        base[key] = {**base[key], **value} if nested else value
+    if minutes is None and not any(changes.get(length) for length in ("steps", "epochs")):
+        minutes = _MINUTES
+    return from_dict(TrainingConfig, {**base, "minutes": minutes})
+
+
+def _are_paths(source: object, target: object) -> bool:
+    kinds = [isinstance(images, str | Path) for images in (source, target)]
+    if kinds[0] != kinds[1]:
+        raise SettingsError("source and target must both be arrays, or both be files or folders")
+    return kinds[0]
+
+
+def _paths(image: ImagePath | Sequence[ImagePath]) -> list[Path]:
+    paths = [image] if isinstance(image, str | Path) else list(image)
+    if not paths or not all(isinstance(path, str | Path) for path in paths):
+        raise SettingsError("one image at a time: give an array, a file, or the files that are its channels")
+    return [Path(path) for path in paths]
