@@ -80,13 +80,13 @@ class StoredImage:
     def __init__(self, path: Path, axes: str) -> None:
         import zarr
 
-        group = zarr.open_group(path, mode="r")
-        attributes: Any = group.attrs["ome"]
-        multiscale = attributes["multiscales"][0]
+        from napari_pix2pix.formats.ome_zarr_metadata import axis_letters, level_paths, multiscales
+
+        image = multiscales(zarr.open_group(path, mode="r").attrs.asdict())[0]
         self.path = path
         self._axes = time_and_depth(axes[:-3]) + "CYX"
-        self._letters = "".join(axis["name"].upper() for axis in multiscale["axes"])
-        self._levels = [zarr.open_array(path / entry["path"], mode="r") for entry in multiscale["datasets"]]
+        self._levels = [zarr.open_array(path / name, mode="r") for name in level_paths(image)]
+        self._letters = axis_letters(image["axes"], self._levels[0].ndim)
         lengths = dict(zip(self._letters, self._levels[0].shape, strict=True))
         self.shape = tuple(lengths.get(axis, 1) for axis in self._axes)
         self.dtype = np.dtype(self._levels[0].dtype)

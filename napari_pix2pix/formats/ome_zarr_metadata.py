@@ -47,6 +47,9 @@ _AXIS_NAMES = {
 }
 """Of axes without a type; others go by their first letter."""
 
+_LARGEST = 1e100
+"""Steps and coordinates beyond are no numbers that anyone has measured."""
+
 _WHITE = (255, 255, 255)
 _PRIMARY: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 _COMPOSITE: tuple[Colour, ...] = ((0, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 0), (255, 0, 0), (0, 0, 255))
@@ -159,12 +162,12 @@ def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[Axis
             ]
     for letter, axis, step, origin in zip(letters, axes, steps, origins, strict=True):
         if letter in "TZYX":
-            unit = axis.get("unit") if isinstance(axis, Mapping) else None
-            if not (isfinite(step) and step > 0):
+            own = axis.get("unit") if isinstance(axis, Mapping) else None
+            unit = own if isinstance(own, str) else None
+            if not 0 < step < _LARGEST:
                 logger.warning("%s gives pixels a size of %g along %s, which is left out", path, step, axis_name(axis))
                 unit, step = None, 1.0
-            origin = origin if isfinite(origin) else 0.0
-            yield AxisScale(letter, axis_name(axis), None if unit is None else str(unit), step, origin)
+            yield AxisScale(letter, axis_name(axis), unit, step, origin if abs(origin) < _LARGEST else 0.0)
 
 
 def _numbers(transformation: Any, kind: str, count: int) -> list[float] | None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from napari_pix2pix import load_model, translate_array
-from napari_pix2pix._widgets.lazy_result import LazyChannel
-from napari_pix2pix.formats import open_image
-from pix2pix_training.array_source import whole_plane
+from napari_pix2pix._widgets.lazy_result import LazyChannel, StoredImage
+from napari_pix2pix.formats import OutputSpec, open_image, write_image
+from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
+from pix2pix_training.array_source import Region, whole_plane
 from tests.widgets.conftest import WaitUntil
 
 
@@ -114,3 +115,14 @@ def test_content_of_a_layer_decides_whether_it_is_gone_on_with(
     expected = translate_array(source.data[0], load_model(grey_model))[0]
     with open_image(tmp_path / "new.ome.zarr") as stored:
         np.testing.assert_array_equal(stored.read(whole_plane(stored), (0,))[0], expected)
+
+
+def test_stored_image_with_axes_of_other_names(tmp_path: Path, rng: np.random.Generator) -> None:
+    scales = tuple(
+        AxisScale(letter, name, None, 1.0, 0.0) for letter, name in {"Z": "depth", "Y": "row", "X": "col"}.items()
+    )
+    pixels = rng.integers(0, 256, (2, 3, 20, 30), np.uint8)
+    spec = OutputSpec(axes="ZCYX", shape=pixels.shape, dtype=pixels.dtype, metadata=ImageMetadata(scales=scales))
+    tiles = (((z,), Region(0, 20, 0, 30), pixels[z]) for z in range(2))
+    stored = StoredImage(write_image(tmp_path / "a.zarr", spec, tiles, file_format="ome-zarr"), "ZCYX")
+    np.testing.assert_array_equal(np.asarray(stored.channel(1)[0]), pixels[:, 1])
