@@ -13,13 +13,13 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
     """Everything that is known of an open image besides its pixels, ready for JSON; what is unknown is left out.
 
     `shape` belongs to `axes`; `pixel_size` is (y, x) in `unit`; `transform` and `bounds` (left, bottom, right, top) are
-    in the coordinates of `crs`.
+    in the coordinates of `crs`. `scales` says of axes what those fields cannot, see `ImageMetadata.scales`.
     """
     metadata = image.metadata
     own = {
         field.name: getattr(metadata, field.name)
         for field in fields(metadata)
-        if field.name not in ("alpha", "georeference", "tiles", "white_is_zero")
+        if field.name not in ("alpha", "georeference", "scales", "tiles", "white_is_zero")
     }
     facts = {
         "path": str(image.path),
@@ -28,6 +28,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "shape": list(image.shape),
         "dtype": image.dtype.name,
         **own,
+        "scales": {s.letter: {"step": s.step, "unit": s.unit, "origin": s.origin} for s in metadata.scales},
         "nodata": image.nodata,
         "masked": ("by alpha" if metadata.alpha else "by a mask") if image.masked else None,
         "white_is_zero": metadata.white_is_zero or None,
@@ -36,7 +37,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "palette_colours": None if image.palette is None else len(image.palette),
         **_place(metadata.georeference, *image.shape[-2:]),
     }
-    return {name: value for name, value in facts.items() if value not in (None, ())}
+    return {name: value for name, value in facts.items() if value not in (None, (), {})}
 
 
 def _series(image: ImageSource) -> dict[str, Any]:

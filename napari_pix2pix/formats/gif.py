@@ -1,4 +1,4 @@
-"""GIF, read and written by Pillow: 256 colours, or grey."""
+"""GIF, read and written by Pillow: 256 colours, or grey. PNG takes its place unless an output is called so."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pix2pix_training.array_source import AnyArray
 NAME = "gif"
 SUFFIXES = (".gif",)
 SIGNATURES = (b"GIF87a", b"GIF89a")
+WRITTEN_AS = "png"
 LOSES = ("place", "origin", "orientation", "pixel size")
 
 

@@ -11,7 +11,7 @@ A module of a format has, of these, what applies to it:
 ``SIGNATURES``
     First bytes of its files. A format that is read and has none is known by its endings, or is a folder.
 ``WRITTEN_AS``
-    Name of the format that takes its place in outputs, where it is not written.
+    Name of the format that takes its place in outputs, where it is not written, or only where an output is called so.
 ``recognises(path)``
     Whether a file with its first bytes is one of it, and not of the format of that signature that does not ask.
 ``open_source(path)``
@@ -127,8 +127,8 @@ def _format(name: str) -> Format:
 
 
 def writable_formats() -> tuple[str, ...]:
-    """Names of the formats that can be written."""
-    return tuple(entry.name for entry in formats() if entry.write is not None)
+    """Names of the formats that can be asked for; others may be written where an output has their ending."""
+    return tuple(entry.name for entry in formats() if entry.write is not None and entry.written_as == entry.name)
 
 
 def format_named(name: str) -> Format | None:

@@ -100,10 +100,12 @@ def output_suffix(file_format: str, source_path: Path | None = None) -> str:
 def _writable(file_format: str) -> Format:
     found = format_named(file_format)
     if found is None or found.write is None:
-        raise OutputError(
-            f"there is no format {file_format!r} to write; choose one of same, {', '.join(writable_formats())}"
-        )
+        raise OutputError(_no_format(file_format))
     return found
+
+
+def _no_format(name: str) -> str:
+    return f"there is no format {name!r} to write; choose one of same, {', '.join(writable_formats())}"
 
 
 def known_suffix(path: Path) -> str:
@@ -127,6 +129,8 @@ def resolve_format(path: Path, requested: str, source: ImageSource | None) -> st
     OutputError
         The format is unknown, or contradicts the ending of `path`.
     """
+    if requested not in ("same", *writable_formats()):
+        raise OutputError(_no_format(requested))
     suffix = known_suffix(path)
     own = _format_of_source(source)
     wanted = own if requested == "same" and not suffix else requested

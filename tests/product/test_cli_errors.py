@@ -218,7 +218,7 @@ def test_wrong_use_of_translate(
     assert message in fails("translate", image_path, "--model", model_path, "--out", tmp_path / "out.tif", *arguments)
 
 
-@pytest.mark.parametrize("name", ["o.bmp", "o.gif", "results.v2", "o.jp2"])
+@pytest.mark.parametrize("name", ["o.webp", "results.v2", "o.jp2"])
 @pytest.mark.parametrize("options", [[], ["--format", "png"]])
 def test_unknown_ending_of_an_output(
     fails: Fails, name: str, options: list[str], model_path: Path, image_path: Path, tmp_path: Path

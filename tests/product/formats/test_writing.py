@@ -41,7 +41,7 @@ Noise = Callable[[tuple[int, ...], str], AnyArray]
 Tiles = Callable[[AnyArray, int], Iterator[Tile]]
 
 _ONE_IMAGE = [name for name in writable_formats() if name != "tiles"]  # see test_map_tiles.py
-_LOSSLESS = [name for name in writable_formats() if name not in ("jpeg", "bmp", "gif")]  # see test_bmp_and_gif.py
+_LOSSLESS = [name for name in writable_formats() if name != "jpeg"]
 _TYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
 )  # fmt: skip
@@ -432,6 +432,7 @@ def test_bmp_in_gives_png_out(tmp_path: Path) -> None:
         ("a.png", "tiff", r"the ending \.png does not fit the format tiff; use \.tif"),
         ("a.tif", "png", r"does not fit the format png; use \.png"),
         ("a.webp", "webp", "there is no format 'webp'"),
+        ("a.gif", "gif", "there is no format 'gif'"),
         ("a.webp", "same", r"no format that is written has the ending \.webp; use \.tif, \.ome\.tif"),
         ("a.webp", "png", r"no format that is written has the ending \.webp"),
         ("a.bmp", "png", r"the ending \.bmp does not fit the format png; use \.png"),
