@@ -17,7 +17,7 @@ Extent = tuple[tuple[int, int], ...]
 
 _CHANNEL_LABELS = ("c", "ch", "channel", "channels")
 _LETTERS_OF_LABELS = {"time": "T", "frame": "T", "frames": "T", "depth": "Z", "plane": "Z", "slice": "Z"}
-_NO_LABEL = re.compile(r"(axis )?-?\d*")
+NO_LABEL = re.compile(r"(axis )?-?\d*")
 """How napari labels an axis that nobody has."""
 _OTHER_LETTERS = "ABDEFGHIJKLMNOP"
 
@@ -91,7 +91,7 @@ def _leading_letters(layer: ImageLayer, channel_axis: int | None) -> str:
         letter = _LETTERS_OF_LABELS.get(label.lower(), label.upper())
         if letters[axis]:
             continue
-        if _NO_LABEL.fullmatch(label):
+        if NO_LABEL.fullmatch(label):
             unlabelled.append(axis)
         elif len(letter) == 1 and letter.isalpha() and letter.isascii() and letter not in ("C", "Y", "X", *letters):
             letters[axis] = letter

@@ -7,6 +7,7 @@ them, and a result keeps them in its layer's metadata, so that one made of it ha
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix._widgets.layer_axes import Extent, axis_letters, finest_level, is_rgb, labelled_channel_axis
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix._widgets.layer_axes import (
+    NO_LABEL,
+    Extent,
+    axis_letters,
+    finest_level,
+    is_rgb,
+    labelled_channel_axis,
+)
+from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
 from napari_pix2pix.formats.source import is_zarr, open_image
-from napari_pix2pix.formats.units import convert_length, in_seconds, standard_unit
+from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
 from pix2pix_training.array_source import Opacity, Region
 from pix2pix_training.errors import Pix2PixError
 
@@ -94,25 +102,59 @@ def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent |
     Scale and units of the layer count where it has some; else its file says how large pixels are.
     """
     facts = file_facts(layer)
-    known = ImageMetadata(file_format="napari") if facts is None else facts.metadata
-    if extent is not None and known.georeference is not None:
-        (top, _), (left, _) = extent[-2:]
-        known = replace(known, georeference=known.georeference.moved(top, left))
-    return replace(_scaled(known, layer, channel_axis), rgb=is_rgb(layer), channel_names=(), tiles=None)
-
-
-def _scaled(known: ImageMetadata, layer: Any, channel_axis: int | None) -> ImageMetadata:
-    """`known` with the scale of the layer, where that says more."""
+    known = ImageMetadata() if facts is None else facts.metadata
     letters = axis_letters(layer, channel_axis)
+    starts = {} if extent is None else dict(zip(letters.replace("C", ""), (first for first, _ in extent), strict=True))
+    if starts and known.georeference is not None:
+        known = replace(known, georeference=known.georeference.moved(starts["Y"], starts["X"]))
+    known = replace(_scaled(known, layer, letters), rgb=is_rgb(layer), channel_names=(), tiles=None)
+    return replace(known, scales=tuple(_scales(known, layer, letters, starts)))
+
+
+def _scaled(known: ImageMetadata, layer: Any, letters: str) -> ImageMetadata:
+    """`known` with the scale of the layer, where that says more."""
     unit = standard_unit(str(layer.units[-1]))
     size = abs(float(layer.scale[-2])), abs(float(layer.scale[-1]))
     time = _time_step(layer, letters) or known.time_step_s
     if unit is None and (np.allclose(layer.scale[-2:], 1) or _agrees(size, known)):
         return replace(known, time_step_s=time)
+    if unit is None:
+        return replace(known, pixel_size=None, unit=None, z_spacing=None, time_step_s=time)
     height = _in_unit(size[0], layer.units[-2], unit)
     z = letters.find("Z")
     depth = None if z < 0 else _in_unit(abs(float(layer.scale[z])), layer.units[z], unit)
     return replace(known, pixel_size=(height or size[0], size[1]), unit=unit, z_spacing=depth, time_step_s=time)
+
+
+def _scales(known: ImageMetadata, layer: Any, letters: str, starts: Mapping[str, int]) -> Iterator[AxisScale]:
+    """What the sizes in `known` cannot say: where the first pixel lies, and steps that have no unit."""
+    of_file = {scale.letter: scale for scale in known.scales}
+    is_turned = not (_is_none(layer.rotate) and _is_none(layer.affine.affine_matrix) and not np.any(layer.shear))
+    said = {"T": known.time_step_s, "Z": known.z_spacing, "Y": known.pixel_size, "X": known.pixel_size}
+    for axis, letter in enumerate(letters.replace("C", "") if is_rgb(layer) else letters):
+        if letter not in said:
+            continue
+        own = _axis_scale(layer, axis, letter)
+        if is_turned or layer.scale[axis] < 0 or (own.unit is None and (own.step, own.origin) == (1, 0)):
+            own = of_file.get(letter, own._replace(origin=0.0))
+        own = own._replace(origin=own.origin + own.step * starts.get(letter, 0))
+        if own.origin or letter in of_file or (said[letter] is None and (own.unit, own.step) != (None, 1)):
+            yield own
+
+
+def _axis_scale(layer: Any, axis: int, letter: str) -> AxisScale:
+    label, unit = layer.axis_labels[axis], standard_unit(str(layer.units[axis]))
+    return AxisScale(
+        letter=letter,
+        name=letter.lower() if NO_LABEL.fullmatch(label) else label,
+        unit=None if unit is None else ome_zarr_name(unit),
+        step=abs(float(layer.scale[axis])),
+        origin=float(layer.translate[axis]),
+    )
+
+
+def _is_none(matrix: Any) -> bool:
+    return bool(np.allclose(matrix, np.eye(len(matrix))))
 
 
 def _agrees(size: tuple[float, float], known: ImageMetadata) -> bool:

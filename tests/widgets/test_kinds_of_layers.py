@@ -376,3 +376,44 @@ def test_a_fourth_channel_that_napari_takes_for_alpha(
     expected = translate_array(np.moveaxis(image, -1, 0), load_model(tmp_path / "four.safetensors"))
     np.testing.assert_array_equal(output.data, expected[0])
     assert_same_world(output, source, [0, 1], (40, 48))
+
+
+def test_scale_without_a_unit_and_place_are_kept_in_an_ome_zarr(
+    viewer: Any, translate: Any, run: Run, save: Save, grey_model: Path, rng: np.random.Generator
+) -> None:
+    import zarr
+
+    source = viewer.add_image(
+        rng.integers(0, 256, (2, 4, 40, 48), np.uint8), scale=(30, 2, 0.5, 0.25), translate=(0, 10, 20, 30)
+    )
+    viewer.dims.set_current_step(0, 1)
+    translate.picker.choose([source])
+    translate.part.kind.choose("range")
+    translate.part.first.setValue(1)
+    run(grey_model, [source])
+    attributes: Any = zarr.open_group(save("stack.ome.zarr"), mode="r").attrs["ome"]
+    multiscale = attributes["multiscales"][0]
+    placed = {entry["type"]: entry[entry["type"]] for entry in multiscale["datasets"][0]["coordinateTransformations"]}
+    letters = [axis["name"] for axis in multiscale["axes"]]
+    assert [(letter, placed["scale"][letters.index(letter)]) for letter in "tzyx"] == [
+        ("t", 30),
+        ("z", 2),
+        ("y", 0.5),
+        ("x", 0.25),
+    ]
+    assert [placed["translation"][letters.index(letter)] for letter in "tzyx"] == [30, 10, 20, 30]
+    assert not any("unit" in axis for axis in multiscale["axes"])
+
+
+def test_what_a_file_cannot_say_of_a_result_is_said_in_the_form(
+    viewer: Any, translate: Any, run: Run, save: Save, grey_model: Path, rng: np.random.Generator
+) -> None:
+    source = viewer.add_image(
+        rng.integers(0, 256, (40, 48), np.uint8), scale=(0.5, 0.5), units=("um", "um"), translate=(20, 30)
+    )
+    run(grey_model, [source])
+    assert translate.remarks.lines == ()
+    path = save("cells.ome.tif")
+    assert translate.remarks.lines == (
+        f"{path}: a file of the format ome-tiff does not say where the first pixel lies",
+    )
