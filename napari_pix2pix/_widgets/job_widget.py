@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
@@ -16,7 +16,8 @@ from pix2pix_training.cancel import Cancel
 class JobWidget(QWidget):
     """A widget with at most one worker; subclasses say what happens at its events and its end.
 
-    `state` and `remarks` are words about the last job. They go when the choice is another one than it was for.
+    `state` and `remarks` are words about the last job. They go when the choice is another one than it was for. The
+    fields in `inputs` decide what a job does, and can be changed when there is none.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -24,6 +25,7 @@ class JobWidget(QWidget):
         self.viewer = napari_viewer
         self.state = Message()
         self.remarks = Remarks()
+        self.inputs: list[QWidget] = []
         self._worker: CoreWorker | None = None
         self._said_about: object = None
 
@@ -48,6 +50,11 @@ class JobWidget(QWidget):
         """Ask the work to end after the present step."""
         if self._worker is not None:
             self._worker.quit()
+
+    def lock_inputs(self) -> None:
+        """Let the fields be changed, or not while a job runs; for whenever that may have begun or ended."""
+        for field in self.inputs:
+            field.setEnabled(not self.is_running)
 
     def choice(self) -> object:
         """What is chosen, to be compared: words about a job are stale when it has changed."""
@@ -83,6 +90,21 @@ class JobWidget(QWidget):
 
     def event(self, event: QEvent) -> bool:
         handled = bool(super().event(event))
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.on_closed()
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None:
+                self.on_closed()
+            elif isinstance(self.parent(), QDockWidget):
+                QTimer.singleShot(0, self._share_place)  # once the dock is in the window
         return handled
+
+    def _share_place(self) -> None:
+        """Become a tab beside the other widget of this plugin, where that lies in the same area of the window."""
+        dock, window = self.parent(), self.window()
+        if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow) or dock.isFloating():
+            return
+        area = window.dockWidgetArea(dock)
+        for other in window.findChildren(QDockWidget):
+            is_near = not other.isFloating() and window.dockWidgetArea(other) == area
+            if other is not dock and is_near and isinstance(other.widget(), JobWidget):
+                window.tabifyDockWidget(other, dock)
+                dock.raise_()

@@ -100,10 +100,10 @@ def _label_colors(result: Translated) -> dict[str, Any]:
 
 
 def _appearance(result: Translated, number: int, channels: int, layer: ImageLayer) -> dict[str, Any]:
-    """A single channel looks as the source does, several are laid over each other."""
+    """A single channel looks as the source does; several are laid over each other, and the first over what is below."""
     look: dict[str, Any] = {"colormap": layer.colormap if isinstance(layer, Image) and not is_rgb(layer) else "gray"}
     if channels > 1:
-        look = {"colormap": _COLORMAPS[number % len(_COLORMAPS)], "blending": "additive"}
+        look = {"colormap": _COLORMAPS[number % len(_COLORMAPS)], "blending": "additive" if number else "translucent"}
     if result.limits is not None:
         look["contrast_limits"] = result.limits[number]
     return look

@@ -26,6 +26,7 @@ from napari_pix2pix._widgets.training_job import (
     TrainingRequest,
     computing_device,
     free_run_folder,
+    next_run_folder,
     resumed_config,
     run_state,
     seconds_left,
@@ -83,6 +84,7 @@ class TrainWidget(JobWidget):
         self.translate_button = QPushButton("Translate with it")
         self.translate_button.setToolTip("Open the model of the run folder in the Translate widget.")
         self.copy_button = QPushButton("Copy command line")
+        self.inputs = [self.images, self.settings, self.out]
         scrolling(
             self,
             [
@@ -134,17 +136,23 @@ class TrainWidget(JobWidget):
 
     def _refresh(self, *_: Any) -> None:
         self.forget_stale_words()
+        self.lock_inputs()
         has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
         obstacle = self._obstacle()
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
-        hint = "" if folder == "nothing" or self.is_running else _HINTS[folder]
-        self.problem.say(obstacle or hint, "error" if obstacle else "plain")
+        self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
         is_ready = has_images and obstacle is None
-        self.train_button.setEnabled(is_ready and not self.is_running and folder == "nothing")
+        self.train_button.setEnabled(is_ready and not self.is_running)
         self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
         self.stop_button.setEnabled(self.is_running)
         self.copy_button.setEnabled(is_ready)
         self.translate_button.setEnabled(self.out.path is not None and _model_in(self.out.path).is_file())
+
+    def _hint(self, folder: str) -> str:
+        """What the buttons do with a run folder that holds something."""
+        if folder == "nothing" or self.is_running or self.out.path is None:
+            return ""
+        return f"{_HINTS[folder]} Train begins a new one in {next_run_folder(self.out.path).name}."
 
     def _obstacle(self) -> str | None:
         """What forbids to start, images apart."""
@@ -159,6 +167,10 @@ class TrainWidget(JobWidget):
     # The work
 
     def _on_train(self) -> None:
+        """A run is never begun in the place of another one."""
+        assert self.out.path is not None  # the button is disabled without a folder
+        if run_state(self.out.path) != "nothing":
+            self.out.set_path(next_run_folder(self.out.path))
         self._start(resume=False)
 
     def _on_resume(self) -> None:
@@ -316,8 +328,8 @@ class TrainWidget(JobWidget):
 
 
 _HINTS = {
-    "run": "The run folder holds a run: resume it, or choose another folder for a new one.",
-    "model": "The run folder holds a model already: choose another folder.",
+    "run": "The run folder holds a run: Resume goes on with it.",
+    "model": "The run folder holds a model, and nothing to go on with.",
 }
 
 

@@ -246,6 +246,16 @@ def free_run_folder(parent: Path) -> Path:
     return parent / f"run-{number}"
 
 
+def next_run_folder(taken: Path) -> Path:
+    """The first folder beside `taken` that does not exist, called like it with a greater number: run-2 after run-1."""
+    stem, dash, number = taken.name.rpartition("-")
+    numbered = bool(dash) and number.isdecimal()
+    following = int(number) + 1 if numbered else 2
+    while (taken.parent / f"{stem if numbered else taken.name}-{following}").exists():
+        following += 1
+    return taken.parent / f"{stem if numbered else taken.name}-{following}"
+
+
 def resumed_config(folder: Path, length: Mapping[str, float], patience: int) -> TrainingConfig:
     """The settings that the run in `folder` was started with, with what may change: its length, and its patience.
 

@@ -83,6 +83,8 @@ class TranslateWidget(JobWidget):
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
         self.advanced = collapsed("Advanced", self.settings)
+        destination = column(self.destination, self.out)
+        self.inputs = [self.model, self.picker, self.same_pixels, self.rescale, self.part, destination, self.advanced]
         scrolling(
             self,
             [
@@ -93,7 +95,7 @@ class TranslateWidget(JobWidget):
                 self.rescale,
                 form([("Live view", self.live)]),
                 self.live_words,
-                form([("Part", self.part), ("Result", column(self.destination, self.out))]),
+                form([("Part", self.part), ("Result", destination)]),
                 self.advanced,
                 row(self.translate_button, self.cancel_button),
                 self.progress,
@@ -153,6 +155,7 @@ class TranslateWidget(JobWidget):
         text = problem or "\n".join([*warnings, *([] if warnings else self._summary())])
         self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
         self.forget_stale_words()
+        self.lock_inputs()
         is_ready = problem is None and self.model.card is not None
         has_place = not self.destination.value or self.out.path is not None
         self.translate_button.setEnabled(is_ready and has_place and not self.is_running)

@@ -24,6 +24,7 @@ from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
     as_rgb,
     free_run_folder,
+    next_run_folder,
     resumed_config,
     suggested_patch_size,
     time_left,
@@ -94,6 +95,15 @@ def test_free_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run-1").mkdir()
     assert free_run_folder(tmp_path) == tmp_path / "run-2"
     assert free_run_folder(tmp_path / "none") == tmp_path / "none" / "run-1"
+
+
+@pytest.mark.parametrize(
+    ("taken", "following"), [("run-1", "run-2"), ("cells", "cells-2"), ("run-9", "run-11"), ("a-b", "a-b-2")]
+)
+def test_run_folder_after_one_that_is_taken(tmp_path: Path, taken: str, following: str) -> None:
+    for name in (taken, "run-10"):
+        (tmp_path / name).mkdir()
+    assert next_run_folder(tmp_path / taken) == tmp_path / following
 
 
 def test_preview_colours() -> None:

@@ -417,3 +417,14 @@ def test_what_a_file_cannot_say_of_a_result_is_said_in_the_form(
     assert translate.remarks.lines == (
         f"{path}: a file of the format ome-tiff does not say where the first pixel lies",
     )
+
+
+def test_result_of_several_channels_covers_what_is_below_it(
+    viewer: Any, run: Run, two_channel_model: Path, rng: np.random.Generator
+) -> None:
+    images = rng.integers(0, 256, (2, 40, 48), np.uint8)
+    sources = [viewer.add_image(image, blending="additive", colormap="red") for image in images]
+    first, second = run(two_channel_model, sources)
+    assert (first.blending, second.blending) == ("translucent", "additive")
+    assert list(viewer.layers)[-2:] == [first, second]
+    np.testing.assert_array_equal(first.colormap.colors[0], (0, 0, 0, 1))  # opaque where it is black

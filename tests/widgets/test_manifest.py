@@ -169,3 +169,14 @@ def test_other_folder_that_is_dropped_is_told_in_words(
     assert words in notification_manager.records[-1].message
     assert _docked(viewer) == []
     notification_manager.records.clear()
+
+
+def test_both_widgets_are_tabs_of_one_place(viewer: Any, grey_model: Path, wait_until: WaitUntil) -> None:
+    from tests.widgets.test_first_use import menu_entry
+
+    viewer.open_sample(MANIFEST.name, "pair")
+    window = viewer.window._qt_window
+    for title in ("Train (pix2pix)", "Translate (pix2pix)"):
+        menu_entry(viewer.window.plugins_menu, "pix2pix", title).trigger()
+    docks = [viewer.window.dock_widgets[title].parent() for title in ("Train (pix2pix)", "Translate (pix2pix)")]
+    wait_until(lambda: window.tabifiedDockWidgets(docks[0]) == [docks[1]])

@@ -98,8 +98,7 @@ def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> N
     assert not train.epoch_progress.isVisibleTo(train)
     assert train.state.text() == "stopped; Resume goes on from here"
     assert (tmp_path / "run" / "last.pt").is_file()
-    assert not train.train_button.isEnabled()
-    assert "resume it" in train.problem.text()
+    assert "holds a run: Resume goes on with it. Train begins a new one in run-2." in train.problem.text()
     stopped_at = load_model(tmp_path / "run" / "model.safetensors").training["step"]
     import torch
 
@@ -109,6 +108,30 @@ def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> N
     train.resume_button.click()
     wait_until(lambda: not train.is_running)
     assert f"done: {step + 3} steps" in train.state.text()
+
+
+def test_train_again_without_typing_begins_a_new_run(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
+    train.settings.length.setValue(1)
+    for name in ("run", "run-2", "run-3"):
+        assert train.train_button.isEnabled()
+        train.train_button.click()
+        wait_until(lambda: not train.is_running)
+        assert train.out.path == tmp_path / name
+        assert (tmp_path / name / "model.safetensors").is_file()
+    assert train.resume_button.isEnabled()
+    assert train.translate_button.isEnabled()
+
+
+def test_fields_that_a_run_does_not_look_at_any_more_cannot_be_changed(train: Any, wait_until: WaitUntil) -> None:
+    train.settings.length.setValue(100_000)
+    fields = (train.settings.patch_size, train.settings.learning_rate, train.images.source, train.out.line)
+    assert all(field.isEnabled() for field in fields)
+    train.train_button.click()
+    assert not any(field.isEnabled() for field in fields)
+    assert train.stop_button.isEnabled()
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+    assert all(field.isEnabled() for field in fields)
 
 
 def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
