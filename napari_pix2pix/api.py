@@ -342,7 +342,8 @@ class Pix2Pix:
         Returns
         -------
         Evaluation
-            MAE, PSNR, SSIM and Pearson correlation of each image, their mean, and scores of the best constant image.
+            MAE, PSNR, SSIM and Pearson correlation of each image, their mean, and scores of the best constant image;
+            of categories also accuracy and overlap (IoU, Dice).
 
         Raises
         ------
@@ -366,7 +367,8 @@ class Pix2Pix:
             lent_translator(self.model, _settings(settings)) as translator,
             temporary_folder(translator.scratch or scratch_folder()) as folder,
         ):
-            return evaluate_pairs(translations(pairs, translator, folder).pairs, data_range=data_range)
+            translated = translations(pairs, translator, folder).pairs
+            return evaluate_pairs(translated, data_range=data_range, mapping=self.target.mapping)
 
     def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:
         """Write the model file.
@@ -416,11 +418,6 @@ class Pix2Pix:
         ------
         InputError
             The model has no such form, or `out` is refused.
-
-        Examples
-        --------
-        >>> model.export("network.onnx").name
-        'network.onnx'
         """
         out = Path(out)
         chosen = file_format or _FORMATS.get(out.suffix.lower())

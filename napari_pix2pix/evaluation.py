@@ -10,6 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from napari_pix2pix.class_evaluation import (
+    Classes,
+    ClassEvaluation,
+    Foreground,
+    TargetValues,
+    classes_of,
+    evaluate_classes,
+)
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.translation.batch import BatchProgress, within_batch
 from napari_pix2pix.translation.fitted_image import own_shares
@@ -28,7 +36,7 @@ from pix2pix_training.array_source import (
 )
 from pix2pix_training.channel_names import ordered_like
 from pix2pix_training.errors import ImageError
-from pix2pix_training.intensity import percentiles
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, percentiles
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
 from pix2pix_training.pairs import Pair
@@ -44,21 +52,31 @@ _RANGE_PERCENTILES = (0.1, 99.9)
 class Evaluation:
     """Scores by image name, their mean, the data range used, and the mean scores of the best constant images.
 
-    The constants are the median of all targets for MAE, and their mean for PSNR and SSIM, per channel.
+    The constants are the median of all targets for MAE, and their mean for PSNR and SSIM, per channel. `classes` are
+    the scores of the same images as classes, None where they are intensities.
     """
 
     images: tuple[tuple[str, Scores], ...]
     mean: Scores
     constant: Scores
     data_range: tuple[float, float]
+    classes: ClassEvaluation | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
+        result: dict[str, Any] = {
             "images": [{"name": name, **scores.as_dict()} for name, scores in self.images],
             "mean": self.mean.as_dict(),
             "constant": self.constant.as_dict(),
             "data_range": list(self.data_range),
         }
+        if self.classes is not None:
+            for image, scores in zip(result["images"], self.classes.images, strict=True):
+                image.update(scores.as_dict())
+            result["mean"].update(self.classes.mean.as_dict())
+            result["constant"].update(self.classes.constant.as_dict())
+            result["all_pixels"] = self.classes.all_pixels.as_dict()
+            result["classes"] = [overlap.as_dict() for overlap in self.classes.classes]
+        return result
 
 
 def evaluate_pairs(
@@ -66,6 +84,8 @@ def evaluate_pairs(
     *,
     data_range: tuple[float, float] | None = None,
     region: Region | None = None,
+    target_values: TargetValues = "auto",
+    mapping: Mapping | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Compare predictions (the sources of `pairs`) with their targets, tile by tile.
@@ -76,11 +96,20 @@ def evaluate_pairs(
     data_range : smallest and largest value that targets can take; for 8-bit targets 0 to 255, else by default the
         percentiles 0.1 and 99.9 of all targets, because SSIM and PSNR mean little over the range of a 16-bit type.
     region : part of each image to score.
+    target_values : what the targets are; "auto" decides by the values in use where no model says it, see `classes_of`.
+    mapping : of the target of the model that made the predictions.
     progress : called after each tile with the number of tiles that are done, and of all.
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
     pairs = [_comparable(pair) for pair in pairs]
+    classes = _classes(pairs, target_values, mapping)
+    if classes is None:
+        for pair in pairs:
+            _warn_of_types(pair)
+    elif classes.foreground:
+        pairs = [replace(pair, source=Foreground(pair.source), target=Foreground(pair.target)) for pair in pairs]
+        data_range = data_range or (0.0, 1.0)
     targets = [pair.target for pair in pairs]
     limits = data_range or default_range(targets)
     span = limits[1] - limits[0]
@@ -91,7 +120,14 @@ def evaluate_pairs(
         mean=mean_scores([scores for _, scores in images]),
         constant=_constant_scores(targets, span, steps),
         data_range=limits,
+        classes=None if classes is None else evaluate_classes(pairs, classes),
     )
+
+
+def _classes(pairs: Sequence[Pair], values: TargetValues, mapping: Mapping | None) -> Classes | None:
+    if values == "auto" and isinstance(mapping, LinearMapping):
+        return None
+    return classes_of(pairs, values, mapping if isinstance(mapping, CategoryMapping) else None)
 
 
 def default_range(targets: Sequence[ArraySource]) -> tuple[float, float]:
@@ -105,21 +141,24 @@ def default_range(targets: Sequence[ArraySource]) -> tuple[float, float]:
 
 
 def _comparable(pair: Pair) -> Pair:
-    """The pair with the channels of the prediction in the order of the target's names; a warning where types differ."""
+    """The pair with the channels of the prediction in the order of the target's names."""
     prediction = ordered_like(pair.source, pair.target.channel_names, pair.target.name)
     predicted, wanted = channel_count(prediction), channel_count(pair.target)
     if predicted != wanted:
         raise ImageError(f"{pair.source.name} has {predicted} channels and its target {pair.target.name} has {wanted}")
-    own, other = prediction.dtype, pair.target.dtype
+    return replace(pair, source=prediction)
+
+
+def _warn_of_types(pair: Pair) -> None:
+    own, other = pair.source.dtype, pair.target.dtype
     if own.name != other.name and not own.kind == other.kind == "f":
         logger.warning(
             "%s has %s pixels, its target %s pixels; they are compared as they are stored, so errors are large where "
             "the ranges differ",
-            prediction.name,
+            pair.source.name,
             own.name,
             other.name,
         )
-    return replace(pair, source=prediction)
 
 
 class _Steps:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_channels, parse_range, print_json, progress_bar, say, score_line
 from pix2pix_training.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_pix2pix.evaluation import Evaluation
 
 Option = typer.Option
 
@@ -26,6 +30,9 @@ def evaluate(
     convert_values: Annotated[
         str, Option(help="For a source of another type than the model's: refuse, type, values or image.")
     ] = "refuse",
+    target_values: Annotated[
+        str, Option(help="What targets are: auto, intensities, categories, or foreground (0 and not 0).")
+    ] = "auto",
     data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
     series: Annotated[
         int | None,
@@ -50,7 +57,7 @@ def evaluate(
 
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
-    extra = {}
+    extra, mapping = {}, None
     with ExitStack() as stack:
         cancel = stack.enter_context(interrupts.stoppable(say))
         if prediction is not None:
@@ -63,6 +70,7 @@ def evaluate(
                 convert_values=convert_values,  # type: ignore[arg-type]  # the settings check their own choices
             )
             translator = Translator(load_model(model), settings)
+            mapping = translator.model.target.mapping
             folder = stack.enter_context(temporary_folder(scratch_folder()))
             with progress_bar("translating", "images") as bar, translator.interruptible(cancel):
 
@@ -79,9 +87,32 @@ def evaluate(
                 cancel.check()
                 bar.update(done / total, done)
 
-            result = evaluate_pairs(pairs, data_range=limits, region=part, progress=scored)
-    for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
-        say(f"{name}: {score_line(scores.as_dict())}")
-    say(f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images")
+            result = evaluate_pairs(
+                pairs,
+                data_range=limits,
+                region=part,
+                target_values=target_values,  # type: ignore[arg-type]  # checked where it is used
+                mapping=mapping,
+                progress=scored,
+            )
+    for line in _lines(result):
+        say(line)
     if as_json:
         print_json({**result.as_dict(), **extra})
+
+
+def _lines(result: Evaluation) -> Iterator[str]:
+    """Scores for people: of classes where they are classes, else of intensities."""
+    if result.classes is None:
+        for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
+            yield f"{name}: {score_line(scores.as_dict())}"
+        yield f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images"
+        return
+    names = [name for name, _ in result.images]
+    found = result.classes
+    summary = (("mean", found.mean), ("all pixels", found.all_pixels), ("best constant", found.constant))
+    for name, of_classes in (*zip(names, found.images, strict=True), *summary):
+        yield f"{name}: {score_line(of_classes.as_dict())}"
+    for overlap in found.classes:
+        value = "/".join(map(str, overlap.value))
+        yield f"class {value}: {score_line({'iou': overlap.iou, 'dice': overlap.dice})}  pixels {overlap.pixels}"
