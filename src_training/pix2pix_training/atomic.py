@@ -184,9 +184,21 @@ def _claimed(path: Path) -> Iterator[Path]:
                     _clear(folder, path)
                 del _unfinished[folder]
     finally:
-        for made in (folder, *new_folders):
-            with suppress(OSError):  # not empty, or another process has it by now
+        _leave(folder)
+        for made in new_folders:
+            with suppress(OSError):
                 made.rmdir()
+
+
+def _leave(folder: Path) -> None:
+    """Remove a working folder, or mark what could not be removed from it as this program's."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError:  # not empty, or another process has it by now
+        with suppress(OSError):
+            (folder / _LOCK).touch()
 
 
 def _missing_folders(path: Path) -> list[Path]:
@@ -282,21 +294,25 @@ def publish(partial: Path, path: Path) -> None:
 
 def _publish(partial: Path, path: Path, folder: Path) -> None:
     sync_to_disk(partial)
+    replaced = None
     if not _is_there(path) or not (path.is_dir() or partial.is_dir()):
         partial.replace(path)
-    elif not _exchange(partial, path):
-        aside = folder / _REPLACED
-        path.rename(aside)
+    elif _exchange(partial, path):
+        replaced = partial
+    else:
+        replaced = folder / _REPLACED
+        path.rename(replaced)
         try:
             partial.rename(path)
         except BaseException:
-            aside.rename(path)
+            replaced.rename(path)
             raise
     sync_to_disk(path.parent)
-    try:
-        remove(partial)
-    except OSError as error:
-        logger.warning("%s was replaced, but what it was before remains at %s: %s", path, partial, error.strerror)
+    if replaced is not None:
+        try:
+            remove(replaced)
+        except OSError as error:
+            logger.warning("%s is complete, but what it was before remains at %s: %s", path, replaced, error.strerror)
 
 
 def _exchange(first: Path, second: Path) -> bool:

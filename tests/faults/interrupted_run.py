@@ -76,7 +76,7 @@ def main(moment: str, signals: str, *arguments: str) -> None:
         case "after":
             later(float(place), signals)
     sys.argv[1:] = arguments
-    from napari_pix2pix.__main__ import main as command
+    from napari_pix2pix.cli import main as command
 
     command()
 
