@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,10 @@ def write_figure(rows: Sequence[Sequence[Panel]], path: Path, *, side: int = 420
             draw.text((x, y + 2), panel.caption, fill=_INK, font=ImageFont.load_default(15))
             canvas.paste(image, (x, y + _CAPTION))
         y += height
+    content = BytesIO()
+    canvas.save(content, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=88)
     with atomic_write(path) as partial:
-        canvas.save(partial, format="JPEG" if path.suffix == ".jpg" else "PNG", quality=88)
+        partial.write_bytes(content.getbuffer())
 
 
 def _scaled(panel: Panel, width: int) -> Image.Image:

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from napari_pix2pix.formats.metadata import ImageMetadata, dots_per_inch, resolution_fields
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason
+from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
@@ -66,4 +66,4 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
         image.putpalette(spec.palette.tobytes())
     resolution = dots_per_inch(spec.metadata)
     options: dict[str, Any] = {"dpi": resolution[::-1]} if resolution else {}
-    image.save(path, "BMP", **options)
+    path.write_bytes(encoded(image, "BMP", **options))

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from napari_pix2pix.formats.metadata import FEWEST_GREYS, ImageMetadata
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, say_frames
+from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded, say_frames
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
@@ -82,4 +82,4 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     image = Image.fromarray(collected(spec, tiles))
     if spec.palette is not None:
         image.putpalette(spec.palette.tobytes())
-    image.save(path, "GIF", optimize=False)  # which would number the colours anew
+    path.write_bytes(encoded(image, "GIF", optimize=False))  # which would number the colours anew

@@ -26,6 +26,7 @@ from napari_pix2pix.formats.raster import (
     RasterSource,
     channels_first,
     collected,
+    encoded,
     exif_of,
     is_sideways,
     read_orientation,
@@ -115,4 +116,5 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
         options["comment"] = comment
     if (exif := exif_of(spec.metadata)) is not None:
         options["exif"] = exif
-    Image.fromarray(collected(spec, tiles)).save(path, "JPEG", quality=_QUALITY, subsampling=0, **options)
+    image = Image.fromarray(collected(spec, tiles))
+    path.write_bytes(encoded(image, "JPEG", quality=_QUALITY, subsampling=0, **options))

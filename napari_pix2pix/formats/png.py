@@ -31,6 +31,7 @@ from napari_pix2pix.formats.raster import (
     RasterSource,
     channels_first,
     collected,
+    encoded,
     exif_of,
     is_sideways,
     read_orientation,
@@ -273,7 +274,8 @@ def _write(path: Path, spec: OutputSpec, pixels: AnyArray, transparency: bytes |
         "dpi": resolution and resolution[::-1] if _fits(resolution) else None,
         "transparency": transparency,
     }
-    image.save(path, "PNG", pnginfo=info, **{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    path.write_bytes(encoded(image, "PNG", pnginfo=info, **given))
 
 
 def _fits(resolution: tuple[float, float] | None) -> bool:

@@ -113,6 +113,13 @@ def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
     return image[..., 0] if spec.samples == 1 else image
 
 
+def encoded(image: Image, file_format: str, **options: Any) -> bytes:
+    """An image as the bytes of its file; Pillow itself does not notice where the last of them do not fit on a disk."""
+    content = BytesIO()
+    image.save(content, file_format, **options)
+    return content.getvalue()
+
+
 def upright(pixels: AnyArray, orientation: int) -> AnyArray:
     """Pixels (C, Y, X) as they are meant to be seen; `orientation` counts as EXIF does, 1 is upright already."""
     flipped = pixels[..., ::-1] if orientation in (2, 4, 5, 7) else pixels

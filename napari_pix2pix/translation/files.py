@@ -33,7 +33,7 @@ from napari_pix2pix.translation.rescaling import rescaled_tiles
 from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import ArraySource, plane_size
-from pix2pix_training.atomic import working_folder
+from pix2pix_training.atomic import clear_leftovers, working_folder
 from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
@@ -85,6 +85,7 @@ def translate_file(
         requested = resolve_format(path_out, file_format, source)
         resume = resume or shard != WHOLE
         if resume and path_out.exists() and not is_begun(path_out):
+            clear_leftovers(path_out)
             logger.warning("%s is complete already, nothing to do", path_out)
             return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
         _check_no_input(path_out, source.files)

@@ -228,6 +228,13 @@ def _put_back(path: Path, folder: Path) -> None:
         logger.warning("%s was put back: a run was killed while it replaced it", path)
 
 
+def clear_leftovers(path: Path) -> None:
+    """Remove what a killed run has left beside an output that is complete, if anything."""
+    if (working_folder(path) / _LOCK).is_file():
+        with suppress(OSError, OutputError), _claimed(path):
+            pass
+
+
 @contextmanager
 def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """An empty folder in `parent`, else in the system's place for temporary files; removed in the end.

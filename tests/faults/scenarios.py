@@ -50,7 +50,7 @@ class Scenario:
 
 def _translations() -> list[Scenario]:
     found = []
-    for ending in ("png", "jpg", "tif", "ome.tif", "ome.zarr"):
+    for ending in ("png", "jpg", "bmp", "gif", "tif", "ome.tif", "ome.zarr"):
         arguments = (*TRANSLATE, "--out", f"{{out}}/o.{ending}")
         found.append(Scenario(f"translate to {ending}", arguments, f"o.{ending}", again=("--resume",)))
     for ending in ("tif", "ome.zarr"):

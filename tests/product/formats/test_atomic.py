@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from pix2pix_training import atomic
-from pix2pix_training.atomic import atomic_write, check_writable_target, publish, reserved, working_folder
+from pix2pix_training.atomic import (
+    atomic_write,
+    check_writable_target,
+    clear_leftovers,
+    publish,
+    reserved,
+    working_folder,
+)
 from pix2pix_training.errors import InputError, OutputError, Pix2PixError
 
 
@@ -177,6 +184,21 @@ def test_a_lock_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
     with atomic_write(target, overwrite=False) as partial:
         partial.write_bytes(b"mine")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_leftovers_beside_a_complete_output_are_cleared(tmp_path: Path) -> None:
+    target = tmp_path / "model.bin"
+    target.write_bytes(b"complete")
+    working_folder(target).mkdir()
+    (working_folder(target) / "lock").touch()
+    (working_folder(target) / "model.bin").write_bytes(b"old")
+    clear_leftovers(target)
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"complete"
+    working_folder(target).mkdir()
+    (working_folder(target) / "mine").touch()
+    clear_leftovers(target)
+    assert (working_folder(target) / "mine").exists()
 
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
