@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 
 
 class AxisScale(NamedTuple):
-    """What a file says of the axis T, Z, Y or X in its own words: `unit` as it is spelled there, None for none.
+    """What a file says of the axis T, C, Z, Y or X in its own words: `unit` as it is spelled there, None for none.
 
     The distance `step` of neighbouring pixels, and the coordinate `origin` of the first, are in that unit.
     """

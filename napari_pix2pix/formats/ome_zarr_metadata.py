@@ -154,6 +154,7 @@ def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[Axis
     steps, origins = [1.0] * len(letters), [0.0] * len(letters)
     for holder in (image["datasets"][0], image):
         for transformation in holder.get("coordinateTransformations") or ():
+            _say_unknown(path, transformation)
             factors = _numbers(transformation, "scale", len(letters)) or [1.0] * len(letters)
             offsets = _numbers(transformation, "translation", len(letters)) or [0.0] * len(letters)
             steps = [step * factor for step, factor in zip(steps, factors, strict=True)]
@@ -161,13 +162,23 @@ def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[Axis
                 origin * factor + offset for origin, factor, offset in zip(origins, factors, offsets, strict=True)
             ]
     for letter, axis, step, origin in zip(letters, axes, steps, origins, strict=True):
-        if letter in "TZYX":
+        if letter == "C":
+            yield AxisScale("C", axis_name(axis), None, 1.0, 0.0)
+        elif letter in "TZYX":
             own = axis.get("unit") if isinstance(axis, Mapping) else None
             unit = own if isinstance(own, str) else None
             if not 0 < step < _LARGEST:
                 logger.warning("%s gives pixels a size of %g along %s, which is left out", path, step, axis_name(axis))
                 unit, step = None, 1.0
             yield AxisScale(letter, axis_name(axis), unit, step, origin if abs(origin) < _LARGEST else 0.0)
+
+
+def _say_unknown(path: Path, transformation: Any) -> None:
+    kind = transformation.get("type") if isinstance(transformation, Mapping) else transformation
+    if kind not in ("scale", "translation", "identity"):
+        logger.warning(
+            "%s: a transformation of the kind %.40s of its coordinates is not known and left out", path, kind
+        )
 
 
 def _numbers(transformation: Any, kind: str, count: int) -> list[float] | None:
@@ -276,7 +287,7 @@ def axis_scale(metadata: ImageMetadata, letter: str) -> AxisScale:
 def _usual_scale(metadata: ImageMetadata, letter: str) -> AxisScale:
     """From the sizes that every format knows; a step of 1 without a unit where they are not known."""
     y, x = metadata.pixel_size or (None, None)
-    sizes = {"T": metadata.time_step_s, "Z": metadata.z_spacing, "Y": y, "X": x}
+    sizes = {"C": None, "T": metadata.time_step_s, "Z": metadata.z_spacing, "Y": y, "X": x}
     unit = "second" if letter == "T" else ome_zarr_name(metadata.unit) if metadata.unit else None
     step = sizes[letter] if unit else None
     return AxisScale(letter, letter.lower(), unit if step else None, step or 1.0, 0.0)
@@ -320,7 +331,7 @@ def _transformations(layout: Layout, level: int) -> list[v05.ScaleTransformation
     shift = (factor - 1) / 2 if layout.spec.averaged else 0.0
     steps, origins = [], []
     for letter in layout.letters:
-        known = AxisScale("C", "c", None, 1.0, 0.0) if letter == "C" else axis_scale(layout.spec.metadata, letter)
+        known = axis_scale(layout.spec.metadata, letter)
         reduced = letter in "YX"
         steps.append(known.step * factor if reduced else known.step)
         origins.append(known.origin + known.step * shift if reduced else known.origin)

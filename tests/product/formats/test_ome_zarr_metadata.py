@@ -190,9 +190,9 @@ def test_names_of_axes_are_kept(tmp_path: Path) -> None:
     with open_image(path) as source:
         assert (source.axes, source.shape) == ("TZCYX", (3, 2, 2, 20, 30))
     _, image = _copied(path, tmp_path / "b.ome.zarr")
-    assert [axis["name"] for axis in image["axes"]] == ["time", "c", "depth", "row", "col"]
+    assert [axis["name"] for axis in image["axes"]] == ["time", "marker", "depth", "row", "col"]
     array = zarr.open_array(tmp_path / "b.ome.zarr" / "0", mode="r")
-    assert getattr(array.metadata, "dimension_names", None) == ("time", "c", "depth", "row", "col")
+    assert getattr(array.metadata, "dimension_names", None) == ("time", "marker", "depth", "row", "col")
 
 
 @pytest.mark.parametrize(("name", "expected"), [("cells", "cells"), ("/", "b"), ("0", "b"), (None, "b")])
@@ -221,6 +221,16 @@ def test_steps_that_are_none_are_left_out(tmp_path: Path, step: float, caplog: p
     with open_image(path) as source:
         assert (source.metadata.pixel_size, source.metadata.unit) == (None, None)
     assert f"size of {step:g} along y, which is left out" in caplog.text
+
+
+def test_transformation_that_is_not_known_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As SpatialData writes them."""
+    affine = {"type": "affine", "affine": [[1, 0, 5], [0, 1, 5], [0, 0, 1]]}
+    path = _store(tmp_path / "a.zarr", _axes("yx"), coordinateTransformations=[{"type": "identity"}, affine])
+    with open_image(path) as source:
+        assert source.metadata.scales == ()
+    (record,) = caplog.records
+    assert "a transformation of the kind affine of its coordinates is not known and left out" in record.getMessage()
 
 
 def test_sizes_changed_by_another_program_are_believed(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_nodata_is_kept_and_left_out_of_the_pyramid(tmp_path: Path, noise: Noise
 def test_nan_is_left_out_of_every_level_of_a_pyramid(
     tmp_path: Path, tiles_of: Tiles, file_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_pix2pix.formats.tiff_writing.PYRAMID_FROM_PX", 32)
+    monkeypatch.setattr("napari_pix2pix.formats.ome_tiff.PYRAMID_FROM_PX", 32)
     array = np.full((2, 140, 204), 7, np.float32)
     array[0, ::2, ::2] = np.nan
     path = tmp_path / ("a.zarr" if file_format == "ome-zarr" else "a.ome.tif")
