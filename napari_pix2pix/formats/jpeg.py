@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
     ImageMetadata,
     dots_per_inch,
-    from_record,
     resolution_fields,
     to_record,
 )
@@ -29,6 +27,7 @@ from napari_pix2pix.formats.raster import (
     encoded,
     exif_of,
     is_sideways,
+    own_metadata,
     read_orientation,
     say_colour_profile,
     single_plane_reason,
@@ -81,12 +80,9 @@ def _decode(path: Path, orientation: int) -> AnyArray:
 
 def _metadata(info: dict[str | tuple[int, int], Any], sideways: bool) -> ImageMetadata:
     """From the comment that this program writes where there is one, else from the density."""
-    with suppress(ValueError, RecursionError):
-        name, _, text = bytes(info.get("comment", b"")).partition(b" ")
-        if name == METADATA_KEY.encode():
-            own = from_record(json.loads(text))
-            size = own.pixel_size[::-1] if own.pixel_size and sideways else own.pixel_size
-            return replace(own, pixel_size=size, orientation=1)
+    name, _, text = bytes(info.get("comment", b"")).partition(b" ")
+    if name == METADATA_KEY.encode() and (own := own_metadata(text, sideways=sideways)) is not None:
+        return own
     unit = _DOTS_PER_INCH.get(info.get("jfif_unit", 0))
     x, y = info.get("jfif_density", (0, 0))
     if unit is None or x <= 0 or y <= 0:

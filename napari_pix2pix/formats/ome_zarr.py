@@ -142,6 +142,8 @@ def _members(path: Path, group: zarr.Group) -> list[_Member]:
     if "bioformats2raw.layout" in ome:
         images = [path / name for name in _series_names(path)]
         found = [_Member(image, 0, image.name) for image in images if multiscales(_attributes(image))]
+        if 0 < len(found) < len(images):
+            logger.warning("%s: %d of its %d images are missing", path, len(images) - len(found), len(images))
         if found:
             return found
     raise ImageError(f"{path} {_without_image(path, ome)}")
@@ -327,6 +329,13 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return None
 
 
+def _level_folders(path: Path) -> set[str]:
+    """Entries of a group that its own images are made of; fewer where its metadata are damaged."""
+    with suppress(*_DAMAGE, IndexError):
+        return {PurePosixPath(name).parts[0] for image in multiscales(_attributes(path)) for name in level_paths(image)}
+    return set()
+
+
 def may_replace(path: Path, spec: OutputSpec) -> bool:
     """Whether a folder is a Zarr group or array.
 
@@ -339,7 +348,7 @@ def may_replace(path: Path, spec: OutputSpec) -> bool:
     if not is_zarr(path):
         return False
     if not _is_array(path):
-        own = {PurePosixPath(name).parts[0] for image in multiscales(_attributes(path)) for name in level_paths(image)}
+        own = _level_folders(path)
         others = [e.name for e in path.iterdir() if e.name not in own and e.name != "zarr.json" and e.name[0] != "."]
         if others:
             raise OutputError(

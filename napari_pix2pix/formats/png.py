@@ -21,7 +21,6 @@ from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
     ImageMetadata,
     dots_per_inch,
-    from_record,
     is_grey_ramp,
     resolution_fields,
     to_record,
@@ -34,6 +33,7 @@ from napari_pix2pix.formats.raster import (
     encoded,
     exif_of,
     is_sideways,
+    own_metadata,
     read_orientation,
     say_colour_profile,
     say_frames,
@@ -191,10 +191,8 @@ def _palette(path: Path, image: PngImageFile) -> NDArray[np.uint8] | None:
 def _metadata(image: PngImageFile, sideways: bool) -> ImageMetadata:
     """From the text that this program writes where there is one, else from the physical pixel size."""
     text = image.info.get(METADATA_KEY)
-    if isinstance(text, str):
-        own = from_record(json.loads(text))
-        size = own.pixel_size[::-1] if own.pixel_size and sideways else own.pixel_size
-        return replace(own, pixel_size=size, orientation=1)
+    if isinstance(text, str) and (own := own_metadata(text, sideways=sideways)) is not None:
+        return own
     x, y = image.info.get("dpi", (0, 0))
     return ImageMetadata(**resolution_fields((x, y) if sideways else (y, x))) if x > 0 and y > 0 else ImageMetadata()
 

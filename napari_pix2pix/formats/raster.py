@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from PIL.Image import Exif, Image
 from PIL.ImageCms import ImageCmsProfile
 
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata, from_record
 from napari_pix2pix.formats.opacity import to_opacity
 from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget
 from napari_pix2pix.formats.writing import OutputSpec, Tile
@@ -141,6 +143,15 @@ def read_orientation(exif: bytes | None) -> int:
             found = int(block.get(ORIENTATION_TAG, 1))
             return found if 1 <= found <= 8 else 1
     return 1
+
+
+def own_metadata(text: str | bytes, *, sideways: bool) -> ImageMetadata | None:
+    """What this program wrote into a file as text, of the image as it is meant to be seen; None where it is damaged."""
+    with suppress(ValueError, RecursionError):
+        own = from_record(json.loads(text))
+        size = own.pixel_size[::-1] if own.pixel_size is not None and sideways else own.pixel_size
+        return replace(own, pixel_size=size, orientation=1)
+    return None
 
 
 def exif_of(metadata: ImageMetadata) -> Exif | None:

@@ -227,6 +227,16 @@ def test_series_outside_the_store(tmp_path: Path, name: str) -> None:
         open_image(path)
 
 
+@pytest.mark.parametrize(
+    "images", [[{}], [{"datasets": None}], [{"datasets": [{"path": ""}]}], [{"datasets": [{"name": "0"}]}], "none", [1]]
+)
+def test_damaged_store_is_not_replaced(tmp_path: Path, noise: Noise, images: Any) -> None:
+    path = _image(tmp_path / "a.zarr", noise((20, 30), "uint8"), multiscales=images)
+    spec = OutputSpec(axes="CYX", shape=(1, 20, 30), dtype=np.dtype("uint8"), metadata=ImageMetadata())
+    with pytest.raises(OutputError, match=r"holds more than an image \(0\)"):
+        check_output(path, spec, file_format="ome-zarr", overwrite=True)
+
+
 @pytest.mark.parametrize("other", ["labels", "tables", "notes.txt"])
 def test_store_that_holds_more_than_its_image_is_not_replaced(tmp_path: Path, noise: Noise, other: str) -> None:
     path = _image(tmp_path / "a.zarr", noise((20, 30), "uint8"))
