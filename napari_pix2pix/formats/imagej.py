@@ -17,6 +17,7 @@ import tifffile
 from napari_pix2pix.formats import tiff
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.ome_tiff import NOT_IN_OME
 from napari_pix2pix.formats.tiff_writing import photometric
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
@@ -33,7 +34,8 @@ _ASCII_UNITS = {"µm": "um", "Å": "angstrom"}
 def incompatibility(spec: OutputSpec) -> str | None:
     """Why ImageJ's format cannot hold an image."""
     if spec.dtype not in (np.uint8, np.uint16, np.float32) or (spec.rgb and spec.dtype != np.uint8):
-        return f"ImageJ cannot hold {'RGB of ' if spec.rgb else ''}{spec.dtype}; use the format ome-tiff"
+        other = "tiff" if spec.dtype in NOT_IN_OME else "ome-tiff"
+        return f"ImageJ cannot hold {'RGB of ' if spec.rgb else ''}{spec.dtype}; use the format {other}"
     if spec.palette is not None or len(spec.leading_axes) > 2:
         return "ImageJ cannot hold a palette or more axes than TZCYX; use the format tiff"
     if spec.nbytes > _LIMIT_BYTES:

@@ -22,13 +22,16 @@ NAME = "ome-tiff"
 SUFFIXES = tuple(f".ome{suffix}" for suffix in tiff.SUFFIXES)
 LOSES = ("origin", "axes")
 
+NOT_IN_OME = (np.float16, np.int64, np.uint64)
+"""Types of pixels that OME does not know."""
+
 PYRAMID_FROM_PX = 2048
 """Planes longer than this get a pyramid, down to half of it."""
 
 
 def incompatibility(spec: OutputSpec) -> str | None:
     """Why OME-TIFF cannot hold an image."""
-    if spec.dtype in (np.float16, np.int64, np.uint64):
+    if spec.dtype in NOT_IN_OME:
         return f"OME-TIFF cannot hold {spec.dtype}; use the format tiff"
     if len(spec.leading_axes) > 2:
         return f"OME-TIFF cannot hold the axes {spec.axes}; use the format tiff"

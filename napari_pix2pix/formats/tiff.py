@@ -140,6 +140,10 @@ def check_supported(path: Path, page: tifffile.TiffPage) -> None:
     raw_ycbcr = colours == "YCBCR" and page.compression not in _JPEG_COMPRESSIONS
     if raw_ycbcr or colours in _REFUSED_COLOURS:
         raise ImageError(f"{path} stores its colours as {colours}; convert it to RGB or grey")
+    if colours == "SEPARATED":
+        logger.warning(
+            "%s stores its colours as inks (CMYK), which become its channels; convert it to RGB or grey", path
+        )
 
 
 def declared_nodata(path: Path, page: tifffile.TiffPage) -> float | None:

@@ -87,7 +87,10 @@ def _outer_axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[str, tuple
         y, x = len(letters) - len(stored), len(letters) - len(stored) + 1
     plane = [length for i, length in enumerate(lengths) if i in (y, x) or (i > y and length != 1)]
     if not 0 <= y < x or plane != stored:
-        raise ImageError(f"{path} stores its axes as {letters}; planes of YX, with or without samples, are needed")
+        raise ImageError(
+            f"{path} stores its axes as {letters}; planes of YX, with or without samples, are needed; "
+            "save it with Y and X last"
+        )
     return letters[:y], lengths[:y]
 
 

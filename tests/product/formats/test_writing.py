@@ -293,6 +293,28 @@ def _never_asked() -> Iterator[Tile]:
     yield
 
 
+@pytest.mark.parametrize("file_format", ["tiff", "ome-tiff", "imagej", "ome-zarr", "png", "jpeg", "geotiff"])
+@pytest.mark.parametrize("dtype", [
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64",
+])  # fmt: skip
+def test_every_type_is_held_or_refused_with_a_format_that_holds_it(
+    tmp_path: Path, noise: Noise, tiles_of: Tiles, pixels_of: Pixels, file_format: str, dtype: str
+) -> None:
+    place = web_mercator(pixel_size_m=1.0, left_m=0.0, top_m=0.0) if file_format == "geotiff" else None
+    array = noise((1, 40, 50), dtype)
+    spec = _spec(array, metadata=ImageMetadata(georeference=place))
+    reason = incompatibility(spec, file_format)
+    if reason is not None:
+        named = reason.partition("use the format ")[2].replace(" or ", " ").split()
+        assert named and any(incompatibility(spec, other) is None for other in named)
+        return
+    path = write_image(tmp_path / "a", spec, tiles_of(array, 32), file_format=file_format)
+    with open_image(path) as source:
+        assert source.dtype == array.dtype
+        if file_format != "jpeg":
+            np.testing.assert_array_equal(pixels_of(source), array)
+
+
 def test_axes_must_fit_the_shape() -> None:
     with pytest.raises(ImageError, match="cannot have the axes"):
         _spec(np.zeros((1, 8, 9), np.uint8), axes="YXC")
