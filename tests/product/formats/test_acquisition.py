@@ -91,3 +91,16 @@ def test_files_of_others(tmp_path: Path) -> None:
 def test_time_steps_that_are_none(value: str | None) -> None:
     assert time_step(value, "s") is None
     assert time_step("3", "fortnight") is None
+
+
+@pytest.mark.parametrize("name", ['a "quoted" & <tagged> name', "µ → 漢 'x' ]]>", "&amp;", "tab\tnew\nline"])
+def test_texts_with_markup_are_escaped_in_ome(tmp_path: Path, tiles_of: Tiles, name: str) -> None:
+    """tifffile before 2026.2.24 wrote names of channels as they are, which is no XML."""
+    array = np.zeros((2, 20, 30), np.uint8)
+    metadata = ImageMetadata(channel_names=(name, "GFP"), acquisition=(("description", name), ("model", name)))
+    spec = OutputSpec(axes="CYX", shape=array.shape, dtype=array.dtype, metadata=metadata)
+    path = write_image(tmp_path / "a.ome.tif", spec, tiles_of(array, 32), file_format="ome-tiff")
+    image = ome_types.from_tiff(path, validate=True).images[0]
+    assert [channel.name.split() for channel in image.pixels.channels] == [name.split(), ["GFP"]]
+    with open_image(path) as source:
+        assert source.metadata.channel_names == (name, "GFP")
