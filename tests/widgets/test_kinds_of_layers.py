@@ -428,3 +428,75 @@ def test_result_of_several_channels_covers_what_is_below_it(
     assert (first.blending, second.blending) == ("translucent", "additive")
     assert list(viewer.layers)[-2:] == [first, second]
     np.testing.assert_array_equal(first.colormap.colors[0], (0, 0, 0, 1))  # opaque where it is black
+
+
+@pytest.fixture
+def named_model(two_channel_model: Path) -> Path:
+    """With channels called DAPI and GFP."""
+    from dataclasses import replace
+
+    model = load_model(two_channel_model)
+    named = replace(model, source=replace(model.source, channel_names=("DAPI", "GFP")))
+    save_model(named, two_channel_model)
+    return two_channel_model
+
+
+def test_layers_are_matched_with_the_channels_of_the_model_by_name(
+    viewer: Any, translate: Any, run: Run, named_model: Path, rng: np.random.Generator
+) -> None:
+    dapi, gfp = rng.integers(0, 256, (2, 40, 48), np.uint8)
+    layers = [viewer.add_image(gfp, name="GFP"), viewer.add_image(dapi, name="DAPI")]
+    outputs = run(named_model, layers)
+    expected = translate_array(np.stack([dapi, gfp]), load_model(named_model))
+    np.testing.assert_array_equal(np.stack([output.data for output in outputs]), expected)
+    assert "of its channels GFP, DAPI the model takes DAPI, GFP, by name" in translate.fit.text()
+    assert translate.fit.kind == "warning"
+
+
+def test_channels_of_other_names_are_told_and_can_be_chosen(
+    viewer: Any, translate: Any, wait_until: WaitUntil, named_model: Path, rng: np.random.Generator
+) -> None:
+    images = rng.integers(0, 256, (2, 40, 48), np.uint8)
+    layers = [viewer.add_image(image, name=name) for image, name in zip(images, ("GFP", "RFP"), strict=True)]
+    translate.set_model(named_model)
+    translate.picker.choose(layers)
+    wait_until(lambda: "GFP, RFP" in translate.fit.text())
+    assert "with “Channels”" in translate.fit.text()
+    assert not translate.translate_button.isEnabled()
+    translate.settings.channels.setText("1, 0")
+    assert translate.translate_button.isEnabled()
+    translate.settings.channels.setText("one")
+    assert translate.fit.text() == "Channels are numbers such as 0, 2, and not 'one'."
+
+
+def test_another_type_of_pixels_is_refused_in_words_until_it_is_chosen_what_they_mean(
+    viewer: Any, translate: Any, wait_until: WaitUntil, run: Run, grey_model: Path, rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 65536, (40, 48), np.uint16)
+    source = viewer.add_image(image, name="cells")
+    translate.set_model(grey_model)
+    wait_until(lambda: "cells has uint16 pixels, the model was trained on uint8" in translate.fit.text())
+    assert "“Values of another type”" in translate.fit.text()
+    assert not translate.translate_button.isEnabled()
+    translate.settings.values.choose("type")
+    (output,) = run(grey_model, [source])
+    assert output.data.std() > 0
+    assert output.data.dtype == np.uint8
+
+
+def test_values_beyond_the_range_of_the_model_are_said_with_their_share(
+    viewer: Any, translate: Any, run: Run, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    from dataclasses import replace
+
+    from pix2pix_training.intensity import LinearMapping
+
+    model = model_for(1, 1, "uint16", "uint8")
+    mapping = LinearMapping(dtype="uint16", scope="training-set", channels=1, low=(100.0,), high=(200.0,))
+    save_model(replace(model, source=replace(model.source, mapping=mapping)), tmp_path / "m.safetensors")
+    run(tmp_path / "m.safetensors", [viewer.add_image(rng.integers(1000, 2000, (40, 48), np.uint16), name="cells")])
+    (line,) = translate.remarks.lines
+    assert "cells" in line
+    assert "100" in line
+    assert "%" in line
+    assert "--" not in line
