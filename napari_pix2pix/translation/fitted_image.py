@@ -96,9 +96,10 @@ def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescript
         ]
         logger.warning(
             "%s: %s, the range that the model was trained on, and are clipped; give images taken as those of training, "
-            "or fit the range to each image with --convert-values image",
+            "or fit the range to each image with --convert-values image%s",
             image.name,
             ", ".join(places),
+            "" if image.taken_range is None else ", or take the numbers as they are with --convert-values values",
         )
     _warn_of_dark(image)
 
