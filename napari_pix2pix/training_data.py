@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from napari_pix2pix.formats import is_image_path
+from napari_pix2pix.formats.caching import PixelCache
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.image_files import files_in
 from napari_pix2pix.formats.pairing import (
@@ -19,6 +20,7 @@ from napari_pix2pix.formats.pairing import (
     pairs_from_csv,
     pairs_from_paths,
 )
+from napari_pix2pix.formats.source import AlphaChoice
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.channel_names import ordered_like
 from pix2pix_training.errors import ImageError, SettingsError
@@ -40,7 +42,8 @@ class DataRequest:
     Either `sources` and `targets` (files or folders; several are the channels of one image), or `pairs`: a folder of
     side-by-side images, or a CSV table. With `z_context`, that many neighbouring planes on each side are further
     channels of each plane of the source. `validation` is a fraction of the pairs, a folder, or a region of one pair.
-    Of files that hold several images, all are used, or the one of number `series`.
+    Of files that hold several images, all are used, or the one of number `series`. `alpha` says what an alpha channel
+    is; see `open_image`.
     """
 
     sources: tuple[Path, ...] = ()
@@ -51,6 +54,7 @@ class DataRequest:
     target_channels: tuple[int, ...] | None = None
     z_context: int = 0
     series: int | None = None
+    alpha: AlphaChoice = "auto"
     validation: Validation = DEFAULT_VALIDATION_FRACTION
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class DataRequest:
             raise SettingsError("give either --pairs, or --source and --target, not both")
         if self.pairs is None and not (self.sources and self.targets):
             raise SettingsError("give the training images: --source and --target, or --pairs")
+        if self.alpha not in get_args(AlphaChoice):
+            raise SettingsError(f"alpha is {self.alpha!r}; choose one of {', '.join(get_args(AlphaChoice))}")
         if not 0 <= self.z_context <= MAX_Z_CONTEXT:
             raise SettingsError(f"z-context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
 
@@ -77,10 +83,8 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
     first_source, first_target = _first_files(request)
     return TrainingData(
         split=Split(_in_context(split.training, request.z_context), _in_context(split.validation, request.z_context)),
-        source_traits=replace(
-            _traits(first_source, request.source_channels, request.series), z_context=request.z_context
-        ),
-        target_traits=_traits(first_target, request.target_channels, request.series),
+        source_traits=replace(_traits(first_source, request.source_channels, request), z_context=request.z_context),
+        target_traits=_traits(first_target, request.target_channels, request),
     )
 
 
@@ -159,6 +163,7 @@ def _open_pairs(
         "source_channels": request.source_channels,
         "target_channels": request.target_channels,
         "series": request.series,
+        "cache": PixelCache(alpha=request.alpha),
     }
     if composites is None:
         return pairs_from_paths(sources, targets, **options)
@@ -236,9 +241,9 @@ def _first_file(path: Path) -> Path:
     return path if path.is_file() or is_image_path(path) else files_in(path)[0]
 
 
-def _traits(files: Sequence[Path], channels: Sequence[int] | None, series: int | None) -> ImageTraits:
+def _traits(files: Sequence[Path], channels: Sequence[int] | None, request: DataRequest) -> ImageTraits:
     """What the files say of pixel size and channels."""
-    with open_images(files, series or 0) as image:
+    with open_images(files, request.series or 0, request.alpha) as image:
         metadata, axes = image.metadata, image.axes
         names = image.channel_names or metadata.channel_names
     if channels is not None and names:

@@ -88,12 +88,6 @@ def mask_of(layer: Any) -> FileMask | None:
     return None if facts is None else facts.mask
 
 
-def channel_names_of(layer: Any) -> tuple[str, ...]:
-    """What the file of a layer calls its channels."""
-    facts = file_facts(layer)
-    return () if facts is None else facts.metadata.channel_names
-
-
 def likely_channel_axis(layer: Any) -> int | None:
     """The axis that is labelled as channels; of RGBA that of the colours, where its file has four channels; or None."""
     if not is_rgb(layer):

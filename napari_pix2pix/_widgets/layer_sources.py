@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, axis_letters, is_rgb, level_of
-from napari_pix2pix._widgets.layer_facts import FileMask, channel_names_of, mask_of, nodata_of
+from napari_pix2pix._widgets.layer_facts import FileMask, mask_of, nodata_of
 from napari_pix2pix.formats.opacity import to_opacity
 from pix2pix_training.array_source import (
     AnyArray,
@@ -40,10 +40,10 @@ class LazyArraySource:
     nodata : value that marks invalid pixels.
     alpha : index along C of what says how opaque pixels are; None where nothing in the array does.
     mask : what says it beside the array.
-    channel_names : one for each channel that is taken, or none.
     """
 
     palette: NDArray[np.uint8] | None = None
+    channel_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -56,7 +56,6 @@ class LazyArraySource:
         nodata: float | None = None,
         alpha: int | None = None,
         mask: FileMask | None = None,
-        channel_names: tuple[str, ...] = (),
     ) -> None:
         dtype = np.dtype(array.dtype)
         if dtype.kind not in "biuf":
@@ -80,7 +79,6 @@ class LazyArraySource:
             len(range(*channels.indices(sizes.get("C", 1)))) if a == "C" else self._extent[a][1] - self._extent[a][0]
             for a in self.axes
         )
-        self.channel_names = channel_names if len(channel_names) == self.shape[-3] else ()
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         """Pixels of one plane, shape (C, region.height, region.width); only this part of the array is computed."""
@@ -109,7 +107,7 @@ class LazyArraySource:
 def source_of(
     layers: Sequence[ImageLayer], *, channel_axis: int | None = None, extent: Extent | None = None, level: int = 0
 ) -> ArraySource:
-    """One image from one layer, or from several that are its channels, in the order given, called like the layers.
+    """One image from one layer, or from several that are its channels, in the order given.
 
     Parameters
     ----------
@@ -142,7 +140,6 @@ def source_of(
                 nodata=nodata_of(layer),
                 alpha=_COLOURS if has_alpha else None,
                 mask=mask_of(layer) if level == 0 and not has_alpha else None,
-                channel_names=(layer.name,) if len(layers) > 1 else channel_names_of(layer),
             )
         )
     return sources[0] if len(sources) == 1 else StackedChannels(sources)

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 from napari_pix2pix._widgets.command_line import layer_file
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
-from napari_pix2pix._widgets.layer_facts import likely_channel_axis, pixel_size
+from napari_pix2pix._widgets.layer_facts import file_facts, likely_channel_axis, pixel_size
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words
@@ -259,10 +259,11 @@ def _belong(source: Any, other: Any) -> bool:
 
 def _facts(picker: LayerPicker) -> LayerFacts:
     """Channel names where each layer is a channel, all are colours or a file says them; pixel size with a unit."""
-    layers, image = picker.layers, picker.source()
-    count = channel_count(image)
-    names = image.channel_names or tuple(layer.name for layer in layers)
+    layers, count = picker.layers, channel_count(picker.source())
+    names = tuple(layer.name for layer in layers)
     if len(layers) == 1 and is_rgb(layers[0]):
         names = ("red", "green", "blue")
+    elif len(layers) == 1 and count > 1 and (facts := file_facts(layers[0])) is not None:
+        names = facts.metadata.channel_names
     size, unit = pixel_size(layers[0])
     return LayerFacts(channel_names=names if len(names) == count else (), pixel_size=size, unit=unit)

@@ -33,6 +33,7 @@ def evaluate(
     target_values: Annotated[
         str, Option(help="What targets are: auto, intensities, categories, or foreground (0 and not 0).")
     ] = "auto",
+    alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
     data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
     series: Annotated[
         int | None,
@@ -47,6 +48,7 @@ def evaluate(
         raise SettingsError("give either --prediction, or --model and --source")
 
     from napari_pix2pix.evaluation import evaluate_pairs, translations
+    from napari_pix2pix.formats.caching import PixelCache
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
@@ -55,17 +57,19 @@ def evaluate(
     from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.model_file import load_model
 
+    cache = PixelCache(alpha=TranslationSettings(alpha=alpha).alpha)  # type: ignore[arg-type]
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
     extra, mapping = {}, None
     with ExitStack() as stack:
         cancel = stack.enter_context(interrupts.stoppable(say))
         if prediction is not None:
-            pairs = pairs_from_paths([prediction], target, series=series)
+            pairs = pairs_from_paths([prediction], target, series=series, cache=cache)
         else:
             assert model is not None and source
             settings = TranslationSettings(
                 device=device,
+                alpha=alpha,  # type: ignore[arg-type]  # the settings check their own choices
                 channels=parse_channels(channels),
                 convert_values=convert_values,  # type: ignore[arg-type]  # the settings check their own choices
             )
@@ -78,7 +82,7 @@ def evaluate(
                     cancel.check()
                     bar.update((done + part) / count, done)
 
-                pairs = pairs_from_paths(source, target, series=series)
+                pairs = pairs_from_paths(source, target, series=series, cache=cache)
                 made = translations(pairs, translator, folder, progress=translated)
                 pairs, extra = list(made.pairs), {"clipped_share": made.clipped_share}
         with progress_bar("scoring", "tiles") as bar:

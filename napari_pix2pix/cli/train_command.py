@@ -44,6 +44,7 @@ def train(
     statistics: Annotated[str | None, Option(help="Norms of the model at translation use: running or image.")] = None,
     source_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
+    alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
     z_context: Annotated[int, Option(help="Planes of a Z stack above and below that a plane is seen with.")] = 0,
     source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
     target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
@@ -117,6 +118,7 @@ def train(
         source_channels=parse_channels(source_channels),
         target_channels=parse_channels(target_channels),
         z_context=z_context,
+        alpha=alpha,  # type: ignore[arg-type]  # checked there
         series=series,
         validation=training_data.DEFAULT_VALIDATION_FRACTION
         if validation is None

@@ -41,6 +41,7 @@ def translate(
     dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
     dropout_samples: Annotated[int, Option(help="Translate with that many seeds: mean and deviation.", min=1)] = 1,
     seed: Annotated[int | None, Option(help="Seed of the noise [default: as the model says].")] = None,
+    alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
     channels: Annotated[
         str | None, Option(help="Those to take, from 0, in the model's order, such as 2,0 [default: by their names].")
     ] = None,
@@ -85,6 +86,7 @@ def translate(
         dropout=dropout,  # type: ignore[arg-type]
         dropout_samples=dropout_samples,
         seed=seed,
+        alpha=alpha,  # type: ignore[arg-type]
         channels=parse_channels(channels),
         convert_values=convert_values,  # type: ignore[arg-type]
         match_pixel_size=match_pixel_size,

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from napari_pix2pix.formats.memory import available_memory_bytes
-from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
 
 MAX_OPEN_FILES = 32
@@ -30,12 +30,15 @@ class PixelCache:
     ----------
     budget_bytes : decoded planes to keep; a quarter of the memory available now by default. Planes that no longer fit
         are read from their file each time.
+    alpha : what an alpha channel is; see `open_image`.
     """
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
+    def __init__(self, budget_bytes: int | None = None, alpha: AlphaChoice = "auto") -> None:
         self._left = available_memory_bytes() // _SHARE_OF_AVAILABLE if budget_bytes is None else budget_bytes
         self._planes: dict[tuple[_Key, tuple[int, ...]], tuple[AnyArray, Opacity | None]] = {}
         self._open: OrderedDict[_Key, ImageSource] = OrderedDict()
+        self._alpha = alpha
+        self._decided: dict[_Key, AlphaChoice] = {}
         self._lock = Lock()
 
     def open(self, path: Path, series: int = 0) -> CachedSource:
@@ -86,7 +89,10 @@ class PixelCache:
         if key not in self._open:
             while len(self._open) >= MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[key] = open_image(*key)
+            image = open_image(*key, self._decided.get(key, self._alpha))
+            self._open[key] = image
+            if self._alpha == "auto":  # decided once, for a file that is opened again and again
+                self._decided[key] = "mask" if image.masked else "keep"
         self._open.move_to_end(key)
         return self._open[key]
 

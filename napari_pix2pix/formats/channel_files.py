@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_pix2pix.formats.naming import image_stem
-from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, Region, StackedChannels
 
 
@@ -52,12 +52,13 @@ class ChannelFiles(ImageSource):
             member.close()
 
 
-def open_images(paths: Sequence[Path], series: int | None = None) -> ImageSource:
+def open_images(paths: Sequence[Path], series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:
     """Open one file, or several as the channels of one image.
 
     Parameters
     ----------
     series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
+    alpha : what an alpha channel is; see `open_image`.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def open_images(paths: Sequence[Path], series: int | None = None) -> ImageSource
     """
     members: list[ImageSource] = []
     try:
-        members.extend(_open_one(path, series) for path in paths)
+        members.extend(_open_one(path, series, alpha) for path in paths)
         return members[0] if len(members) == 1 else ChannelFiles(members)
     except BaseException:
         for member in members:
@@ -74,12 +75,12 @@ def open_images(paths: Sequence[Path], series: int | None = None) -> ImageSource
         raise
 
 
-def _open_one(path: Path, series: int | None) -> ImageSource:
-    image = open_image(path, 0 if series else series)
+def _open_one(path: Path, series: int | None, alpha: AlphaChoice) -> ImageSource:
+    image = open_image(path, 0 if series else series, alpha)
     if not series or len(image.series_names) == 1:
         return image
     image.close()
-    return open_image(path, series)
+    return open_image(path, series, alpha)
 
 
 def _channel_names(member: ImageSource) -> tuple[str, ...]:

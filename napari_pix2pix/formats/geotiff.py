@@ -70,6 +70,8 @@ def recognises(path: Path) -> bool:
         if not tif.pages or tif.is_ome or tif.is_imagej:
             return False
         page: Any = tif.pages.first
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:  # GDAL gives colours instead of the inks
+            return False
         tagged = has_place_tags(page) or GDAL_METADATA in page.tags or GDAL_NODATA in page.tags
         others: Iterator[Any] = islice(tif.pages, 1, _MOST_PAGES_OF_ONE_IMAGE)
         has_mask = any(other.is_mask for other in others)
@@ -206,6 +208,11 @@ def incompatibility(spec: OutputSpec) -> str | None:
     """Why GeoTIFF cannot hold an image."""
     if spec.metadata.georeference is None:
         return "the image has no georeference (CRS and transform) for a GeoTIFF; use the format tiff"
+    return unplaced_incompatibility(spec)
+
+
+def unplaced_incompatibility(spec: OutputSpec) -> str | None:
+    """The same, wherever the image lies."""
     if spec.dtype == np.float16 or (spec.dtype == np.bool_ and spec.channels > 1):
         return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
     if spec.channels > _LIMIT_CHANNELS:

@@ -72,7 +72,7 @@ def images_within(file: Path, series: int | None = None) -> list[ImageFile]:
     ImageError
         The file cannot be opened, or holds several images and none of this number.
     """
-    with open_image(file, 0) as image:
+    with open_image(file, 0, "keep") as image:
         count = len(image.series_names)
     stem = image_stem(file)
     if count == 1:

@@ -47,7 +47,7 @@ __all__ = [
 
 NAME = "ome-zarr"
 SUFFIXES = (".ome.zarr", ".zarr")
-LOSES = ("place", "orientation", "axes")
+LOSES = ("place", "nodata", "orientation", "axes")
 
 logger = logging.getLogger(__name__)
 

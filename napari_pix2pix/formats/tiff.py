@@ -175,6 +175,13 @@ def holds_nodata(spec: OutputSpec) -> bool:
     return True
 
 
+def holds_mask(spec: OutputSpec) -> bool:
+    """Of a single plane, as GDAL writes it: alpha where the input had that, else a mask within the file."""
+    from napari_pix2pix.formats import geotiff
+
+    return geotiff.unplaced_incompatibility(spec) is None
+
+
 def begin(path: Path, spec: OutputSpec) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
     axes = "YXS" if spec.rgb else "YX" if spec.channels == 1 else "CYX"  # so that others read a 2-D image as one
@@ -189,7 +196,11 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas:
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
+    if spec.masked:
+        from napari_pix2pix.formats import geotiff
+
+        geotiff.write(path, spec, tiles, file_format)
+        return
     begin(path, spec)
     with open_canvas(path, spec, TILE_PX) as canvas:
         canvas.write_tiles(tiles)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isnan, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -208,22 +208,22 @@ def check_output(path: Path, spec: OutputSpec, *, file_format: str, overwrite: b
 
 def lost(spec: OutputSpec, file_format: str) -> list[str]:
     """What is known of an image and other programs will not find in a file of a format, in words."""
-    found = format_named(file_format)
-    if found is None:
-        return []
     metadata = spec.metadata
     others = [letter for letter in spec.leading_axes if letter not in "TZ"]
-    turned = metadata.orientation != 1
     known = {
         "place": "where on the Earth the image lies" if metadata.georeference is not None else "",
         "pixel size": "how large its pixels are" if metadata.pixel_size is not None else "",
+        "nodata": f"that {spec.nodata:g} stands for no data"
+        if spec.nodata is not None and not np.isnan(spec.nodata)
+        else "",
         "origin": "where the first pixel lies" if any(scale.origin for scale in metadata.scales) else "",
-        "orientation": f"how rows and columns lie (orientation {metadata.orientation})" if turned else "",
+        "orientation": f"how rows and columns lie (orientation {metadata.orientation})"
+        if metadata.orientation != 1
+        else "",
         "axes": f"what the axis {' and '.join(others)} is (it becomes T or Z)" if others else "",
     }
-    words = [known[aspect] for aspect in found.loses if known[aspect]]
-    says_nodata = spec.nodata is None or isnan(spec.nodata) or found.holds_nodata(spec) or found.holds_mask(spec)
-    return words if says_nodata else [*words, f"that {spec.nodata:g} means no data"]
+    found = format_named(file_format)
+    return [] if found is None else [known[aspect] for aspect in found.loses if known[aspect]]
 
 
 def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: bool) -> str:

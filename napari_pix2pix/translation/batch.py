@@ -159,7 +159,7 @@ def _named(
         if file_format == "same" and _is_folder_of_tiles(inputs[0]):
             file_format = "tiles"
         if file_format == "same":
-            with open_images(inputs, images[0].series) as source:
+            with open_images(inputs, images[0].series, "keep") as source:
                 file_format = resolve_format(Path("output"), "same", source)
     except ImageError as error:
         if on_error == "stop" and file_format != "same":  # fails in its turn, when the outputs before it are done
@@ -232,6 +232,7 @@ def translate_batch(
     outputs: list[Path] = []
     reports: list[TranslationReport] = []
     failed: dict[Path, str] = {}
+    may_be_empty = len(jobs) > 1  # among tiles of a map some lie in the sea
     if len(jobs) > 1:
         jobs, resume, shard = jobs[shard.index - 1 :: shard.count], resume or shard != WHOLE, WHOLE
     for number, job in enumerate(jobs):
@@ -247,6 +248,7 @@ def translate_batch(
                 resume=resume,
                 shard=shard,
                 series=job.series,
+                may_be_empty=may_be_empty,
                 progress=within_batch(progress, number, len(jobs)),
             )
             reports.append(report)
@@ -306,7 +308,7 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
         if job.failure:
             lines.append(f"{job.output}: {job.failure}")
             continue
-        with open_images(job.inputs, job.series) as source:
+        with open_images(job.inputs, job.series, translator.settings.alpha) as source:
             height, width = plane_size(translator.fit(source))
             plan = translator.plan((height, width))
             lines.append(

@@ -53,6 +53,7 @@ def translate_file(
     resume: bool = False,
     shard: Shard = WHOLE,
     series: int | None = None,
+    may_be_empty: bool = False,
     progress: Progress | None = None,
 ) -> TranslationReport:
     """Translate an image file; the output appears only when it is complete.
@@ -65,6 +66,7 @@ def translate_file(
     resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
     shard : the part of the work for this process; the last of them to finish completes the output.
     series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
+    may_be_empty : an image without a valid pixel gives an output without one, instead of an error.
     progress : called now and then with the number of tiles done and of all.
 
     Raises
@@ -77,9 +79,11 @@ def translate_file(
     started = time.perf_counter()
     inputs = [Path(path_in)] if isinstance(path_in, str | Path) else [Path(path) for path in path_in]
     path_out = Path(path_out)
-    with open_images(inputs, series) as source:
+    asked = model.settings if isinstance(model, Translator) else settings or TranslationSettings()
+    with open_images(inputs, series, asked.alpha) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
         fitted = translator.fit(source)
+        fitted.may_be_empty = may_be_empty
         spec = output_spec(source, translator)
         plan = translator.plan(plane_size(fitted))
         requested = resolve_format(path_out, file_format, source)
@@ -91,7 +95,7 @@ def translate_file(
         _check_no_input(path_out, source.files)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
         spec = with_mask(spec, source, chosen)
-        resumable = not fitted.is_rescaled and incompatibility(spec, "ome-zarr") is None
+        resumable = not fitted.is_rescaled and incompatibility(replace(spec, masked=False), "ome-zarr") is None
         if resume and not resumable:
             raise SettingsError(
                 f"{path_out}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"

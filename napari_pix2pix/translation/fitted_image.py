@@ -32,7 +32,11 @@ class FittedImage(SourceView):
     own : the same at the image's own pixel size.
     mapping, taken_range : see `Fit`.
     values_seen : counted while it is translated.
+    may_be_empty : without a valid pixel it gives a result without one. Else that is an error; single planes of a stack
+        may always be empty.
     """
+
+    may_be_empty = False
 
     def __init__(self, base: ArraySource, fit: Fit, *, own: ArraySource) -> None:
         super().__init__(base)
@@ -96,10 +100,9 @@ def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescript
         ]
         logger.warning(
             "%s: %s, the range that the model was trained on, and are clipped; give images taken as those of training, "
-            "or fit the range to each image with --convert-values image%s",
+            "or fit the range to each image with --convert-values image",
             image.name,
             ", ".join(places),
-            "" if image.taken_range is None else ", or take the numbers as they are with --convert-values values",
         )
     _warn_of_dark(image)
 

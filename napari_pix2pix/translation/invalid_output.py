@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from napari_pix2pix.formats.opacity import with_opacity
-from pix2pix_training.array_source import AnyArray, ArraySource, Opacity
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region
 from pix2pix_training.intensity import CategoryMapping, Mapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, keep_off_nodata
+
+logger = logging.getLogger(__name__)
 
 
 def invalid_marker(dtype: np.dtype[Any], nodata: float | None, mapping: Mapping) -> float:
@@ -53,25 +56,50 @@ def _holds(dtype: np.dtype[Any], nodata: float) -> bool:
     return bool(limits.min <= nodata <= limits.max)
 
 
-def mark_invalid(
-    pixels: AnyArray, opacity: Opacity | None, source: ArraySource, *, mapping: Mapping, masked: bool = False
-) -> AnyArray:
-    """Mark, in place, what is invalid in the input; see `invalid_marker`. The pixels, shape (C, h, w).
+class InvalidMarks:
+    """Marks, in tiles of an output, what is invalid in its input; see `invalid_marker`.
 
     Where the output has a nodata value, valid values that happen to equal it move to the next one; those of categories
-    stay as they are. Of a `masked` output pixels get one sample more instead: how opaque they are.
+    stay as they are. Of a masked output pixels get one sample more instead: how opaque they are. Where nothing tells
+    marked pixels from others, a warning says so.
 
     Parameters
     ----------
-    pixels : shape (C, h, w), of the output.
-    opacity : shape (h, w), of the input there; None where all pixels show.
     source : the input.
+    dtype, mapping : of the output's pixels.
     """
-    if not can_have_invalid_pixels(source):
-        return with_opacity(pixels, None) if masked else pixels
-    nodata = output_nodata(pixels.dtype, source.nodata, mapping, masked=source.masked)
-    if nodata is not None and not masked and not isinstance(mapping, CategoryMapping):
-        keep_off_nodata(pixels, nodata)
-    if opacity is not None:
-        pixels[:, opacity == 0] = invalid_marker(pixels.dtype, source.nodata, mapping)
-    return with_opacity(pixels, opacity) if masked else pixels
+
+    def __init__(self, source: ArraySource, dtype: np.dtype[Any], mapping: Mapping, *, masked: bool) -> None:
+        self._name = source.name
+        self._needed = can_have_invalid_pixels(source)
+        self._dtype = dtype
+        self._masked = masked
+        self._marker = invalid_marker(dtype, source.nodata, mapping)
+        self._nodata = None if masked else output_nodata(dtype, source.nodata, mapping, masked=source.masked)
+        self._keep_off = self._nodata is not None and not isinstance(mapping, CategoryMapping)
+        self._told = masked or self._nodata is not None or dtype.kind == "f"
+
+    def on(self, pixels: AnyArray, opacity: Opacity | None) -> AnyArray:
+        """The pixels (C, h, w) of an output, changed in place; `opacity` (h, w) of the input, None where all show."""
+        if self._needed and self._keep_off and self._nodata is not None:
+            keep_off_nodata(pixels, self._nodata)
+        if opacity is not None:
+            hidden = opacity == 0
+            pixels[:, hidden] = self._marker
+            self._tell(bool(hidden.any()))
+        return with_opacity(pixels, opacity) if self._masked else pixels
+
+    def nothing(self, region: Region, channels: int) -> AnyArray:
+        """A region without a valid pixel."""
+        shape = region.height, region.width
+        return self.on(np.zeros((channels, *shape), self._dtype), np.zeros(shape, np.uint8))
+
+    def _tell(self, is_invalid: bool) -> None:
+        if is_invalid and not self._told:
+            self._told = True
+            logger.warning(
+                "%s: pixels that hold no data are %g in the output, which does not tell them from others; write a "
+                "GeoTIFF, TIFF or PNG, which do",
+                self._name,
+                self._marker,
+            )

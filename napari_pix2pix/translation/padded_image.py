@@ -79,7 +79,7 @@ class PaddedImage:
         """
         with suppress(KeyError):
             return self._seen.of(region)
-        return self._source.read_with_opacity(region, self._plane)[1]
+        return self._source.opacity(region, self._plane)
 
     def part(self, region: Region, halo: int, stride: int) -> ImagePart:
         """What a network needs to see for a region: `halo` more on each side, in phase with its strides.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
 from napari_pix2pix.translation.interruption import Interruption
-from napari_pix2pix.translation.invalid_output import mark_invalid, output_nodata
+from napari_pix2pix.translation.invalid_output import InvalidMarks, output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan, Split
@@ -43,11 +44,12 @@ from pix2pix_training.array_source import (
     Region,
     plane_indices,
     plane_size,
+    regions_of,
     whole_plane,
 )
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.errors import ImageError, NoValidPixelError, Pix2PixError
 from pix2pix_training.export_form import widen_narrow_layers
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
@@ -64,6 +66,7 @@ Wanted = Callable[[tuple[int, ...], Region], bool]
 OutputTile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane, region, and stored pixels of shape (C, region.height, region.width)."""
 
+_EMPTY_TILE_PX = 1024
 _SMALLEST_RESNET_PX = 5
 _OPENVINO_BYTES = 300 << 20
 """What OpenVINO takes for itself and the code of a dozen compiled stages, as measured; its weights are copies."""
@@ -250,8 +253,12 @@ class Translator:
     ) -> Generator[OutputTile, None, None]:
         source = with_neighbouring_planes(fitted, self.model.source.z_context)
         planes = [plane for plane in plane_indices(source) if wanted is None or wanted(plane, whole_plane(source))]
-        mapping = resolved(fitted.mapping, source)
+        mapping = fitted.mapping
+        with suppress(NoValidPixelError):  # which planes they are is found below
+            mapping = resolved(mapping, source)
         filled = FilledSource(source)
+        marks = InvalidMarks(filled, self.output_dtype, self.model.target.mapping, masked=masked)
+        empty = 0
         try:
             for number, plane in enumerate(planes):
                 image = PaddedImage(
@@ -263,11 +270,19 @@ class Translator:
                     wanted=None if wanted is None else partial(wanted, plane),
                     values_seen=fitted.values_seen,
                 )
-                for done, (region, pixels) in enumerate(self._plane_tiles(image, plan, scratch), start=1):
-                    opacity, target = image.opacity(region), self.model.target.mapping
-                    yield plane, region, mark_invalid(pixels, opacity, filled, mapping=target, masked=masked)
-                    if progress is not None:
-                        progress(number * plan.tiles + done, len(planes) * plan.tiles)
+                try:
+                    for done, (region, pixels) in enumerate(self._plane_tiles(image, plan, scratch), start=1):
+                        yield plane, region, marks.on(pixels, image.opacity(region))
+                        if progress is not None:
+                            progress(number * plan.tiles + done, len(planes) * plan.tiles)
+                except NoValidPixelError:  # found at the first read, before the first tile
+                    empty += 1
+                    if empty == prod(source.shape[:-3]) and not fitted.may_be_empty:
+                        raise
+                    where = f" (plane {', '.join(map(str, plane))})" if plane else ""
+                    logger.warning("%s%s holds no valid pixel, and its output holds none", source.name, where)
+                    for region in filter(image.wants, regions_of(*image.image_size, _EMPTY_TILE_PX)):
+                        yield plane, region, marks.nothing(region, self.output_channels)
         finally:
             warn_of_values(fitted, mapping, self.model.source)
 

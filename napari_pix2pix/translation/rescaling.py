@@ -17,7 +17,7 @@ from napari_pix2pix.formats.resampling import ResampledSource
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, write_image
 from napari_pix2pix.translation.fitted_image import FittedImage
-from napari_pix2pix.translation.invalid_output import mark_invalid
+from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.scratch import scratch_folder
@@ -53,11 +53,11 @@ def rescaled_tiles(
         with open_image(path) as small:
             result = ResampledSource(small, plane_size(image.own), nearest=isinstance(mapping, CategoryMapping))
             filled = FilledSource(image.own)
+            marks = InvalidMarks(filled, result.dtype, mapping, masked=masked)
             for plane in plane_indices(image.own):
                 for region in regions_of(*plane_size(image.own), _REGION_PX):
                     pixels = result.read(region, plane)
-                    _, opacity = filled.read_with_opacity(region, plane)
-                    yield plane, region, mark_invalid(pixels, opacity, filled, mapping=mapping, masked=masked)
+                    yield plane, region, marks.on(pixels, filled.opacity(region, plane))
 
 
 def _translated(image: FittedImage, translator: Translator, path: Path, plan: Plan, progress: Progress | None) -> Path:

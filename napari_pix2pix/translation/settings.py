@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from napari_pix2pix.formats.source import AlphaChoice
 from pix2pix_training.config import DropoutMode, InferenceConfig, Precision, Statistics
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import CategoryMapping
@@ -32,6 +33,8 @@ class TranslationSettings:
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
+    alpha : what an alpha channel of an image file is: a channel ("keep"), a mask of the pixels that hold no data
+        ("mask"), nothing ("drop"), or what its values look like ("auto").
     channels : those of the image to take (from 0), in the order of the model's; None to go by their names.
     convert_values : what to do with pixels of another type than those of training. "refuse" is an error; "type": the
         range of one type stands for that of the other (0 to 65535 for 0 to 255; floats lie in 0 to 1); "values": the
@@ -53,6 +56,7 @@ class TranslationSettings:
     device: str = "auto"
     precision: Precision = "auto"
     backend: Backend = "auto"
+    alpha: AlphaChoice = "auto"
     channels: tuple[int, ...] | None = None
     convert_values: ValueConversion = "refuse"
     match_pixel_size: bool = False
@@ -65,6 +69,7 @@ class TranslationSettings:
         _check_choice("backend", self.backend, get_args(Backend))
         _check_choice("precision", self.precision, get_args(Precision))
         _check_choice("statistics", self.statistics, (None, *get_args(Statistics)))
+        _check_choice("alpha", self.alpha, get_args(AlphaChoice))
         _check_choice("convert_values", self.convert_values, get_args(ValueConversion))
         _check_choice("dropout", self.dropout, (None, *get_args(DropoutMode)))
         if self.channels is not None:

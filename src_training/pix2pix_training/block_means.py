@@ -62,8 +62,8 @@ class BlockMeans:
     def require_valid_pixel(self) -> None:
         """Raise `NoValidPixelError` where no pixel of the plane is valid in all channels; reads until it finds one."""
         with self._lock:
-            for field in () if self._some_valid else self._fields_from_the_middle():
-                self._know(field)
+            for blocks in () if self._some_valid else self._blocks_from_the_middle():
+                self._know(blocks)
                 if self._some_valid:
                     break
             if not self._some_valid:
@@ -125,10 +125,12 @@ class BlockMeans:
             columns if region.x1 == self._width else region.x1 // BLOCK,
         )
 
-    def _fields_from_the_middle(self) -> Iterator[Region]:
+    def _blocks_from_the_middle(self) -> Iterator[Region]:
+        """The block in the middle of the plane, which is valid as a rule, then all fields."""
         rows, columns = self._known.shape
+        yield Region(rows // 2, rows // 2 + 1, columns // 2, columns // 2 + 1)
         fields = list(_fields_touching(Region(0, rows, 0, columns)))
-        return iter(sorted(fields, key=lambda f: abs(f.y0 + f.y1 - rows) + abs(f.x0 + f.x1 - columns)))
+        yield from sorted(fields, key=lambda f: abs(f.y0 + f.y1 - rows) + abs(f.x0 + f.x1 - columns))
 
     def _filled_field(self, field: Region) -> AnyArray:
         """Means of a field, shape (C, rows, columns), in which blocks without a valid pixel have that of the nearest.

@@ -70,11 +70,14 @@ class FilledSource(SourceView):
         self._blocks_of(plane).add(region, stored, invalid)
         if invalid.any():
             self._fill(region, plane, stored, invalid)
-            opacity = np.full(invalid.shape[1:], OPAQUE, np.uint8) if opacity is None else opacity
-            opacity[np.any(invalid, axis=0)] = 0
-        elif opacity is not None and (opacity == OPAQUE).all():
-            opacity = None
-        return stored, opacity
+        return stored, _combined(opacity, invalid)
+
+    def opacity(self, region: Region, plane: tuple[int, ...] = ()) -> Opacity | None:
+        """What `read_with_opacity` says of opacity, also of planes without a valid pixel."""
+        if not self._can_have_invalid:
+            return None
+        stored, opacity = self._base.read_with_opacity(region, plane)
+        return _combined(opacity, invalid_values(stored, self.nodata, opacity))
 
     def require_valid_pixel(self, plane: tuple[int, ...] = ()) -> None:
         """Raise `NoValidPixelError` where no pixel of the plane is valid in all channels."""
@@ -113,3 +116,12 @@ class FilledSource(SourceView):
 
             self._blocks[plane] = BlockMeans(self.name, (channels, height, width), read)
         return self._blocks[plane]
+
+
+def _combined(opacity: Opacity | None, invalid: NDArray[np.bool_]) -> Opacity | None:
+    """Opacity (h, w) with 0 where a pixel is invalid in any channel; None where all show."""
+    hidden = invalid.any(0)
+    if hidden.any():
+        opacity = np.full(hidden.shape, OPAQUE, np.uint8) if opacity is None else opacity
+        opacity[hidden] = 0
+    return None if opacity is None or (opacity == OPAQUE).all() else opacity

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, channel_count, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, channel_count, plane_size
 from pix2pix_training.augmentation import apply_draw
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
@@ -29,6 +29,7 @@ from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.pairs import Pair
 from pix2pix_training.patches import Patch, PatchSampler
 from pix2pix_training.resident_images import ResidentImages
+from pix2pix_training.valid_planes import require_data, valid_planes
 
 MAX_AUTOMATIC_CATEGORIES = 64
 
@@ -49,7 +50,7 @@ def fit_mapping(sources: Sequence[ArraySource], values: Values, side: str) -> Ma
                 f"the target has one constant value in all {len(sources)} images, so there is nothing to learn"
             )
     for source in sources:
-        FilledSource(source).require_valid_pixel()
+        require_data(source)
     first = sources[0]
     if values == "auto":
         values = _automatic(sources)
@@ -157,7 +158,7 @@ def validation_images(
     """Source and target (1, C, H, W) in [-1, 1] of the middle plane of each pair, cut to its central `size` pixels."""
     for pair in pairs:
         region = _centre(*plane_size(pair.source), size)
-        planes = list(plane_indices(pair.source))
+        planes = valid_planes(pair)
         plane = planes[len(planes) // 2]
         source = to_tensor(FilledSource(pair.source).read(region, plane))[None].to(device)
         target = to_tensor(FilledSource(pair.target).read(region, plane))[None].to(device)

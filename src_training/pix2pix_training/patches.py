@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, plane_size
 from pix2pix_training.augmentation import PatchDraw, draw_patch, enlarged_size
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.content import ContentMap, block_side, block_spread
@@ -18,6 +18,7 @@ from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import Mapping
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.pairs import Pair
+from pix2pix_training.valid_planes import valid_planes
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class PatchSampler:
             _require_room(pair, patch_size)
             height, width = plane_size(pair.source)
             patches = -(-height // patch_size) * -(-width // patch_size)
-            for plane in plane_indices(pair.source):
+            for plane in valid_planes(pair):
                 self._entries += [(index, plane)] * patches
         self._order: tuple[int, NDArray[np.int64]] | None = None
         self._content: dict[_Plane, ContentMap] = {}

@@ -54,6 +54,7 @@ from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.resident_images import fits_on_device
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.valid_planes import with_data
 from pix2pix_training.validation import Validation
 from pix2pix_training.warm_start import start_from
 from pix2pix_training.weight_average import WeightAverage
@@ -133,6 +134,7 @@ class _Run:
                 "patience to 0"
             )
         check_consistent([*data.split.training, *data.split.validation])
+        data = replace(data, split=with_data(data.split))
         sources, targets = [p.source for p in data.split.training], [p.target for p in data.split.training]
         self.source_mapping = fit_mapping(sources, config.source_values, "source")
         self.target_mapping = fit_mapping(targets, config.target_values, "target")

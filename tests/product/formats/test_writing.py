@@ -28,7 +28,6 @@ from napari_pix2pix.formats.writing import (
     Tile,
     check_output,
     incompatibility,
-    lost,
     output_suffix,
     resolve_format,
     write_image,
@@ -479,16 +478,6 @@ def test_contradicting_formats(name: str, requested: str, message: str) -> None:
 )  # fmt: skip
 def test_ending_of_an_output(file_format: str, source: str | None, expected: str) -> None:
     assert output_suffix(file_format, None if source is None else Path(source)) == expected
-
-
-@pytest.mark.parametrize(
-    ("file_format", "said"),
-    [("jpeg", True), ("ome-zarr", True), ("imagej", True), ("tiff", False), ("ome-tiff", False), ("png", False)],
-)
-def test_value_for_no_data_that_a_format_does_not_say(tmp_path: Path, file_format: str, said: bool) -> None:
-    spec = OutputSpec(axes="CYX", shape=(1, 4, 6), dtype=np.dtype("uint8"), metadata=ImageMetadata(), nodata=255.0)
-    assert lost(spec, file_format) == (["that 255 means no data"] if said else [])
-    assert lost(replace(spec, dtype=np.dtype("float32"), nodata=float("nan")), file_format) == []
 
 
 @pytest.mark.parametrize(

@@ -122,15 +122,6 @@ def test_twelve_bits_in_sixteen_are_known_from_the_file_or_said(caplog: pytest.L
     assert "--convert-values image" in caplog.text
 
 
-def test_reals_beyond_the_range_of_their_type_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Which are numbers of another type, as a rule."""
-    image = _noise("float32", 0, 255)
-    with caplog.at_level(logging.WARNING):
-        translate_array(image, identity_model("uint8"), TranslationSettings(convert_values="type"))
-    assert "100 % of the values lie beyond 0 to 1" in caplog.text
-    assert "or take the numbers as they are with --convert-values values" in caplog.text
-
-
 @pytest.mark.parametrize("own", ["uint8", "uint16", "float32", "int16", "bool", "uint64"])
 def test_models_with_per_image_ranges_take_any_type(own: str, caplog: pytest.LogCaptureFixture) -> None:
     image = np.linspace(0, 1 if own == "bool" else 100, 2000).reshape(1, 40, 50).astype(own)
