@@ -56,7 +56,7 @@ def once_per_image(files: Sequence[Path]) -> list[Path]:
     for file in kept:
         others = sum(belongs.get(other) == file for other in members if other != file)
         if others:
-            logger.warning("%s and %d other files beside it are one image, which is used once", file, others)
+            logger.warning("%s and %d other files beside it belong together and are used once", file, others)
     return kept
 
 

@@ -180,7 +180,10 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
     if series is None and len(image.series_names) > 1:
         count = len(image.series_names)
         logger.warning(
-            "%s holds %d images and number 0 is used; choose another by its number (1 to %d)", path, count, count - 1
+            "%s holds %d images and number 0 is used; for another give its number, series 1 to %d",
+            path,
+            count,
+            count - 1,
         )
     return image
 

@@ -234,3 +234,48 @@ def test_channels_in_another_order_from_pair_to_pair_are_trained_on_by_name(
         for each in (pair.source, pair.target):
             assert each.read(Region(0, 1, 0, 1)).ravel().tolist() == [10, 20]
     assert sum("by name" in message for message in caplog.messages) == 4
+
+
+@pytest.mark.parametrize("name", ["a.lsm", "a.stk", "a.qptiff", "a.ome.tif", "a.dat", "without an ending"])
+def test_files_of_any_name_are_images_where_they_are_named(tmp_path: Path, name: str) -> None:
+    """What a file is, its first bytes say."""
+    for side in ("source", "target"):
+        (tmp_path / side).mkdir()
+        tifffile.imwrite(tmp_path / side / name, noise(24, 32), metadata=None)
+    data = load(sources=(tmp_path / "source" / name,), targets=(tmp_path / "target" / name,), validation=0.0)
+    assert data.source_traits.axes == "CYX"
+    (tmp_path / "pairs.csv").write_text(f"source,target\nsource/{name},target/{name}\n", encoding="utf-8")
+    assert len(load(pairs=tmp_path / "pairs.csv", validation=0.0).split.training) == 1
+
+
+def test_a_companion_file_is_an_image_in_a_folder(tmp_path: Path) -> None:
+    plane = '<TiffData FirstZ="{0}" IFD="0" PlaneCount="1"><UUID FileName="{1}">urn:uuid:{0}</UUID></TiffData>'
+    for side in ("source", "target"):
+        folder = tmp_path / side
+        folder.mkdir()
+        planes = "".join(plane.format(z, f"z{z}.ome.tif") for z in range(2))
+        (folder / "a.companion.ome").write_text(
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image><Pixels DimensionOrder="XYZCT" '
+            f'Type="uint8" SizeX="32" SizeY="24" SizeZ="2" SizeC="1" SizeT="1">{planes}</Pixels></Image></OME>',
+            encoding="utf-8",
+        )
+        for z in range(2):
+            tifffile.imwrite(folder / f"z{z}.ome.tif", noise(24, 32, seed=z), metadata=None, description="a part")
+    data = load(sources=(tmp_path / "source",), targets=(tmp_path / "target",), validation=0.0)
+    assert names(data.split.training) == ["a"]
+    assert data.source_traits.axes == "ZCYX"
+
+
+def test_several_images_in_a_file_are_pairs_and_one_can_be_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("s.ome.tif", "t.ome.tif"):
+        with tifffile.TiffWriter(tmp_path / name) as tif:
+            for number in range(3):
+                tif.write(noise(24, 32, seed=number), metadata={"axes": "YX", "PhysicalSizeX": number + 1.0})
+    files: dict[str, Any] = {"sources": (tmp_path / "s.ome.tif",), "targets": (tmp_path / "t.ome.tif",)}
+    with caplog.at_level(logging.WARNING):
+        assert names(load(**files, validation=0.0).split.training) == ["s_0", "s_1", "s_2"]
+    assert "s.ome.tif holds 3 images; all are used, as s_0 to s_2" in caplog.text
+    (pair,) = load(**files, validation=0.0, series=2).split.training
+    np.testing.assert_array_equal(pair.source.read(Region(0, 24, 0, 32))[0], noise(24, 32, seed=2))

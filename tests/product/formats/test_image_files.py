@@ -245,7 +245,7 @@ def test_files_of_one_image_are_one_image(
     tifffile.imwrite(tmp_path / "other.tif", array[0])
     (tmp_path / "notes.txt").write_text("not an image")
     assert {file.name for file in files_in(tmp_path)} == {stands, "other.tif"}
-    assert f"{stands} and " in caplog.text and "other files beside it are one image" in caplog.text
+    assert f"{stands} and " in caplog.text and "other files beside it belong together" in caplog.text
     with open_image(tmp_path / stands) as source:
         np.testing.assert_array_equal(pixels_of(source)[:, 0], array)
 

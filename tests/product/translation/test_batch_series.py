@@ -118,6 +118,6 @@ def test_files_of_one_image_are_one_output(
         code, report, err = translated(*given, "--out", tmp_path / out)
         assert (code, [path.name for path in (tmp_path / out).iterdir()]) == (0, ["t0.ome.tif"])
         assert tifffile.imread(tmp_path / out / "t0.ome.tif").shape == (3, 40, 50)
-        assert "t0.ome.tif and 2 other files beside it are one image, which is used once" in err
+        assert "t0.ome.tif and 2 other files beside it belong together and are used once" in err
         assert len(report["warnings"]) == 1
     assert len(jobs_for(sorted(folder.iterdir()), tmp_path / "o.ome.tif", file_format="same")) == 1
