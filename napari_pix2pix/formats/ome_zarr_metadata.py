@@ -154,9 +154,12 @@ def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[Axis
     steps, origins = [1.0] * len(letters), [0.0] * len(letters)
     for holder in (image["datasets"][0], image):
         for transformation in holder.get("coordinateTransformations") or ():
-            _say_unknown(path, transformation)
-            factors = _numbers(transformation, "scale", len(letters)) or [1.0] * len(letters)
-            offsets = _numbers(transformation, "translation", len(letters)) or [0.0] * len(letters)
+            factors = _numbers(transformation, "scale", len(letters))
+            offsets = _numbers(transformation, "translation", len(letters))
+            if factors is None and offsets is None:
+                _say_unknown(path, transformation)
+            factors = factors or [1.0] * len(letters)
+            offsets = offsets or [0.0] * len(letters)
             steps = [step * factor for step, factor in zip(steps, factors, strict=True)]
             origins = [
                 origin * factor + offset for origin, factor, offset in zip(origins, factors, offsets, strict=True)
@@ -175,10 +178,8 @@ def _scales(path: Path, image: Mapping[str, Any], letters: str) -> Iterator[Axis
 
 def _say_unknown(path: Path, transformation: Any) -> None:
     kind = transformation.get("type") if isinstance(transformation, Mapping) else transformation
-    if kind not in ("scale", "translation", "identity"):
-        logger.warning(
-            "%s: a transformation of the kind %.40s of its coordinates is not known and left out", path, kind
-        )
+    if kind != "identity":
+        logger.warning("%s: a transformation of its coordinates (%.40s) is not understood and left out", path, kind)
 
 
 def _numbers(transformation: Any, kind: str, count: int) -> list[float] | None:

@@ -223,14 +223,23 @@ def test_steps_that_are_none_are_left_out(tmp_path: Path, step: float, caplog: p
     assert f"size of {step:g} along y, which is left out" in caplog.text
 
 
-def test_transformation_that_is_not_known_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As SpatialData writes them."""
-    affine = {"type": "affine", "affine": [[1, 0, 5], [0, 1, 5], [0, 0, 1]]}
-    path = _store(tmp_path / "a.zarr", _axes("yx"), coordinateTransformations=[{"type": "identity"}, affine])
+@pytest.mark.parametrize(
+    ("transformation", "kind"),
+    [
+        ({"type": "affine", "affine": [[1, 0, 5], [0, 1, 5], [0, 0, 1]]}, "affine"),
+        ({"type": "scale", "scale": [2.0, 2.0, 2.0]}, "scale"),
+        ({"type": "translation", "path": "offsets"}, "translation"),
+    ],
+)
+def test_transformation_that_is_not_understood_is_said(
+    tmp_path: Path, transformation: dict[str, Any], kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An identity, as SpatialData writes it, changes nothing."""
+    path = _store(tmp_path / "a.zarr", _axes("yx"), coordinateTransformations=[{"type": "identity"}, transformation])
     with open_image(path) as source:
         assert source.metadata.scales == ()
     (record,) = caplog.records
-    assert "a transformation of the kind affine of its coordinates is not known and left out" in record.getMessage()
+    assert f"a transformation of its coordinates ({kind}) is not understood and left out" in record.getMessage()
 
 
 def test_sizes_changed_by_another_program_are_believed(tmp_path: Path) -> None:
