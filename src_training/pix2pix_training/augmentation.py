@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pix2pix_training.array_source import Region
-from pix2pix_training.config import AugmentationConfig
+from pix2pix_training.config import AugmentationConfig, Flips
 from pix2pix_training.content import ContentMap
 
 
@@ -52,16 +53,30 @@ def draw_patch(
     scale = (enlarged[0] / height, enlarged[1] / width)
     y0, y1 = _span(offset[0], size, scale[0], height)
     x0, x1 = _span(offset[1], size, scale[1], width)
+    horizontal, vertical = _flipped_axes(config.flips)
     return PatchDraw(
         region=Region(y0, y1, x0, x1),
         scale=scale,
         offset=offset,
-        flip_horizontal=config.flips != "none" and bool(rng.integers(2)),
-        flip_vertical=config.flips == "both" and bool(rng.integers(2)),
+        flip_horizontal=horizontal and bool(rng.integers(2)),
+        flip_vertical=vertical and bool(rng.integers(2)),
         quarter_turns=int(rng.integers(4)) if config.quarter_turns else 0,
         contrast=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
         brightness=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
     )
+
+
+def _flipped_axes(flips: Flips) -> tuple[bool, bool]:
+    """Whether patches are flipped horizontally, and vertically."""
+    match flips:
+        case "none":
+            return False, False
+        case "horizontal":
+            return True, False
+        case "both":
+            return True, True
+        case _:
+            assert_never(flips)
 
 
 def enlarged_size(height: int, width: int, config: AugmentationConfig) -> tuple[int, int]:

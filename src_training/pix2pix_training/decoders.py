@@ -8,7 +8,7 @@ shuffle at initialisation. At a cut edge of a window all are the same: ``w`` row
 
 from __future__ import annotations
 
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +70,12 @@ class ShuffleConvolution(nn.Conv2d):
 
 def doubling_convolution(decoder: Decoder, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d | nn.ConvTranspose2d:
     """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)"""
-    if decoder == "resize":
-        return ResizeConvolution(inputs, outputs, bias=bias)
-    if decoder == "pixel-shuffle":
-        return ShuffleConvolution(inputs, outputs, bias=bias)
-    return DoublingConvTranspose2d(inputs, outputs, bias=bias)
+    match decoder:
+        case "transposed":
+            return DoublingConvTranspose2d(inputs, outputs, bias=bias)
+        case "resize":
+            return ResizeConvolution(inputs, outputs, bias=bias)
+        case "pixel-shuffle":
+            return ShuffleConvolution(inputs, outputs, bias=bias)
+        case _:
+            assert_never(decoder)

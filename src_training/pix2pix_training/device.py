@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
@@ -48,14 +48,22 @@ def resolve_precision(precision: Precision, device: torch.device, *, training: b
 
     Warns where bfloat16 is asked for on a CPU that has no instructions for it.
     """
-    if precision == "auto":
-        fast = training and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if precision == "fp16" and device.type == "cpu":
-        raise SettingsError("precision fp16 needs a GPU; choose fp32 or bf16 on a CPU")
-    if precision == "bf16" and device.type == "cpu" and not has_bfloat16():
-        log.warning("this processor has no instructions for bfloat16, so precision bf16 is slower than fp32 on it")
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    match precision:
+        case "auto":
+            fast = training and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            return torch.bfloat16 if fast else torch.float32
+        case "fp32":
+            return torch.float32
+        case "bf16":
+            if device.type == "cpu" and not has_bfloat16():
+                log.warning("this processor has no instructions for bfloat16, so precision bf16 is slower than fp32 on it")
+            return torch.bfloat16
+        case "fp16":
+            if device.type == "cpu":
+                raise SettingsError("precision fp16 needs a GPU; choose fp32 or bf16 on a CPU")
+            return torch.float16
+        case _:
+            assert_never(precision)
 
 
 @cache

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import Norm, Statistics
+from pix2pix_training.config import Norm, OutputActivation, Statistics
 
 DROPOUT_RATE = 0.5
 
@@ -59,9 +59,14 @@ class StatisticsNorm(nn.Module):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps
             )
-        if self.statistics == "running":
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        match self.statistics:
+            case "running":
+                mean, var = self.running_mean, self.running_var
+                return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+            case "image" | "tile":
+                return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            case _:
+                assert_never(self.statistics)
 
 
 class BatchRenorm(StatisticsNorm):
@@ -204,10 +209,35 @@ def join(*parts: Tensor) -> Tensor:
 
 def keeps_running_statistics(kind: Norm) -> bool:
     """Whether a norm is a scale and shift learnt in training; a convolution before it has no bias then."""
-    return kind in ("batch", "batch-renorm")
+    match kind:
+        case "batch" | "batch-renorm":
+            return True
+        case "instance" | "none":
+            return False
+        case _:
+            assert_never(kind)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:
-    if kind == "none":
-        return nn.Identity()
-    return BatchRenorm(channels) if kind == "batch-renorm" else StatisticsNorm(channels, affine=kind == "batch")
+    match kind:
+        case "batch":
+            return StatisticsNorm(channels, affine=True)
+        case "batch-renorm":
+            return BatchRenorm(channels)
+        case "instance":
+            return StatisticsNorm(channels, affine=False)
+        case "none":
+            return nn.Identity()
+        case _:
+            assert_never(kind)
+
+
+def make_activation(kind: OutputActivation) -> nn.Module:
+    """What the last convolution of a generator goes through."""
+    match kind:
+        case "tanh":
+            return nn.Tanh()
+        case "linear":
+            return nn.Identity()
+        case _:
+            assert_never(kind)

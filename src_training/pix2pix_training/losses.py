@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,19 @@ def discriminator_loss(
     on_fake = _summed(judge(discriminator, source, fake, objective), False, objective.gan_mode)
     on_real = _summed(judge(discriminator, source, target, objective), True, objective.gan_mode)
     total = 0.5 * (on_fake + on_real)
-    if objective.gan_mode == "wgangp":
+    if needs_gradient_penalty(objective.gan_mode):
         total = total + _gradient_penalty(discriminator, source, target, fake, objective)
     return DiscriminatorLoss(total=total, fake=on_fake, real=on_real)
+
+
+def needs_gradient_penalty(mode: GanMode) -> bool:
+    match mode:
+        case "wgangp":
+            return True
+        case "vanilla" | "lsgan" | "hinge" | "none":
+            return False
+        case _:
+            assert_never(mode)
 
 
 def generator_loss(
@@ -102,14 +113,22 @@ def adversarial_loss(logits: Tensor, is_real: bool, mode: GanMode) -> Tensor:
     """Mean loss of logits that should say real, or fake.
 
     vanilla: binary cross-entropy (Goodfellow 2014); lsgan: squared error to 1 or 0 (Mao 2017); wgangp: the signed mean
-    (Gulrajani 2017); hinge: the discriminator's hinge (Lim and Ye 2017).
+    (Gulrajani 2017); hinge: the discriminator's hinge (Lim and Ye 2017); none: no such loss.
     """
-    if mode == "vanilla":
-        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(is_real)))
-    if mode == "lsgan":
-        return F.mse_loss(logits, torch.full_like(logits, float(is_real)))
     signed = -logits if is_real else logits
-    return F.relu(1 + signed).mean() if mode == "hinge" else signed.mean()
+    match mode:
+        case "vanilla":
+            return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(is_real)))
+        case "lsgan":
+            return F.mse_loss(logits, torch.full_like(logits, float(is_real)))
+        case "wgangp":
+            return signed.mean()
+        case "hinge":
+            return F.relu(1 + signed).mean()
+        case "none":
+            return torch.zeros_like(signed.mean())
+        case _:
+            assert_never(mode)
 
 
 def _gradient_penalty(

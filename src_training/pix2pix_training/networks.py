@@ -7,7 +7,7 @@ columns than the image. `pix2pix_training.stages` runs generators piece by piece
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from pix2pix_training.layers import (
     StatisticsNorm,
     join,
     keeps_running_statistics,
+    make_activation,
     make_norm,
 )
 from pix2pix_training.strided_convolution import HalvingConv2d
@@ -67,7 +68,8 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         self.depth = config.depth
-        self.skips = config.architecture == "unet"
+        self.skips = has_skips(config)
+        self.activation = make_activation(config.output)
         noisy = noisy_levels(config)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
@@ -108,7 +110,18 @@ class UNet(nn.Module):
         for level in range(self.depth, 0, -1):
             skip = encoded.pop()
             x = self.up_block(level)(join(skip, x) if self.skips and level < self.depth else x)
-        return torch.tanh(x) if self.config.output == "tanh" else x
+        return cast(Tensor, self.activation(x))
+
+
+def has_skips(config: GeneratorConfig) -> bool:
+    """Whether encoder features go to the decoder level of their size too."""
+    match config.architecture:
+        case "unet":
+            return True
+        case "encoder-decoder" | "resnet":
+            return False
+        case _:
+            assert_never(config.architecture)
 
 
 def normed_encoder_levels(config: GeneratorConfig) -> range:
@@ -123,11 +136,15 @@ def normed_decoder_levels(config: GeneratorConfig) -> range:
 
 def noisy_levels(config: GeneratorConfig) -> range:
     """Levels of a U-Net whose decoder output has dropout."""
-    if config.dropout == "paper":
-        return range(max(2, config.depth - 2), config.depth + 1)
-    if config.dropout == "reference":
-        return range(5, config.depth)
-    return range(0)
+    match config.dropout:
+        case "paper":
+            return range(max(2, config.depth - 2), config.depth + 1)
+        case "reference":
+            return range(5, config.depth)
+        case "none":
+            return range(0)
+        case _:
+            assert_never(config.dropout)
 
 
 class ResidualBlock(nn.Module):
@@ -187,8 +204,7 @@ class ResNet(nn.Module):
                 nn.ReLU(),
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, config.target_channels, 7)]
-        if config.output == "tanh":
-            layers.append(nn.Tanh())
+        layers.append(make_activation(config.output))
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -288,7 +304,13 @@ Generator = UNet | ResNet
 
 
 def build_generator(config: GeneratorConfig) -> Generator:
-    return ResNet(config) if config.architecture == "resnet" else UNet(config)
+    match config.architecture:
+        case "unet" | "encoder-decoder":
+            return UNet(config)
+        case "resnet":
+            return ResNet(config)
+        case _:
+            assert_never(config.architecture)
 
 
 def initialize_weights(network: nn.Module, generator: torch.Generator | None = None) -> None:
@@ -328,7 +350,18 @@ def set_inference_mode(network: nn.Module, inference: InferenceConfig) -> None:
             raise SettingsError("instance norm keeps no running statistics; use statistics 'image'")
         norm.statistics = inference.statistics
     for noise in noise_layers(network):
-        noise.seed = inference.seed if inference.dropout == "seeded" else None
+        noise.seed = noise_seed(inference)
+
+
+def noise_seed(inference: InferenceConfig) -> int | None:
+    """The seed of the noise of dropout at translation; None where there is no noise."""
+    match inference.dropout:
+        case "seeded":
+            return inference.seed
+        case "off":
+            return None
+        case _:
+            assert_never(inference.dropout)
 
 
 def parameter_count(network: nn.Module) -> int:

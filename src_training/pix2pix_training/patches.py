@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,8 +109,7 @@ class PatchSampler:
     def _read(self, entry: _Plane, rng: np.random.Generator) -> Patch:
         index, plane = entry
         source, target = self._sources[index], self._targets[index]
-        content = self._content_of(entry) if self._sampling.placement == "content" else None
-        draw = draw_patch(rng, *plane_size(source), self._patch_size, self._augmentation, content)
+        draw = draw_patch(rng, *plane_size(source), self._patch_size, self._augmentation, self._placed_by(entry))
         source_pixels, source_invalid = source.read_with_mask(draw.region, plane)
         target_pixels, target_invalid = target.read_with_mask(draw.region, plane)
         invalid = [mask for mask in (source_invalid, target_invalid) if mask is not None]
@@ -122,6 +122,16 @@ class PatchSampler:
             useful = not (_is_constant(patch.source, patch.valid) or _is_constant(patch.target, patch.valid))
         self.skipped += not useful
         return useful
+
+    def _placed_by(self, entry: _Plane) -> ContentMap | None:
+        """Where the plane has content, if patches are placed by it."""
+        match self._sampling.placement:
+            case "uniform":
+                return None
+            case "content":
+                return self._content_of(entry)
+            case _:
+                assert_never(self._sampling.placement)
 
     def _content_of(self, entry: _Plane) -> ContentMap | None:
         """None where the target is constant in the whole plane."""

@@ -205,7 +205,7 @@ class _UNetPieces(nn.Module):
         super().__init__()
         self.spec = spec
         self.skips = network.skips
-        self.tanh = network.config.output == "tanh"
+        self.activation = network.activation
         self.encoders = nn.ModuleDict({str(k): network.down_block(k).conv for k in spec.encoder_levels})
         self.decoders = nn.ModuleDict({str(k): network.up_block(k).conv for k in spec.decoder_levels})
         self.norms = nn.ModuleDict()
@@ -224,7 +224,7 @@ class _UNetPieces(nn.Module):
             raw = self.decoders[str(level)](given[JOINED] if is_given else self._activated(encoded.get(level), up))
             up = raw if level == spec.level + 1 else self._finished_up(level, raw, given)
         assert up is not None
-        return torch.tanh(up) if spec.level == 0 and self.tanh else up
+        return cast(Tensor, self.activation(up)) if spec.level == 0 else up
 
     def _encoded(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         """Encoder features by level, normed but for the stage's output."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,7 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     layers._mix,
     layers.keeps_running_statistics,
     layers.make_norm,
+    layers.make_activation,
     layers._Joined,
     layers.join,
     strided_convolution.HalvingConv2d,
@@ -61,6 +62,7 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     networks.DownBlock,
     networks.UpBlock,
     networks.UNet,
+    networks.has_skips,
     networks.normed_encoder_levels,
     networks.normed_decoder_levels,
     networks.noisy_levels,

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
@@ -262,7 +262,13 @@ class _Run:
 
     def _set_learning_rate(self, fraction: float) -> None:
         """Constant, or constant for the first half and linear to zero over the second (reference)."""
-        self.networks.set_learning_rate(min(1.0, 2 * (1 - fraction)) if self.config.schedule == "linear" else 1.0)
+        match self.config.schedule:
+            case "constant":
+                self.networks.set_learning_rate(1.0)
+            case "linear":
+                self.networks.set_learning_rate(min(1.0, 2 * (1 - fraction)))
+            case _:
+                assert_never(self.config.schedule)
 
     def _shows_losses(self) -> bool:
         """Whether it is time to read the losses again, for which the host waits until the device has done the step."""
@@ -294,6 +300,17 @@ class _Run:
     def _generator(self) -> GeneratorNetwork:
         """The generator that is validated and saved."""
         return self.networks.generator if self.average is None else self.average.generator
+
+    @property
+    def _keeps_best(self) -> bool:
+        """Whether the model that is saved is that of the best validation, not the last."""
+        match self.config.keep:
+            case "best":
+                return True
+            case "last":
+                return False
+            case _:
+                assert_never(self.config.keep)
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
         self._require_finite_weights()
@@ -327,7 +344,7 @@ class _Run:
         self.stale_validations = 0 if is_best else self.stale_validations + 1
         if is_best:
             self.best = self.latest
-            if self.config.keep == "best":
+            if self._keeps_best:
                 self._save_model()
         return Validated(step=self.step, scores=values, is_best=is_best)
 
@@ -361,7 +378,7 @@ class _Run:
 
     def _save(self) -> CheckpointSaved:
         self._require_finite_weights()
-        if self.best is None or self.config.keep == "last":
+        if self.best is None or not self._keeps_best:
             self._save_model()
         checkpoint = Checkpoint(
             config=self.config,
@@ -413,7 +430,7 @@ class _Run:
         self.stale_validations = saved.stale_validations
 
     def _finished(self) -> Finished:
-        kept = self.best if self.config.keep == "best" else self.latest
+        kept = self.best if self._keeps_best else self.latest
         return Finished(
             steps=self.step,
             seconds=self.seconds,
