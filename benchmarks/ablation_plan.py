@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks.fcn_score import ScorerConfig
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import from_dict
 from pix2pix_training.errors import InputError, SettingsError
+from pix2pix_training.settings_tables import from_dict
 
 SCORER_SHARE = 0.15
 """Of the time, for the scorer."""

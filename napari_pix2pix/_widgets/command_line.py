@@ -5,24 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pix2pix_training.config import TrainingConfig, preset, usual_depth
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.setting_options import command_words
 
 _PROGRAM = "napari-pix2pix"
-_PLAIN: tuple[str, ...] = (
-    "epochs",
-    "steps",
-    "minutes",
-    "patch_size",
-    "batch_size",
-    "seed",
-    "precision",
-    "source_values",
-)
-_PLAIN += ("target_values", "checkpoint_every", "validate_every", "patience", "ema_decay")
 
 
 def translate_command(
@@ -48,12 +37,7 @@ def train_command(
     words = ["train"]
     for option, paths in (("--source", sources), ("--target", targets)):
         words += [word for path in paths for word in (option, str(path))]
-    words += ["--out", str(out), "--preset", config.preset]
-    own, usual = asdict(config), asdict(preset(config.preset))
-    usual["generator"]["depth"] = usual_depth(config.preset, config.patch_size)
-    words += _changed({name: own[name] for name in _PLAIN}, usual)
-    words += _changed({name: own["generator"][name] for name in ("base_width", "depth", "decoder")}, usual["generator"])
-    words += _changed({"sampling": own["sampling"]["placement"]}, {"sampling": usual["sampling"]["placement"]})
+    words += ["--out", str(out), *command_words(config)]
     words += [word for name, value in other.items() if value is not None for word in _option(name, value)]
     return shlex.join([_PROGRAM, *words])
 

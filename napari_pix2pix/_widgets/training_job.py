@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
-from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, from_dict, preset
+from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, preset
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.settings_tables import from_dict
 
 if TYPE_CHECKING:
     from pix2pix_training.pairs import Pair, Split

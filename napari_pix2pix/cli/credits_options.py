@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from pix2pix_training.config import Credits
+from pix2pix_training.setting_options import setting_options
 
-Authors = Annotated[list[str] | None, typer.Option("--author", help="Author of the model; again for more.")]
-License = Annotated[str | None, typer.Option("--license", help="Licence of the model, such as CC-BY-4.0 (SPDX).")]
-Citation = Annotated[str | None, typer.Option("--citation", help="Publication to cite, with its DOI.")]
+_HELP = {option.option: option.help for option in setting_options()}
+Authors = Annotated[list[str] | None, typer.Option("--author", help=_HELP["--author"])]
+License = Annotated[str | None, typer.Option("--license", help=_HELP["--license"])]
+Citation = Annotated[str | None, typer.Option("--citation", help=_HELP["--citation"])]
 
 
 def credits_from(authors: list[str] | None, license_: str | None, citation: str | None, base: Credits) -> Credits:

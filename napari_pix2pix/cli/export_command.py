@@ -14,8 +14,9 @@ from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say
 from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
 from napari_pix2pix.cli.output_paths import output_file
-from pix2pix_training.config import InferenceConfig, from_dict
+from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.settings_tables import from_dict
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import Model

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +13,11 @@ import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
-from napari_pix2pix.cli.credits_options import Authors, Citation, License
 from napari_pix2pix.cli.output_paths import output_folder
-from pix2pix_training.config import TrainingConfig, from_dict, preset, to_toml, usual_depth
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
+from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options
+from pix2pix_training.settings_tables import from_dict, settings_from_toml, to_toml
 
 logger = logging.getLogger(__name__)
 
@@ -25,79 +25,59 @@ _LENGTHS = ("epochs", "steps", "minutes")
 Option = typer.Option
 
 
+def _with_setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of a run in place of its ``**settings``; None where it is not given."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    own = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    of_settings = [
+        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option))
+        for option in setting_options()
+    ]
+    command.__signature__ = inspect.Signature([*own, *of_settings])  # type: ignore[attr-defined]
+    return command
+
+
+def _annotation(option: SettingOption) -> Any:
+    kind: Any = list[option.kind] if option.is_list else option.kind  # type: ignore[name-defined]
+    choices = f" {', '.join(option.choices[:-1])} or {option.choices[-1]}." if option.choices else ""
+    table = option.paths[0][:-1]
+    return Annotated[
+        kind | None,
+        Option(
+            option.option,
+            help=option.help + choices,
+            show_default=False,
+            rich_help_panel=f"Settings: {table[0]}" if table else "Settings",
+        ),
+    ]
+
+
+@_with_setting_options
 def train(
     out: Annotated[Path, Option(help="Folder of the run.")],
     source: Annotated[list[Path] | None, Option(help="Source images: file or folder; again for more channels.")] = None,
     target: Annotated[list[Path] | None, Option(help="Target images: file or folder; again for more channels.")] = None,
     pairs: Annotated[Path | None, Option(help="Folder of side-by-side images, or a CSV of pairs.")] = None,
     direction: Annotated[str, Option(help="For side-by-side images: AtoB or BtoA.")] = "AtoB",
-    preset_name: Annotated[str, Option("--preset", help="seamless or paper.")] = "seamless",
-    epochs: Annotated[int | None, Option(help="Length of the run in epochs [default: 200].")] = None,
-    steps: Annotated[int | None, Option(help="Length of the run in steps.")] = None,
-    minutes: Annotated[float | None, Option(help="Length of the run in minutes.")] = None,
-    patch_size: Annotated[int | None, Option(help="Side of a training patch in pixels.")] = None,
-    batch_size: Annotated[int | None, Option(help="Patches per step.")] = None,
-    base_width: Annotated[int | None, Option(help="Channels of the first layer, of both networks.")] = None,
-    depth: Annotated[int | None, Option(help="Down-samplings of the U-Net.")] = None,
-    decoder: Annotated[str | None, Option(help="Of the U-Net: transposed, resize or pixel-shuffle.")] = None,
-    norm: Annotated[str | None, Option(help="Of the generator: batch, batch-renorm, instance or none.")] = None,
-    statistics: Annotated[str | None, Option(help="Norms of the model at translation use: running or image.")] = None,
     source_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     target_channels: Annotated[str | None, Option(help="Channels to use, such as 0,2.")] = None,
     alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
     z_context: Annotated[int, Option(help="Planes of a Z stack above and below that a plane is seen with.")] = 0,
-    source_values: Annotated[str | None, Option(help="auto, dtype, training-set, image or categories.")] = None,
-    target_values: Annotated[str | None, Option(help="auto, dtype, training-set or categories.")] = None,
-    sampling: Annotated[str | None, Option(help="Patches from anywhere: uniform; where targets vary: content.")] = None,
-    keep_constant: Annotated[bool, Option("--keep-constant", help="Train on patches of a single value too.")] = False,
     series: Annotated[
         int | None,
         Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
     ] = None,
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
-    checkpoint_every: Annotated[int | None, Option(help="Steps between checkpoints.")] = None,
-    validate_every: Annotated[int | None, Option(help="Steps between validations.")] = None,
-    patience: Annotated[int | None, Option(help="Stop after so many validations without a better MAE.")] = None,
-    ema_decay: Annotated[float | None, Option(help="Average the generator's weights, for example 0.999.")] = None,
-    keep: Annotated[str | None, Option(help="Model to keep: best (by validation MAE) or last.")] = None,
     init: Annotated[Path | None, Option(help="Model file to start from; its networks set depth, width, norm.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str | None, Option(help="fp32, bf16, fp16 or auto.")] = None,
-    compile_: Annotated[bool, Option("--compile", help="Have PyTorch compile the networks; for long runs.")] = False,
-    seed: Annotated[int | None, Option(help="Makes runs repeatable.")] = None,
-    author: Authors = None,
-    license_: License = None,
-    citation: Citation = None,
     config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
     tensorboard: Annotated[bool, Option("--tensorboard", help="Log to OUT/tensorboard (an extra).")] = False,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+    **settings: Any,
 ) -> None:
     """Train a model on paired images."""
-    options = {
-        "epochs": epochs,
-        "steps": steps,
-        "minutes": minutes,
-        "patch_size": patch_size,
-        "batch_size": batch_size,
-        "source_values": source_values,
-        "target_values": target_values,
-        "checkpoint_every": checkpoint_every,
-        "validate_every": validate_every,
-        "precision": precision,
-        "compile": compile_ or None,
-        "patience": patience,
-        "ema_decay": ema_decay,
-        "keep": keep,
-        "seed": seed,
-        "sampling": {"placement": sampling, "skip_constant": False if keep_constant else None},
-        "generator": {"base_width": base_width, "depth": depth, "decoder": decoder, "norm": norm},
-        "discriminator": {"base_width": base_width},
-        "inference": {"statistics": statistics},
-        "credits": {"authors": author, "license": license_, "citation": citation},
-    }
-
     from napari_pix2pix import training_data
     from pix2pix_training.freed_memory import keep_freed_memory
     from pix2pix_training.model_file import load_model
@@ -108,7 +88,8 @@ def train(
     output_folder(out)
     keep_freed_memory()
     start = load_model(init) if init else None
-    settings = training_config(preset_name, settings_of(start) if start else {}, config, options)
+    toml = settings_from_toml(config) if config else {}
+    run = training_config(settings_of(start) if start else {}, toml, settings_of_options(settings))
 
     request = training_data.DataRequest(
         sources=tuple(source or ()),
@@ -124,21 +105,23 @@ def train(
         if validation is None
         else training_data.parse_validation(validation),
     )
-    data = training_data.load_training_data(request, patch_size=settings.patch_size, seed=settings.seed)
-    events = run_training(settings, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
+    data = training_data.load_training_data(request, patch_size=run.patch_size, seed=run.seed)
+    events = run_training(run, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
     result = show_training(with_tensorboard(events, out) if tensorboard else events)
     if as_json:
         print_json(result)
 
 
-def training_config(
-    preset_name: str, start: Mapping[str, Any], toml: Path | None, options: Mapping[str, Any]
-) -> TrainingConfig:
-    """Preset, changed by what the model to `start` from decides, by the TOML file, by the options that are given."""
-    layers = (_read_toml(toml) if toml else {}, options)
-    base = preset(preset_name)  # type: ignore[arg-type]  # an unknown name is refused there
+def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> TrainingConfig:
+    """The preset that the last of the `layers` names, changed by what the model to `start` from decides, and by each.
+
+    Layers are nested tables of settings, of the TOML file and of the options. With another patch than that of the
+    preset, the network has as many down-samplings as are usual for it, unless a layer says how many.
+    """
+    name = next((layer["preset"] for layer in reversed(layers) if layer.get("preset") is not None), "seamless")
+    base = preset(name)
     merged = asdict(base)
-    for size in [layer["patch_size"] for layer in layers if isinstance(layer.get("patch_size"), int)]:
+    for size in [layer["patch_size"] for layer in layers if type(layer.get("patch_size")) is int]:
         merged["generator"]["depth"] = usual_depth(base.preset, size)
     _merge(merged, start)
     for layer in layers:
@@ -154,15 +137,6 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
             _merge(base[name], value)
         elif value is not None:
             base[name] = value
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path}: does not exist") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"{path}: not a readable TOML file ({error})") from error
 
 
 def show_training(events: Iterable[Event]) -> dict[str, Any]:

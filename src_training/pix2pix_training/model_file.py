@@ -18,7 +18,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Credits, DiscriminatorConfig, GeneratorConfig, InferenceConfig, from_dict
+from pix2pix_training.config import Credits, DiscriminatorConfig, GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import InputError, ModelFileError, SettingsError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
@@ -29,6 +29,7 @@ from pix2pix_training.networks import (
     discriminator_channels,
     set_inference_mode,
 )
+from pix2pix_training.settings_tables import from_dict
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write, check_writable_target, remove, sync_to_disk
-from pix2pix_training.config import TrainingConfig, to_toml
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError
+from pix2pix_training.settings_tables import to_toml
 
 LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM")
 SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson")

@@ -27,6 +27,7 @@ from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
+from pix2pix_training.settings_tables import settings_from_toml
 from tests.product.conftest import model_for
 
 TINY = ["--patch-size", "32", "--base-width", "4", "--depth", "3"]
@@ -135,14 +136,14 @@ def test_resume_continues_where_the_run_stopped(
 def test_depth_of_the_preset_follows_the_patch_of_options_and_of_the_file(tmp_path: Path) -> None:
     toml = tmp_path / "config.toml"
     toml.write_text("patch_size = 96\n", encoding="utf-8")
-    assert training_config("seamless", {}, toml, {"patch_size": None}).generator.depth == 5
-    assert training_config("seamless", {}, toml, {"patch_size": 128}).generator.depth == 7
-    assert training_config("seamless", {}, None, {"patch_size": 64, "generator": {"depth": 3}}).generator.depth == 3
-    assert training_config("seamless", {}, None, {}).generator.depth == 8
+    assert training_config({}, settings_from_toml(toml), {}).generator.depth == 5
+    assert training_config({}, settings_from_toml(toml), {"patch_size": 128}).generator.depth == 7
+    assert training_config({}, {"patch_size": 64, "generator": {"depth": 3}}).generator.depth == 3
+    assert training_config({}, {}).generator.depth == 8
     with pytest.raises(SettingsError, match="300 is not a multiple of 32"):
-        training_config("seamless", {}, None, {"patch_size": 300})
+        training_config({}, {"patch_size": 300})
     with pytest.raises(SettingsError, match="128 is not a multiple of 256"):
-        training_config("paper", {}, None, {"patch_size": 128})
+        training_config({}, {"preset": "paper", "patch_size": 128})
 
 
 def test_defaults_stand_in_the_config_of_the_run(

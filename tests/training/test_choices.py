@@ -1,4 +1,4 @@
-"""A choice that is added to a ``Literal`` and nowhere else is an error where it is used, never taken for another one."""
+"""A choice that is added to a ``Literal`` and nowhere else is an error where it is used, not taken for another."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ from pix2pix_training.config import (
     InferenceConfig,
     ObjectiveConfig,
     TrainingConfig,
-    from_dict,
 )
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
 from pix2pix_training.reference_weights import discriminator_to_reference
+from pix2pix_training.settings_tables import from_dict
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.warm_start import settings_of, start_from
 from tests.training.textbook import NestedUNet, patchgan

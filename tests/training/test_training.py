@@ -22,7 +22,6 @@ from pix2pix_training.config import (
     InferenceConfig,
     ObjectiveConfig,
     TrainingConfig,
-    from_dict,
     preset,
     usual_depth,
 )
@@ -40,6 +39,7 @@ from pix2pix_training.events import (
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.settings_tables import from_dict
 from pix2pix_training.training import TrainingData, train
 from pix2pix_training.training_step import TrainingStep
 
