@@ -25,7 +25,8 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig, preset
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
-from pix2pix_training.mapped_data import validation_images
+from pix2pix_training.intensity import resolved, to_tensor
+from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.metrics import GRID_PERIODS, Scores, grid_index, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator
@@ -40,7 +41,6 @@ PATCH = 256
 DATA_RANGE = 2.0
 RESULT = "result.json"
 _VALIDATIONS = 10
-_LARGEST_PX = 2**20
 _LEFT = Region(0, 1024, 0, 256)
 _DENOISING_HELD_OUT = 0.25
 _PHOTONS, _READ_NOISE = 20.0, 2.0
@@ -289,8 +289,11 @@ def _trained(trial: Trial, data: TrainingData) -> tuple[float, float]:
 
 def held_out_images(model: Model, data: TrainingData) -> Iterator[tuple[Tensor, Tensor]]:
     """Source and target of each held-out pair as a whole, (1, C, H, W) in [-1, 1]."""
-    device = torch.device("cpu")
-    return validation_images(data.split.validation, model.source.mapping, model.target.mapping, _LARGEST_PX, device)
+    for pair in data.split.validation:
+        source, target = (
+            to_tensor(FilledSource(image).read(whole_plane(image)))[None] for image in (pair.source, pair.target)
+        )
+        yield resolved(model.source.mapping, pair.source).to_network(source), model.target.mapping.to_network(target)
 
 
 @torch.inference_mode()

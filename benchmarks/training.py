@@ -161,7 +161,7 @@ def _patches(config: TrainingConfig, device: torch.device) -> MappedPairs:
         target_mapping=mapping,
         seed=config.seed,
     )
-    return MappedPairs(pairs, sampler, mapping, mapping, config.patch_size, device)
+    return MappedPairs(sampler, [mapping] * PAIRS, mapping, config.patch_size, device)
 
 
 def _pair(seed: int, size: int) -> Pair:

@@ -25,12 +25,13 @@ from napari_pix2pix.translation.scratch import scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import reserved, temporary_folder
-from pix2pix_training.config import InferenceConfig, Preset, TrainingConfig, from_dict, preset, usual_depth
+from pix2pix_training.config import InferenceConfig, Preset, TrainingConfig, preset, usual_depth
 from pix2pix_training.descriptions import architecture_name
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Event
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
 from pix2pix_training.pairs import Pair
+from pix2pix_training.settings_tables import from_dict
 from pix2pix_training.training import train as training_events
 
 ImagePath = str | Path

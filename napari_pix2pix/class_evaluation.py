@@ -139,7 +139,7 @@ def classes_of(pairs: Sequence[Pair], values: TargetValues, model: CategoryMappi
         raise SettingsError(f"target-values is {values!r}; choose {', '.join(get_args(TargetValues))}")
     if values == "intensities":
         return None
-    if values == "foreground":
+    if values == "foreground" or (values == "auto" and model is not None and model.foreground):
         return Classes(values=((0,), (1,)), foreground=True)
     predictions, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
     limit = _MOST_CLASSES if values == "categories" or model is not None else _MOST_AUTOMATIC

@@ -25,6 +25,7 @@ VALUES = {
     "range of the training set": "training-set",
     "range of each image": "image",
     "categories": "categories",
+    "labelled or not": "foreground",
 }
 DECODERS = {"transposed convolution": "transposed", "resize": "resize", "pixel shuffle": "pixel-shuffle"}
 PLACEMENTS = {"anywhere": "uniform", "where the target varies": "content"}
@@ -75,7 +76,8 @@ class TrainingSettings(QWidget):
         self.learning_rate = real_number(1e-5, 1, usual.learning_rate, 1e-4, 5, "Step width of the optimiser.")
         self.validation = real_number(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
         self.preview_every = whole_number(1, 10**6, _PREVIEW_EVERY_STEPS, 50, "Steps between previews and validations.")
-        self.source_values = Choice(VALUES, "What the source's pixel values mean.")
+        sources = {label: value for label, value in VALUES.items() if value != "foreground"}
+        self.source_values = Choice(sources, "What the source's pixel values mean.")
         targets = {label: value for label, value in VALUES.items() if value != "image"}
         self.target_values = Choice(targets, "What the target's pixel values mean; labels layers are categories.")
         self.device = Choice(DEVICES, "Where the network is trained.")

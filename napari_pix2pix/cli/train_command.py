@@ -15,7 +15,7 @@ from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig, preset, usual_depth
-from pix2pix_training.events import CheckpointSaved, Event, Finished, Started, StepDone, Validated, Warned
+from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
 from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options
 from pix2pix_training.settings_tables import from_dict, settings_from_toml, to_toml
 
@@ -119,7 +119,7 @@ def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> Tra
     preset, the network has as many down-samplings as are usual for it, unless a layer says how many.
     """
     name = next((layer["preset"] for layer in reversed(layers) if layer.get("preset") is not None), "seamless")
-    base = preset(name)
+    base = preset(name)  # type: ignore[arg-type]  # an unknown name is refused there
     merged = asdict(base)
     for size in [layer["patch_size"] for layer in layers if type(layer.get("patch_size")) is int]:
         merged["generator"]["depth"] = usual_depth(base.preset, size)
@@ -150,6 +150,8 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
     with progress_bar("training", "steps") as bar, interrupts.stoppable(bar.say) as cancel:
         for event in iterator:
             match event:
+                case Preparing():
+                    bar.update(0, 0, f"looking at the images, {event.fraction:.0%}")
                 case Started():
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
@@ -170,7 +172,8 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                     result |= _summary(event, result["resumed_from_step"])
             if cancel.is_set() and not isinstance(event, Finished):
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator, which saves its state
-                _keep(event.resumed_from_step if isinstance(event, Started) else event.step)
+                if not isinstance(event, Preparing | Started):
+                    _keep(event.step)
                 cancel.check()
     interrupts.keeps("the run is complete")
     if result["skipped_patches"]:
@@ -190,6 +193,8 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
     say("")
     if event.resumed_from_step:
         say(f"resumed from step {event.resumed_from_step}")
+    say(f"source: {event.source}")
+    say(f"target: {event.target}")
     say(
         f"training for {length} on {event.device}: {event.training_pairs} pairs, {event.validation_pairs} held out, "
         f"{event.steps_per_epoch} steps an epoch"

@@ -37,9 +37,9 @@ class Checkpoint:
     `best` and `latest` are validations, with their step and scores; `stale_validations` counts those since the best.
 
     `random_state` holds torch's CPU state and, where there is one, the GPU's. Patches need none: they are functions of
-    the seed and their number. `data` describes the pairs, to notice other ones. `threads` is recorded because float32
-    sums depend on it: only with the same number is a resumed run bit-identical. Fields with a default came later than
-    the others, so a file may lack them.
+    the seed and their number. `data` is the fingerprint of the pairs, to notice other ones. `threads` is recorded
+    because float32 sums depend on it: only with the same number is a resumed run bit-identical. Fields with a default
+    came later than the others, so a file may lack them.
     """
 
     config: TrainingConfig
@@ -61,6 +61,17 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     torch.save({"version": CHECKPOINT_VERSION, **plain, "config": asdict(checkpoint.config)}, content)
     with atomic_write(path) as partial:
         partial.write_bytes(content.getbuffer())
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of a run of ours; reads little of it, and executes no code from it."""
+    if not path.is_file():
+        return False
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError, TypeError):
+        return False
+    return isinstance(saved, dict) and {"version", "config", "networks", "step"} <= saved.keys()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -93,17 +104,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(**{**known, "config": config})
 
 
-def check_same_run(saved: Checkpoint, config: TrainingConfig, data: Mapping[str, Any], path: Path) -> None:
-    """Refuse to continue a run under other settings or on other images; its length may change."""
+def check_same_run(saved: Checkpoint, config: TrainingConfig, path: Path) -> None:
+    """Refuse to continue a run under other settings; its length may change."""
     allowed = {name: getattr(config, name) for name in MAY_CHANGE_ON_RESUME}
     for name, before, now in _differences(asdict(replace(saved.config, **allowed)), asdict(config)):
         raise CheckpointError(
             f"{path}: the run was started with {name} = {before!r}, now it is {now!r}; resume with the same settings, "
             "or start a new run"
-        )
-    if saved.data != data:
-        raise CheckpointError(
-            f"{path}: the run was started on other images or another validation split; start a new run"
         )
 
 

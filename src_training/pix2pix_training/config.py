@@ -24,7 +24,7 @@ Flips = Literal["none", "horizontal", "both"]
 Placement = Literal["uniform", "content"]
 Preset = Literal["seamless", "paper"]
 Keep = Literal["best", "last"]
-Values = Literal["auto", "dtype", "training-set", "image", "categories"]
+Values = Literal["auto", "dtype", "training-set", "image", "categories", "foreground"]
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class TrainingConfig:
         if self.minutes is not None:
             _check_range("minutes", self.minutes, 1e-3, 10**6)
         if self.generator.norm == "instance" and self.inference.statistics == "running":
-            raise SettingsError("instance norm keeps no running statistics; set inference statistics to 'image'")
+            raise SettingsError("instance norm keeps no running statistics; set statistics to 'image'")
         if self.compile and self.objective.gan_mode == "wgangp":
             raise SettingsError(
                 "compile cannot take the gradient of a gradient, which wgangp needs; leave compile out, or choose "

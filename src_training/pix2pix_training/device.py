@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")
 """As `torch.cpu.get_capabilities` calls them; any one is enough. The last is ARM's."""
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation", "alloc_failed")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -56,7 +57,7 @@ def resolve_precision(precision: Precision, device: torch.device, *, training: b
             return torch.float32
         case "bf16":
             if device.type == "cpu" and not has_bfloat16():
-                log.warning("this processor has no instructions for bfloat16, so precision bf16 is slower than fp32 on it")
+                log.warning("this processor has no instructions for bfloat16; precision bf16 is slower than fp32 on it")
             return torch.bfloat16
         case "fp16":
             if device.type == "cpu":
@@ -64,6 +65,16 @@ def resolve_precision(precision: Precision, device: torch.device, *, training: b
             return torch.float16
         case _:
             assert_never(precision)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had: that of a GPU, or the computer's.
+
+    PyTorch has a class of its own for GPUs alone; on a CPU and on Apple's GPUs only the words tell.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 @cache

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from pix2pix_training.config import GanMode, TrainingConfig
+from pix2pix_training.device import is_out_of_memory
+from pix2pix_training.errors import TrainingError
 
 _COLLAPSED_SPREAD = 1e-3
 _MODES_WITH_ZERO: tuple[GanMode, ...] = ("vanilla", "lsgan", "hinge")
@@ -20,8 +23,8 @@ def collapse(output: Tensor, target: Tensor) -> str | None:
     if not float(output.std()) < _COLLAPSED_SPREAD < float(target.std()):
         return None
     return (
-        "the output is almost constant; if this stays so, try a lower learning rate or another GAN mode, or check that "
-        "source and target belong together"
+        "the output is almost constant; if this stays so, try a lower --learning-rate or another --gan-mode, or check "
+        "that source and target belong together"
     )
 
 
@@ -50,8 +53,8 @@ class DiscriminatorWatch:
         return (
             f"the discriminator has been at zero loss since step {self._since}: it knows every translation from a real "
             "target, so it can hardly guide the generator. If the previews do not get better, try a smaller "
-            "discriminator (fewer layers or a smaller base_width), GAN mode lsgan, or a lower learning rate, and check "
-            "that source and target are aligned"
+            "discriminator (--discriminator-layers, --discriminator-base-width), --gan-mode lsgan, or a lower "
+            "--learning-rate, and check that source and target are aligned"
         )
 
 
@@ -67,10 +70,10 @@ def advice_on_size(fitting: tuple[int, int] | None) -> str:
     """What to do after running out of memory, where batch and patch of size `fitting` did not."""
     if fitting is None:
         return (
-            "no smaller batch or patch fits either: try a smaller base_width or precision bf16, or end other programs "
-            "on the device"
+            "no smaller batch or patch fits either: try a smaller --base-width or --precision bf16, or end other "
+            "programs on the device"
         )
-    return f"batch_size {fitting[0]} with patch_size {fitting[1]} fits"
+    return f"--batch-size {fitting[0]} with --patch-size {fitting[1]} fits"
 
 
 def _smaller_sizes(config: TrainingConfig) -> Iterator[tuple[int, int]]:
@@ -90,6 +93,22 @@ def _runs(run: Callable[[int, int], object], batch_size: int, patch_size: int) -
         torch.accelerator.empty_cache()
     try:
         run(batch_size, patch_size)
-    except torch.OutOfMemoryError:
-        return False
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return False
+        raise
     return True
+
+
+@contextmanager
+def memory_errors_in_words(device: torch.device) -> Iterator[None]:
+    """Outside of a step, which knows what would fit."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory on {device} outside of a training step: try a smaller --base-width, --depth or "
+            "--patch-size, or end other programs"
+        ) from None

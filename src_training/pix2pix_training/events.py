@@ -14,8 +14,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """All images are looked at before the first step, and this `fraction` of them is done; told where it takes long."""
+
+    fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
-    """Everything is ready; `total_steps` is None where the length is a time. `config` has every default filled in."""
+    """Everything is ready; `total_steps` is None where the length is a time. `config` has every default filled in.
+
+    `source` and `target` say in words how pixels of the images are mapped.
+    """
 
     config: TrainingConfig
     resumed_from_step: int
@@ -24,6 +34,8 @@ class Started:
     training_pairs: int
     validation_pairs: int
     device: str
+    source: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,4 +120,4 @@ class Finished:
     early_stop: str | None
 
 
-Event = Started | StepDone | Validating | Validated | PreviewReady | CheckpointSaved | Warned | Finished
+Event = Preparing | Started | StepDone | Validating | Validated | PreviewReady | CheckpointSaved | Warned | Finished

@@ -24,7 +24,7 @@ from pix2pix_training.array_source import (
     plane_size,
     regions_of,
 )
-from pix2pix_training.errors import ImageError, NoValidPixelError, SettingsError
+from pix2pix_training.errors import NoValidPixelError, SettingsError
 from pix2pix_training.invalid_pixels import invalid_values
 
 Scope = Literal["dtype", "training-set", "image"]
@@ -37,6 +37,7 @@ MAX_CATEGORIES = 255
 _SAMPLES = 4_000_000
 _SURVEY_TILE = 1024
 _WIDE = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
+_LARGEST_END, _LARGEST_NARROW_END = 1e300, 1e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,9 @@ class LinearMapping:
             raise SettingsError(f"an intensity mapping of {self.channels} channels needs as many low and high ends")
         if not all(np.isfinite(self.low)) or not all(np.isfinite(self.high)):
             raise SettingsError("the ends of an intensity mapping must be finite")
+        largest = _LARGEST_END if self.dtype == "float64" else _LARGEST_NARROW_END
+        if not all(abs(end) <= largest for end in (*self.low, *self.high)):
+            raise SettingsError(f"the ends of an intensity mapping of {self.dtype} must lie within {largest:g}")
         if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
             raise SettingsError("the low end of an intensity mapping must lie below its high end")
 
@@ -108,12 +112,14 @@ class CategoryMapping:
     """One network channel per category: 1 where a pixel is of it, else -1; out, the largest channel wins.
 
     `values` are the stored values of each category (one number, or one per channel for colour-coded labels); `colors`
-    their colours as RGB, empty where none are known.
+    their colours as RGB, empty where none are known. With `foreground` all pixels but 0 are of the second category, as
+    of labels that number objects.
     """
 
     dtype: str
     values: tuple[tuple[int, ...], ...]
     colors: tuple[tuple[int, int, int], ...] = ()
+    foreground: bool = False
 
     def __post_init__(self) -> None:
         if _checked_dtype(self.dtype).kind not in "biu":
@@ -122,10 +128,17 @@ class CategoryMapping:
             raise SettingsError(f"{len(self.values)} categories; there must be 2 to {MAX_CATEGORIES}")
         if len({len(v) for v in self.values}) != 1 or len(set(self.values)) != len(self.values):
             raise SettingsError("the values of categories must differ and have the same number of channels")
+        limits = (0, 1) if self.dtype == "bool" else (np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        if not all(limits[0] <= number <= limits[1] for value in self.values for number in value):
+            raise SettingsError(f"the values of categories do not fit into {self.dtype}")
+        if not all(0 <= part <= 255 for color in self.colors for part in color):
+            raise SettingsError("colours of categories lie between 0 and 255")
         if not all(-(2**63) <= number < 2**63 for value in self.values for number in value):
             raise SettingsError("categories need values below 2 ** 63; number them anew, from 0")
         if self.colors and len(self.colors) != len(self.values):
             raise SettingsError("categories need one colour each, or none")
+        if self.foreground and self.values != ((0,), (1,)):
+            raise SettingsError("foreground has the categories 0 and 1")
 
     @property
     def network_channels(self) -> int:
@@ -137,6 +150,8 @@ class CategoryMapping:
 
     def to_network(self, stored: Tensor) -> Tensor:
         """(N, C, H, W) stored values -> (N, categories, H, W) float32; a pixel of no known category is -1 in all."""
+        if self.foreground:
+            stored = stored != 0
         table = self._table(stored.device)
         values = stored if stored.is_floating_point() else stored.to(torch.int64)
         hits = (values[:, None] == table[None, :, :, None, None]).all(2)
@@ -213,10 +228,17 @@ def fitted_mapping(sources: Sequence[ArraySource], scope: Scope = "training-set"
     channel gets a range above its value. Raises `ImageError` for an image without a valid pixel.
     """
     low, high = percentiles(sources, PERCENTILES)
-    high = tuple(h if h > lo else _next_above(lo, sources[0].dtype) for lo, h in zip(low, high, strict=True))
+    high = tuple(end_above(lo, h, sources[0].dtype) for lo, h in zip(low, high, strict=True))
     return LinearMapping(
         dtype=sources[0].dtype.name, scope=scope, channels=channel_count(sources[0]), low=low, high=high
     )
+
+
+def end_above(low: float, high: float, dtype: np.dtype[Any]) -> float:
+    """`high`, or where it is not above `low` an end that float arithmetic can tell from it."""
+    is_narrow = dtype.kind == "f" and dtype.itemsize <= 4
+    is_above = np.float32(high) > np.float32(low) if is_narrow else high > low
+    return high if is_above else _next_above(low, dtype)
 
 
 def _next_above(value: float, dtype: np.dtype[Any]) -> float:
@@ -231,25 +253,15 @@ def resolved(mapping: Mapping, source: ArraySource) -> Mapping:
     return mapping
 
 
-def fitted_categories(sources: Sequence[ArraySource]) -> CategoryMapping:
-    """All values (or colour codes) that occur in `sources`, ascending; colours from the palette where there is one."""
-    first = sources[0]
-    if first.dtype.kind not in "biu":
-        raise ImageError(f"{first.name}: categories need integer pixels, not {first.dtype.name}")
-    found: set[tuple[int, ...]] = set()
-    for source in sources:
-        for stored, invalid in _tiles(source):
-            values = np.unique(stored[:, ~invalid.any(0)], axis=1).T
-            found.update(tuple(int(v) for v in row) for row in values)
-            if len(found) > MAX_CATEGORIES:
-                raise ImageError(
-                    f"{source.name}: more than {MAX_CATEGORIES} different values, so these are not categories; "
-                    "train on them as intensities"
-                )
-    if len(found) < 2:
-        raise ImageError(f"{first.name}: only one category occurs, so there is nothing to learn")
-    values_in_order = tuple(sorted(found))
-    return CategoryMapping(dtype=first.dtype.name, values=values_in_order, colors=_colors(first, values_in_order))
+def category_mapping(image: ArraySource, codes: Iterable[tuple[int, ...]]) -> CategoryMapping:
+    """A category for each of the different pixels `codes`, ascending, of images like `image`, with its palette."""
+    values = tuple(sorted(codes))
+    return CategoryMapping(dtype=image.dtype.name, values=values, colors=_colors(image, values))
+
+
+def foreground_mapping() -> CategoryMapping:
+    """Pixels that are 0, and all others; out come 0 and 1."""
+    return CategoryMapping(dtype="uint8", values=((0,), (1,)), foreground=True)
 
 
 def _colors(source: ArraySource, values: Sequence[tuple[int, ...]]) -> tuple[tuple[int, int, int], ...]:
@@ -267,12 +279,8 @@ def percentiles(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Low and high percentile of each channel over the valid pixels of all `sources`, read tile by tile."""
     dtype, channels = sources[0].dtype, channel_count(sources[0])
-    counters: Sequence[_Histogram | _Sample]
-    if dtype.kind in "biu" and dtype.itemsize <= 2:
-        counters = [_Histogram(dtype) for _ in range(channels)]
-    else:
-        total = sum(int(np.prod(s.shape)) // channels for s in sources)
-        counters = [_Sample(stride=max(1, total // _SAMPLES)) for _ in range(channels)]
+    pixels = sum(int(np.prod(s.shape)) // channels for s in sources)
+    counters = [value_counter(dtype, pixels) for _ in range(channels)]
     for source in sources:
         valid_pixels = 0
         for stored, invalid in _tiles(source):
@@ -287,7 +295,14 @@ def percentiles(
     return tuple(e[0] for e in ends), tuple(e[1] for e in ends)
 
 
-class _Histogram:
+def value_counter(dtype: np.dtype[Any], pixels: int) -> Histogram | Sample:
+    """What finds the percentiles of so many `pixels` of one channel."""
+    if dtype.kind in "biu" and dtype.itemsize <= 2:
+        return Histogram(dtype)
+    return Sample(stride=max(1, pixels // _SAMPLES))
+
+
+class Histogram:
     """Exact percentiles of integers of up to 16 bits."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -296,6 +311,10 @@ class _Histogram:
 
     def add(self, values: AnyArray) -> None:
         self._counts += np.bincount(values.astype(np.int64).ravel() - self._offset, minlength=self._counts.size)
+
+    def values(self) -> NDArray[np.int64]:
+        """Those that occur, ascending."""
+        return np.flatnonzero(self._counts) + self._offset
 
     def percentiles(self, percents: tuple[float, float]) -> tuple[float, float]:
         cumulative = np.cumsum(self._counts)
@@ -306,7 +325,7 @@ class _Histogram:
         return float(low + self._offset), float(high + self._offset)
 
 
-class _Sample:
+class Sample:
     """Percentiles of every `stride`-th value."""
 
     def __init__(self, stride: int) -> None:
@@ -333,22 +352,6 @@ def _tiles(source: ArraySource) -> Iterable[tuple[AnyArray, NDArray[np.bool_]]]:
         for region in regions_of(*plane_size(source), _SURVEY_TILE):
             stored, opacity = source.read_with_opacity(region, plane)
             yield stored, invalid_values(stored, source.nodata, opacity)
-
-
-def is_constant(sources: Sequence[ArraySource]) -> bool:
-    """Whether all valid pixels of all `sources` have one value (per channel)."""
-    low: AnyArray | None = None
-    high: AnyArray | None = None
-    for source in sources:
-        for stored, invalid in _tiles(source):
-            values = stored.astype(np.float64).reshape(stored.shape[0], -1)
-            masked = np.ma.masked_array(values, invalid.reshape(values.shape))
-            smallest, largest = masked.min(1).filled(np.inf), masked.max(1).filled(-np.inf)
-            low = smallest if low is None else np.minimum(low, smallest)
-            high = largest if high is None else np.maximum(high, largest)
-            if bool((low < high).any()):
-                return False
-    return True
 
 
 def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:

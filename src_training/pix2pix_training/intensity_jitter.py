@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from pix2pix_training.array_source import ArraySource, plane_indices, plane_size, regions_of
+from pix2pix_training.array_source import ArraySource, plane_size, regions_of
 from pix2pix_training.augmentation import PatchDraw
-from pix2pix_training.intensity import CategoryMapping, Mapping, resolved, to_tensor
+from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 
 _MOST_PLANES = 64
@@ -45,17 +45,21 @@ class IntensityJitter:
         return contrast * pixels + (self.mean * (1 - contrast) + self.brightness * draw.brightness)
 
 
-def measured_jitter(sources: Sequence[ArraySource], mapping: Mapping, deviations: float) -> IntensityJitter | None:
+Image = tuple[ArraySource, Sequence[tuple[int, ...]], Mapping]
+"""An image, those of its planes that are used, and its mapping."""
+
+
+def measured_jitter(images: Sequence[Image], deviations: float) -> IntensityJitter | None:
     """The jitter by `deviations` standard deviations of what mean and standard deviation are among images.
 
-    Measured on at most 64 planes, evenly taken from all `sources`, of each on at most 16 tiles of 256 pixels. Parts of
+    Measured on at most 64 planes, evenly taken from all `images`, of each on at most 16 tiles of 256 pixels. Parts of
     an image that are sources of their own count as images. None where nothing would be changed: for categories, a
     single plane, or no deviations.
     """
-    if deviations == 0 or isinstance(mapping, CategoryMapping):
+    if deviations == 0 or any(isinstance(mapping, CategoryMapping) for _, _, mapping in images):
         return None
-    planes = [(source, plane) for source in sources for plane in plane_indices(source)]
-    measured = np.array([_mean_and_contrast(*planes[i], mapping) for i in _evenly(len(planes), _MOST_PLANES)])
+    planes = [(source, plane, mapping) for source, used, mapping in images for plane in used]
+    measured = np.array([_mean_and_contrast(*planes[i]) for i in _evenly(len(planes), _MOST_PLANES)])
     if len(measured) < 2:
         return None
     brightness, log_contrast = measured[:, 0], np.log(np.maximum(measured[:, 1], _LEAST_CONTRAST))
@@ -67,11 +71,11 @@ def measured_jitter(sources: Sequence[ArraySource], mapping: Mapping, deviations
 
 
 def _mean_and_contrast(source: ArraySource, plane: tuple[int, ...], mapping: Mapping) -> tuple[float, float]:
-    filled, own_mapping = FilledSource(source), resolved(mapping, source)
+    filled = FilledSource(source)
     tiles = list(regions_of(*plane_size(source), _TILE_PX))
     values = np.concatenate(
         [
-            own_mapping.to_network(to_tensor(filled.read(tiles[i], plane))[None]).numpy().ravel()
+            mapping.to_network(to_tensor(filled.read(tiles[i], plane))[None]).numpy().ravel()
             for i in _evenly(len(tiles), _MOST_TILES)
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -23,15 +23,20 @@ _SSIM_SIGMA = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of one image, or their mean; None where a score is undefined (Pearson of a constant, SSIM below 11 px)."""
+    """Scores of one image, or their mean; None where a score is undefined (Pearson of a constant, SSIM below 11 px).
+
+    `iou` is there for images of classes alone (`class_overlap`).
+    """
 
     mae: float
     psnr: float | None
     ssim: float | None
     pearson: float | None
+    iou: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        return asdict(self)
+        """By name, without `iou` where there is none."""
+        return {name: value for name, value in asdict(self).items() if name != "iou" or value is not None}
 
 
 class ScoreAccumulator:
@@ -128,19 +133,45 @@ class ScoreAccumulator:
         return float((pt - p * t) / math.sqrt(variance_p * variance_t))
 
 
-def score(prediction: AnyArray, target: AnyArray, data_range: float) -> Scores:
-    """Scores of an image (C, H, W) held in memory."""
+def score(prediction: AnyArray, target: AnyArray, data_range: float, valid: NDArray[np.bool_] | None = None) -> Scores:
+    """Scores of an image (C, H, W) held in memory, of its `valid` pixels (H, W)."""
     accumulator = ScoreAccumulator(data_range)
-    accumulator.add(prediction, target)
+    accumulator.add(prediction, target, valid=valid)
     return accumulator.scores()
+
+
+def score_classes(prediction: AnyArray, target: AnyArray, valid: NDArray[np.bool_] | None = None) -> Scores:
+    """Scores of one-hot classes (C, H, W) in [-1, 1], with the overlap of the classes that win."""
+    wanted = np.where(target.max(0) > 0, target.argmax(0), -1)
+    overlap = class_overlap(prediction.argmax(0), wanted, len(target), valid)
+    return replace(score(prediction, target, 2.0, valid), iou=overlap)
+
+
+def class_overlap(
+    prediction: AnyArray, target: AnyArray, classes: int, valid: NDArray[np.bool_] | None = None
+) -> float | None:
+    """Intersection over union (Jaccard index) of classes (H, W), numbered from 0; -1 is a class that nobody knows.
+
+    Of two classes that of the second, the foreground; of more the mean over those that occur in either image. None
+    where none of them occurs.
+    """
+    if valid is not None:
+        prediction, target = prediction[valid], target[valid]
+    overlaps = []
+    for number in range(1 if classes == 2 else 0, classes):
+        found, wanted = prediction == number, target == number
+        union = int((found | wanted).sum())
+        if union:
+            overlaps.append(int((found & wanted).sum()) / union)
+    return sum(overlaps) / len(overlaps) if overlaps else None
 
 
 def mean_scores(scores: Sequence[Scores]) -> Scores:
     """Mean of each score over the images for which it is defined."""
-    mae, psnr, ssim, pearson = (
-        _mean([s.as_dict()[name] for s in scores]) for name in ("mae", "psnr", "ssim", "pearson")
+    mae, psnr, ssim, pearson, iou = (
+        _mean([getattr(s, name) for s in scores]) for name in ("mae", "psnr", "ssim", "pearson", "iou")
     )
-    return Scores(mae=math.nan if mae is None else mae, psnr=psnr, ssim=ssim, pearson=pearson)
+    return Scores(mae=math.nan if mae is None else mae, psnr=psnr, ssim=ssim, pearson=pearson, iou=iou)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -6,8 +6,10 @@ Loading never executes code from the file, and checks every number and shape bef
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping as MappingType
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,23 @@ from pix2pix_training.networks import (
     set_inference_mode,
 )
 from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.strict_json import read_table
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1
 _MAX_HEADER_BYTES = 10_000_000
 _DISCRIMINATOR = "discriminator."  # before the names of its tensors
+_FLOATS = ("F16", "BF16", "F32", "F64")
+_INTEGERS = ("I32", "I64")
+_NUMBER = (int, float)
+_PROVENANCE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("step", "training_pairs", "validation_pairs"), (int,)),
+    **dict.fromkeys(("epochs", "seconds"), _NUMBER),
+    **dict.fromkeys(("torch", "python", "device"), (str,)),
+    "config": (dict,),
+    "imported_from": (list,),
+}
+"""Types of entries of `Model.training`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +166,7 @@ def save_model(model: Model, path: str | Path) -> None:
     _require_finite(tensors, str(path))
     path = Path(path)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = serialize(stored, metadata={"pix2pix": json.dumps(model_header(model))})
+    content = serialize(stored, metadata={"pix2pix": json.dumps(model_header(model), allow_nan=False)})
     with atomic_write(path) as partial:
         partial.write_bytes(content)
 
@@ -167,10 +181,14 @@ def model_header(model: Model) -> dict[str, Any]:
         "target": _description_to_json(model.target),
         "inference": asdict(model.inference),
         "training": dict(model.training),
-        "metrics": dict(model.metrics),
+        "metrics": {name: _finite_or_none(value) for name, value in model.metrics.items()},
         "credits": asdict(model.credits),
         "discriminator": _discriminator_to_json(model.discriminator),
     }
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def load_model(path: str | Path) -> Model:
@@ -179,47 +197,57 @@ def load_model(path: str | Path) -> Model:
     Raises `ModelFileError` for a file that is missing, damaged, of another kind or of a newer version.
     """
     path = Path(path)
-    header = read_header(path)
+    header = _read_header(path)
     try:
-        config = from_dict(GeneratorConfig, header["generator"], where="generator")
-        source = _description_from_json(header["source"], "source")
-        target = _description_from_json(header["target"], "target")
-        inference = from_dict(InferenceConfig, header["inference"], where="inference")
-        credits = from_dict(Credits, header.get("credits", {}), where="credits")
-        discriminator = _discriminator_from_json(header.get("discriminator"))
+        described = _described(header)
     except KeyError as error:
         raise ModelFileError(f"{path}: the header lacks {error}; the file is damaged") from error
-    except (SettingsError, TypeError, ValueError) as error:
+    except InputError as error:
         raise ModelFileError(f"{path}: the header is not valid: {error}") from error
-    if source.mapping.network_channels != config.source_channels:
-        raise ModelFileError(
-            f"{path}: the intensity mapping of the source does not fit the network; the file is damaged"
-        )
-    if target.mapping.network_channels != config.target_channels:
-        raise ModelFileError(
-            f"{path}: the intensity mapping of the target does not fit the network; the file is damaged"
-        )
-    tensors = _read_weights(path, _expected_shapes(config, discriminator))
+    tensors = _read_weights(path, _expected_tensors(described.generator_config, described.discriminator))
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DISCRIMINATOR)}
+    if described.discriminator is None:
+        return replace(described, weights=weights)
+    of_discriminator = {n.removeprefix(_DISCRIMINATOR): t for n, t in tensors.items() if n not in weights}
+    return replace(described, weights=weights, discriminator=replace(described.discriminator, weights=of_discriminator))
+
+
+def saved_model_step(path: Path) -> int | None:
+    """The step of training that a model file is of; None where it holds no model, or one that does not say."""
+    try:
+        step = _read_header(path)["training"]["step"]
+    except (ModelFileError, KeyError, TypeError):
+        return None
+    return step if type(step) is int else None
+
+
+def _described(header: MappingType[str, Any]) -> Model:
+    """The model that a header describes, without weights yet; each entry is checked."""
+    config = from_dict(GeneratorConfig, header["generator"], where="generator")
+    inference = from_dict(InferenceConfig, header["inference"], where="inference")
+    if inference.statistics == "running" and config.norm == "instance":
+        raise SettingsError("inference.statistics is 'running', and instance norm has no running statistics")
+    sides = {
+        name: (_description_from_json(header[name], name), channels)
+        for name, channels in (("source", config.source_channels), ("target", config.target_channels))
+    }
+    for name, (side, channels) in sides.items():
+        if side.mapping.network_channels != channels:
+            raise SettingsError(f"the intensity mapping of the {name} does not fit the network; the file is damaged")
     return Model(
         generator_config=config,
-        weights=weights,
-        source=source,
-        target=target,
+        weights={},
+        source=sides["source"][0],
+        target=sides["target"][0],
         inference=inference,
-        training=header.get("training", {}),
-        metrics=header.get("metrics", {}),
-        credits=credits,
-        discriminator=None
-        if discriminator is None
-        else TrainedDiscriminator(
-            weights={n.removeprefix(_DISCRIMINATOR): t for n, t in tensors.items() if n not in weights},
-            **vars(discriminator),
-        ),
+        training=_provenance_from_json(header.get("training", {})),
+        metrics=_metrics_from_json(header.get("metrics", {})),
+        credits=from_dict(Credits, header.get("credits", {}), where="credits"),
+        discriminator=_discriminator_from_json(header.get("discriminator")),
     )
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a model file, with its format and version checked."""
     _check_container(path)
     try:
@@ -234,18 +262,19 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path}: a safetensors file, but not a pix2pix model; use a model.safetensors from `train`"
         )
     try:
-        header = json.loads(metadata["pix2pix"])
-        version = int(header["format_version"])
-        known = header["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
+        header = read_table(metadata["pix2pix"])
+    except ValueError as error:
         raise ModelFileError(f"{path}: the header of the model file is damaged ({error})") from error
-    if not known:
+    if header.get("format") != FORMAT:
         raise ModelFileError(f"{path}: not a pix2pix model")
+    version = header.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ModelFileError(f"{path}: the header of the model file is damaged (format_version is {version!r})")
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{path}: has model format {version}, this version reads up to {FORMAT_VERSION}; update napari-pix2pix"
         )
-    return dict(header)
+    return header
 
 
 def _check_container(path: Path) -> None:
@@ -274,22 +303,35 @@ def _prefixed(weights: MappingType[str, Tensor]) -> dict[str, Tensor]:
     return {_DISCRIMINATOR + name: tensor for name, tensor in weights.items()}
 
 
-def _expected_shapes(config: GeneratorConfig, discriminator: DiscriminatorTraits | None) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in the file; nothing is allocated."""
+@dataclass(frozen=True)
+class _TensorKind:
+    """Shape of a tensor, and whether it holds floats or integers."""
+
+    shape: tuple[int, ...]
+    is_float: bool
+
+
+def _expected_tensors(config: GeneratorConfig, discriminator: TrainedDiscriminator | None) -> dict[str, _TensorKind]:
+    """What the file holds, by name; nothing is allocated."""
     with torch.device("meta"):
         tensors = build_generator(config).state_dict()
         if discriminator is not None:
             channels = discriminator_channels(config, conditional=discriminator.conditional)
             tensors |= _prefixed(Discriminator(channels, discriminator.config).state_dict())
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return {name: _TensorKind(tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}
 
 
-def _read_weights(path: Path, expected: MappingType[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_weights(path: Path, expected: MappingType[str, _TensorKind]) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if found != expected:
-                raise ModelFileError(f"{path}: {_mismatch(expected, found)}; the file is damaged")
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: tuple(each.get_shape()) for name, each in slices.items()}
+            if found != {name: kind.shape for name, kind in expected.items()}:
+                wanted = {name: kind.shape for name, kind in expected.items()}
+                raise ModelFileError(f"{path}: {_mismatch(wanted, found)}; the file is damaged")
+            for name, each in slices.items():
+                if each.get_dtype() not in (_FLOATS if expected[name].is_float else _INTEGERS):
+                    raise ModelFileError(f"{path}: {name!r} is of type {each.get_dtype()}; the file is damaged")
             weights = {name: file.get_tensor(name) for name in found}
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path}: the weights cannot be read ({error}); get a new copy of the file") from error
@@ -318,23 +360,55 @@ def _discriminator_to_json(discriminator: TrainedDiscriminator | None) -> dict[s
     return {"config": asdict(discriminator.config), "conditional": discriminator.conditional}
 
 
-def _discriminator_from_json(data: Any) -> DiscriminatorTraits | None:
-    return None if data is None else from_dict(DiscriminatorTraits, data, where="discriminator")
+def _discriminator_from_json(data: Any) -> TrainedDiscriminator | None:
+    """Without weights yet."""
+    if data is None:
+        return None
+    traits = from_dict(DiscriminatorTraits, data, where="discriminator")
+    return TrainedDiscriminator(config=traits.config, conditional=traits.conditional, weights={})
+
+
+def _provenance_from_json(data: Any) -> dict[str, Any]:
+    """Free-form, but for the entries that are shown."""
+    if not isinstance(data, dict):
+        raise SettingsError(f"training is {data!r:.60}, which should be a table")
+    for name, kinds in _PROVENANCE.items():
+        if name in data and (not isinstance(data[name], kinds) or isinstance(data[name], bool)):
+            raise SettingsError(f"training.{name} is {data[name]!r:.60}, which is not what it should be")
+    if not all(isinstance(name, str) for name in data.get("imported_from", ())):
+        raise SettingsError("training.imported_from should be a list of names")
+    return data
+
+
+def _metrics_from_json(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise SettingsError(f"metrics is {data!r:.60}, which should be a table")
+    for name, value in data.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise SettingsError(f"metrics.{name} is {value!r:.60}, which should be a number")
+    return data
 
 
 def _description_to_json(description: ImageDescription) -> dict[str, Any]:
     kind = "linear" if isinstance(description.mapping, LinearMapping) else "categories"
-    return {**asdict(description), "mapping": {"kind": kind, **asdict(description.mapping)}}
+    mapping = asdict(description.mapping)
+    if not mapping.get("foreground", True):
+        del mapping["foreground"]  # versions that do not know it read all other categories
+    return {**asdict(description), "mapping": {"kind": kind, **mapping}}
 
 
 def _description_from_json(data: Any, where: str) -> ImageDescription:
     if not isinstance(data, dict) or not isinstance(data.get("mapping"), dict):
-        raise InputError(f"{where} is not a table with a mapping")
+        raise SettingsError(f"{where} is not a table with a mapping")
     mapping = dict(data["mapping"])
     kind = mapping.pop("kind", None)
-    kinds: dict[Any, type[Mapping]] = {"linear": LinearMapping, "categories": CategoryMapping}
-    if kind not in kinds:
-        raise SettingsError(f"{where}.mapping.kind is {kind!r}; this version knows linear and categories")
+    kinds: dict[str, type[Mapping]] = {"linear": LinearMapping, "categories": CategoryMapping}
+    if not isinstance(kind, str) or kind not in kinds:
+        raise SettingsError(f"{where}.mapping.kind is {kind!r:.60}; this version knows linear and categories")
     fields = {name: value for name, value in data.items() if name != "mapping"}
     description = from_dict(ImageTraits, fields, where=where)
+    if not re.fullmatch("[A-Z]{0,8}CYX", description.axes):
+        raise SettingsError(f"{where}.axes is {description.axes!r:.60}; they end in CYX")
+    if description.pixel_size is not None and not all(size > 0 for size in description.pixel_size):
+        raise SettingsError(f"{where}.pixel_size is {description.pixel_size}; it should be above 0")
     return ImageDescription(mapping=from_dict(kinds[kind], mapping, where=f"{where}.mapping"), **vars(description))

@@ -38,6 +38,11 @@ class Pair:
                 f"{self.target.shape[:-3]}; the stacks of a pair must have equal length"
             )
 
+    @property
+    def images(self) -> tuple[ArraySource, ArraySource]:
+        """Source and target."""
+        return self.source, self.target
+
     def crop(self, region: Region) -> Pair:
         return Pair(CroppedSource(self.source, region), CroppedSource(self.target, region), self.name)
 

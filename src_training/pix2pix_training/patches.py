@@ -4,41 +4,89 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pix2pix_training.array_source import AnyArray, plane_size
+from pix2pix_training.array_source import AnyArray, Region, plane_indices, plane_size
 from pix2pix_training.augmentation import PatchDraw, draw_patch, enlarged_size
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
+from pix2pix_training.config import AugmentationConfig, SamplingConfig, TrainingConfig
 from pix2pix_training.content import ContentMap, block_side, block_spread
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import Mapping
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.pairs import Pair
-from pix2pix_training.valid_planes import valid_planes
 
 log = logging.getLogger(__name__)
 
 _MAX_DRAWS = 20
 _MIN_VALID_SHARE = 0.1
-_Plane = tuple[int, tuple[int, ...]]
+Plane = tuple[int, ...]
+_Entry = tuple[int, Plane]
 """Index of a pair, and of a plane in its leading axes."""
+
+
+Pixels = AnyArray | Tensor
+
+
+@dataclass(frozen=True)
+class PatchPixels:
+    """Stored pixels (C, h, w) of a region of a pair, as arrays or on a device, and which are valid (None: all)."""
+
+    source: Pixels
+    target: Pixels
+    valid: NDArray[np.bool_] | None
+
+
+class PatchReader(Protocol):
+    """What gives the pixels of pairs, invalid ones filled."""
+
+    def read(self, index: int, plane: Plane, region: Region) -> PatchPixels:
+        """Pixels of a region of one plane of pair `index`."""
+        ...
+
+    def is_constant(self, patch: Patch) -> bool:
+        """Whether all valid pixels of the source, or of the target, have one value in each channel."""
+        ...
+
+
+class ImageReader:
+    """Reads from the images each time."""
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._sources = [FilledSource(pair.source) for pair in pairs]
+        self._targets = [FilledSource(pair.target) for pair in pairs]
+
+    def read(self, index: int, plane: Plane, region: Region) -> PatchPixels:
+        source, source_invalid = self._sources[index].read_with_mask(region, plane)
+        target, target_invalid = self._targets[index].read_with_mask(region, plane)
+        return PatchPixels(source, target, valid_in_both(source_invalid, target_invalid))
+
+    def is_constant(self, patch: Patch) -> bool:
+        return any(has_one_value(np.asarray(side), patch.valid) for side in (patch.source, patch.target))
+
+
+def valid_in_both(source: NDArray[np.bool_] | None, target: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Valid pixels, from the masks of invalid ones; None where all are valid."""
+    invalid = [mask for mask in (source, target) if mask is not None]
+    return ~np.logical_or.reduce(invalid) if invalid else None
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Stored pixels of a random patch before augmentation: (C, h, w) each, and the mask of valid pixels or None."""
+    """A random patch before augmentation, and how many were drawn and not taken before it."""
 
     pair_index: int
-    plane: tuple[int, ...]
-    source: AnyArray
-    target: AnyArray
+    plane: Plane
+    source: Pixels
+    target: Pixels
     valid: NDArray[np.bool_] | None
     draw: PatchDraw
+    skipped: int
 
 
 class PatchSampler:
@@ -49,11 +97,10 @@ class PatchSampler:
 
     Parameters
     ----------
+    pairs : at least as large as a patch.
     target_mapping : puts the channels of targets on one scale, for "content" placement.
-
-    Attributes
-    ----------
-    skipped : patches that were drawn and not taken, so far.
+    planes : those of each pair to use; all by default.
+    reader : what reads them; the images themselves by default.
     """
 
     def __init__(
@@ -65,26 +112,26 @@ class PatchSampler:
         sampling: SamplingConfig,
         target_mapping: Mapping,
         seed: int,
+        planes: Sequence[Sequence[Plane]] | None = None,
+        reader: PatchReader | None = None,
     ) -> None:
-        self._sources = [FilledSource(pair.source) for pair in pairs]
-        self._targets = [FilledSource(pair.target) for pair in pairs]
+        self._pairs = pairs
+        self._reader = reader or ImageReader(pairs)
         self._patch_size = patch_size
         self._augmentation = augmentation
         self._sampling = sampling
         self._target_mapping = target_mapping
         self._seed = seed
-        self._entries: list[_Plane] = []
+        self._entries: list[_Entry] = []
         for index, pair in enumerate(pairs):
-            _require_room(pair, patch_size)
             height, width = plane_size(pair.source)
             patches = -(-height // patch_size) * -(-width // patch_size)
-            for plane in valid_planes(pair):
+            for plane in plane_indices(pair.source) if planes is None else planes[index]:
                 self._entries += [(index, plane)] * patches
         self._order: tuple[int, NDArray[np.int64]] | None = None
-        self._content: dict[_Plane, ContentMap] = {}
+        self._content: dict[_Entry, ContentMap] = {}
         self._block_px = block_side(sum(prod(pair.target.shape) // pair.target.shape[-3] for pair in pairs))
         self._poor: set[int] = set()
-        self.skipped = 0
 
     @property
     def patches_per_epoch(self) -> int:
@@ -93,37 +140,31 @@ class PatchSampler:
     def patch(self, number: int) -> Patch:
         """Patch `number`, counted from 0 over all epochs."""
         epoch, position = divmod(number, len(self._entries))
-        entry = self._entries[self._epoch_order(epoch)[position]]
+        own = self._entries[self._epoch_order(epoch)[position]]
         rng = np.random.default_rng([self._seed, 2, number])
-        for _ in range(_MAX_DRAWS):
-            patch = self._read(entry, rng)
+        for skipped in range(_MAX_DRAWS):
+            patch = self._read(own, rng, skipped)
             if self._is_useful(patch):
                 return patch
-        self._warn_of(entry[0])
-        for _ in range(_MAX_DRAWS):
-            substitute = self._read(self._entries[int(rng.integers(len(self._entries)))], rng)
+        self._warn_of(own[0])
+        for skipped in range(_MAX_DRAWS, 2 * _MAX_DRAWS):
+            substitute = self._read(self._entries[int(rng.integers(len(self._entries)))], rng, skipped)
             if self._is_useful(substitute):
                 return substitute
-        return patch
+        return replace(patch, skipped=2 * _MAX_DRAWS)
 
-    def _read(self, entry: _Plane, rng: np.random.Generator) -> Patch:
-        index, plane = entry
-        source, target = self._sources[index], self._targets[index]
-        draw = draw_patch(rng, *plane_size(source), self._patch_size, self._augmentation, self._placed_by(entry))
-        source_pixels, source_invalid = source.read_with_mask(draw.region, plane)
-        target_pixels, target_invalid = target.read_with_mask(draw.region, plane)
-        invalid = [mask for mask in (source_invalid, target_invalid) if mask is not None]
-        valid = ~np.logical_or.reduce(invalid) if invalid else None
-        return Patch(index, plane, source_pixels, target_pixels, valid, draw)
+    def _read(self, entry: _Entry, rng: np.random.Generator, skipped: int) -> Patch:
+        size = plane_size(self._pairs[entry[0]].source)
+        draw = draw_patch(rng, *size, self._patch_size, self._augmentation, self._placed_by(entry))
+        pixels = self._reader.read(*entry, draw.region)
+        return Patch(*entry, pixels.source, pixels.target, pixels.valid, draw, skipped)
 
     def _is_useful(self, patch: Patch) -> bool:
-        useful = patch.valid is None or bool(patch.valid.mean() >= _MIN_VALID_SHARE)
-        if useful and self._sampling.skip_constant:
-            useful = not (_is_constant(patch.source, patch.valid) or _is_constant(patch.target, patch.valid))
-        self.skipped += not useful
-        return useful
+        if patch.valid is not None and patch.valid.mean() < _MIN_VALID_SHARE:
+            return False
+        return not (self._sampling.skip_constant and self._reader.is_constant(patch))
 
-    def _placed_by(self, entry: _Plane) -> ContentMap | None:
+    def _placed_by(self, entry: _Entry) -> ContentMap | None:
         """Where the plane has content, if patches are placed by it."""
         match self._sampling.placement:
             case "uniform":
@@ -133,11 +174,11 @@ class PatchSampler:
             case _:
                 assert_never(self._sampling.placement)
 
-    def _content_of(self, entry: _Plane) -> ContentMap | None:
+    def _content_of(self, entry: _Entry) -> ContentMap | None:
         """None where the target is constant in the whole plane."""
         if entry not in self._content:
             index, plane = entry
-            target = self._targets[index]
+            target = FilledSource(self._pairs[index].target)
             height, width = plane_size(target)
             enlarged = enlarged_size(height, width, self._augmentation)
             self._content[entry] = ContentMap(
@@ -155,7 +196,7 @@ class PatchSampler:
             log.warning(
                 "%s: %d patches drawn in a row are constant or without valid pixels; patches from elsewhere stand in. "
                 "Take it out of the training set, or cut it to what has content",
-                self._sources[pair_index].name,
+                self._pairs[pair_index].source.name,
                 _MAX_DRAWS,
             )
 
@@ -165,16 +206,25 @@ class PatchSampler:
         return self._order[1]
 
 
-def _require_room(pair: Pair, patch_size: int) -> None:
-    height, width = plane_size(pair.source)
-    if min(height, width) < patch_size:
-        raise ImageError(
-            f"{pair.source.name} has {height} x {width} pixels, less than a patch of {patch_size}; choose a "
-            f"patch size of at most {min(height, width)}"
-        )
+def require_room(pairs: Sequence[Pair], config: TrainingConfig) -> None:
+    """Refuse images that are smaller than a patch, and say which patch would do for all of them."""
+    smallest = min(pairs, key=lambda pair: min(plane_size(pair.source)))
+    height, width = plane_size(smallest.source)
+    if min(height, width) >= config.patch_size:
+        return
+    fitting = config.patch_within(min(height, width))
+    if fitting is None:
+        advice = "leave it out, or enlarge the images"
+    else:
+        advice = f"choose --patch-size {fitting.patch_size}"
+        if fitting.generator.depth != config.generator.depth:
+            advice += f" with --depth {fitting.generator.depth}"
+    raise ImageError(
+        f"{smallest.source.name} has {height} x {width} pixels, less than a patch of {config.patch_size}; {advice}"
+    )
 
 
-def _is_constant(pixels: AnyArray, valid: NDArray[np.bool_] | None) -> bool:
+def has_one_value(pixels: AnyArray, valid: NDArray[np.bool_] | None) -> bool:
     """Whether all valid pixels of (C, h, w) have one value in each channel."""
     if valid is None and (pixels[:, ::16, ::16] != pixels[:, :1, :1]).any():  # a few pixels tell nearly always
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -29,8 +29,10 @@ def generator_state(model: Model) -> dict[str, Tensor]:
     SettingsError
         The reference has no such network.
     """
-    _require_counterpart(model.generator_config)
-    return generator_to_reference(model.weights, model.generator_config)
+    config = model.generator_config
+    _require_counterpart(config)
+    weights = generator_to_reference(model.weights, config)
+    return _without_zero_biases(weights, _biased(config)) if config.norm == "none" else weights
 
 
 def discriminator_state(model: Model) -> dict[str, Tensor]:
@@ -43,7 +45,7 @@ def discriminator_state(model: Model) -> dict[str, Tensor]:
     """
     if model.discriminator is None:
         raise SettingsError("the model carries no discriminator to export; leave --discriminator out")
-    if model.discriminator.config.norm not in ("batch", "instance"):
+    if model.discriminator.config.norm == "batch-renorm":
         raise SettingsError(
             f"the reference implementation has no discriminator with norm {model.discriminator.config.norm!r}; "
             "leave --discriminator out"
@@ -53,7 +55,35 @@ def discriminator_state(model: Model) -> dict[str, Tensor]:
             "the reference implementation has no discriminator of several scales or with spectral norm; leave "
             "--discriminator out"
         )
-    return discriminator_to_reference(model.discriminator.weights, model.discriminator.config)
+    config = model.discriminator.config
+    weights = discriminator_to_reference(model.discriminator.weights, config)
+    if config.norm != "none":
+        return weights
+    last = max(int(name.split(".")[1]) for name in weights)
+    biased = {"net.0"} if config.layers == 0 else {"model.0", f"model.{last}"}
+    return _without_zero_biases(weights, biased)
+
+
+def _biased(config: GeneratorConfig) -> set[str]:
+    """Modules of the reference's generator that have a bias without norm layers too."""
+    if config.architecture == "unet":
+        return {"model.model.3"}
+    return {f"model.{17 + config.blocks}"}
+
+
+def _without_zero_biases(state: Mapping[str, Tensor], biased: Collection[str]) -> dict[str, Tensor]:
+    """Without those of modules that have no bias in the reference, where there is no norm."""
+    result = {}
+    for name, tensor in state.items():
+        module, _, kind = name.rpartition(".")
+        if kind != "bias" or module in biased:
+            result[name] = tensor
+        elif bool((tensor != 0).any()):
+            raise SettingsError(
+                "the reference implementation has no biases in networks without norm layers, and this one has learnt "
+                "some; export to onnx instead"
+            )
+    return result
 
 
 def write_state_dict(state: Mapping[str, Tensor], path: Path) -> None:
@@ -68,8 +98,6 @@ def _require_counterpart(config: GeneratorConfig) -> None:
     problem = None
     if config.architecture == "encoder-decoder":
         problem = "no encoder-decoder without skip connections"
-    elif config.norm == "none":
-        problem = "no such generator without norm layers"
     elif config.output != "tanh":
         problem = "only generators with tanh output"
     elif config.decoder != "transposed":

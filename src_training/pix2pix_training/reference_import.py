@@ -94,7 +94,7 @@ def _blamed_on(path: Path) -> Iterator[None]:
 def _generator_weights(state: Mapping[str, Tensor], config: GeneratorConfig) -> dict[str, Tensor]:
     with torch.device("meta"):
         network = build_generator(config)
-    return _completed(generator_from_reference(_without_unused(state, config.norm), config), network)
+    return _completed(generator_from_reference(_without_unused(state, config.norm), config), network, config.norm)
 
 
 def _imported_discriminator(path: Path, generator: GeneratorConfig) -> TrainedDiscriminator:
@@ -111,7 +111,8 @@ def _imported_discriminator(path: Path, generator: GeneratorConfig) -> TrainedDi
         with torch.device("meta"):
             network = Discriminator(channels, config)
         weights = discriminator_from_reference(_without_unused(state, config.norm), config)
-        return TrainedDiscriminator(config=config, conditional=kinds[channels], weights=_completed(weights, network))
+        completed = _completed(weights, network, config.norm)
+        return TrainedDiscriminator(config=config, conditional=kinds[channels], weights=completed)
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -209,8 +210,10 @@ def _convolution(state: Mapping[str, Tensor], module: str) -> Tensor:
 
 
 def _inferred_norm(state: Mapping[str, Tensor], bias_before_norm: str) -> Norm:
-    """Convolutions have a bias where the norm after them is not affine; then it is instance norm."""
-    return "instance" if bias_before_norm in state else "batch"
+    """Batch norm has weights; convolutions have a bias before instance norm, which has none; without a norm neither."""
+    if any(name.endswith(".weight") and value.ndim == 1 for name, value in state.items()):
+        return "batch"
+    return "instance" if bias_before_norm in state else "none"
 
 
 def _without_unused(state: Mapping[str, Tensor], norm: Norm) -> dict[str, Tensor]:
@@ -218,8 +221,12 @@ def _without_unused(state: Mapping[str, Tensor], norm: Norm) -> dict[str, Tensor
     return {name: value for name, value in state.items() if norm == "batch" or not name.endswith(_RUNNING)}
 
 
-def _completed(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weights in the names and shapes of the network; counters that old versions did not save are added."""
+def _completed(weights: Mapping[str, Tensor], network: nn.Module, norm: Norm) -> dict[str, Tensor]:
+    """Weights in the names and shapes of the network.
+
+    Counters that old versions did not save are added, and biases of 0: without a norm the reference has no biases
+    where another network has a norm, but ours have.
+    """
     expected = network.state_dict()
     result: dict[str, Tensor] = {}
     for name, wanted in expected.items():
@@ -227,6 +234,8 @@ def _completed(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, T
             result[name] = weights[name]
         elif name.endswith("num_batches_tracked"):
             result[name] = torch.tensor(0, dtype=torch.long)
+        elif norm == "none" and name.endswith(".bias"):
+            result[name] = torch.zeros(wanted.shape)
         else:
             raise ModelFileError(f"the weights lack {name!r}, which such a network has")
         if result[name].shape != wanted.shape:

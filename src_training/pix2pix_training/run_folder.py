@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -12,19 +13,27 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pix2pix_training.atomic import atomic_write, check_writable_target, remove, sync_to_disk
+from pix2pix_training.atomic import atomic_write, check_writable_target
+from pix2pix_training.checkpoint import is_checkpoint
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.errors import OutputError
-from pix2pix_training.settings_tables import to_toml
+from pix2pix_training.errors import OutputError, SettingsError
+from pix2pix_training.locks import locked
+from pix2pix_training.metrics_table import append_row, drop_rows_after, last_step
+from pix2pix_training.settings_tables import from_dict, settings_from_toml, to_toml
 
-LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM")
-SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson")
-_COLUMNS = ("step", "epoch", "seconds", *LOSS_COLUMNS, *SCORE_COLUMNS)
 _PREVIEW_SIZE = 512
+_LOCK = ".pix2pix-run.lock"
+_NOT_THE_USERS = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.pix2pix-run\.lock|\..*\.pix2pix")
+_PREVIEW = re.compile(r"step_\d{7,}\.png")
+_EVENTS = "events.out.tfevents.*"
 
 
 class RunFolder:
-    """Paths and writers of one run folder."""
+    """Paths and writers of one run folder.
+
+    A folder is a run's where its checkpoint lies, or its settings beside the folder of previews. Any other folder that
+    holds something is left as it is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,39 +44,107 @@ class RunFolder:
         self.checkpoint = path / "last.pt"
         self.model = path / "model.safetensors"
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Create the folder, or refuse: a run that is there already is only resumed or overwritten on request."""
-        occupied = [p for p in (self.checkpoint, self.model, self.metrics) if p.exists()]
-        if occupied and not resume and not overwrite:
+    @contextmanager
+    def claimed(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        """Hold off other runs while this one is prepared and goes on; a new folder goes where nothing was written.
+
+        Raises
+        ------
+        OutputError
+            The folder is no run's and holds something, holds a run that is neither to be resumed nor overwritten, is in
+            use by another run, or cannot be written. Said at once; nothing was touched.
+        """
+        self._check(resume=resume, overwrite=overwrite)
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            with locked(self.path / _LOCK, self.path):
+                self._check(resume=resume, overwrite=overwrite)  # another one may have been here meanwhile
+                yield
+        except OSError as error:
+            if error.filename is None or Path(error.filename).name != _LOCK:
+                raise
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another folder") from error
+        finally:
+            for folder in made:
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+
+    def _check(self, *, resume: bool, overwrite: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file; give a folder for the run")
+        content = self._content()
+        if content and not self._is_run():
+            raise OutputError(
+                f"{self.path} holds something ({content[0]}) and is not the folder of a training run, so it is left "
+                "as it is; give a new or empty folder"
+            )
+        if resume:
+            self._check_resumable()
+        elif not overwrite and (occupied := self._occupied()):
             raise OutputError(
                 f"{self.path} holds a training run already ({occupied[0].name}); choose another folder, continue it "
                 "with --resume, or replace it with --overwrite"
             )
-        if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file; give a folder for the run")
         check_writable_target(self.config, overwrite=True)
+
+    def _content(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        try:
+            names = sorted(entry.name for entry in self.path.iterdir())
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be read ({error.strerror}); choose another folder") from error
+        return [name for name in names if not _NOT_THE_USERS.fullmatch(name)]
+
+    def _is_run(self) -> bool:
+        return is_checkpoint(self.checkpoint) or (self.previews.is_dir() and self._settings() is not None)
+
+    def _settings(self) -> TrainingConfig | None:
+        """The settings of the run here, which are complete; None where there are none."""
+        try:
+            tables = settings_from_toml(self.config)
+            return from_dict(TrainingConfig, tables) if {"generator", "discriminator"} <= tables.keys() else None
+        except SettingsError:
+            return None
+
+    def _occupied(self) -> list[Path]:
+        return [path for path in (self.checkpoint, self.model, self.metrics) if path.exists()]
+
+    def _check_resumable(self) -> None:
+        """A run that was killed before its first checkpoint starts again, but nothing of a longer one is lost."""
+        if self.checkpoint.exists() or not self._occupied():
+            return
+        settings = self._settings()
+        if self.model.exists() or settings is None or last_step(self.metrics) >= settings.checkpoint_every:
+            raise OutputError(
+                f"{self.path} holds a run ({self._occupied()[0].name}) without its checkpoint last.pt, so it cannot be "
+                "resumed; restore last.pt, or train into another folder (with --init model.safetensors it starts from "
+                "the model so far), or start again with --overwrite"
+            )
+
+    def prepare(self, *, resume: bool) -> None:
+        """Make what a run needs; unless it is resumed, remove what the run before has written here, and only that."""
         try:
             self.previews.mkdir(parents=True, exist_ok=True)
             if not resume:
-                for path in (*occupied, *self.previews.glob("step_*.png")):
-                    path.unlink(missing_ok=True)
-                remove(self.tensorboard)
+                self._remove_run()
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another folder") from error
+
+    def _remove_run(self) -> None:
+        old = [entry for entry in self.previews.iterdir() if _PREVIEW.fullmatch(entry.name)]
+        for path in (*self._occupied(), *old, *self.tensorboard.glob(_EVENTS)):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or something else lies in it
+            self.tensorboard.rmdir()
 
     def write_config(self, config: TrainingConfig) -> None:
         with atomic_write(self.config) as partial:
             partial.write_text(to_toml(config), encoding="utf-8")
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget rows that a killed run wrote after the checkpoint it is resumed from; add columns that are new."""
-        if not self.metrics.exists():
-            return
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]
-        kept = [[row.get(name, "") for name in _COLUMNS] for row in rows if int(row["step"]) <= step]
-        with atomic_write(self.metrics) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([_COLUMNS, *kept])
+        """Forget rows that a killed run wrote after the checkpoint it is resumed from."""
+        drop_rows_after(self.metrics, step)
 
     def append_metrics(
         self,
@@ -77,16 +154,8 @@ class RunFolder:
         losses: Mapping[str, float],
         scores: Mapping[str, float | None],
     ) -> None:
-        """Add a row, on the disk before a checkpoint counts on it; scores are empty where there was no validation."""
-        values = {**losses, **scores}
-        row = [step, epoch, f"{seconds:.1f}", *(_number(values.get(name)) for name in _COLUMNS[3:])]
-        is_new = not self.metrics.exists()
-        with self.metrics.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(_COLUMNS)
-            writer.writerow(row)
-        sync_to_disk(self.metrics)
+        """Add a row; scores are empty where there was no validation."""
+        append_row(self.metrics, step, epoch, seconds, {**losses, **scores})
 
     def write_preview(self, step: int, images: tuple[Tensor, ...]) -> Path:
         """Source, output and target (C, H, W) in [-1, 1] side by side as PNG."""
@@ -108,7 +177,3 @@ def _visible(image: Tensor) -> Tensor:
     shown = F.avg_pool2d(image[None], factor)[0] if factor > 1 else image
     shown = shown if shown.shape[0] == 3 else shown[shown.shape[0] // 2].expand(3, -1, -1)
     return ((shown.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

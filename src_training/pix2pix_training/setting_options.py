@@ -49,17 +49,19 @@ class SettingOption:
 
 @cache
 def setting_options() -> tuple[SettingOption, ...]:
-    """The options of all settings of a `TrainingConfig`, in their order there."""
+    """The options of all settings of a `TrainingConfig`, in their order there, those of its tables last."""
     return tuple(_options_of(TrainingConfig, ()))
 
 
 def _options_of(cls: type, prefix: Path) -> Iterator[SettingOption]:
-    for name, kind in get_type_hints(cls, include_extras=True).items():
-        if is_dataclass(kind) and isinstance(kind, type):
-            yield from _options_of(kind, (*prefix, name))
-        elif get_origin(kind) is Annotated:
+    hints = get_type_hints(cls, include_extras=True)
+    for name, kind in hints.items():
+        if get_origin(kind) is Annotated:
             bare, setting = get_args(kind)
             yield _option((*prefix, name), bare, setting)
+    for name, kind in hints.items():
+        if is_dataclass(kind) and isinstance(kind, type):
+            yield from _options_of(kind, (*prefix, name))
 
 
 def _option(path: Path, kind: Any, setting: Setting) -> SettingOption:

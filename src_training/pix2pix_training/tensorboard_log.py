@@ -25,10 +25,13 @@ def with_tensorboard(events: Generator[Event, None, None], out: Path) -> Iterato
     """
     writer_class = _summary_writer()
     with closing(events):
-        started = next(events)
-        assert isinstance(started, Started)
-        with writer_class(str(RunFolder(out).tensorboard), purge_step=started.resumed_from_step + 1) as writer:
-            yield started
+        for event in events:
+            yield event
+            if isinstance(event, Started):
+                break
+        else:
+            return
+        with writer_class(str(RunFolder(out).tensorboard), purge_step=event.resumed_from_step + 1) as writer:
             for event in events:
                 _write(event, writer)
                 yield event

@@ -11,7 +11,6 @@ import math
 import platform
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, assert_never
@@ -28,9 +27,16 @@ from pix2pix_training.checkpoint import (
     set_random_state,
 )
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
-from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.diagnosis import DiscriminatorWatch, advice_on_size, collapse, size_that_fits
-from pix2pix_training.errors import SettingsError, TrainingError
+from pix2pix_training.descriptions import describe_mapping
+from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
+from pix2pix_training.diagnosis import (
+    DiscriminatorWatch,
+    advice_on_size,
+    collapse,
+    memory_errors_in_words,
+    size_that_fits,
+)
+from pix2pix_training.errors import CheckpointError, TrainingError
 from pix2pix_training.events import (
     CheckpointSaved,
     Event,
@@ -42,19 +48,15 @@ from pix2pix_training.events import (
     Validating,
     Warned,
 )
-from pix2pix_training.intensity import Mapping as IntensityMapping
-from pix2pix_training.intensity_jitter import measured_jitter
-from pix2pix_training.mapped_data import MappedPairs, fit_mapping
+from pix2pix_training.mapped_data import mapped_pairs
 from pix2pix_training.metrics import Scores, mean_scores
-from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model
+from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model, saved_model_step
 from pix2pix_training.networks import Generator as GeneratorNetwork
-from pix2pix_training.pairs import Split, check_consistent
-from pix2pix_training.patches import PatchSampler
+from pix2pix_training.pairs import Split
+from pix2pix_training.preparation import PreparedData, changed_image, prepare, require_usable
 from pix2pix_training.registration import misalignment_warning
-from pix2pix_training.resident_images import fits_on_device
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep
-from pix2pix_training.valid_planes import with_data
 from pix2pix_training.validation import Validation
 from pix2pix_training.warm_start import start_from
 from pix2pix_training.weight_average import WeightAverage
@@ -103,12 +105,20 @@ def train(
     TrainingError
         Losses or weights are no longer finite, or the device is out of memory; the last checkpoint is kept.
     """
-    run = _Run(config, data, RunFolder(out), device, resume=resume, overwrite=overwrite, init=init)
-    try:
-        yield from run.events()
-    except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
-        run.save_if_ahead()
-        raise
+    folder, place = RunFolder(out), resolve_device(device)
+    with memory_errors_in_words(place), folder.claimed(resume=resume, overwrite=overwrite):
+        require_usable(config, data.split)
+        saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None
+        start = None if init is None else (init.source.mapping, init.target.mapping)
+        prepared = yield from prepare(data.split, config, start, z_context=data.source_traits.z_context)
+        run = _Run(config, data, prepared, folder, place, resume=resume, saved=saved, init=init)
+        try:
+            yield from run.events()
+        except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
+            run.save_if_ahead()
+            raise
+        finally:
+            run.patches.close()
 
 
 class _Run:
@@ -118,63 +128,40 @@ class _Run:
         self,
         config: TrainingConfig,
         data: TrainingData,
+        prepared: PreparedData,
         folder: RunFolder,
-        device: str,
+        device: torch.device,
         *,
         resume: bool,
-        overwrite: bool,
+        saved: Checkpoint | None,
         init: Model | None,
     ) -> None:
         self.folder = folder
-        self.device = resolve_device(device)
-        dtype = resolve_precision(config.precision, self.device, training=True)
-        if config.patience and not data.split.validation:
-            raise SettingsError(
-                "patience needs images that are held out for validation, and there are none; hold some out, or set "
-                "patience to 0"
-            )
-        check_consistent([*data.split.training, *data.split.validation])
-        data = replace(data, split=with_data(data.split))
-        sources, targets = [p.source for p in data.split.training], [p.target for p in data.split.training]
-        self.source_mapping = fit_mapping(sources, config.source_values, "source")
-        self.target_mapping = fit_mapping(targets, config.target_values, "target")
-        self.source = ImageDescription(mapping=self.source_mapping, **asdict(data.source_traits))
-        self.target = ImageDescription(mapping=self.target_mapping, **asdict(data.target_traits))
-        self.config = _completed(config, self.source_mapping, self.target_mapping)
+        self.device = device
+        self.prepared = prepared
+        self.source = ImageDescription(mapping=self.prepared.source_mapping, **asdict(data.source_traits))
+        self.target = ImageDescription(mapping=self.prepared.target_mapping, **asdict(data.target_traits))
+        self.config = _completed(config, self.prepared)
         self.data = data
-        self.sampler = PatchSampler(
-            data.split.training,
-            patch_size=config.patch_size,
-            augmentation=config.augmentation,
-            sampling=config.sampling,
-            target_mapping=self.target_mapping,
-            seed=config.seed,
-        )
-        self.patches = MappedPairs(
-            data.split.training,
-            self.sampler,
-            self.source_mapping,
-            self.target_mapping,
-            config.patch_size,
-            self.device,
-            measured_jitter(sources, self.source_mapping, config.augmentation.intensity_jitter),
-            resident=fits_on_device([*sources, *targets], self.device),
-        )
-        self.steps_per_epoch = math.ceil(self.sampler.patches_per_epoch / config.batch_size)
+        if saved is not None:
+            self._check_same(saved)
+        self.patches, patches_per_epoch = mapped_pairs(self.config, self.prepared, self.device)
+        self.steps_per_epoch = math.ceil(patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
-        self.validation = Validation(self.config, data.split, self.source_mapping, self.target_mapping, self.device)
+        self.validation = Validation(self.config, self.prepared, self.device)
+        dtype = resolve_precision(config.precision, self.device, training=True)
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             start_from(init, self.networks, self.config)
         self.average = WeightAverage(self.networks.generator, config.ema_decay) if config.ema_decay else None
-        folder.prepare(resume=resume, overwrite=overwrite)
+        folder.prepare(resume=resume)
         self.step = self.saved_step = 0
         self.seconds = 0.0
         self.best: Mapping[str, Any] | None = None
         self.latest: Mapping[str, Any] | None = None
         self.stale_validations = 0
-        if resume and folder.checkpoint.exists():
-            self._restore()
+        if saved is not None:
+            self._restore(saved)
         folder.drop_metrics_after(self.step)
         self.resumed_from_seconds = self.seconds
         self.seconds_of_losses = -math.inf
@@ -195,11 +182,13 @@ class _Run:
             resumed_from_step=self.step,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
-            training_pairs=len(self.data.split.training),
-            validation_pairs=len(self.data.split.validation),
+            training_pairs=len(self.prepared.training),
+            validation_pairs=len(self.prepared.validation),
             device=str(self.device),
+            source=describe_mapping(self.source.mapping),
+            target=describe_mapping(self.target.mapping),
         )
-        if self.step == 0 and (trouble := misalignment_warning(self.data.split.training)):
+        if self.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)
         started = time.monotonic() - self.seconds
         while (fraction := self._fraction_done()) < 1 and not self._is_out_of_patience():
@@ -229,8 +218,11 @@ class _Run:
         yield self._finished()
 
     def _run_step(self) -> dict[str, Tensor]:
-        with suppress(torch.OutOfMemoryError):
+        try:
             return self.networks.run(*self.patches.batch(self.step, self.config.batch_size))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
         raise self._out_of_memory()  # here, where no traceback holds on to the memory of the failed step
 
     def _out_of_memory(self) -> TrainingError:
@@ -289,8 +281,8 @@ class _Run:
 
     def _broken_down(self, what: str) -> TrainingError:
         return TrainingError(
-            f"training broke down by step {self.step}: {what}{self._kept_checkpoint()}. Try a lower learning rate, "
-            "precision fp32, or another GAN mode"
+            f"training broke down by step {self.step}: {what}{self._kept_checkpoint()}. Try a lower --learning-rate, "
+            "--precision fp32, or another --gan-mode"
         )
 
     def _kept_checkpoint(self) -> str:
@@ -319,18 +311,23 @@ class _Run:
             for done in range(self.validation.image_count):
                 yield Validating(step=self.step, done=done, total=self.validation.image_count)
                 scores.append(next(remaining))
-        except GeneratorExit:
-            self._note_validation(losses, [*scores, *remaining])  # a stopped run keeps its last validation
+        except GeneratorExit:  # a stopped run keeps its last validation
+            self._note_validation(losses, [*scores, *remaining])
+            self._preview()
             raise
         validated = self._note_validation(losses, scores)
+        preview = self._preview()  # before anything is told, as the run may be stopped then
         if validated is not None:
             yield validated
+        if trouble := collapse(preview.output, preview.target):
+            yield Warned(step=self.step, message=trouble)
+        yield preview
+
+    def _preview(self) -> PreviewReady:
         seen, output, target = self.validation.preview(self._generator)
         source = seen[self.source.own_channels]
-        if trouble := collapse(output, target):
-            yield Warned(step=self.step, message=trouble)
         path = self.folder.write_preview(self.step, (source, output, target))
-        yield PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
+        return PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
 
     def _note_validation(self, losses: Mapping[str, float], scores: Sequence[Scores]) -> Validated | None:
         """Write the means of the images' scores to the run folder, and the model where it is the best so far."""
@@ -345,8 +342,15 @@ class _Run:
         if is_best:
             self.best = self.latest
             if self._keeps_best:
+                if not self.saved_step:
+                    self._save_checkpoint()  # first, so that there is never a model without it; see `_restore`
                 self._save_model()
         return Validated(step=self.step, scores=values, is_best=is_best)
+
+    @property
+    def _saves_present_model(self) -> bool:
+        """Whether the model to keep is that of the present step, for want of a better one."""
+        return self.best is None or not self._keeps_best
 
     def _save_model(self) -> None:
         save_model(self._model(), self.folder.model)
@@ -368,8 +372,8 @@ class _Run:
             "step": self.step,
             "epochs": self.step / self.steps_per_epoch,
             "seconds": round(self.seconds, 1),
-            "training_pairs": len(self.data.split.training),
-            "validation_pairs": len(self.data.split.validation),
+            "training_pairs": len(self.prepared.training),
+            "validation_pairs": len(self.prepared.validation),
             "config": asdict(self.config),
             "torch": torch.__version__,
             "python": platform.python_version(),
@@ -378,11 +382,19 @@ class _Run:
 
     def _save(self) -> CheckpointSaved:
         self._require_finite_weights()
-        if self.best is None or not self._keeps_best:
+        if self._saves_present_model and self.saved_step:
             self._save_model()
+        if self.saved_step < self.step:
+            is_first = not self.saved_step
+            self._save_checkpoint()
+            if is_first and self._saves_present_model:
+                self._save_model()
+        return CheckpointSaved(step=self.step, path=self.folder.checkpoint)
+
+    def _save_checkpoint(self) -> None:
         checkpoint = Checkpoint(
             config=self.config,
-            data=self._fingerprint(),
+            data=self.prepared.fingerprint,
             step=self.step,
             seconds=self.seconds,
             networks=self.networks.state(),
@@ -395,23 +407,22 @@ class _Run:
         )
         save_checkpoint(checkpoint, self.folder.checkpoint)
         self.saved_step = self.step
-        return CheckpointSaved(step=self.step, path=self.folder.checkpoint)
 
     def save_if_ahead(self) -> None:
         """Save the steps done since the last checkpoint."""
         if self.step > self.saved_step:
             self._save()
 
-    def _fingerprint(self) -> dict[str, Any]:
-        def described(pairs: Sequence[Any]) -> list[list[Any]]:
-            return [[p.name, list(p.source.shape), list(p.target.shape)] for p in pairs]
-
-        return {"training": described(self.data.split.training), "validation": described(self.data.split.validation)}
-
-    def _restore(self) -> None:
+    def _check_same(self, saved: Checkpoint) -> None:
+        """Refuse to go on from a state of other images or settings."""
         path = self.folder.checkpoint
-        saved = load_checkpoint(path)
-        check_same_run(saved, self.config, self._fingerprint(), path)
+        if (change := changed_image(saved.data, self.prepared, self.data.split)) is not None:
+            raise CheckpointError(
+                f"{path}: the run was started on other images or another validation split ({change}); start a new run"
+            )
+        check_same_run(saved, self.config, path)
+
+    def _restore(self, saved: Checkpoint) -> None:
         if self.device.type == "cpu" and saved.threads != torch.get_num_threads():
             log.warning(
                 "the run was started with %d threads and goes on with %d, so it will not be bit-identical to an "
@@ -428,6 +439,24 @@ class _Run:
         self.seconds = saved.seconds
         self.best, self.latest = saved.best, saved.latest
         self.stale_validations = saved.stale_validations
+        self._require_model()
+
+    def _require_model(self) -> None:
+        """See that the model to keep is there: a run may be killed just before it is written, or a user remove it."""
+        kept = self.best if self._keeps_best else None
+        step = self.step if kept is None else kept["step"]
+        if saved_model_step(self.folder.model) is not None and step < self.step:
+            return
+        if step == self.step:
+            if saved_model_step(self.folder.model) != step:
+                self._save_model()
+            return
+        log.warning(
+            "%s is gone, which was the best model, of step %d; the best of the validations to come takes its place",
+            self.folder.model,
+            step,
+        )
+        self.best, self.stale_validations = None, 0
 
     def _finished(self) -> Finished:
         kept = self.best if self._keeps_best else self.latest
@@ -435,7 +464,7 @@ class _Run:
             steps=self.step,
             seconds=self.seconds,
             new_seconds=self.seconds - self.resumed_from_seconds,
-            skipped_patches=self.sampler.skipped,
+            skipped_patches=self.patches.skipped,
             model=self.folder.model,
             model_step=kept["step"] if kept else self.step,
             scores=kept["scores"] if kept else {},
@@ -452,10 +481,12 @@ class _Run:
         )
 
 
-def _completed(config: TrainingConfig, source: IntensityMapping, target: IntensityMapping) -> TrainingConfig:
+def _completed(config: TrainingConfig, data: PreparedData) -> TrainingConfig:
     """The settings with what the data decides: channel counts, and a length where none is given."""
     generator = replace(
-        config.generator, source_channels=source.network_channels, target_channels=target.network_channels
+        config.generator,
+        source_channels=data.source_mapping.network_channels,
+        target_channels=data.target_mapping.network_channels,
     )
     has_length = any(v is not None for v in (config.epochs, config.steps, config.minutes))
     return replace(config, generator=generator, epochs=config.epochs if has_length else DEFAULT_EPOCHS)

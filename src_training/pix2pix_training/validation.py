@@ -3,60 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pix2pix_training.array_source import Region, plane_size, regions_of
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import TrainingError
-from pix2pix_training.intensity import Mapping as IntensityMapping
-from pix2pix_training.mapped_data import validation_images
-from pix2pix_training.metrics import Scores, score
+from pix2pix_training.intensity import CategoryMapping, to_tensor
+from pix2pix_training.invalid_pixels import can_have_invalid_pixels
+from pix2pix_training.metrics import Scores, score, score_classes
 from pix2pix_training.networks import Generator, set_inference_mode
 from pix2pix_training.padding import pad_to_stride
-from pix2pix_training.pairs import Split
+from pix2pix_training.patches import ImageReader
+from pix2pix_training.preparation import PreparedData, PreparedPair
+
+_LEAST_VALID_SHARE = 0.1
 
 
 class Validation:
-    """Scores and previews of generators on the validation pairs of `split`.
+    """Scores and previews of generators on the validation pairs of `data`.
 
-    Without such pairs there are no scores, and the preview is of a training pair.
+    Of each image the central part of the middle plane is seen, or the first part with enough valid pixels; nothing else
+    is read. Without such pairs there are no scores, and the preview is of a training pair.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        split: Split,
-        source_mapping: IntensityMapping,
-        target_mapping: IntensityMapping,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, config: TrainingConfig, data: PreparedData, device: torch.device) -> None:
         self._config = config
-        self._split = split
-        self._mappings = (source_mapping, target_mapping)
         self._device = device
-        self._preview_pair = next(self._images(limit=1))
-
-    def _images(self, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-        pairs = self._split.validation or self._split.training
-        return validation_images(pairs[:limit], *self._mappings, self._config.validation_size, self._device)
+        self._scored = [_Excerpt(p, config.validation_size) for p in data.validation[: config.validation_images]]
+        shown = (data.validation or data.training)[0]
+        self._shown = self._scored[0] if self._scored else _Excerpt(shown, config.validation_size)
+        self._target_mapping = data.target_mapping
 
     @property
     def image_count(self) -> int:
         """How many images are scored."""
-        return len(self._split.validation[: self._config.validation_images])
+        return len(self._scored)
 
     def scores(self, generator: Generator) -> Iterator[Scores]:
         """Scores of each validation image in [-1, 1] (data range 2), computed when they are asked for."""
-        if self._split.validation:
-            for source, target in self._images(limit=self._config.validation_images):
-                output = self._translate(generator, source)
-                yield score(output[0].cpu().numpy(), target[0].cpu().numpy(), data_range=2.0)
+        for excerpt in self._scored:
+            source, target, valid = self._read(excerpt)
+            output = self._translate(generator, source)[0].cpu().numpy()
+            wanted = target[0].cpu().numpy()
+            if isinstance(self._target_mapping, CategoryMapping):
+                yield score_classes(output, wanted, valid)
+            else:
+                yield score(output, wanted, data_range=2.0, valid=valid)
 
     def preview(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Source, output and target (C, H, W) of one image, in [-1, 1], on the CPU."""
-        source, target = self._preview_pair
+        source, target, _ = self._read(self._shown)
         return source[0].cpu(), self._translate(generator, source)[0].cpu(), target[0].cpu()
+
+    def _read(self, excerpt: _Excerpt) -> tuple[Tensor, Tensor, NDArray[np.bool_] | None]:
+        """Source and target (1, C, H, W) in [-1, 1] on the device, and the valid pixels (H, W), None for all."""
+        source, target, valid = excerpt.read()
+        return (
+            excerpt.pair.source_mapping.to_network(source[None].to(self._device)),
+            self._target_mapping.to_network(target[None].to(self._device)),
+            valid,
+        )
 
     @torch.no_grad()
     def _translate(self, generator: Generator, source: Tensor) -> Tensor:
@@ -65,10 +77,49 @@ class Validation:
         height, width = source.shape[-2:]
         try:
             output: Tensor = generator(pad_to_stride(source, self._config.generator.stride))[..., :height, :width]
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise TrainingError(
                 f"{self._device} is out of memory in validation, on an image of {height} x {width} pixels; set "
-                f"validation_size below {max(height, width)} to validate on a smaller part of the images"
-            ) from error
+                f"--validation-size below {max(height, width)} to validate on a smaller part of the images"
+            ) from None
         generator.train()
         return output.float()
+
+
+class _Excerpt:
+    """The part of a pair that is looked at."""
+
+    def __init__(self, pair: PreparedPair, size: int) -> None:
+        self.pair = pair
+        self._size = size
+        self._reader = ImageReader([pair.pair])
+        self._plane = pair.planes[len(pair.planes) // 2]
+
+    def read(self) -> tuple[Tensor, Tensor, NDArray[np.bool_] | None]:
+        """Stored pixels (C, H, W) of source and target, and the valid ones (H, W), None for all."""
+        pixels = self._reader.read(0, self._plane, self._region)
+        return to_tensor(np.asarray(pixels.source)), to_tensor(np.asarray(pixels.target)), pixels.valid
+
+    @cached_property
+    def _region(self) -> Region:
+        """The central part; where hardly a pixel of it is valid, that of those that tile the plane with the most."""
+        height, width = plane_size(self.pair.pair.source)
+        centre = _centre(height, width, self._size)
+        if not any(can_have_invalid_pixels(image) for image in (self.pair.pair.source, self.pair.pair.target)):
+            return centre
+        best, most = centre, -1.0
+        for region in (centre, *regions_of(height, width, self._size)):
+            valid = self._reader.read(0, self._plane, region).valid
+            share = 1.0 if valid is None else float(valid.mean())
+            if share >= _LEAST_VALID_SHARE:
+                return region
+            if share > most:
+                best, most = region, share
+        return best
+
+
+def _centre(height: int, width: int, size: int) -> Region:
+    y0, x0 = max(0, (height - size) // 2), max(0, (width - size) // 2)
+    return Region(y0, min(height, y0 + size), x0, min(width, x0 + size))

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.diagnosis import DiscriminatorWatch, collapse, size_that_fits
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.events import Warned
@@ -101,7 +103,11 @@ def test_sizes_are_those_that_the_networks_allow() -> None:
 
 @pytest.mark.parametrize(
     ("pixels", "advice"),
-    [(2 * 32**2, "batch_size 2 with patch_size 32 fits"), (16**2, "patch_size 16 fits"), (0, "no smaller batch or")],
+    [
+        (2 * 32**2, "--batch-size 2 with --patch-size 32 fits"),
+        (16**2, "--patch-size 16 fits"),
+        (0, "no smaller batch or"),
+    ],
 )
 def test_out_of_memory_is_one_line_with_what_fits_and_the_checkpoint_is_kept(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, advice: str
@@ -131,5 +137,64 @@ def test_out_of_memory_in_validation_names_its_setting(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("pix2pix_training.validation.pad_to_stride", full)
-    with pytest.raises(TrainingError, match=r"out of memory in validation.* validation_size below 48"):
+    with pytest.raises(TrainingError, match=r"out of memory in validation.* --validation-size below 48"):
         list(train(TINY, data, tmp_path / "run"))
+
+
+MESSAGES = [
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:75] . DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+    RuntimeError("std::bad_alloc"),
+    MemoryError("Unable to allocate 3.00 TiB for an array"),
+    torch.OutOfMemoryError("CUDA out of memory"),
+]
+
+
+@pytest.mark.parametrize("error", MESSAGES, ids=[type(e).__name__ + str(e)[:20] for e in MESSAGES])
+def test_out_of_memory_on_any_device_gives_advice(
+    error: Exception, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingStep.run
+
+    def limited(self: TrainingStep, source: torch.Tensor, *rest: Any) -> Any:
+        if len(source) > 1:
+            raise error
+        return run(self, source, *rest)
+
+    monkeypatch.setattr(TrainingStep, "run", limited)
+    with pytest.raises(TrainingError, match=r"cpu is out of memory in step 1 .*; --batch-size 1 with --patch-size 32"):
+        list(train(replace(TINY, batch_size=4), data, tmp_path / "run"))
+
+
+def test_memory_that_a_cpu_cannot_give_is_told_by_what_pytorch_says() -> None:
+    with pytest.raises(RuntimeError) as said:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(said.value)
+    with pytest.raises(MemoryError) as of_numpy:
+        np.zeros(2**60, np.uint8)
+    assert is_out_of_memory(of_numpy.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_other_errors_of_a_step_are_not_taken_for_lack_of_memory(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: TrainingStep, *batch: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(TrainingStep, "run", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        list(train(TINY, data, tmp_path / "run"))
+
+
+def test_networks_that_do_not_fit_into_memory_are_one_line(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any, **__: Any) -> None:
+        torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(TrainingStep, "__init__", too_large)
+    with pytest.raises(TrainingError, match=r"out of memory on cpu outside of a training step: try a smaller --base"):
+        list(train(TINY, data, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

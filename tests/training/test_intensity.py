@@ -9,22 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.fitting import Side, fit_mapping
+from pix2pix_training.image_survey import survey
 from pix2pix_training.intensity import (
     CategoryMapping,
     LinearMapping,
+    Mapping,
     dtype_mapping,
-    fitted_categories,
     fitted_mapping,
     for_other_type,
     image_mapping,
-    is_constant,
     lost_step,
     resolved,
     to_tensor,
 )
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.mapped_data import fit_mapping
 
 
 def round_trip(mapping: LinearMapping | CategoryMapping, stored: np.ndarray) -> np.ndarray:
@@ -97,10 +98,15 @@ def test_per_image_mapping_uses_the_whole_of_each_image() -> None:
         mapping.to_network(torch.zeros(1, 1, 2, 2))
 
 
+def fitted(image: MemorySource, values: Values, side: Side = "source") -> Mapping:
+    return fit_mapping(survey([image]), values, side)
+
+
 def test_categories_are_one_hot_in_and_argmax_out_with_their_colours() -> None:
     labels = np.array([[[0, 3, 7], [7, 3, 0]]], np.uint8)
     palette = np.arange(30, dtype=np.uint8).reshape(10, 3)
-    mapping = fitted_categories([MemorySource(labels, palette=palette)])
+    mapping = fitted(MemorySource(labels, palette=palette), "categories")
+    assert isinstance(mapping, CategoryMapping)
     one_hot = mapping.to_network(to_tensor(labels)[None])
     assert one_hot.shape == (1, 3, 2, 3)
     assert bool(((one_hot == 1).sum(1) == 1).all())
@@ -114,7 +120,8 @@ def test_colour_coded_categories_keep_their_colours() -> None:
     codes = np.zeros((3, 2, 2), np.uint8)
     codes[:, 0, 0] = (255, 0, 0)
     codes[:, 1, 1] = (0, 255, 0)
-    mapping = fitted_categories([MemorySource(codes)])
+    mapping = fitted(MemorySource(codes), "categories")
+    assert isinstance(mapping, CategoryMapping)
     assert len(mapping.values) == 3
     assert np.array_equal(round_trip(mapping, codes), codes)
 
@@ -122,34 +129,34 @@ def test_colour_coded_categories_keep_their_colours() -> None:
 def test_photographs_are_not_categories() -> None:
     photo = np.random.default_rng(0).integers(0, 65535, (1, 64, 64)).astype(np.uint16)
     with pytest.raises(ImageError, match="more than 255 different values"):
-        fitted_categories([MemorySource(photo)])
+        fitted(MemorySource(photo), "categories")
 
 
 def test_automatic_choice_of_the_mapping() -> None:
-    grey8 = MemorySource(np.arange(64, dtype=np.uint8).reshape(1, 8, 8))
-    grey16 = MemorySource(np.arange(64, dtype=np.uint16).reshape(1, 8, 8))
+    grey8 = MemorySource(np.arange(100, dtype=np.uint8).reshape(1, 10, 10))
+    grey16 = MemorySource(np.arange(100, dtype=np.uint16).reshape(1, 10, 10))
     indexed = MemorySource(grey8.read(Region(0, 8, 0, 8)) // 16, palette=np.zeros((256, 3), np.uint8))
-    scopes = [getattr(fit_mapping([s], "auto", "source"), "scope", "categories") for s in (grey8, grey16, indexed)]
+    scopes = [getattr(fitted(s, "auto"), "scope", "categories") for s in (grey8, grey16, indexed)]
     assert scopes == ["dtype", "training-set", "categories"]
 
 
-def test_constant_target_is_refused_and_constant_source_is_legal() -> None:
+def test_constant_target_is_refused_and_constant_source_is_legal(caplog: pytest.LogCaptureFixture) -> None:
     constant = [MemorySource(np.full((1, 8, 8), 9, np.uint16), name=n) for n in ("a", "b")]
-    assert is_constant(constant)
-    assert not is_constant([*constant, MemorySource(np.full((1, 8, 8), 10, np.uint16))])
-    fit_mapping(constant, "auto", "source")
-    with pytest.raises(ImageError, match="constant value"):
-        fit_mapping(constant, "auto", "target")
+    assert survey(constant).is_constant
+    assert not survey([*constant, MemorySource(np.full((1, 8, 8), 10, np.uint16))]).is_constant
+    fit_mapping(survey(constant), "auto", "source")
+    assert "the source has one constant value in all 2 images (a)" in caplog.text
+    with pytest.raises(ImageError, match="the target has one constant value in all 2 images"):
+        fit_mapping(survey(constant), "auto", "target")
     with pytest.raises(SettingsError, match="per image"):
-        fit_mapping(constant, "image", "target")
+        fitted(MemorySource(np.arange(4, dtype=np.uint8).reshape(1, 2, 2)), "image", "target")
 
 
 def test_image_without_a_valid_pixel_is_refused() -> None:
     with pytest.raises(ImageError, match="not one valid pixel"):
-        fit_mapping([MemorySource(np.full((1, 8, 8), np.nan, np.float32))], "auto", "source")
-    nodata = MemorySource(np.full((1, 8, 8), 255, np.uint8), nodata=255)
+        fitted(MemorySource(np.full((1, 8, 8), np.nan, np.float32)), "auto")
     with pytest.raises(ImageError, match="not one valid pixel"):
-        fit_mapping([nodata], "auto", "source")
+        fitted(MemorySource(np.full((1, 8, 8), 255, np.uint8), nodata=255), "auto")
 
 
 @pytest.mark.parametrize(

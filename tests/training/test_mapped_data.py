@@ -31,13 +31,13 @@ def test_a_batch_holds_the_mapped_pixels_of_each_patch(dtype: str) -> None:
         target_mapping=mappings[1],
         seed=0,
     )
-    patches = MappedPairs(pairs, sampler, *mappings, 8, torch.device("cpu"))
+    patches = MappedPairs(sampler, [mappings[0]] * 3, mappings[1], 8, torch.device("cpu"))
     source, target, valid = patches.batch(1, 3)
     assert valid is None
     for position in range(3):
         stored = sampler.patch(3 + position)
         for found, pixels, mapping in zip((source, target), (stored.source, stored.target), mappings, strict=True):
-            expected = mapping.to_network(torch.from_numpy(pixels.astype(native))[None])[0]
+            expected = mapping.to_network(torch.from_numpy(np.asarray(pixels).astype(native))[None])[0]
             assert torch.equal(found[position], expected)
 
 
@@ -56,7 +56,7 @@ def test_jitter_changes_the_intensities_of_the_source_alone() -> None:
     )
     jitter = IntensityJitter(mean=0.2, brightness=0.3, log_contrast=0.1)
     plain, jittered = (
-        MappedPairs([pair], sampler, mapping, mapping, 8, torch.device("cpu"), change).batch(0, 2)
+        MappedPairs(sampler, [mapping], mapping, 8, torch.device("cpu"), change).batch(0, 2)
         for change in (None, jitter)
     )
     assert torch.equal(plain[1], jittered[1])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_pix2pix.cli.train_command import training_config
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
+from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import Patch, PatchSampler
+from pix2pix_training.patches import Patch, PatchSampler, require_room
 
 PLAIN = AugmentationConfig(flips="none")
 BY_CONTENT = SamplingConfig(placement="content")
@@ -87,19 +91,38 @@ def test_stacks_give_patches_of_all_planes() -> None:
     assert sorted(int(sampler.patch(n).source.max()) for n in range(3)) == [0, 1, 2]
 
 
-def test_image_smaller_than_the_patch_is_refused_with_advice() -> None:
-    with pytest.raises(ImageError, match=r"40 x 30 pixels, less than a patch of 64; choose .* at most 30"):
-        sampler_of([pair(40, 30)], patch_size=64)
+def _config(name: Preset, patch_size: int, **changes: Any) -> TrainingConfig:
+    base = preset(name)
+    generator = replace(base.generator, depth=usual_depth(name, patch_size))
+    return replace(base, **{"patch_size": patch_size, "generator": generator, **changes})
+
+
+@pytest.mark.parametrize("name", ["seamless", "paper"])
+@pytest.mark.parametrize("side", [24, 30, 31, 32, 40, 63, 100, 129, 200, 255])
+def test_the_patch_that_is_advised_for_small_images_is_accepted(name: Preset, side: int) -> None:
+    """Of the command line, where the depth follows the patch unless it is given."""
+    image = pair(side, 300)
+    with pytest.raises(ImageError, match=f"{side} x 300 pixels, less than a patch of 256; choose --patch-size") as said:
+        require_room([pair(300, 300), image], _config(name, 256))
+    size, depth = re.findall(r"--patch-size (\d+) with --depth (\d+)", str(said.value))[0]
+    assert side // 2 < int(size) <= side
+    layer = {"preset": name, "patch_size": int(size), "generator": {"depth": int(depth)}}
+    require_room([image], training_config({}, layer))
+
+
+def test_an_image_smaller_than_any_patch_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"1 x 1 pixels, less than a patch of 256; leave it out"):
+        require_room([pair(1, 1)], preset("seamless"))
 
 
 def test_nearly_invalid_patches_are_drawn_again() -> None:
     image = np.full((1, 64, 64), np.nan, np.float32)
     image[:, :32, :32] = np.random.default_rng(0).random((32, 32))
     sampler = sampler_of([Pair(MemorySource(image), MemorySource(image), "x")], patch_size=16)
-    patches = map(sampler.patch, range(16))
+    patches = [sampler.patch(number) for number in range(16)]
     shares = [1.0 if p.valid is None else p.valid.mean() for p in patches]
     assert sum(share >= 0.1 for share in shares) == 16
-    assert sampler.skipped > 0
+    assert sum(patch.skipped for patch in patches) > 0
 
 
 @pytest.mark.parametrize("constant_side", ["source", "target"])
@@ -112,16 +135,16 @@ def test_constant_patches_are_drawn_again(constant_side: str) -> None:
     sampler = sampler_of([drawn], patch_size=16)
     patches = [sampler.patch(n) for n in range(100)]
     assert all(p.source.min() < p.source.max() and p.target.min() < p.target.max() for p in patches)
-    assert 50 < sampler.skipped < 200, "nearly half of the draws are constant"
+    assert 50 < sum(patch.skipped for patch in patches) < 200, "nearly half of the draws are constant"
 
 
 def test_constant_patches_are_kept_on_request() -> None:
     mask = np.zeros((128, 128), bool)
     mask[:, 64:] = True
     sampler = sampler_of([noise_in(mask)], patch_size=16, sampling=SamplingConfig(skip_constant=False))
-    constant = sum(sampler.patch(n).target.max() == 0 for n in range(100))
-    assert 25 < constant < 65
-    assert sampler.skipped == 0
+    patches = [sampler.patch(n) for n in range(100)]
+    assert 25 < sum(patch.target.max() == 0 for patch in patches) < 65
+    assert sum(patch.skipped for patch in patches) == 0
 
 
 def test_patches_constant_but_for_invalid_pixels_are_constant() -> None:
@@ -152,9 +175,10 @@ def test_content_placement_finds_rare_content() -> None:
     mask = np.zeros((640, 640), bool)
     mask[400:464, 128:192] = True
     sampler = sampler_of([noise_in(mask)], patch_size=64, sampling=BY_CONTENT)
-    found = centres(sampler.patch(n) for n in range(200))
+    patches = [sampler.patch(n) for n in range(200)]
+    found = centres(patches)
     assert (np.abs(found - [432, 160]) < 64 + 16).all()
-    assert sampler.skipped < 20
+    assert sum(patch.skipped for patch in patches) < 20
     assert np.ptp(found, axis=0).min() > 60, "patches lie around the content on all sides"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,12 +93,28 @@ def test_files_of_the_reference_come_back_unchanged(
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize("architecture", ["unet", "resnet"])
+def test_networks_without_norms_are_exported_where_they_have_no_biases(architecture: Any) -> None:
+    model = model_of(GeneratorConfig(architecture=architecture, base_width=2, depth=5, blocks=3, norm="none"))
+    inner = "model.1.bias" if architecture == "resnet" else "up.2.conv.bias"
+    outer = "model.20.bias" if architecture == "resnet" else "up.0.conv.bias"
+    model.weights[outer].fill_(0.5)
+    with pytest.raises(SettingsError, match="no biases in networks without norm layers, and this one has learnt some"):
+        generator_state(replace(model, weights={**model.weights, inner: torch.ones_like(model.weights[inner])}))
+    plain = {name: value if name == outer else _unbiased(name, value) for name, value in model.weights.items()}
+    state = generator_state(replace(model, weights=plain))
+    assert [bool((value == 0.5).all()) for name, value in state.items() if name.endswith("bias")] == [True]
+
+
+def _unbiased(name: str, value: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(value) if name.endswith("bias") else value
+
+
 @pytest.mark.parametrize(
     "config, message",
     [
         (GeneratorConfig(architecture="encoder-decoder", depth=5), "no encoder-decoder"),
         (GeneratorConfig(base_width=2, depth=4), "5 down-samplings or more, and this one has 4"),
-        (GeneratorConfig(base_width=2, depth=5, norm="none"), "without norm layers"),
         (GeneratorConfig(base_width=2, depth=5, output="linear"), "tanh"),
         (GeneratorConfig(base_width=2, depth=5, decoder="resize"), "only decoders of transposed convolutions"),
     ],

@@ -23,6 +23,7 @@ from pix2pix_training.config import (
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
+from pix2pix_training.reference_export import discriminator_state, generator_state
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
 from pix2pix_training.reference_weights import discriminator_to_reference
 from pix2pix_training.settings_tables import from_dict
@@ -55,6 +56,42 @@ def test_unet_is_recognised_and_computes_the_same(instance: bool, prefix: str, t
     x = torch.randn(1, 4, 32, 64)
     with torch.no_grad():
         assert torch.allclose(model.generator()(x), network.train()(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [5, 7])
+def test_unet_of_the_reference_without_norm_is_opened(depth: int, tmp_path: Path) -> None:
+    """As ``--norm none`` trains it: no norm layers, and no biases where another network has a norm."""
+    torch.manual_seed(0)
+    network = NestedUNet(2, 1, 3, depth, normless=True)
+    torch.save(network.state_dict(), tmp_path / "latest_net_G.pth")
+    model = import_model(tmp_path / "latest_net_G.pth")
+    assert (model.generator_config.norm, model.generator_config.depth) == ("none", depth)
+    save_model(model, tmp_path / "m.safetensors")
+    x = torch.randn(1, 2, 128, 128)
+    with torch.no_grad():
+        assert torch.allclose(load_model(tmp_path / "m.safetensors").generator()(x), network(x), atol=1e-6)
+    again = generator_state(model)
+    assert again.keys() == network.state_dict().keys()
+    assert all(torch.equal(again[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_networks_of_the_reference_without_norm_are_opened_together(layers: int, tmp_path: Path) -> None:
+    """A ResNet and its discriminator, without norms and biases."""
+    generator = build_generator(GeneratorConfig(architecture="resnet", blocks=2, base_width=2, norm="none"))
+    config = DiscriminatorConfig(layers=layers, base_width=2, norm="none")
+    discriminator = discriminator_to_reference(Discriminator(6, config).state_dict(), config)
+    biased = {"model.1.bias", "model.19.bias"} | ({"net.0.bias"} if layers == 0 else {"model.0.bias", "model.11.bias"})
+    for name, state in (("G.pth", generator.state_dict()), ("D.pth", discriminator)):
+        kept = {k: v for k, v in state.items() if not k.endswith("bias") or (k in biased and k != "model.1.bias")}
+        torch.save(kept, tmp_path / name)
+    model = import_model(tmp_path / "G.pth", tmp_path / "D.pth")
+    assert (model.generator_config.norm, model.generator_config.blocks) == ("none", 2)
+    assert model.discriminator is not None
+    assert model.discriminator.config == config
+    assert bool((model.weights["model.1.bias"] == 0).all())
+    for name, found in (("D.pth", discriminator_state(model)), ("G.pth", generator_state(model))):
+        assert found.keys() == torch.load(tmp_path / name, weights_only=True).keys()
 
 
 @pytest.mark.parametrize("dropout", ["none", "reference"])

@@ -1,18 +1,20 @@
-"""Images that stay on the device give the batches that are uploaded patch by patch."""
+"""Images that stay on the device give the batches that are uploaded patch by patch, and are not read again."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import AnyArray, MemorySource, Opacity, Region
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
-from pix2pix_training.intensity import dtype_mapping, fitted_mapping
+from pix2pix_training.intensity import Mapping, dtype_mapping, fitted_mapping
 from pix2pix_training.mapped_data import MappedPairs
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import PatchSampler
-from pix2pix_training.resident_images import ResidentImages, fits_on_device
+from pix2pix_training.patches import PatchReader, PatchSampler
+from pix2pix_training.resident_images import ResidentReader, fits_on_device
 
 CPU = torch.device("cpu")
 
@@ -22,20 +24,14 @@ class CountingSource(MemorySource):
 
     pixels_read = 0
 
-    def read(self, region: Region, plane: tuple[int, ...] = ()) -> np.ndarray:
+    def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         self.pixels_read += region.height * region.width
-        return super().read(region, plane)
+        return super().read_with_opacity(region, plane)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_batches_are_the_same(device: str) -> None:
-    """Of a stack of floats with a hole, and of its 16-bit image; with every kind of augmentation."""
-    rng = np.random.default_rng(0)
-    source = rng.random((3, 2, 40, 50)).astype(np.float32)
-    source[1, :, 10:20, 10:20] = np.nan
-    target = rng.integers(0, 60000, (3, 1, 40, 50)).astype(np.uint16)
-    pairs = [Pair(MemorySource(source, name="a"), MemorySource(target, name="b"), "pair")]
-    mappings = fitted_mapping([pairs[0].source]), dtype_mapping(target.dtype, 1)
+def batches_of(
+    pairs: list[Pair], mappings: tuple[Mapping, Mapping], reader: PatchReader | None, **changes: Any
+) -> MappedPairs:
     sampler = PatchSampler(
         pairs,
         patch_size=16,
@@ -43,25 +39,52 @@ def test_batches_are_the_same(device: str) -> None:
         sampling=SamplingConfig(),
         target_mapping=mappings[1],
         seed=0,
+        reader=reader,
     )
-    uploaded, resident = (
-        MappedPairs(pairs, sampler, *mappings, 16, torch.device(device), resident=flag) for flag in (False, True)
-    )
+    device = torch.device(changes.pop("device", "cpu"))
+    return MappedPairs(sampler, [mappings[0]] * len(pairs), mappings[1], 16, device, **changes)
+
+
+def stack_with_a_hole() -> list[Pair]:
+    """Three planes of floats with a hole in one and a constant half in another, and the 16-bit image of each."""
+    rng = np.random.default_rng(0)
+    source = rng.random((3, 2, 80, 90)).astype(np.float32)
+    source[1, :, 10:40, 10:40] = np.nan
+    source[2, :, :, :50] = 0.5
+    target = rng.integers(0, 60000, (3, 1, 80, 90)).astype(np.uint16)
+    return [Pair(CountingSource(source, name="a"), CountingSource(target, name="b"), "pair")]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("other", ["resident", "read ahead"])
+def test_batches_are_the_same(device: str, other: str) -> None:
+    """With every kind of augmentation, invalid pixels, and constant patches that are drawn again."""
+    pairs = stack_with_a_hole()
+    mappings = fitted_mapping([pairs[0].source]), dtype_mapping(pairs[0].target.dtype, 1)
+    reader = ResidentReader(pairs, torch.device(device)) if other == "resident" else None
+    uploaded = batches_of(pairs, mappings, None, device=device)
+    same = batches_of(pairs, mappings, reader, device=device, read_ahead=reader is None)
     masks = 0
-    for number in range(10):
-        for ours, expected in zip(resident.batch(number, 2), uploaded.batch(number, 2), strict=True):
-            assert (ours is None) == (expected is None)
-            assert ours is None or expected is None or torch.equal(ours, expected)
-        masks += uploaded.batch(number, 2)[2] is not None
-    assert 0 < masks < 10
+    for number in [*range(20), 3, 4]:
+        found, expected = same.batch(number, 2), uploaded.batch(number, 2)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert (ours is None) == (theirs is None)
+            assert ours is None or theirs is None or torch.equal(ours, theirs)
+        masks += expected[2] is not None
+    same.close()
+    assert 0 < masks < 22
+    assert same.skipped == uploaded.skipped > 0
 
 
-def test_a_plane_is_read_once() -> None:
-    image = CountingSource(np.arange(1200, dtype=np.uint8).reshape(1, 30, 40), name="image")
-    images = ResidentImages([image], CPU)
-    crops = [images.crop(0, (), Region(y, y + 5, 3, 9)) for y in range(20)]
-    assert image.pixels_read == 1200
-    assert torch.equal(crops[7], torch.from_numpy(image.read(Region(7, 12, 3, 9))))
+def test_patches_that_lie_on_the_device_are_not_read_again() -> None:
+    rng = np.random.default_rng(0)
+    images = [CountingSource(rng.integers(0, 9, (1, 60, 70), np.uint8), name=name) for name in ("a", "b")]
+    pairs = [Pair(images[0], images[1], "pair")]
+    mapping = dtype_mapping(np.dtype(np.uint8), 1)
+    batches = batches_of(pairs, (mapping, mapping), ResidentReader(pairs, CPU))
+    for number in range(30):
+        batches.batch(number, 2)
+    assert [image.pixels_read for image in images] == [60 * 70, 60 * 70]
 
 
 @pytest.mark.parametrize(("free", "fits"), [(16 * 1000, True), (16 * 1000 - 4, False)])

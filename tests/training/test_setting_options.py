@@ -43,8 +43,8 @@ def test_every_setting_is_an_option() -> None:
 
 
 def test_what_was_not_given_is_in_no_table() -> None:
-    given_options = {"patch_size": 64, "depth": None, "author": [], "base_width": 8, "skip_constant": False}
-    assert settings_of_options(given_options) == {
+    values: dict[str, Any] = {"patch_size": 64, "depth": None, "author": [], "base_width": 8, "skip_constant": False}
+    assert settings_of_options(values) == {
         "patch_size": 64,
         "generator": {"base_width": 8},
         "discriminator": {"base_width": 8},

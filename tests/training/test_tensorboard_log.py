@@ -52,10 +52,10 @@ def test_closing_it_saves_the_run_and_resuming_hides_what_is_done_again(data: Tr
     for event in events:
         if isinstance(event, StepDone) and event.step == 6:
             events.close()  # type: ignore[attr-defined]
-    (run / "last.pt").rename(run / "stopped_at_6.pt")
+    stopped_at_6 = (run / "last.pt").read_bytes()
     resumed = list(with_tensorboard(train(replace(TINY, validate_every=1), data, run, resume=True), run))
-    assert [e.step for e in resumed if isinstance(e, CheckpointSaved)] == [4, 8, 10]
-    (run / "stopped_at_6.pt").rename(run / "last.pt")
+    assert [e.step for e in resumed if isinstance(e, CheckpointSaved)] == [8, 10]
+    (run / "last.pt").write_bytes(stopped_at_6)
     list(with_tensorboard(train(replace(TINY, validate_every=1), data, run, resume=True), run))
     assert [point.step for point in logged(run).Scalars("validation/mae")] == list(range(1, 11))
 

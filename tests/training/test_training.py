@@ -498,14 +498,6 @@ def test_unwritable_folder_is_one_line(data: TrainingData, tmp_path: Path) -> No
     assert "file" in str(caught.value)
 
 
-def test_resuming_a_run_without_a_checkpoint_starts_it_again(data: TrainingData, tmp_path: Path) -> None:
-    list(train(TINY, data, tmp_path / "run"))
-    (tmp_path / "run" / "last.pt").unlink()
-    events = list(train(TINY, data, tmp_path / "run", resume=True))
-    assert events[0].resumed_from_step == 0  # type: ignore[union-attr]
-    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 2
-
-
 def test_a_run_stopped_within_a_validation_keeps_it(data: TrainingData, tmp_path: Path) -> None:
     pairs = Split(data.split.training, (striped("c", 2), striped("d", 3)))
     config, two = replace(TINY, steps=8), TrainingData(split=pairs)

@@ -24,11 +24,14 @@ class NestedBlock(nn.Module):
         *,
         outermost: bool = False,
         instance: bool = False,
+        normless: bool = False,
         dropout: bool = False,
     ) -> None:
         super().__init__()
 
         def norm(channels: int) -> nn.Module:
+            if normless:
+                return nn.Identity()
             return nn.InstanceNorm2d(channels) if instance else nn.BatchNorm2d(channels)
 
         down = nn.Conv2d(inputs, inner, 4, 2, 1, bias=instance)
@@ -55,7 +58,15 @@ class NestedUNet(nn.Module):
     """U-Net of `depth` levels, numbered from 1, with dropout on the way up from the levels of `noisy`."""
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, depth: int, *, instance: bool = False, noisy: Container[int] = ()
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        depth: int,
+        *,
+        instance: bool = False,
+        normless: bool = False,
+        noisy: Container[int] = (),
     ) -> None:
         super().__init__()
         widths = [width * min(2**k, 8) for k in range(depth)]
@@ -67,9 +78,12 @@ class NestedUNet(nn.Module):
                 widths[level - 1],
                 block,
                 instance=instance,
+                normless=normless,
                 dropout=level + 1 in noisy,
             )
-        self.model = NestedBlock(outputs, widths[0], inputs, block, outermost=True, instance=instance)
+        self.model = NestedBlock(
+            outputs, widths[0], inputs, block, outermost=True, instance=instance, normless=normless
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.model(x))

@@ -1,0 +1,121 @@
+"""Whether images of few values are maps of classes, of numbered objects, or dim pictures; told from a few tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_indices, plane_size, regions_of
+
+_TILE_PX = 512
+_MOST_TILES = 8
+_ALWAYS_CLASSES = 3
+_LEAST_EQUAL = 0.25
+_FEW_CLASSES = 8
+_MOST_STEPS = 0.9
+_LEAST_OBJECTS = 8
+_LEAST_WHOLE = 0.9
+_LEAST_EQUAL_IN_OBJECTS = 0.5
+
+_Ranks = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How the values of images lie beside each other, over a few tiles.
+
+    Attributes
+    ----------
+    equal : share of equal pixels among neighbours that are not both of the most frequent value.
+    steps : share of neighbouring values, in their order, among neighbours that differ.
+    objects : different values but the background's.
+    whole : share of these that are one connected object where they occur.
+    """
+
+    equal: float
+    steps: float
+    objects: int
+    whole: float
+
+    def is_of_classes(self, count: int) -> bool:
+        """Whether images of `count` different values are maps of classes rather than of intensities.
+
+        Classes lie in patches of one value. Intensities differ from pixel to pixel by noise, or, without noise, rise
+        and fall in single steps.
+        """
+        if count <= _ALWAYS_CLASSES:
+            return True
+        return self.equal >= _LEAST_EQUAL and (count <= _FEW_CLASSES or self.steps <= _MOST_STEPS)
+
+    @property
+    def is_of_instances(self) -> bool:
+        """Whether each object has a number of its own."""
+        return self.objects >= _LEAST_OBJECTS and self.whole >= _LEAST_WHOLE and self.equal >= _LEAST_EQUAL_IN_OBJECTS
+
+
+def look_at(images: Sequence[ArraySource]) -> Look:
+    """The look of at most eight tiles of 512 pixels, evenly taken from all `images`."""
+    equal = steps = different = 0
+    objects: dict[bytes, list[bool]] = {}
+    for stored in _tiles(images):
+        values, ranks, common = _ranked(stored)
+        distances = _distances(ranks, common)
+        same = int((distances == 0).sum())
+        equal, different = equal + same, different + len(distances) - same
+        steps += int((distances == 1).sum())
+        if same >= _LEAST_EQUAL_IN_OBJECTS * len(distances):  # else there are no objects, but many values
+            zero = np.flatnonzero((values == 0).all(0))
+            background = int(zero[0]) if zero.size else common
+            for rank, is_whole in _objects(ranks, background):
+                objects.setdefault(values[:, rank].tobytes(), []).append(is_whole)
+    whole = [each for places in objects.values() for each in places]
+    return Look(
+        equal=equal / max(equal + different, 1),
+        steps=steps / max(different, 1),
+        objects=len(objects),
+        whole=sum(whole) / max(len(whole), 1),
+    )
+
+
+def _ranked(stored: AnyArray) -> tuple[AnyArray, _Ranks, int]:
+    """The different pixels (C, n), the number of each pixel among them (h, w), and that of the most frequent."""
+    flat = stored.reshape(len(stored), -1)
+    if len(flat) == 1:
+        values, ranks = np.unique(flat[0], return_inverse=True)
+        values = values[None]
+    else:
+        values, ranks = np.unique(flat, axis=1, return_inverse=True)
+    return values, ranks.reshape(stored.shape[1:]), int(np.bincount(ranks.ravel()).argmax())
+
+
+def _distances(ranks: _Ranks, common: int) -> _Ranks:
+    """By how many values neighbours differ, where they are not both of the most frequent one."""
+    found = []
+    for first, second in ((ranks[:, :-1], ranks[:, 1:]), (ranks[:-1], ranks[1:])):
+        telling = (first != common) | (second != common)
+        found.append(np.abs(first[telling] - second[telling]))
+    return np.concatenate(found)
+
+
+def _objects(ranks: _Ranks, background: int) -> Iterator[tuple[int, bool]]:
+    """Each value but the background's, and whether its pixels hang together."""
+    for rank, box in enumerate(ndimage.find_objects(ranks + 1)):
+        if rank != background and box is not None:
+            _, parts = ndimage.label(ranks[box] == rank, np.ones((3, 3)))
+            yield rank, parts == 1
+
+
+def _tiles(images: Sequence[ArraySource]) -> Iterator[AnyArray]:
+    places: list[tuple[ArraySource, tuple[int, ...], Region]] = [
+        (image, plane, region)
+        for image in images
+        for plane in plane_indices(image)
+        for region in regions_of(*plane_size(image), _TILE_PX)
+    ]
+    for number in np.linspace(0, len(places) - 1, min(len(places), _MOST_TILES)).round().astype(int):
+        image, plane, region = places[number]
+        yield image.read(region, plane)

@@ -1,0 +1,209 @@
+"""What a run has to know of its images before the first step: every pixel is looked at once, here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from pix2pix_training.array_source import plane_indices
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.events import Preparing
+from pix2pix_training.fitting import fit_mapping, own_mapping, require_side, warn_of_unknown_classes
+from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
+from pix2pix_training.intensity import Mapping
+from pix2pix_training.pairs import Pair, Split, check_consistent
+from pix2pix_training.patches import require_room
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SECONDS_BETWEEN_WORDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPair:
+    """A pair that can be used.
+
+    Attributes
+    ----------
+    planes : those that have valid pixels in both images.
+    source_mapping : for this image.
+    """
+
+    pair: Pair
+    planes: tuple[Plane, ...]
+    source_mapping: Mapping
+    source: ImageFacts
+    target: ImageFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """The pairs of a run without those that have no valid pixel, and the mappings of their values.
+
+    `fingerprint` tells whether another set of images is the same, as plain data.
+    """
+
+    training: tuple[PreparedPair, ...]
+    validation: tuple[PreparedPair, ...]
+    source_mapping: Mapping
+    target_mapping: Mapping
+    fingerprint: MappingType[str, Any]
+
+
+def prepare(
+    split: Split, config: TrainingConfig, start: tuple[Mapping, Mapping] | None = None, *, z_context: int = 0
+) -> Generator[Preparing, None, PreparedData]:
+    """Look at all images of a run; tells now and then which share of them is done.
+
+    Parameters
+    ----------
+    start : mappings of source and target of the model to start from.
+    z_context : neighbouring planes that the channels of the source hold as well.
+
+    Raises
+    ------
+    ImageError
+        The images differ in type or channels, none has a valid pixel, or their values are not what is asked for.
+    """
+    each = config.source_values == "image" or (start is not None and getattr(start[0], "scope", "") == "image")
+    everything = sum(
+        int(np.prod(image.shape)) for pair in [*split.training, *split.validation] for image in pair.images
+    )
+    progress = _Progress(everything)
+    training = yield from progress.of(_surveyed(split.training, each))
+    source_mapping = fit_mapping(
+        training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
+    )
+    target_mapping = fit_mapping(training[1], config.target_values, "target", start and start[1])
+    used = _usable(split.training, training, source_mapping)
+    if not used:
+        raise ImageError(
+            f"{split.training[0].name}: no pair has a plane with valid pixels in both of its images; check what is "
+            "NaN, nodata or transparent in them"
+        )
+    held_out: list[PreparedPair] = []
+    described: list[list[Any]] = []
+    if split.validation:
+        validation = yield from progress.of(_surveyed(split.validation, each))
+        warn_of_unknown_classes(source_mapping, validation[0], "source")
+        warn_of_unknown_classes(target_mapping, validation[1], "target")
+        held_out = _usable(split.validation, validation, source_mapping)
+        described = _described(split.validation, validation)
+        _warn_of_copies(split, training, validation)
+    return PreparedData(
+        training=tuple(used),
+        validation=tuple(held_out),
+        source_mapping=source_mapping,
+        target_mapping=target_mapping,
+        fingerprint={"training": _described(split.training, training), "validation": described},
+    )
+
+
+def require_usable(config: TrainingConfig, split: Split) -> None:
+    """Refuse settings and images that cannot go together, before a pixel is read."""
+    if config.patience and not split.validation:
+        raise SettingsError(
+            "patience needs images that are held out for validation, and there are none; hold some out, or set "
+            "patience to 0"
+        )
+    require_side(config.source_values, "source")
+    require_side(config.target_values, "target")
+    check_consistent([*split.training, *split.validation])
+    require_room(split.training, config)
+
+
+def changed_image(before: MappingType[str, Any], now: PreparedData, split: Split) -> str | None:
+    """What of the images of a run is not as its fingerprint says, in words; None where all are the same.
+
+    A fingerprint from before contents were part of it is compared by names and sizes alone.
+    """
+    for part, kind, pairs in (("training", "trained on", split.training), ("validation", "held out", split.validation)):
+        old, new = before.get(part, []), now.fingerprint[part]
+        if len(old) != len(new):
+            return f"{len(old)} images or parts were {kind}, now {len(new)} are"
+        for was, entry, pair in zip(old, new, pairs, strict=True):
+            if was[0] != entry[0]:
+                return f"{was[0]} was {kind}, now it is {entry[0]}"
+            if list(was[1:3]) != entry[1:3]:
+                return f"{pair.source.name} or what is {kind} of it has another size than before"
+            for position, image in ((3, pair.source), (4, pair.target)):
+                if len(was) > position and was[position] != entry[position]:
+                    return f"the pixels of {image.name} have changed"
+    return None
+
+
+class _Progress:
+    """Turns counts of values that were read into events, where they take long; `total` is how many there are."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._told = time.monotonic()
+
+    def of(self, steps: Generator[int, None, T]) -> Generator[Preparing, None, T]:
+        while True:
+            try:
+                self._done += next(steps)
+            except StopIteration as end:
+                return cast(T, end.value)
+            if time.monotonic() - self._told >= _SECONDS_BETWEEN_WORDS:
+                self._told = time.monotonic()
+                yield Preparing(fraction=min(1.0, self._done / self._total))
+
+
+def _surveyed(pairs: Sequence[Pair], each: bool) -> Generator[int, None, tuple[Survey, Survey]]:
+    sources = yield from survey_steps([pair.source for pair in pairs], each=each)
+    targets = yield from survey_steps([pair.target for pair in pairs])
+    return sources, targets
+
+
+def _usable(pairs: Sequence[Pair], surveys: tuple[Survey, Survey], mapping: Mapping) -> list[PreparedPair]:
+    """The pairs with valid pixels; others are named once."""
+    found, empty = [], []
+    for pair, source, target in zip(pairs, surveys[0].facts, surveys[1].facts, strict=True):
+        usable = set(source.planes) & set(target.planes)
+        planes = tuple(plane for plane in plane_indices(pair.source) if plane in usable)
+        if planes:
+            own = own_mapping(mapping, source, pair.source.dtype)
+            found.append(PreparedPair(pair=pair, planes=planes, source_mapping=own, source=source, target=target))
+        else:
+            empty.append(pair.source.name if not source.planes else pair.target.name)
+    if empty and found:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        log.warning(
+            "%s%s: not one valid pixel (all are NaN, infinite, nodata or transparent); left out", empty[0], more
+        )
+    return found
+
+
+def _described(pairs: Sequence[Pair], surveys: tuple[Survey, Survey]) -> list[list[Any]]:
+    return [
+        [pair.name, list(pair.source.shape), list(pair.target.shape), source.digest, target.digest]
+        for pair, source, target in zip(pairs, surveys[0].facts, surveys[1].facts, strict=True)
+    ]
+
+
+def _warn_of_copies(split: Split, training: tuple[Survey, Survey], validation: tuple[Survey, Survey]) -> None:
+    """Say where an image that is held out is trained on under another name."""
+    known = {
+        (source.digest, target.digest): pair.source.name
+        for pair, source, target in zip(split.training, training[0].facts, training[1].facts, strict=True)
+        if not source.is_constant
+    }
+    for pair, source, target in zip(split.validation, validation[0].facts, validation[1].facts, strict=True):
+        if (twin := known.get((source.digest, target.digest))) is not None:
+            log.warning(
+                "%s is held out and is the same as %s, which is trained on: its scores say nothing; leave one out",
+                pair.source.name,
+                twin,
+            )
+            return
