@@ -13,7 +13,7 @@ from napari_pix2pix.cli.application import app
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])")
-OF_OTHER_PROGRAMS = {"--logdir", "--index-url", "--extra-index-url", "--force-reinstall", "--alpha"}
+OF_OTHER_PROGRAMS = {"--logdir", "--index-url", "--extra-index-url", "--force-reinstall"}
 
 
 def _options() -> set[str]:
