@@ -180,8 +180,19 @@ class PagePixels:
             for index in (0, len(self._series) - 1):
                 self._check_complete(self._series[index])
 
+    @property
+    def _chunk_count(self) -> int:
+        """Strips or tiles of a page."""
+        height, width = self._chunk
+        return int(self._separate) * -(-self._height // height) * -(-self._width // width)
+
     def _check_complete(self, page: Any) -> None:
         ends = [page.dataoffsets[0] + page.nbytes] if self._raw else []
+        if not self._raw and min(len(page.dataoffsets), len(page.databytecounts)) < self._chunk_count:
+            raise ImageError(
+                f"{self._path} is damaged: {self._height} x {self._width} pixels are {self._chunk_count} strips or "
+                f"tiles, it has {len(page.dataoffsets)}"
+            )
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
             if offset == 0 or count == 0:
                 raise _lacking(self._path)

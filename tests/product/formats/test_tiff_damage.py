@@ -94,6 +94,18 @@ def test_tile_larger_than_the_budget(tmp_path: Path) -> None:
         open_image(path)
 
 
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
+@pytest.mark.parametrize("storage", _STORAGE[1:3], ids=str)
+def test_a_size_that_the_tiles_do_not_fill(tmp_path: Path, noise: Noise, tag: str, storage: dict[str, Any]) -> None:
+    """Else the plan of a translation would count billions of tiles before the first is missed."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise((64, 64), "uint8"), metadata=None, **storage)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages.first.tags[tag].overwrite(2_000_000_000)
+    with pytest.raises(ImageError, match=r"is damaged: .* pixels are \d+ strips or tiles|would take"):
+        open_image(path)
+
+
 def test_volumetric_page(tmp_path: Path, noise: Noise) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", noise((4, 32, 32), "uint8"), volumetric=True, photometric="minisblack", metadata=None
