@@ -29,15 +29,14 @@ def open_source(path: Path) -> TiffSource:
 def open_series(path: Path, number: int) -> TiffSource:
     """Open one of the images that an OME-XML file describes, counted from 0; see `open_source`."""
     xml = read_xml(path)
-    root = ome_xml.parsed_xml(path, xml)
-    if root is None:
+    document = ome_xml.parsed_ome(path, xml)
+    if document is None:
         raise ImageError(f"{path} is damaged or cut short: its XML does not end as it begins; copy it again")
-    if not root.tag.endswith("}OME"):
+    if not document.root.tag.endswith("}OME"):
         raise ImageError(f"{path} is XML, but no OME metadata")
-    names = ome_xml.companions(path, root)
-    if not names:
+    if not document.files:
         raise ImageError(f"{path} names no TIFF file with the pixels; open the TIFF instead")
-    first = names[0]
+    first = document.files[0]
     if Path(first).name != first or "\\" in first or not path.with_name(first).is_file():
         raise ImageError(f"{path} describes {first}, which is missing beside it; put all files in one folder")
     return open_tiff(path, path.with_name(first), xml, number)
@@ -45,8 +44,8 @@ def open_series(path: Path, number: int) -> TiffSource:
 
 def members(path: Path) -> tuple[Path, ...]:
     """The file itself, and those that it describes."""
-    root = ome_xml.parsed_xml(path, read_xml(path))
-    return (path,) if root is None else (path, *(path.with_name(name) for name in ome_xml.companions(path, root)))
+    document = ome_xml.parsed_ome(path, read_xml(path))
+    return (path,) if document is None else (path, *(path.with_name(name) for name in document.files))
 
 
 def read_xml(path: Path) -> str:

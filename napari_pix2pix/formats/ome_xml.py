@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,29 @@ from napari_pix2pix.formats.units import convert_length, standard_unit
 from pix2pix_training.errors import ImageError
 
 LARGEST_BYTES = 64 << 20
-_MOST_TAGS = 4_000_000
+_MOST_TAGS = 2_000_000
 _FORBIDDEN = ("<!DOCTYPE", "<!ENTITY")
-_PLANE_COUNTS = ("PlaneCount", "NumPlanes", "IFD", "FirstT", "FirstZ", "FirstC")
+_COUNTS = frozenset(("PlaneCount", "NumPlanes", "IFD", "FirstT", "FirstZ", "FirstC", "SamplesPerPixel"))
+
+
+@dataclass(frozen=True, eq=False)
+class OmeXml:
+    """A document of OME-XML, and the names of the files besides its own that it describes, sorted."""
+
+    root: Element
+    files: tuple[str, ...]
+
+
+def parsed_ome(path: Path, xml: str | None) -> OmeXml | None:
+    """The OME-XML of the file `path`, or None where it has none, or none that is well-formed.
+
+    Raises
+    ------
+    ImageError
+        See `parsed_xml`.
+    """
+    root = parsed_xml(path, xml)
+    return None if root is None else OmeXml(root, _files(path, root))
 
 
 def parsed_xml(path: Path, xml: str | None) -> Element | None:
@@ -50,7 +70,9 @@ def parsed_xml(path: Path, xml: str | None) -> Element | None:
 
 def children(element: Element, name: str) -> Iterator[Element]:
     """The children whose names end so, as tifffile takes them."""
-    return (child for child in element if child.tag.endswith(name))
+    for child in element:
+        if child.tag.endswith(name):
+            yield child
 
 
 def pixels_of(root: Element) -> Iterator[tuple[Element, Element]]:
@@ -84,10 +106,11 @@ def check_sizes(path: Path, root: Element) -> None:
 
 
 def _declared_planes(pixels: Element) -> int:
-    planes = prod(abs(number_of(pixels, f"Size{axis}")) for axis in "TZC")
-    listed = (abs(number_of(data, name)) for data in children(pixels, "TiffData") for name in _PLANE_COUNTS)
-    samples = (abs(number_of(channel, "SamplesPerPixel")) for channel in children(pixels, "Channel"))
-    return max(planes, *listed, *samples, 1)
+    most = max(prod(abs(number_of(pixels, f"Size{axis}")) for axis in "TZC"), 1)
+    for child in pixels:
+        for name in _COUNTS.intersection(child.keys()):
+            most = max(most, abs(number_of(child, name)))
+    return most
 
 
 def _modulo_labels(element: Element) -> int:
@@ -98,7 +121,7 @@ def _modulo_labels(element: Element) -> int:
     return 0
 
 
-def check_files(path: Path, root: Element) -> None:
+def check_files(path: Path, document: OmeXml) -> None:
     """Refuse other files of the image that are missing or not beside it.
 
     Raises
@@ -106,33 +129,28 @@ def check_files(path: Path, root: Element) -> None:
     ImageError
         Says which.
     """
-    for name in companions(path, root):
+    for name in document.files:
         if Path(name).name != name or "\\" in name:
             raise ImageError(f"{path} refers to {name}, outside its own folder; put all files in one folder")
         if not path.with_name(name).is_file():
             raise ImageError(f"{path} is one of several files of an image; {name} is missing beside it, add it")
 
 
-def companions(path: Path, root: Element) -> list[str]:
-    """Names of the other files of the image, sorted."""
-    return sorted(
-        {
-            name
-            for _, pixels in pixels_of(root)
-            for data in children(pixels, "TiffData")
-            if (name := file_of(path, root, data)) is not None
-        }
-    )
+def _files(path: Path, root: Element) -> tuple[str, ...]:
+    found = {
+        file_of(path, root, data) for _, pixels in pixels_of(root) for data in pixels if data.tag.endswith("TiffData")
+    }
+    return tuple(sorted(name for name in found if name is not None))
 
 
 def file_of(path: Path, root: Element, data: Element) -> str | None:
     """The file with the planes of a TiffData element; None for `path` itself."""
-    uuid = next(children(data, "UUID"), None)
-    if uuid is None:
-        return None
-    name = uuid.get("FileName", "")
-    own = uuid.text == root.get("UUID") or name.lower() == path.name.lower()
-    return None if own else name
+    for uuid in data:
+        if uuid.tag.endswith("UUID"):
+            name = uuid.get("FileName", "")
+            own = uuid.text == root.get("UUID") or name.lower() == path.name.lower()
+            return None if own else name
+    return None
 
 
 def whole_image(root: Element) -> str | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats import tiff_writing
 from napari_pix2pix.formats.georeference import GDAL_NODATA, has_place_tags, read_place
 from napari_pix2pix.formats.metadata import METADATA_KEY, is_grey_ramp, placed
-from napari_pix2pix.formats.ome_xml import parsed_xml
+from napari_pix2pix.formats.ome_xml import OmeXml, parsed_ome
 from napari_pix2pix.formats.opacity import usable_nodata
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_series
 from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
@@ -45,9 +45,10 @@ _ALPHA_SAMPLES = ((1,), (2,))
 
 
 class TiffSource(ImageSource):
-    """One image of a TIFF file at full resolution; `root` is the file's OME-XML, where it has one."""
+    """One image of a TIFF file at full resolution; `ome` is the file's OME-XML, where it has one."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile, root: Element | None, number: int) -> None:
+    def __init__(self, path: Path, tif: tifffile.TiffFile, ome: OmeXml | None, number: int) -> None:
+        root = None if ome is None else ome.root
         images = images_in(path, tif)
         series = images[number]
         page = series.keyframe
@@ -71,7 +72,7 @@ class TiffSource(ImageSource):
         self._tif = tif
         self._layout = layout
         self._pixels = PagePixels(path, tif, series)
-        self._files = (path, *files_of_set(path, tif, root))
+        self._files = (path, *files_of_set(path, tif, ome))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -107,7 +108,7 @@ def open_source(path: Path) -> TiffSource:
 def members(path: Path) -> tuple[Path, ...]:
     """All files of the image that a file is one of, itself included; see `files_of_set`."""
     with tifffile.TiffFile(path) as tif:
-        return (path, *files_of_set(path, tif, parsed_xml(path, tif.ome_metadata)))
+        return (path, *files_of_set(path, tif, parsed_ome(path, tif.ome_metadata)))
 
 
 def open_series(path: Path, number: int) -> TiffSource:
@@ -115,13 +116,13 @@ def open_series(path: Path, number: int) -> TiffSource:
     return open_tiff(path, path, None, number)
 
 
-def open_tiff(path: Path, first: Path, ome_xml: str | None, number: int) -> TiffSource:
-    """Open the TIFF file `first` as the image `path`, described by `ome_xml` if it is given; see `open_source`."""
-    tif = tifffile.TiffFile(first, omexml=ome_xml)
+def open_tiff(path: Path, first: Path, xml: str | None, number: int) -> TiffSource:
+    """Open the TIFF file `first` as the image `path`, described by OME-XML if that is given; see `open_source`."""
+    tif = tifffile.TiffFile(first, omexml=xml)
     try:
-        root = check_structure(path, tif)
+        ome = check_structure(path, tif)
         check_series(path, number, len(images_in(path, tif)))
-        return TiffSource(path, tif, root, number)
+        return TiffSource(path, tif, ome, number)
     except BaseException:
         tif.close()
         raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import struct
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element
@@ -16,6 +15,7 @@ from xml.etree.ElementTree import Element
 import tifffile
 
 from napari_pix2pix.formats import micromanager, ome_xml
+from napari_pix2pix.formats.ome_xml import OmeXml
 from napari_pix2pix.formats.source import MAX_PLANES
 from pix2pix_training.errors import ImageError
 
@@ -25,7 +25,7 @@ _SCANNER_KINDS = ("lsm", "svs", "scn", "qpi", "ndpi", "bif", "avs", "philips", "
 """Files of these hold one image; what else is in them are its thumbnail, its label and the like."""
 
 
-def check_structure(path: Path, tif: tifffile.TiffFile) -> Element | None:
+def check_structure(path: Path, tif: tifffile.TiffFile) -> OmeXml | None:
     """Everything that can be checked before `TiffFile.series` is asked for; the OME-XML, where it is one.
 
     OME-XML that does not fit the pages is left out with a warning: some programs copy it to what they cut out.
@@ -39,15 +39,15 @@ def check_structure(path: Path, tif: tifffile.TiffFile) -> Element | None:
         raise ImageError(f"{path} holds no image")
     check_page_chain(Path(tif.filehandle.path), tif)
     micromanager.check_micromanager(path, tif)
-    root = ome_xml.parsed_xml(path, tif.ome_metadata)
-    if root is None:
+    document = ome_xml.parsed_ome(path, tif.ome_metadata)
+    if document is None:
         return None
-    if (whole := ome_xml.whole_image(root)) is not None:
+    if (whole := ome_xml.whole_image(document.root)) is not None:
         logger.warning("%s is one of several files of an image; open %s for all of it", path, whole)
-    ome_xml.check_sizes(path, root)
-    ome_xml.check_files(path, root)
-    if (misfit := _misfit(path, tif, root)) is None:
-        return root
+    ome_xml.check_sizes(path, document.root)
+    ome_xml.check_files(path, document)
+    if (misfit := _misfit(path, tif, document.root)) is None:
+        return document
     logger.warning(
         "%s: its OME metadata is of another image (%s) and is ignored: planes keep the order of the file", path, misfit
     )
@@ -57,19 +57,19 @@ def check_structure(path: Path, tif: tifffile.TiffFile) -> Element | None:
 
 def _misfit(path: Path, tif: tifffile.TiffFile, root: Element) -> str | None:
     """How the size of an image differs from that of its first page, None where all are equal."""
-    with ExitStack() as stack:
-        opened: dict[str | None, tifffile.TiffFile] = {None: tif}
-        for _, pixels in ome_xml.pixels_of(root):
-            data = next(ome_xml.children(pixels, "TiffData"), None)
-            if data is None:
-                continue
-            name = ome_xml.file_of(path, root, data)
-            if name not in opened:
-                opened[name] = stack.enter_context(tifffile.TiffFile(path.with_name(str(name))))
-            found = _page_size(opened[name], ome_xml.number_of(data, "IFD", 0))
-            declared = ome_xml.number_of(pixels, "SizeY"), ome_xml.number_of(pixels, "SizeX")
-            if found is not None and found != declared:
-                return f"{declared[0]} x {declared[1]} pixels, its page has {found[0]} x {found[1]}"
+    for _, pixels in ome_xml.pixels_of(root):
+        data = next(ome_xml.children(pixels, "TiffData"), None)
+        if data is None:
+            continue
+        name, page = ome_xml.file_of(path, root, data), ome_xml.number_of(data, "IFD", 0)
+        if name is None:
+            found = _page_size(tif, page)
+        else:
+            with tifffile.TiffFile(path.with_name(name)) as other:
+                found = _page_size(other, page)
+        declared = ome_xml.number_of(pixels, "SizeY"), ome_xml.number_of(pixels, "SizeX")
+        if found is not None and found != declared:
+            return f"{declared[0]} x {declared[1]} pixels, its page has {found[0]} x {found[1]}"
     return None
 
 
@@ -108,12 +108,12 @@ def image_name(series: tifffile.TiffPageSeries) -> str:
     return "" if series.name == "Baseline" else str(series.name or "")
 
 
-def files_of_set(path: Path, tif: tifffile.TiffFile, root: Element | None) -> tuple[Path, ...]:
+def files_of_set(path: Path, tif: tifffile.TiffFile, document: OmeXml | None) -> tuple[Path, ...]:
     """The files of an image besides `path`."""
     own = micromanager.set_of(path, tif)
-    if own or root is None:
+    if own or document is None:
         return tuple(file for file in own if file != path)
-    return tuple(path.with_name(name) for name in ome_xml.companions(path, root))
+    return tuple(path.with_name(name) for name in document.files)
 
 
 def check_page_chain(path: Path, tif: tifffile.TiffFile) -> None:
