@@ -101,16 +101,7 @@ def _channel_order(
     """Channels to take, remarks, and the problem."""
     count, found = expected.channels, channel_count(image)
     if asked is not None:
-        if any(not 0 <= channel < found for channel in asked):
-            return (
-                (),
-                (),
-                f"{image.name} has {_channels(found)}, numbered from 0, and channels {_numbers(asked)} are asked for",
-            )
-        if len(asked) != count:
-            chosen = f"{_channels(len(asked))} {'is' if len(asked) == 1 else 'are'} asked for"
-            return (), (), f"{image.name}: {chosen}, and the model expects {_expected(expected)}"
-        return tuple(asked), (), None
+        return tuple(asked), (), _choice_problem(image, expected, asked)
     wanted = expected.channel_names if len(expected.channel_names) == count else ()
     by_file = metadata.channel_names if len(metadata.channel_names) == found else ()
     names = image.channel_names or by_file
@@ -119,11 +110,8 @@ def _channel_order(
     if match.order is not None:
         if match.order == in_order:
             return in_order, (), None
-        return (
-            match.order,
-            (f"{image.name}: of its channels {listed(names)} the model takes {listed(wanted)}, by name",),
-            None,
-        )
+        remark = f"{image.name}: of its channels {listed(names)} the model takes {listed(wanted)}, by name"
+        return match.order, (remark,), None
     if match.contradiction and image.channel_names:
         problem = (
             f"{image.name}: its channels are called {listed(names)}, those of the model {listed(wanted)}; name the "
@@ -139,6 +127,16 @@ def _channel_order(
         )
         return in_order, (remark,), None
     return in_order, (), None
+
+
+def _choice_problem(image: ArraySource, expected: ImageDescription, asked: Sequence[int]) -> str | None:
+    found = channel_count(image)
+    if any(not 0 <= channel < found for channel in asked):
+        return f"{image.name} has {_channels(found)}, numbered from 0, and channels {_numbers(asked)} are asked for"
+    if len(asked) != expected.channels:
+        chosen = f"{_channels(len(asked))} {'is' if len(asked) == 1 else 'are'} asked for"
+        return f"{image.name}: {chosen}, and the model expects {_expected(expected)}"
+    return None
 
 
 def _count_problem(image: ArraySource, expected: ImageDescription) -> str:
