@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -25,14 +25,15 @@ from napari_pix2pix.translation.scratch import scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import reserved, temporary_folder
-from pix2pix_training.config import InferenceConfig, Preset, TrainingConfig, preset, usual_depth
+from pix2pix_training.config import InferenceConfig, Preset
 from pix2pix_training.descriptions import architecture_name
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Event
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
 from pix2pix_training.pairs import Pair
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.setting_options import training_config
 from pix2pix_training.training import train as training_events
+from pix2pix_training.warm_start import settings_of
 
 ImagePath = str | Path
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
@@ -91,6 +92,7 @@ class Pix2Pix:
         z_context: int = 0,
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
+        init: ImagePath | Model | None = None,
         device: str = "auto",
         resume: bool = False,
         overwrite: bool = False,
@@ -117,6 +119,8 @@ class Pix2Pix:
             Neighbouring planes along Z on each side that are seen with a plane.
         pixel_size, unit : (float, float) and str
             Height and width of a pixel, of arrays; files say it themselves.
+        init : str, Path or Model
+            Model to start from; its networks decide depth, width and norm.
         device : "auto", "cpu", "cuda", "cuda:N" or "mps"
         resume, overwrite : bool
             Go on with the run in `out`, or replace it.
@@ -150,7 +154,11 @@ class Pix2Pix:
         >>> model.translate(photos[0], axes="YXC").shape
         (64, 64, 3)
         """
-        config = _config(preset, minutes, settings)
+        if minutes is None and not any(settings.get(length) for length in ("steps", "epochs")):
+            minutes = _MINUTES
+        start = None if init is None else cls(init).model
+        layer = {"preset": preset, "minutes": minutes, **settings}
+        config = training_config({} if start is None else settings_of(start), layer)
         if _are_paths(source, target):
             if axes is not None or target_axes is not None or pixel_size is not None:
                 raise SettingsError("axes and pixel_size are for arrays; files say them themselves, so leave them out")
@@ -163,7 +171,7 @@ class Pix2Pix:
             traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
             data = data_of_pairs(pairs, traits, validation, patch_size=config.patch_size, seed=config.seed)
         out = Path(out)
-        events = training_events(config, data, out, device=device, resume=resume, overwrite=overwrite)
+        events = training_events(config, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
         with closing(events):
             for event in events:
                 if on_event is not None:
@@ -462,17 +470,6 @@ def _settings(chosen: Mapping[str, Any]) -> TranslationSettings:
         if name not in known:
             raise SettingsError(f"a translation has no setting {name!r}; known are {', '.join(known)}")
     return TranslationSettings(**chosen)
-
-
-def _config(name: Preset, minutes: float | None, changes: Mapping[str, Any]) -> TrainingConfig:
-    base = asdict(preset(name))
-    base["generator"]["depth"] = usual_depth(name, changes.get("patch_size", base["patch_size"]))
-    for key, value in changes.items():
-        nested = isinstance(base.get(key), dict) and isinstance(value, Mapping)
-        base[key] = {**base[key], **value} if nested else value
-    if minutes is None and not any(changes.get(length) for length in ("steps", "epochs")):
-        minutes = _MINUTES
-    return from_dict(TrainingConfig, {**base, "minutes": minutes})
 
 
 def _are_paths(source: object, target: object) -> bool:

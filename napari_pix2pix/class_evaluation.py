@@ -21,6 +21,7 @@ from pix2pix_training.array_source import (
     plane_size,
     regions_of,
 )
+from pix2pix_training.class_maps import look_at
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
@@ -121,8 +122,9 @@ class Classes:
 def classes_of(pairs: Sequence[Pair], values: TargetValues, model: CategoryMapping | None = None) -> Classes | None:
     """The classes that predictions and targets are compared by; None where they are intensities.
 
-    "auto" takes integers for classes where predictions and targets together have few values, and says so; and for
-    labels of objects, of which only the foreground is compared, where the predictions have two values.
+    "auto" takes integers for classes where predictions and targets together have few values, which lie in the targets
+    as those of classes do, and says so; and for labels of objects, of which only the foreground is compared, where the
+    predictions have two values.
 
     Parameters
     ----------
@@ -161,6 +163,8 @@ def classes_of(pairs: Sequence[Pair], values: TargetValues, model: CategoryMappi
         )
         return Classes(values=((0,), (1,)), foreground=True)
     if wanted is None or found is None or len(wanted) < 2 or len(wanted | found) > _MOST_AUTOMATIC:
+        return None
+    if targets[0].palette is None and not look_at(targets).is_of_classes(len(wanted)):
         return None
     logger.warning(
         "%s: the images have %d different values, so each is scored as a class too; "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +13,12 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
-from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
-from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options
-from pix2pix_training.settings_tables import from_dict, settings_from_toml, to_toml
+from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options, training_config
+from pix2pix_training.settings_tables import settings_from_toml, to_toml
 
 logger = logging.getLogger(__name__)
 
-_LENGTHS = ("epochs", "steps", "minutes")
 Option = typer.Option
 
 
@@ -110,33 +107,6 @@ def train(
     result = show_training(with_tensorboard(events, out) if tensorboard else events)
     if as_json:
         print_json(result)
-
-
-def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> TrainingConfig:
-    """The preset that the last of the `layers` names, changed by what the model to `start` from decides, and by each.
-
-    Layers are nested tables of settings, of the TOML file and of the options. With another patch than that of the
-    preset, the network has as many down-samplings as are usual for it, unless a layer says how many.
-    """
-    name = next((layer["preset"] for layer in reversed(layers) if layer.get("preset") is not None), "seamless")
-    base = preset(name)  # type: ignore[arg-type]  # an unknown name is refused there
-    merged = asdict(base)
-    for size in [layer["patch_size"] for layer in layers if type(layer.get("patch_size")) is int]:
-        merged["generator"]["depth"] = usual_depth(base.preset, size)
-    _merge(merged, start)
-    for layer in layers:
-        if any(layer.get(name) is not None for name in _LENGTHS):
-            merged.update(dict.fromkeys(_LENGTHS))
-        _merge(merged, layer)
-    return from_dict(TrainingConfig, merged)
-
-
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for name, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(base.get(name), dict):
-            _merge(base[name], value)
-        elif value is not None:
-            base[name] = value
 
 
 def show_training(events: Iterable[Event]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pix2pix_training.intensity import (
     end_above,
     foreground_mapping,
     image_mapping,
+    lost_step,
 )
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,21 @@ def own_mapping(mapping: Mapping, known: ImageFacts, dtype: np.dtype[np.generic]
     assert known.ends is not None
     low, high = known.ends
     return replace(mapping, low=low, high=tuple(end_above(a, b, dtype) for a, b in zip(low, high, strict=True)))
+
+
+def warn_of_lost_steps(mapping: Mapping, known: Survey, side: Side) -> None:
+    """Say where integers span more than a network tells apart, because it computes in float32."""
+    step = lost_step(mapping)
+    if step is not None:
+        log.warning(
+            "%s: the %s has %s values that span so much that the network tells steps of about %.3g apart; save it as a "
+            "smaller type, or choose --%s-values training-set",
+            known.images[0].name,
+            side,
+            mapping.dtype,
+            step,
+            side,
+        )
 
 
 def warn_of_unknown_classes(mapping: Mapping, held_out: Survey, side: Side) -> None:

@@ -15,7 +15,13 @@ from pix2pix_training.array_source import plane_indices
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import Preparing
-from pix2pix_training.fitting import fit_mapping, own_mapping, require_side, warn_of_unknown_classes
+from pix2pix_training.fitting import (
+    fit_mapping,
+    own_mapping,
+    require_side,
+    warn_of_lost_steps,
+    warn_of_unknown_classes,
+)
 from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
 from pix2pix_training.intensity import Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
@@ -84,6 +90,8 @@ def prepare(
         training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
     )
     target_mapping = fit_mapping(training[1], config.target_values, "target", start and start[1])
+    warn_of_lost_steps(source_mapping, training[0], "source")
+    warn_of_lost_steps(target_mapping, training[1], "target")
     used = _usable(split.training, training, source_mapping)
     if not used:
         raise ImageError(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pix2pix_training.config import Setting, TrainingConfig, preset, usual_depth
+from pix2pix_training.settings_tables import from_dict
+
+_LENGTHS = ("epochs", "steps", "minutes")
 
 Path = tuple[str, ...]
 
@@ -121,3 +124,30 @@ def _by_path(settings: Any, prefix: Path = ()) -> dict[Path, Any]:
         value, path = getattr(settings, field.name), (*prefix, field.name)
         values |= _by_path(value, path) if is_dataclass(value) else {path: value}
     return values
+
+
+def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> TrainingConfig:
+    """The preset that the last of the `layers` names, changed by what the model to `start` from decides, and by each.
+
+    Layers are nested tables of settings, of the TOML file and of the options. With another patch than that of the
+    preset, the network has as many down-samplings as are usual for it, unless a layer says how many.
+    """
+    name = next((layer["preset"] for layer in reversed(layers) if layer.get("preset") is not None), "seamless")
+    base = preset(name)  # type: ignore[arg-type]  # an unknown name is refused there
+    merged = asdict(base)
+    for size in [layer["patch_size"] for layer in layers if type(layer.get("patch_size")) is int]:
+        merged["generator"]["depth"] = usual_depth(base.preset, size)
+    _merge(merged, start)
+    for layer in layers:
+        if any(layer.get(name) is not None for name in _LENGTHS):
+            merged.update(dict.fromkeys(_LENGTHS))
+        _merge(merged, layer)
+    return from_dict(TrainingConfig, merged)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(base.get(name), dict):
+            _merge(base[name], value)
+        elif value is not None:
+            base[name] = value

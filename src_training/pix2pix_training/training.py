@@ -78,7 +78,7 @@ class TrainingData:
 def train(
     config: TrainingConfig,
     data: TrainingData,
-    out: Path,
+    out: str | Path,
     *,
     device: str = "auto",
     resume: bool = False,
@@ -105,7 +105,7 @@ def train(
     TrainingError
         Losses or weights are no longer finite, or the device is out of memory; the last checkpoint is kept.
     """
-    folder, place = RunFolder(out), resolve_device(device)
+    folder, place = RunFolder(Path(out)), resolve_device(device)
     with memory_errors_in_words(place), folder.claimed(resume=resume, overwrite=overwrite):
         require_usable(config, data.split)
         saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None

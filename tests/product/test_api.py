@@ -195,6 +195,37 @@ def test_training_on_arrays_tells_its_events_and_gives_the_model(tmp_path: Path)
     assert model.evaluate(images, targets, axes="YXC").mean.mae > 0
 
 
+def test_training_on_stacks_and_from_a_model(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).random((3, 64, 64)).astype(np.float32)
+    first = Pix2Pix.train(volume, 1 - volume, out=tmp_path / "a", axes="ZYX", steps=1, z_context=1, **SMALL)
+    assert first.source.z_context == 1
+    second = Pix2Pix.train(
+        volume,
+        1 - volume,
+        out=tmp_path / "b",
+        axes="ZYX",
+        steps=1,
+        z_context=1,
+        patch_size=32,
+        init=tmp_path / "a" / "model.safetensors",
+    )
+    assert second.model.generator_config == first.model.generator_config
+    assert second.translate(volume, axes="ZYX").shape == volume.shape
+
+
+def test_labels_of_objects_are_trained_on_and_judged_as_foreground(tmp_path: Path) -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    for number in range(16):
+        y, x = divmod(number, 4)
+        labels[y * 16 + 3 : y * 16 + 11, x * 16 + 3 : x * 16 + 11] = number + 1
+    photo = (labels > 0).astype(np.uint8) * 200
+    pairs: dict[str, Any] = {"source": [photo, photo.T.copy()], "target": [labels, labels.T.copy()]}
+    model = Pix2Pix.train(**pairs, out=tmp_path / "run", steps=1, target_values="foreground", **SMALL)
+    result = model.evaluate(**pairs)
+    assert result.classes is not None
+    assert [overlap.value for overlap in result.classes.classes] == [(0,), (1,)]
+
+
 def test_what_an_event_raises_ends_the_training_and_keeps_its_state(tmp_path: Path) -> None:
     def stop(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 2:

@@ -149,6 +149,7 @@ def test_foreground_can_be_asked_for() -> None:
         (RNG.integers(0, 256, (40, 50), np.uint8), RNG.choice([0, 255], (40, 50)).astype(np.uint8)),
         (RNG.random((40, 50)), RNG.choice([0, 1], (40, 50)).astype(np.uint8)),
         (RNG.random((40, 50)), RNG.random((40, 50))),
+        (RNG.integers(0, 20, (40, 50), np.uint8), RNG.integers(0, 20, (40, 50), np.uint8)),
     ],
 )
 def test_intensities_are_not_taken_for_classes(prediction: AnyArray, target: AnyArray) -> None:
@@ -158,7 +159,7 @@ def test_intensities_are_not_taken_for_classes(prediction: AnyArray, target: Any
 
 
 def test_what_is_decided_is_said_and_can_be_changed(caplog: pytest.LogCaptureFixture) -> None:
-    target = RNG.choice([0, 1, 2], (40, 50)).astype(np.uint8)
+    target = np.kron(RNG.choice([0, 1, 2], (8, 10)), np.ones((5, 5))).astype(np.uint8)
     with caplog.at_level(logging.WARNING):
         assert evaluate_pairs([_pair(target, target)]).classes is not None
     assert "3 different values, so each is scored as a class too; --target-values intensities" in caplog.text

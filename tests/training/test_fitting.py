@@ -14,7 +14,7 @@ from scipy import ndimage
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.fitting import Side, fit_mapping, warn_of_unknown_classes
+from pix2pix_training.fitting import Side, fit_mapping, warn_of_lost_steps, warn_of_unknown_classes
 from pix2pix_training.image_survey import survey
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, dtype_mapping, to_tensor
 
@@ -245,3 +245,18 @@ def test_planes_with_their_neighbours_are_no_classes() -> None:
     image = np.stack([MASK, discs(3), discs(4)]).astype(np.uint8)
     assert isinstance(fitted([image], "source"), CategoryMapping)
     assert isinstance(fitted([image], "source", may_be_classes=False), LinearMapping)
+
+
+def test_integers_that_span_more_than_a_network_tells_apart_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    known = survey(sources([(smooth() * 4e9).astype(np.uint32)]))
+    with caplog.at_level(logging.WARNING):
+        warn_of_lost_steps(fit_mapping(known, "dtype", "target"), known, "target")
+    assert caplog.messages == [
+        "0.tif: the target has uint32 values that span so much that the network tells steps of about 256 apart; save it "
+        "as a smaller type, or choose --target-values training-set"
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        narrow = survey(sources([(smooth() * 1e6).astype(np.uint32)]))
+        warn_of_lost_steps(fit_mapping(narrow, "training-set", "target"), narrow, "target")
+    assert caplog.messages == []

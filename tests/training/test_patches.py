@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_pix2pix.cli.train_command import training_config
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.pairs import Pair
 from pix2pix_training.patches import Patch, PatchSampler, require_room
+from pix2pix_training.setting_options import training_config
 
 PLAIN = AugmentationConfig(flips="none")
 BY_CONTENT = SamplingConfig(placement="content")

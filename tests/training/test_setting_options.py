@@ -81,7 +81,7 @@ configs = st.builds(
 
 @given(configs, st.sampled_from([8, 32, 64]))
 def test_the_copied_command_trains_with_the_same_settings(config: TrainingConfig, width: int) -> None:
-    from napari_pix2pix.cli.train_command import training_config
+    from pix2pix_training.setting_options import training_config
 
     config = replace(config, generator=replace(config.generator, base_width=width))
     assert training_config({}, settings_of_options(_parsed(command_words(config)))) == config
