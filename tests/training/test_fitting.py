@@ -252,8 +252,8 @@ def test_integers_that_span_more_than_a_network_tells_apart_are_said(caplog: pyt
     with caplog.at_level(logging.WARNING):
         warn_of_lost_steps(fit_mapping(known, "dtype", "target"), known, "target")
     assert caplog.messages == [
-        "0.tif: the target has uint32 values that span so much that the network tells steps of about 256 apart; save it "
-        "as a smaller type, or choose --target-values training-set"
+        "0.tif: the target has uint32 values that span so much that the network tells steps of about 256 apart; "
+        "save it as a smaller type, or choose --target-values training-set"
     ]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
