@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 _PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 """Pixel scale, tie points, matrix, three with the keys of the CRS, and the rational polynomials of satellite images."""
-_TYPE_LETTERS = {2: "s", 3: "H", 12: "d"}
+_TYPE_LETTERS = {3: "H", 12: "d"}
 
 _LENGTH_UNITS = {"metre": "m", "meter": "m", "foot": "ft", "US survey foot": "US survey ft"}
 _POINT = "Point"
@@ -213,10 +213,12 @@ def georeference_tags(georeference: Georeference | None) -> list[tuple[int, str,
             finish_placing(dataset, georeference)
         with tifffile.TiffFile(BytesIO(memory.read())) as tif:
             tags = [tif.pages.first.tags[code] for code in _PLACE_TAGS if code in tif.pages.first.tags]
-            return [_tag(tag.code, int(tag.dtype), tag.value) for tag in tags]
+            return [tag_of(tag) for tag in tags]
 
 
-def _tag(code: int, kind: int, value: Any) -> tuple[int, str, int, Any]:
-    values = value if isinstance(value, tuple | str) else (value,)
-    letter = _TYPE_LETTERS[kind]
-    return code, letter, 0 if letter == "s" else len(values), values
+def tag_of(tag: tifffile.TiffTag) -> tuple[int, str, int, Any]:
+    """Number, type, count and value of a tag, as tifffile writes it."""
+    if isinstance(tag.value, str):
+        return tag.code, "s", 0, tag.value.encode()
+    values = tag.value if isinstance(tag.value, tuple) else (tag.value,)
+    return tag.code, _TYPE_LETTERS[int(tag.dtype)], len(values), values

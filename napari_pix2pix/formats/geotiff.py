@@ -1,49 +1,38 @@
-"""GeoTIFF, read and written by rasterio: place, nodata, masks and what GDAL keeps in files beside an image.
-
-Written as a cloud-optimised GeoTIFF. Tiles come mixed, but all structure stands at its beginning and pixels go from
-coarse to fine: they wait in a file beside the output, which GDAL then copies.
-"""
+"""GeoTIFF, read by rasterio: place, nodata, masks and what GDAL keeps in files beside an image. `cog` writes it."""
 
 from __future__ import annotations
 
-import errno
-import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from math import prod
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from napari_pix2pix.formats import tiff, tiff_writing
-from napari_pix2pix.formats.acquisition import to_tiff_tags
-from napari_pix2pix.formats.datasets import DatasetPool, open_dataset, use_rasterio
+from napari_pix2pix.formats import cog, tiff, tiff_writing
+from napari_pix2pix.formats.cog import CogCanvas
+from napari_pix2pix.formats.datasets import DatasetPool, use_rasterio
 from napari_pix2pix.formats.georeference import (
     GDAL_METADATA,
     GDAL_NODATA,
     files_of_place,
-    finish_placing,
     georeference_of,
     has_place_tags,
-    placing,
 )
-from napari_pix2pix.formats.metadata import METADATA_KEY, ImageMetadata, placed
+from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
 from napari_pix2pix.formats.tiff_metadata import read_metadata
 from napari_pix2pix.formats.tiff_structure import check_structure, images_in
-from napari_pix2pix.formats.tiff_writing import exact_record
-from napari_pix2pix.formats.tile_grid import TileGrid
+from napari_pix2pix.formats.tiled_tiff import TILE_PX
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Opacity, Region, least_opaque
-from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
 
 if TYPE_CHECKING:
@@ -58,10 +47,6 @@ LOSES = ("origin",)
 
 _LIMIT_CHANNELS = 65_535
 _MOST_PAGES_OF_ONE_IMAGE = 64
-_SQUARE_PX = 512
-_TAG_NAMES = {271: "Make", 272: "Model", 305: "TIFFTAG_SOFTWARE", 306: "TIFFTAG_DATETIME", 315: "TIFFTAG_ARTIST"}
-_BIGTIFF = "IF_SAFER"
-_STILL_COPYING_S = 0.1
 
 
 def recognises(path: Path) -> bool:
@@ -241,157 +226,19 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     return () if spec.metadata.georeference is None else ("tiff",)
 
 
+def begin(path: Path, spec: OutputSpec) -> None:
+    """Write a file in which pixels wait; `spec` has been checked to fit the format."""
+    cog.begin(path, spec)
+
+
+def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> CogCanvas:
+    """Open what `begin` has made, to be filled part by part."""
+    return CogCanvas(path, spec, part_px)
+
+
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    use_rasterio()
-    import rasterio
-    from rasterio.errors import RasterioError
-
-    waiting = path.with_name(f"{path.name}.waiting")
-    try:
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            _collect(waiting, spec, tiles)
-        _copy(waiting, path, spec)
-    except RasterioError as error:
-        raise Pix2PixError(f"{path} could not be completed: {_cause(error)}") from error
-    finally:
-        waiting.unlink(missing_ok=True)
-
-
-def _collect(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> None:
-    """Write tiles as they come, at full resolution, into a file that GDAL can copy from."""
-    with open_dataset(path, "w", **_profile(spec)) as dataset:
-        _describe(dataset, spec)
-        mask = _Mask(dataset) if spec.masked and not _has_alpha(spec) else None
-        channels = spec.samples - (mask is not None)
-        has_nan = False
-
-        def emit(row: int, column: int, square: AnyArray) -> None:
-            nonlocal has_nan
-            height, width = grid.extent(row, column)
-            y, x = row * _SQUARE_PX, column * _SQUARE_PX
-            region = Region(y, y + height, x, x + width)
-            pixels = square[:channels, :height, :width]
-            dataset.write(pixels.view(np.uint8) if spec.dtype == np.bool_ else pixels, window=_window(region))
-            has_nan = has_nan or (spec.dtype.kind == "f" and bool(np.isnan(pixels).any()))
-            if mask is not None:
-                mask.add(region, square[-1, :height, :width] > 0)
-
-        grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, _SQUARE_PX, emit)
-        for _, region, pixels in tiles:
-            grid.add(region, pixels)
-        if has_nan and spec.nodata is None:
-            dataset.nodata = float("nan")
-
-
-class _Mask:
-    """A mask within the file, which is begun when the first pixel is found that holds no data."""
-
-    def __init__(self, dataset: rasterio.io.DatasetWriter) -> None:
-        self._dataset = dataset
-        self._opaque: list[Region] | None = []
-
-    def add(self, region: Region, valid: AnyArray) -> None:
-        if self._opaque is not None and valid.all():
-            self._opaque.append(region)
-            return
-        for earlier in self._opaque or ():
-            self._dataset.write_mask(np.ones((earlier.height, earlier.width), bool), window=_window(earlier))
-        self._opaque = None
-        self._dataset.write_mask(valid, window=_window(region))
-
-
-def _has_alpha(spec: OutputSpec) -> bool:
-    """Alpha where the input had it, and where others know it as that; a mask suits all images."""
-    suits = spec.channels in (1, 3) and spec.dtype in (np.uint8, np.uint16) and spec.palette is None
-    return spec.masked and spec.metadata.alpha and suits
-
-
-def _profile(spec: OutputSpec) -> dict[str, Any]:
-    """How rasterio creates the file in which tiles wait: with little compression, and place, nodata and colours."""
-    colours = "RGB" if spec.rgb else "MINISBLACK" if spec.palette is None else "PALETTE"
-    return {
-        "driver": "GTiff",
-        "width": spec.width,
-        "height": spec.height,
-        "count": spec.channels + _has_alpha(spec),
-        "dtype": "uint8" if spec.dtype == np.bool_ else spec.dtype.name,
-        "nodata": spec.nodata,
-        "tiled": True,
-        "blockxsize": _SQUARE_PX,
-        "blockysize": _SQUARE_PX,
-        "interleave": "pixel",
-        "compress": "zstd",
-        "zstd_level": 1,
-        "predictor": {"b": 1, "f": 3}.get(spec.dtype.kind, 2),
-        "photometric": colours,
-        "bigtiff": "IF_SAFER",
-        "num_threads": "ALL_CPUS",
-        **({"alpha": "NON-PREMULTIPLIED"} if _has_alpha(spec) else {}),
-        **placing(spec.metadata.georeference),
-    }
-
-
-def _describe(dataset: rasterio.io.DatasetWriter, spec: OutputSpec) -> None:
-    """Names of channels, the exact record for this program, and what else is no option of creating a file."""
-    metadata = spec.metadata
-    tags = {_TAG_NAMES[code]: text for code, _, _, text in to_tiff_tags(metadata.acquisition) if code in _TAG_NAMES}
-    dataset.update_tags(**{METADATA_KEY: json.dumps(exact_record(spec))}, **tags)
-    if len(metadata.channel_names) == spec.channels:
-        for band, name in enumerate(metadata.channel_names, start=1):
-            dataset.set_band_description(band, name)
-    if spec.palette is not None:
-        dataset.write_colormap(1, {i: (*map(int, colour), OPAQUE) for i, colour in enumerate(spec.palette)})
-    finish_placing(dataset, metadata.georeference)
-
-
-def _copy(waiting: Path, path: Path, spec: OutputSpec) -> None:
-    """Make the final file; a caller that is interrupted meanwhile gets on at once.
-
-    GDAL cannot be told to stop. It does when what it copies from ends.
-    """
-    import rasterio
-    from rasterio.shutil import copy
-
-    options: dict[str, Any] = {
-        "COMPRESS": "DEFLATE",
-        "PREDICTOR": "NO" if spec.dtype == np.bool_ else "YES",
-        "BLOCKSIZE": _SQUARE_PX,
-        "OVERVIEW_RESAMPLING": "AVERAGE" if spec.averaged and spec.dtype != np.bool_ else "NEAREST",
-        "BIGTIFF": _BIGTIFF,
-        "NUM_THREADS": "ALL_CPUS",
-        "STATISTICS": "NO",
-        **({"NBITS": 1} if spec.dtype == np.bool_ else {}),
-    }
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                copy(waiting.absolute(), path.absolute(), driver="COG", **options)
-        except BaseException as error:  # of another thread; raised in this one
-            failures.append(error)
-
-    thread = Thread(target=work, name="copying")
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(_STILL_COPYING_S)
-    except BaseException:
-        os.truncate(waiting, 0)
-        thread.join()
-        raise
-    if failures:
-        raise failures[0]
-    _check_whole(path)
-
-
-def _check_whole(path: Path) -> None:
-    """GDAL says nothing where the last bytes do not fit on the disk."""
-    size = path.stat().st_size
-    with tifffile.TiffFile(path) as tif:
-        for page in tif.pages:
-            ends = np.add(page.dataoffsets, page.databytecounts)
-            if len(ends) and ends.max() > size:
-                raise OSError(errno.ENOSPC, "the file ends before its pixels do")
+    begin(path, spec)
+    with open_canvas(path, spec, TILE_PX) as canvas:
+        canvas.write_tiles(tiles)

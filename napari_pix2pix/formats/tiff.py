@@ -15,7 +15,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats import tiff_writing
+from napari_pix2pix.formats import cog, tiff_writing
+from napari_pix2pix.formats.cog import CogCanvas
 from napari_pix2pix.formats.georeference import GDAL_NODATA, has_place_tags, read_place
 from napari_pix2pix.formats.metadata import METADATA_KEY, is_grey_ramp, placed
 from napari_pix2pix.formats.ome_xml import OmeXml, parsed_ome
@@ -185,23 +186,23 @@ def holds_mask(spec: OutputSpec) -> bool:
 
 def begin(path: Path, spec: OutputSpec) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
+    if spec.masked:
+        cog.begin(path, spec)
+        return
     axes = "YXS" if spec.rgb else "YX" if spec.channels == 1 else "CYX"  # so that others read a 2-D image as one
     description = {"axes": spec.leading_axes + axes, METADATA_KEY: exact_record(spec)}
     begin_tiff(path, spec, level_sizes(spec), description, axes, ome=False)
 
 
-def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas:
+def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas | CogCanvas:
     """Open what `begin` has made, to be filled part by part."""
+    if spec.masked:
+        return CogCanvas(path, spec, part_px)
     return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
 
 
 def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    if spec.masked:
-        from napari_pix2pix.formats import geotiff
-
-        geotiff.write(path, spec, tiles, file_format)
-        return
     begin(path, spec)
     with open_canvas(path, spec, TILE_PX) as canvas:
         canvas.write_tiles(tiles)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats import geotiff as geotiff_format
+from napari_pix2pix.formats import cog
 from napari_pix2pix.formats.georeference import Georeference, web_mercator
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import open_image
@@ -120,7 +120,7 @@ def test_pixels_and_overviews(
 def test_bigtiff(
     tmp_path: Path, noise: Noise, tiles_of: Tiles, pixels_of: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geotiff_format, "_BIGTIFF", "YES")
+    monkeypatch.setattr(cog, "_BIGTIFF", "YES")
     array = noise((2, 530, 300), "uint16")
     metadata = ImageMetadata(georeference=web_mercator(pixel_size_m=2, left_m=5, top_m=7))
     spec = OutputSpec(axes="CYX", shape=array.shape, dtype=array.dtype, metadata=metadata)

@@ -1,0 +1,304 @@
+"""A cloud-optimised GeoTIFF while it is made: tiles wait in a plain TIFF, from which GDAL copies them in the end.
+
+All structure of such a file stands at its beginning, and its pixels go from coarse to fine, so that it cannot be
+written as tiles come. The waiting file is one that GDAL reads and that a later run can go on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from io import BytesIO, FileIO
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Self
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+
+from napari_pix2pix.formats.acquisition import to_tiff_tags
+from napari_pix2pix.formats.datasets import open_dataset, use_rasterio
+from napari_pix2pix.formats.georeference import finish_placing, placing, tag_of
+from napari_pix2pix.formats.metadata import METADATA_KEY
+from napari_pix2pix.formats.tiff_writing import colormap, exact_record
+from napari_pix2pix.formats.tile_grid import TileGrid
+from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
+from napari_pix2pix.formats.writing import OutputSpec, Tile
+from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.errors import Pix2PixError
+
+if TYPE_CHECKING:
+    pass
+
+_BLOCK_PX = 512
+_BIGTIFF = "IF_SAFER"
+_BIGTIFF_FROM_BYTES = 3_500_000_000
+_STATE_SUFFIX = ".state"
+_STILL_COPYING_S = 0.1
+_TAG_NAMES = {271: "Make", 272: "Model", 305: "TIFFTAG_SOFTWARE", 306: "TIFFTAG_DATETIME", 315: "TIFFTAG_ARTIST"}
+_COPIED_TAGS = (305, 306, 315, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113, 50844)
+
+
+def begin(path: Path, spec: OutputSpec) -> None:
+    """Write the waiting file without pixels; `spec` has been checked to fit the format."""
+    shape = _tile_shape(spec)
+    size = spec.height, spec.width
+    samples = {} if shape.channels > 1 else {"extrasamples": ()}
+    extra = [0] * (shape.channels - (3 if spec.rgb else 1))
+    if extra and has_alpha(spec):
+        extra[-1] = 2
+    options: dict[str, Any] = {
+        "shape": (*size, shape.channels) if shape.channels > 1 else size,
+        "photometric": "rgb" if spec.rgb else "minisblack" if spec.palette is None else "palette",
+        "planarconfig": "contig",
+        "colormap": None if spec.palette is None else colormap(spec),
+        "extratags": [(*tag, False) for tag in _tags(spec)],
+        "metadata": None,
+        "software": "",
+        **(samples or ({"extrasamples": extra} if extra else {})),
+    }
+    largest = spec.height * spec.width * shape.channels * shape.dtype.itemsize
+    write_structure(path, shape, [options], bigtiff=largest > _BIGTIFF_FROM_BYTES, ome=False)
+
+
+def has_alpha(spec: OutputSpec) -> bool:
+    """Alpha where the input had it, and where others know it as that; a mask suits all images."""
+    suits = spec.channels in (1, 3) and spec.dtype in (np.uint8, np.uint16) and spec.palette is None
+    return spec.masked and spec.metadata.alpha and suits
+
+
+def _tile_shape(spec: OutputSpec) -> TileShape:
+    """Samples beside each other; opacity is the last, and bits are bytes."""
+    dtype = np.dtype(np.uint8) if spec.dtype == np.bool_ else spec.dtype
+    size = spec.height, spec.width
+    return TileShape(sizes=(size,), planes=1, pages_per_plane=1, channels=spec.samples, dtype=dtype)
+
+
+def _tags(spec: OutputSpec) -> list[tuple[int, str, int, Any]]:
+    """What GDAL writes about place, nodata, names of channels and the rest, for a file of one pixel."""
+    use_rasterio()
+    from rasterio.io import MemoryFile
+
+    metadata = spec.metadata
+    texts = {_TAG_NAMES[code]: text for code, _, _, text in to_tiff_tags(metadata.acquisition) if code in _TAG_NAMES}
+    profile = {"width": 1, "height": 1, "count": spec.channels, "dtype": _tile_shape(spec).dtype.name}
+    with MemoryFile() as memory:
+        place = placing(metadata.georeference)
+        with memory.open(driver="GTiff", photometric="MINISBLACK", nodata=spec.nodata, **profile, **place) as dataset:
+            dataset.update_tags(**{METADATA_KEY: json.dumps(exact_record(spec))}, **texts)
+            if len(metadata.channel_names) == spec.channels:
+                dataset.descriptions = metadata.channel_names
+            finish_placing(dataset, metadata.georeference)
+        with tifffile.TiffFile(BytesIO(memory.read())) as tif:
+            return [tag_of(tag) for tag in tif.pages.first.tags if tag.code in _COPIED_TAGS]
+
+
+class CogCanvas:
+    """The waiting file that `begin` has made, to be filled tile by tile or part by part; a context manager.
+
+    Parameters
+    ----------
+    part_px : side of the parts, a multiple of `TILE_PX`.
+    """
+
+    def __init__(self, path: Path, spec: OutputSpec, part_px: int) -> None:
+        del part_px
+        self._path = path
+        self._spec = spec
+        self._tiles = TiledTiff(path, _tile_shape(spec))
+        self._hides = self._has_nan = False
+
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """The directory; see `Canvas.frame`."""
+        return self._tiles.frame(size)
+
+    def write_tiles(self, tiles: Iterable[Tile]) -> None:
+        """Write the whole image, from tiles as `write_image` takes them."""
+        spec = self._spec
+
+        def emit(row: int, column: int, square: AnyArray) -> None:
+            height, width = grid.extent(row, column)
+            self._put(row, column, square, square[:, :height, :width])
+
+        grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, TILE_PX, emit)
+        for _, region, pixels in tiles:
+            grid.add(region, pixels)
+        self.finish(self._path)
+
+    def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:
+        """Write a part, shape (samples, region.height, region.width); returns when it is on the disk."""
+        del plane
+        before = self._hides, self._has_nan
+        self._hides = self._has_nan = False
+        for _, _, row, column in _squares(region):
+            y, x = row * TILE_PX - region.y0, column * TILE_PX - region.x0
+            inside = pixels[:, y : y + TILE_PX, x : x + TILE_PX]
+            square = np.zeros((len(pixels), TILE_PX, TILE_PX), pixels.dtype)
+            square[:, : inside.shape[1], : inside.shape[2]] = inside
+            self._put(row, column, square, inside)
+        note = [*self._tiles.finish_piece(), self._hides, self._has_nan]
+        self._hides, self._has_nan = self._hides or before[0], self._has_nan or before[1]
+        return note
+
+    def _put(self, row: int, column: int, square: AnyArray, inside: AnyArray) -> None:
+        """Write a square; `inside` is the part of it that lies within the image."""
+        self._hides = self._hides or (self._spec.masked and not bool(inside[-1].all()))
+        self._has_nan = self._has_nan or (square.dtype.kind == "f" and bool(np.isnan(inside).any()))
+        self._tiles.put(0, 0, row, column, square.view(np.uint8) if square.dtype == np.bool_ else square)
+
+    def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
+        """Take in a part that an earlier run has written; whether it is as it was then."""
+        del plane
+        *piece, hides, has_nan = note
+        if not self._tiles.restore(Piece(*piece), list(_squares(region))):
+            return False
+        self._hides, self._has_nan = self._hides or hides, self._has_nan or has_nan
+        return True
+
+    def finish(self, path: Path) -> None:
+        """Make the file of it, in its place; all pixels must be there."""
+        self._tiles.finish()
+        state = self._path.with_name(self._path.name + _STATE_SUFFIX)
+        folder = state if state.is_dir() else self._path.parent
+        made = folder / f"{path.name}.cog.tif"
+        try:
+            _copied(self._path, made, self._spec, hides=self._hides, has_nan=self._has_nan)
+            self._tiles.close()
+            made.replace(self._path)
+        finally:
+            made.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, whatever there is of it."""
+        self._tiles.close()
+
+
+def _squares(region: Region) -> Iterator[Square]:
+    for row in range(region.y0 // TILE_PX, -(-region.y1 // TILE_PX)):
+        for column in range(region.x0 // TILE_PX, -(-region.x1 // TILE_PX)):
+            yield 0, 0, row, column
+
+
+def _copied(waiting: Path, made: Path, spec: OutputSpec, *, hides: bool, has_nan: bool) -> None:
+    """Let GDAL make the file; whoever is interrupted meanwhile gets on at once, because it finds no more to read.
+
+    Raises
+    ------
+    Pix2PixError
+        GDAL cannot write it.
+    OSError
+        The disk is full.
+    """
+    stopped = Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _copy(waiting, made, spec, stopped, hides=hides, has_nan=has_nan)
+        except BaseException as error:  # of another thread; raised in this one
+            failures.append(error)
+
+    use_rasterio()
+    thread = Thread(target=work, name="copying")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_STILL_COPYING_S)
+    except BaseException:
+        stopped.set()
+        thread.join()
+        raise
+    if failures:
+        raise failures[0]
+    _check_whole(made)
+
+
+def _copy(waiting: Path, made: Path, spec: OutputSpec, stopped: Event, *, hides: bool, has_nan: bool) -> None:
+    import rasterio
+    from rasterio.errors import RasterioError
+    from rasterio.shutil import copy
+
+    is_bits = spec.dtype == np.bool_
+    options: dict[str, Any] = {
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "NO" if is_bits else "YES",
+        "BLOCKSIZE": _BLOCK_PX,
+        "OVERVIEW_RESAMPLING": "AVERAGE" if spec.averaged and not is_bits else "NEAREST",
+        "BIGTIFF": _BIGTIFF,
+        "NUM_THREADS": "ALL_CPUS",
+        "STATISTICS": "NO",
+        **({"NBITS": 1} if is_bits else {}),
+    }
+    view = made.with_name(f"{made.name}.vrt")
+
+    def open_file(name: str, mode: str = "rb") -> _File:
+        del mode
+        return _File(name, stopped)
+
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
+            source = stack.enter_context(open_dataset(waiting, opener=open_file))
+            is_mask = spec.masked and not has_alpha(spec)
+            if is_mask or (has_nan and spec.nodata is None):
+                copy(source, view.absolute(), driver="VRT")
+                _change_view(view, is_mask=is_mask, hides=hides, has_nan=has_nan)
+                source = stack.enter_context(open_dataset(view))
+            copy(source, made.absolute(), driver="COG", **options)
+    except (RasterioError, rasterio.RasterioIOError) as error:
+        raise Pix2PixError(f"{made} cannot be written: {' '.join(str(error.__cause__ or error).split())}") from error
+    finally:
+        view.unlink(missing_ok=True)
+
+
+class _File(FileIO):
+    """A file that ends where one is told to stop."""
+
+    def __init__(self, name: str, stopped: Event) -> None:
+        super().__init__(name)
+        self._stopped = stopped
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return b"" if self._stopped.is_set() else super().read(size)
+
+
+def _change_view(view: Path, *, is_mask: bool, hides: bool, has_nan: bool) -> None:
+    """The last band becomes a mask, or goes where it hides nothing; NaN is no data where there is some."""
+    tree = ElementTree.parse(view)
+    root = tree.getroot()
+    bands = root.findall("VRTRasterBand")
+    if is_mask:
+        opacity = bands.pop()
+        root.remove(opacity)
+        if hides:
+            for part in opacity.findall("ColorInterp"):
+                opacity.remove(part)
+            opacity.attrib.clear()
+            opacity.set("dataType", "Byte")
+            ElementTree.SubElement(root, "MaskBand").append(opacity)
+    if has_nan:
+        for band in bands:
+            nodata = ElementTree.Element("NoDataValue")
+            nodata.text = "nan"
+            band.insert(0, nodata)
+    tree.write(view)
+
+
+def _check_whole(path: Path) -> None:
+    """GDAL says nothing where the last bytes do not fit on the disk."""
+    size = path.stat().st_size
+    with tifffile.TiffFile(path) as tif:
+        for page in tif.pages:
+            ends = np.add(page.dataoffsets, page.databytecounts)
+            if len(ends) and ends.max() > size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
