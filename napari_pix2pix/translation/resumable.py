@@ -19,6 +19,7 @@ from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.prefetch import computed_ahead
 from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.errors import ImageError, Pix2PixError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ def all_made(making: Generator[tuple[int, int], None, UnitsDone], progress: Prog
         except StopIteration as end:
             result: UnitsDone = end.value
             return result
+        except ImageError as error:
+            raise Pix2PixError(str(error)) from error  # midway: the output is begun
         if progress is not None:
             progress(done, total)
 
