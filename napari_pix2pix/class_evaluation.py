@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -36,6 +36,7 @@ Code = tuple[int, ...]
 _MOST_CLASSES = 255
 _MOST_AUTOMATIC = 64
 _TILE = 1024
+_EVERY = 1009
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +176,15 @@ def classes_of(pairs: Sequence[Pair], values: TargetValues, model: CategoryMappi
     return Classes(values=tuple(sorted(wanted)))
 
 
-def evaluate_classes(pairs: Sequence[Pair], classes: Classes) -> ClassEvaluation:
+def evaluate_classes(
+    pairs: Sequence[Pair], classes: Classes, tile_done: Callable[[], None] | None = None
+) -> ClassEvaluation:
     """Compare the classes of predictions (the sources of `pairs`) with those of the targets, tile by tile.
 
     A predicted value that is no class is wrong; a pixel of which the target is no class, or which is invalid, does not
     count.
     """
-    counts = [_confusion(pair, classes) for pair in pairs]
+    counts = [_confusion(pair, classes, tile_done) for pair in pairs]
     images = tuple(each.scores() for each in counts)
     total = _Confusion(np.sum([each.counts for each in counts], axis=0))
     overlaps = zip(classes.values, total.overlaps(), total.counts.sum(0), strict=True)
@@ -220,7 +223,7 @@ class _Confusion:
         return ClassScores(accuracy=accuracy, iou=means[0], dice=means[1])
 
 
-def _confusion(pair: Pair, classes: Classes) -> _Confusion:
+def _confusion(pair: Pair, classes: Classes, tile_done: Callable[[], None] | None) -> _Confusion:
     count = len(classes.values)
     counts = np.zeros((count + 1, count), np.int64)
     predictions, targets = FilledSource(pair.source), FilledSource(pair.target)
@@ -235,6 +238,8 @@ def _confusion(pair: Pair, classes: Classes) -> _Confusion:
                     counted &= ~bad
             places = np.where(found < 0, count, found)[counted] * count + true[counted]
             counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
+            if tile_done is not None:
+                tile_done()
     return _Confusion(counts)
 
 
@@ -264,6 +269,8 @@ def _codes(images: Sequence[ArraySource], limit: int) -> set[Code] | None:
     codes: set[Code] = set()
     for pixels in _valid_pixels(images):
         if pixels.dtype.kind not in "biu":
+            return None
+        if np.unique(pixels[:, ::_EVERY], axis=1).shape[1] > limit:  # a few pixels tell nearly always
             return None
         different = np.unique(pixels[0])[None] if len(pixels) == 1 else np.unique(pixels, axis=1)
         codes |= {tuple(int(v) for v in code) for code in different.T[: limit + 1]}

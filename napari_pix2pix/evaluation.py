@@ -44,7 +44,7 @@ from pix2pix_training.pairs import Pair
 logger = logging.getLogger(__name__)
 
 _TILE = 1024
-_PASSES = 3  # scores of the images, and of two constants
+_PASSES = 3  # scores of the images, and of two constants; of classes one more
 _RANGE_PERCENTILES = (0.1, 99.9)
 
 
@@ -113,14 +113,15 @@ def evaluate_pairs(
     targets = [pair.target for pair in pairs]
     limits = data_range or default_range(targets)
     span = limits[1] - limits[0]
-    steps = _Steps(_PASSES * sum(map(_tile_count, targets)), progress)
+    passes = _PASSES + (classes is not None)
+    steps = _Steps(passes * sum(map(_tile_count, targets)), progress)
     images = tuple((pair.name, _scores(pair.source, pair.target, span, steps)) for pair in pairs)
     return Evaluation(
         images=images,
         mean=mean_scores([scores for _, scores in images]),
         constant=_constant_scores(targets, span, steps),
         data_range=limits,
-        classes=None if classes is None else evaluate_classes(pairs, classes),
+        classes=None if classes is None else evaluate_classes(pairs, classes, steps.done),
     )
 
 

@@ -107,10 +107,11 @@ def to_file(
     """Translate an array into a file, which appears only when it is complete; see `translate_file`."""
     fitted = translator.fit(source)
     spec = output_spec(source, translator)
-    file_format = resolve_format(path, file_format, None)
-    spec = with_mask(spec, source, check_output(path, spec, file_format=file_format, overwrite=overwrite))
-    with closing(_tiles(fitted, translator, working_folder(path), progress, masked=spec.masked)) as tiles:
-        write_image(path, spec, tiles, file_format=file_format, overwrite=overwrite)
+    chosen = check_output(path, spec, file_format=resolve_format(path, file_format, None), overwrite=overwrite)
+    spec = with_mask(spec, source, chosen)
+    folder = working_folder(path) if fitted.is_rescaled else path.absolute().parent
+    with closing(_tiles(fitted, translator, folder, progress, masked=spec.masked)) as tiles:
+        write_image(path, spec, tiles, file_format=chosen, overwrite=overwrite)
 
 
 def axes_of_result(axes: str | None, source: ArraySource) -> AxisOrder:

@@ -134,6 +134,17 @@ def test_an_array_becomes_a_file_with_what_is_said_of_it(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["out.ome.tif"]
 
 
+@pytest.mark.parametrize("name", ["new/out.ome.zarr", "new/out.png", "new/out.tif"])
+@pytest.mark.parametrize("matched", [False, True])
+def test_arrays_become_files_of_any_format(tmp_path: Path, name: str, matched: bool) -> None:
+    model = Pix2Pix(identity_model(pixel_size=(1.0, 1.0), unit="µm"))
+    size = (0.5, 0.5) if matched else (1.0, 1.0)
+    flat = np.full((48, 40), 77, np.uint8)
+    model.translate(flat, tmp_path / name, axes="YX", pixel_size=size, match_pixel_size=matched, max_memory=2**20)
+    np.testing.assert_array_equal(_read(tmp_path / name).squeeze(), flat)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [Path(name).name]
+
+
 def test_a_file_becomes_an_array_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (3, 2, 20, 24), np.uint8)
     tifffile.imwrite(tmp_path / "in.ome.tif", stack, metadata={"axes": "ZCYX"}, photometric="minisblack")
