@@ -1,163 +1,52 @@
-"""Map tiles as one raster: a pyramid of web tiles (z/x/y.png), or a folder of georeferenced tiles.
+"""Map tiles as one raster, and a raster as map tiles: a pyramid for the web (z/x/y.png), or a folder of GeoTIFFs.
 
-A pyramid is read at its deepest zoom. Where tiles are missing or transparent, the raster is transparent.
+A pyramid is read at its deepest zoom. An output has the same tiles as its input, by name, format and place; those of
+lower zooms are made anew.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from math import pi
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
 from pathlib import Path
-from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from napari_pix2pix.formats import jpeg
-from napari_pix2pix.formats.georeference import Georeference, web_mercator
-from napari_pix2pix.formats.map_tile_writing import holds_mask, holds_nodata, incompatibility, may_replace, write
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats import jpeg, writing
+from napari_pix2pix.formats.georeference import Affine, Georeference
+from napari_pix2pix.formats.mosaic import MosaicSource, check_alike
 from napari_pix2pix.formats.naming import is_image_path
-from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.ome_xml import parsed_xml
+from napari_pix2pix.formats.opacity import with_opacity
+from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
+from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
+from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
-from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
+from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
+from pix2pix_training.array_source import AnyArray, Region, plane_size, whole_plane
+from pix2pix_training.atomic import sync_to_disk
 from pix2pix_training.errors import ImageError
-from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 
-__all__ = [
-    "NAME",
-    "SUFFIXES",
-    "MosaicSource",
-    "holds_mask",
-    "holds_nodata",
-    "incompatibility",
-    "is_tile_pyramid",
-    "may_replace",
-    "open_source",
-    "write",
-]
+if TYPE_CHECKING:
+    from morecantile import TileMatrixSet
+
+logger = logging.getLogger(__name__)
 
 NAME = "tiles"
 SUFFIXES = ("",)
 
-logger = logging.getLogger(__name__)
-
-_EARTH_RADIUS_M = 6_378_137.0
-_OPEN_BYTES = 512 << 20
-_BYTES_PER_FILE = 128 << 20
-_MOST_OPEN = 128
 _OFF_GRID_PX = 0.01
+_DEEPEST_ZOOM = 30
+_GEODETIC = ("4326", "geodetic")
 
 _Pyramid = dict[int, dict[tuple[int, int], str]]
 """For each zoom, the path of each tile by its row from the north and its column."""
-
-
-class MosaicSource(ImageSource):
-    """Tiles of equal type side by side; where several overlap, the first by name is seen."""
-
-    def __init__(
-        self, path: Path, first: ImageSource, layout: TileLayout, georeference: Georeference, *, masked: bool
-    ) -> None:
-        height, width = layout.size
-        covered = sum(tile.region.height * tile.region.width for tile in layout.tiles)
-        super().__init__(
-            path,
-            axes="CYX",
-            shape=(first.shape[-3], height, width),
-            dtype=first.dtype,
-            metadata=_metadata(first.metadata, layout, georeference),
-            nodata=first.nodata,
-            palette=first.palette,
-        )
-        if covered < height * width / 2:
-            logger.warning("%s: tiles cover %.0f %% of their rectangle", path, 100 * covered / (height * width))
-        self.masked = masked or not layout.covers_all()
-        self._index = TileIndex(layout.tiles)
-        self._open = _OpenTiles(path)
-        self._lock = Lock()
-
-    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        return self._read_with_opacity(region, plane)[0]
-
-    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
-        result = np.full((self.shape[0], region.height, region.width), self.nodata or 0, self.dtype)
-        opacity = np.zeros((region.height, region.width), np.uint8)
-        for tile in self._index.touching(region):
-            part = tile.region.common(region)
-            pixels, own_opacity = self._pixels(tile, part)
-            inside = part.seen_from(region).slices
-            shown = (opacity[inside] == 0) & ~invalid_values(pixels, self.nodata, own_opacity).all(0)
-            result[(slice(None), *inside)][:, shown] = pixels[:, shown]
-            opacity[inside][shown] = OPAQUE if own_opacity is None else own_opacity[shown]
-        return result, opacity if self.masked else None
-
-    def _pixels(self, tile: MapTile, part: Region) -> tuple[AnyArray, Opacity | None]:
-        with self._lock:
-            image = self._open.get(tile.name)
-            expected = (self.shape[0], tile.region.height, tile.region.width)
-            if (image.shape, image.dtype) != (expected, self.dtype) or not _same_palette(image, self):
-                raise ImageError(
-                    f"{image.path} has {image.shape} of {image.dtype}, the tiles before it {expected} of "
-                    f"{self.dtype}, or another palette; all tiles must be alike"
-                )
-            return image.read_with_opacity(part.seen_from(tile.region))
-
-    def close(self) -> None:
-        with self._lock:
-            self._open.close()
-
-
-def _same_palette(first: ImageSource, second: ImageSource) -> bool:
-    if first.palette is None or second.palette is None:
-        return first.palette is second.palette
-    return np.array_equal(first.palette, second.palette)
-
-
-def _metadata(first: ImageMetadata, layout: TileLayout, georeference: Georeference) -> ImageMetadata:
-    size = georeference.pixel_size
-    return replace(
-        first,
-        file_format="tiles",
-        tiles=layout,
-        georeference=georeference,
-        pixel_size=size,
-        unit=None if size is None else georeference.unit,
-    )
-
-
-class _OpenTiles:
-    """The tiles read last, open as long as they fit a budget of bytes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._images: OrderedDict[str, ImageSource] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, name: str) -> ImageSource:
-        if name not in self._images:
-            self._images[name] = open_image(self._folder / name)
-            self._bytes += _cost(self._images[name])
-        self._images.move_to_end(name)
-        while len(self._images) > 1 and (self._bytes > _OPEN_BYTES or len(self._images) > _MOST_OPEN):
-            self._drop()
-        return self._images[name]
-
-    def _drop(self) -> None:
-        image = self._images.popitem(last=False)[1]
-        self._bytes -= _cost(image)
-        image.close()
-
-    def close(self) -> None:
-        while self._images:
-            self._drop()
-
-
-def _cost(image: ImageSource) -> int:
-    """Bytes that an open tile may keep decoded."""
-    size = image.dtype.itemsize * int(np.prod(image.shape))
-    return size if image.decoded_whole else min(size, _BYTES_PER_FILE)
+Children = tuple[str | None, ...]
+"""Names of the NW, NE, SW and SE tiles, None where one is missing."""
 
 
 def is_tile_pyramid(path: Path) -> bool:
@@ -185,15 +74,26 @@ def open_source(path: Path) -> MosaicSource:
     ImageError
         It holds no tiles, or tiles that do not fit together.
     """
-    return _open_pyramid(path) if is_tile_pyramid(path) else _open_georeferenced(path)
+    return _opened(path, "auto")
 
 
-def _open_pyramid(path: Path) -> MosaicSource:
-    pyramid = _pyramid(path)
+def _opened(path: Path, alpha: AlphaChoice) -> MosaicSource:
+    return _open_pyramid(path, alpha) if is_tile_pyramid(path) else _open_georeferenced(path, alpha)
+
+
+def _of_others(first: ImageSource, alpha: AlphaChoice) -> AlphaChoice:
+    """What alpha is in all tiles, when it is known of one."""
+    return alpha if alpha != "auto" else "keep" if first.alpha != "none" else "mask"
+
+
+def _open_pyramid(path: Path, alpha: AlphaChoice) -> MosaicSource:
+    tms_xml = _tms_xml(path)
+    matrices = _matrices(tms_xml)
+    pyramid = _pyramid(path, matrices, from_south=tms_xml is not None)
     zoom = max(pyramid)
     deepest = pyramid[zoom]
     top, left = min(row for row, _ in deepest), min(column for _, column in deepest)
-    with open_image(path / min(deepest.values())) as first:
+    with open_image(path / min(deepest.values()), alpha=alpha) as first:
         size = first.shape[-1]
         if first.axes != "CYX" or first.shape[-2] != size:
             raise ImageError(f"{first.path} is no map tile: its shape is {first.shape}, a square image is needed")
@@ -202,19 +102,42 @@ def _open_pyramid(path: Path) -> MosaicSource:
             for (row, column), name in deepest.items()
             for y, x in [((row - top) * size, (column - left) * size)]
         ]
-        pixel_m = 2 * pi * _EARTH_RADIUS_M / (size * 2**zoom)
-        half_m = pi * _EARTH_RADIUS_M
-        place = web_mercator(
-            pixel_size_m=pixel_m, left_m=left * size * pixel_m - half_m, top_m=half_m - top * size * pixel_m
+        others = _of_others(first, alpha)
+        return MosaicSource(
+            path,
+            first,
+            TileLayout(_by_name(tiles), _parents(path, pyramid), tms_xml),
+            _place_of(matrices, zoom, top, left, size),
+            masked=any(_is_masked(path / tile.name, others) for tile in tiles),
+            alpha=others,
+            reopen=partial(_opened, path),
         )
-        layout = TileLayout(_by_name(tiles), _parents(path, pyramid), _tms_xml(path))
-        return MosaicSource(path, first, layout, place, masked=any(_is_masked(path / tile.name) for tile in tiles))
 
 
-def _is_masked(file: Path) -> bool:
+def _matrices(tms_xml: str | None) -> TileMatrixSet:
+    """How the world is cut: as the web does it, or in degrees where the description of the tiles says so."""
+    from morecantile import tms
+
+    root = parsed_xml(Path(TMS_FILE), tms_xml)
+    srs, sets = ("", None) if root is None else (root.findtext("SRS") or "", root.find("TileSets"))
+    profile = "" if sets is None else sets.get("profile", "")
+    degrees = any(word in srs.lower() or word in profile.lower() for word in _GEODETIC)
+    return tms.get("WorldCRS84Quad" if degrees else "WebMercatorQuad")
+
+
+def _place_of(matrices: TileMatrixSet, zoom: int, row: int, column: int, size: int) -> Georeference:
+    from morecantile import Tile as Place
+
+    bounds = matrices.xy_bounds(Place(column, row, zoom))
+    pixel = (bounds.right - bounds.left) / size
+    crs = "EPSG:3857" if matrices.id == "WebMercatorQuad" else "EPSG:4326"
+    return Georeference(crs=crs, transform=(pixel, 0.0, bounds.left, 0.0, -pixel, bounds.top))
+
+
+def _is_masked(file: Path, alpha: AlphaChoice) -> bool:
     if file.suffix.lower() in jpeg.SUFFIXES:
         return False
-    with open_image(file) as image:
+    with open_image(file, alpha=alpha) as image:
         return image.masked
 
 
@@ -226,15 +149,19 @@ def _by_name(tiles: Sequence[MapTile]) -> tuple[MapTile, ...]:
     return tuple(sorted(tiles, key=lambda tile: tile.name))
 
 
-def _pyramid(path: Path) -> _Pyramid:
-    from_south = (path / TMS_FILE).is_file()
+def _pyramid(path: Path, matrices: TileMatrixSet, *, from_south: bool) -> _Pyramid:
     pyramid: _Pyramid = {}
     for zoom in _numbered(path):
         level = int(zoom.name)
+        if level > _DEEPEST_ZOOM:
+            raise ImageError(f"{zoom} is no zoom of map tiles; they end at {_DEEPEST_ZOOM}")
+        matrix = matrices.matrix(level)
         for column in _numbered(zoom):
             for file in filter(_is_tile, column.iterdir()):
-                row = 2**level - 1 - int(file.stem) if from_south else int(file.stem)
+                row = matrix.matrixHeight - 1 - int(file.stem) if from_south else int(file.stem)
                 place = (row, int(column.name))
+                if not (0 <= row < matrix.matrixHeight and place[1] < matrix.matrixWidth):
+                    raise ImageError(f"{file} is no map tile: zoom {level} has no such row and column")
                 name = file.relative_to(path).as_posix()
                 if pyramid.setdefault(level, {}).setdefault(place, name) != name:
                     raise ImageError(f"{path} holds two tiles for one place: {pyramid[level][place]} and {name}")
@@ -263,20 +190,39 @@ def _parents(path: Path, pyramid: _Pyramid) -> tuple[tuple[str, tuple[str | None
     return tuple(parents)
 
 
-def _open_georeferenced(path: Path) -> MosaicSource:
+class _Corner(NamedTuple):
+    """Row and column of a tile's first pixel, counted from that of another tile; its size; how it marks no data."""
+
+    row: int
+    column: int
+    size: tuple[int, int]
+    nodata: float | None
+    masked: bool
+
+
+def _open_georeferenced(path: Path, alpha: AlphaChoice) -> MosaicSource:
     files = sorted(filter(is_image_path, path.iterdir()))
     if not files:
         raise ImageError(f"{path} is a folder, not an image file, and holds no map tiles")
-    with open_image(files[0]) as first:
+    with open_image(files[0], alpha=alpha) as first:
         place = _place(first)
-        corners = [_corner(file, first, place) for file in files]
-        top, left = min(y for y, _, _ in corners), min(x for _, x, _ in corners)
+        others = _of_others(first, alpha)
+        corners = [_corner(file, first, place, others) for file in files]
+        top, left = min(corner.row for corner in corners), min(corner.column for corner in corners)
         tiles = [
-            MapTile(file.name, Region(y - top, y - top + height, x - left, x - left + width))
-            for file, (y, x, (height, width)) in zip(files, corners, strict=True)
+            MapTile(file.name, Region(y, y + corner.size[0], x, x + corner.size[1]))
+            for file, corner in zip(files, corners, strict=True)
+            for y, x in [(corner.row - top, corner.column - left)]
         ]
-        layout = TileLayout(_by_name(tiles), ())
-        return MosaicSource(path, first, layout, place.moved(top, left), masked=any(map(_is_masked, files)))
+        return MosaicSource(
+            path,
+            first,
+            TileLayout(_by_name(tiles), ()),
+            place.moved(top, left),
+            masked=any(corner.masked or corner.nodata != first.nodata for corner in corners),
+            alpha=others,
+            reopen=partial(_opened, path),
+        )
 
 
 def _place(image: ImageSource) -> Georeference:
@@ -288,35 +234,166 @@ def _place(image: ImageSource) -> Georeference:
     return place
 
 
-def _corner(file: Path, first: ImageSource, origin: Georeference) -> tuple[int, int, tuple[int, int]]:
-    """Row and column of a tile's first pixel, counted from that of the first tile, and its height and width."""
-    with open_image(file) as image:
+def _corner(file: Path, first: ImageSource, origin: Georeference, alpha: AlphaChoice) -> _Corner:
+    with open_image(file, alpha=alpha) as image:
         place = _place(image)
-        if (place.crs, image.nodata) != (origin.crs, first.nodata):
-            raise ImageError(f"{file} and {first.path} differ in coordinate system or nodata value")
-        y, x = _steps(place, origin)
+        if place.crs != origin.crs:
+            systems = " and ".join(one.crs_name or "none" for one in (place, origin))
+            raise ImageError(f"{file} and {first.path} differ in coordinate system ({systems}); bring them to one")
+        check_alike(image, first.shape[-3], plane_size(image), first)
+        assert place.transform is not None
+        assert origin.transform is not None
+        y, x = _steps(place.transform, origin.transform)
+        why = f"{y - round(y):+.3g} rows and {x - round(x):+.3g} columns beside it"
         on_grid = abs(y - round(y)) <= _OFF_GRID_PX and abs(x - round(x)) <= _OFF_GRID_PX
-        if not on_grid or not _same_scale(place, origin, max(image.shape[-2:])):
-            raise ImageError(f"{file} does not lie on the pixel grid of {first.path}; resample the tiles to one grid")
-        whole = whole_plane(image)
-        return round(y), round(x), (whole.height, whole.width)
+        if not _same_scale(place.transform, origin.transform, max(image.shape[-2:])):
+            on_grid, why = False, "its pixels are of another size or turned otherwise"
+        if not on_grid:
+            raise ImageError(
+                f"{file} does not lie on the pixel grid of {first.path} ({why}); resample the tiles to one grid"
+            )
+        return _Corner(round(y), round(x), plane_size(image), image.nodata, image.masked)
 
 
-def _steps(place: Georeference, origin: Georeference) -> tuple[float, float]:
+def _steps(place: Affine, origin: Affine) -> tuple[float, float]:
     """Rows and columns from the first pixel of `origin` to that of `place`."""
-    assert place.transform is not None
-    assert origin.transform is not None
-    a, b, c, d, e, f = origin.transform
-    across, down = place.transform[2] - c, place.transform[5] - f
+    a, b, c, d, e, f = origin
+    across, down = place[2] - c, place[5] - f
     determinant = a * e - b * d
     return (a * down - d * across) / determinant, (e * across - b * down) / determinant
 
 
-def _same_scale(place: Georeference, origin: Georeference, length_px: int) -> bool:
+def _same_scale(place: Affine, origin: Affine, length_px: int) -> bool:
     """Whether pixels stay on the grid over the length of a tile."""
-    assert place.transform is not None
-    assert origin.transform is not None
-    pixel = max(abs(value) for value in (*origin.transform[:2], *origin.transform[3:5]))
-    pairs = zip(place.transform, origin.transform, strict=True)
-    drift = [abs(own - other) * length_px for i, (own, other) in enumerate(pairs) if i not in (2, 5)]
-    return max(drift) <= _OFF_GRID_PX * pixel
+    pixel = max(abs(value) for value in (*origin[:2], *origin[3:5]))
+    drift = [abs(own - other) * length_px for own, other in zip(place, origin, strict=True)]
+    return max(drift[0], drift[1], drift[3], drift[4]) <= _OFF_GRID_PX * pixel
+
+
+def incompatibility(spec: OutputSpec) -> str | None:
+    """Why map tiles like those of the input cannot hold an image."""
+    if spec.metadata.tiles is None:
+        return "only what was read from map tiles can be written as map tiles; use the format tiff"
+    if prod(spec.leading_shape) > 1:
+        return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
+    tile = spec.metadata.tiles.tiles[0]
+    size = (spec.channels, tile.region.height, tile.region.width)
+    reason = writing.incompatibility(replace(spec, shape=size, axes="CYX"), _own_format(spec))
+    return None if reason is None else f"{reason} (the input's tiles are like {tile.name})"
+
+
+def holds_mask(spec: OutputSpec) -> bool:
+    """Whether tiles like those of the input say beside their channels which pixels hold no data."""
+    return writing.holds_mask(spec, _own_format(spec))
+
+
+def holds_nodata(spec: OutputSpec) -> bool:
+    """Whether tiles like those of the input say which value stands for no data."""
+    return writing.holds_nodata(spec, _own_format(spec))
+
+
+def _own_format(spec: OutputSpec) -> str:
+    """The format of the input's first tile."""
+    assert spec.metadata.tiles is not None
+    return _tile_format(spec.metadata.tiles.tiles[0].name, placed=spec.metadata.georeference is not None)
+
+
+def _tile_format(name: str, *, placed: bool) -> str:
+    """The format of a map tile by its ending; `placed` where it is known where it lies."""
+    suffix = known_suffix(Path(name))
+    return "geotiff" if placed and suffix in TIFF_SUFFIXES else format_of_suffix(suffix, None)
+
+
+def may_replace(path: Path, spec: OutputSpec) -> bool:
+    """Whether a folder holds no other files than tiles of the same names."""
+    return spec.metadata.tiles is not None and spec.metadata.tiles.names_all_of(path)
+
+
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+    """Fill a folder that does not exist yet; `spec` has been checked to have a layout that the tiles' formats fit."""
+    del file_format
+    layout = spec.metadata.tiles
+    assert layout is not None
+    path.mkdir()
+    if layout.tms_xml is not None:
+        (path / TMS_FILE).write_text(layout.tms_xml, encoding="utf-8")
+        sync_to_disk(path / TMS_FILE)
+    cutter = _Cutter(path, spec, layout)
+    for _, region, pixels in tiles:
+        cutter.add(region, pixels)
+    for name, children in layout.parents:
+        _write_tile(path / name, spec, _parent(path, spec, children))
+
+
+@dataclass
+class _Unfinished:
+    pixels: AnyArray
+    missing: int
+
+
+class _Cutter:
+    """Writes each tile as soon as its last pixel has come."""
+
+    def __init__(self, folder: Path, spec: OutputSpec, layout: TileLayout) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._layout = layout
+        self._index = TileIndex(layout.tiles)
+        self._unfinished: dict[str, _Unfinished] = {}
+
+    def add(self, region: Region, pixels: AnyArray) -> None:
+        for tile in self._index.touching(region):
+            part = tile.region.common(region)
+            if tile.name not in self._unfinished:
+                self._unfinished[tile.name] = self._empty(tile)
+            own = self._unfinished[tile.name]
+            own.pixels[(slice(None), *part.seen_from(tile.region).slices)] = pixels[
+                (slice(None), *part.seen_from(region).slices)
+            ]
+            own.missing -= part.height * part.width
+            if own.missing == 0:
+                del self._unfinished[tile.name]
+                _write_tile(self._folder / tile.name, self._spec, own.pixels, region=tile.region)
+
+    def _empty(self, tile: MapTile) -> _Unfinished:
+        height, width = tile.region.height, tile.region.width
+        return _Unfinished(np.empty((self._spec.samples, height, width), self._spec.dtype), height * width)
+
+
+def _parent(folder: Path, spec: OutputSpec, children: Children) -> AnyArray:
+    """Four tiles side by side at half their size; nodata, or 0 and transparent, where one is missing."""
+    known = {i: _samples(folder / name, spec) for i, name in enumerate(children) if name is not None}
+    joined = _joined(known, spec.nodata or 0)
+    if not spec.masked:
+        return halved(joined, average=spec.averaged, nodata=spec.nodata)
+    pixels, alpha = halved_by_opacity(joined[:-1], joined[-1], average=spec.averaged)
+    return np.concatenate([pixels, alpha[None]])
+
+
+def _joined(quarters: Mapping[int, AnyArray], missing: float) -> AnyArray:
+    """NW, NE, SW and SE, where they are known, each of shape (..., size, size), to (..., 2 size, 2 size)."""
+    first = next(iter(quarters.values()))
+    size = first.shape[-1]
+    joined = np.full((*first.shape[:-2], 2 * size, 2 * size), missing, first.dtype)
+    for i, pixels in quarters.items():
+        y, x = (i // 2) * size, (i % 2) * size
+        joined[..., y : y + size, x : x + size] = pixels
+    return joined
+
+
+def _samples(path: Path, spec: OutputSpec) -> AnyArray:
+    """Of a written tile, as it was given."""
+    with open_image(path) as image:
+        pixels, opacity = image.read_with_opacity(whole_plane(image))
+    return with_opacity(pixels, opacity) if spec.masked else pixels
+
+
+def _write_tile(path: Path, spec: OutputSpec, pixels: AnyArray, *, region: Region | None = None) -> None:
+    """`region` is the place in the raster, None for a tile of another zoom."""
+    metadata = replace(spec.metadata, tiles=None, georeference=None, pixel_size=None, unit=None)
+    if region is not None and spec.metadata.georeference is not None:
+        metadata = replace(metadata, georeference=spec.metadata.georeference.moved(region.y0, region.x0))
+    own = replace(spec, shape=(spec.channels, *pixels.shape[1:]), metadata=metadata)
+    file_format = _tile_format(path.name, placed=metadata.georeference is not None)
+    whole = Region(0, own.height, 0, own.width)
+    write_image(path, own, iter([((), whole, pixels)]), file_format=file_format)

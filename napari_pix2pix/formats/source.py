@@ -47,7 +47,7 @@ class ImageSource(ABC):
     ----------
     decoded_whole : a read of any region decodes the whole image and keeps it until `close`.
     masked : the file says beside its values which pixels hold data; see `read_with_opacity`.
-    alpha : whether the last channel says how opaque pixels are; `with_alpha` makes something of it.
+    alpha : whether the last channel says how opaque pixels are; see `with_alpha`.
     series : number of the image within its file, from 0.
     series_names : of each image that the file holds, what the file calls it, "" where it does not.
     """
@@ -122,6 +122,14 @@ class ImageSource(ABC):
         """A subclass that sets `masked` says more."""
         return self._read(region, plane), None
 
+    def with_alpha(self, choice: AlphaChoice) -> ImageSource:
+        """The image with its alpha channel as `choice` says; see `napari_pix2pix.formats.alpha`."""
+        if self.alpha == "none" and not (choice == "drop" and self.masked):
+            return self
+        from napari_pix2pix.formats.alpha import chosen
+
+        return chosen(self, choice)
+
     @abstractmethod
     def close(self) -> None:
         """Release the file; reading is no longer possible."""
@@ -154,7 +162,7 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
     path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, GIF, an
         OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
     series : which of several images in the file, from 0; by default the first, with a warning if there are others.
-    alpha : what an alpha channel becomes; see `with_alpha`.
+    alpha : what an alpha channel becomes; see `AlphaChoice`.
 
     Returns
     -------
@@ -174,7 +182,7 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
         if series and found.open_series is None:
             check_series(path, series, 1)
         image = found.open_series(path, series) if series and found.open_series else found.open_source(path)
-    image = with_alpha(image, alpha)
+    image = _with_alpha(image, alpha)
     if image.metadata.georeference is None and files_of_place(path):
         image.metadata = placed(image.metadata, read_place(path))
     if series is None and len(image.series_names) > 1:
@@ -195,14 +203,9 @@ def members_of(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def with_alpha(image: ImageSource, choice: AlphaChoice) -> ImageSource:
-    """The image with its alpha channel as `choice` says; see `napari_pix2pix.formats.alpha`."""
-    if image.alpha == "none" and not (choice == "drop" and image.masked):
-        return image
-    from napari_pix2pix.formats.alpha import chosen
-
+def _with_alpha(image: ImageSource, choice: AlphaChoice) -> ImageSource:
     try:
-        return chosen(image, choice)
+        return image.with_alpha(choice)
     except BaseException:
         image.close()
         raise

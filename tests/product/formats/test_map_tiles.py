@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.transform import from_origin
 
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags, web_mercator
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
@@ -195,6 +197,124 @@ def test_tiles_that_do_not_fit(tmp_path: Path, change: dict[str, Any], message: 
         tags = [(*tag, False) for tag in georeference_tags(place)]
         tifffile.imwrite(tmp_path / name, np.zeros((40, 40), np.uint8), extratags=tags)
     with pytest.raises(ImageError, match=message):
+        open_image(tmp_path)
+
+
+def _geotiff(path: Path, bands: AnyArray, row: float = 0, column: float = 0, **options: Any) -> None:
+    """A tile whose first pixel lies at a row and column of the place that the tests have in common."""
+    profile = {
+        "driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2],
+        "dtype": bands.dtype.name, "crs": "EPSG:3857", "transform": from_origin(1000 + 2 * column, 5000 - 2 * row, 2, 2),
+    }  # fmt: skip
+    path.parent.mkdir(exist_ok=True)
+    with rasterio.open(path, "w", **(profile | options)) as dataset:
+        dataset.write(bands)
+
+
+def _read(source: ImageSource) -> tuple[AnyArray, AnyArray]:
+    pixels, opacity = source.read_with_opacity(Region(0, source.shape[1], 0, source.shape[2]))
+    return pixels, np.full(source.shape[1:], 255) if opacity is None else opacity
+
+
+def test_gaps_beside_overlapping_tiles_hold_no_data(tmp_path: Path, noise: Noise) -> None:
+    """As much overlaps as is missing, so that the areas add up to the rectangle."""
+    tiles = noise((4, 1, 100, 100), "uint8")
+    for number, (row, column) in enumerate([(0, 0), (0, 50), (50, 0), (0, 100)]):
+        _geotiff(tmp_path / f"{number}.tif", tiles[number], row, column)
+    with open_image(tmp_path) as source:
+        pixels, opacity = _read(source)
+    assert pixels.shape == (1, 150, 200)
+    covered = np.ones((150, 200), bool)
+    covered[100:, 100:] = False
+    np.testing.assert_array_equal(opacity > 0, covered)
+    np.testing.assert_array_equal(pixels[0, :100, :100], tiles[0, 0])
+    np.testing.assert_array_equal(pixels[0, 100:, :100], tiles[2, 0, 50:])
+
+
+@pytest.mark.parametrize(("row", "column"), [(0.5, 0), (0, 40.5), (0.1, 40)])
+def test_tiles_between_the_pixels_of_others_are_refused(
+    tmp_path: Path, noise: Noise, row: float, column: float
+) -> None:
+    _geotiff(tmp_path / "a.tif", noise((1, 40, 40), "uint8"))
+    _geotiff(tmp_path / "b.tif", noise((1, 40, 40), "uint8"), row, column)
+    with pytest.raises(ImageError, match=r"b\.tif does not lie on the pixel grid of .*a\.tif .*resample the tiles"):
+        open_image(tmp_path)
+
+
+def test_tiles_with_alpha_and_masks_make_one_mask(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
+    folder, colours = tmp_path / "in", noise((3, 40, 80), "uint8")
+    alpha = np.full((1, 40, 40), 255, np.uint8)
+    alpha[:, :7] = 0
+    _geotiff(folder / "a.tif", np.concatenate([colours[..., :40], alpha]), photometric="RGB", ALPHA="YES")
+    _geotiff(folder / "b.tif", colours[..., 40:], 0, 40, photometric="RGB")
+    with open_image(folder) as source:
+        assert source.shape == (3, 40, 80)
+        _, opacity = _read(source)
+        spec = _spec(source, masked=True, nodata=None)
+    expected = np.full((40, 80), 255)
+    expected[:7, :40] = 0
+    np.testing.assert_array_equal(opacity, expected)
+    samples = np.concatenate([colours, opacity[None]])
+    write_image(tmp_path / "out", spec, tiles_of(samples, 32), file_format="tiles")
+    with open_image(tmp_path / "out") as written:
+        np.testing.assert_array_equal(_read(written)[1], expected)
+
+
+def test_alpha_of_tiles_is_what_is_asked_for(tmp_path: Path, noise: Noise) -> None:
+    bands = noise((4, 40, 40), "uint8")
+    bands[3] = 255
+    bands[3, :7] = 0
+    for column in (0, 40):
+        _geotiff(tmp_path / f"{column}.tif", bands, 0, column, photometric="RGB", ALPHA="YES")
+    for choice, channels, masked in (("keep", 4, False), ("mask", 3, True), ("drop", 3, False), ("auto", 3, True)):
+        with open_image(tmp_path, alpha=choice) as source:  # type: ignore[arg-type]
+            assert (source.shape[0], source.masked) == (channels, masked)
+            assert _read(source)[0].shape == (channels, 40, 80)
+
+
+def test_a_nodata_value_of_each_tile(tmp_path: Path, noise: Noise) -> None:
+    tiles = noise((2, 1, 40, 40), "int16")
+    tiles[0, 0, :5], tiles[1, 0, -5:] = -1, -2
+    for number in (0, 1):
+        _geotiff(tmp_path / f"{number}.tif", tiles[number], 0, 40 * number, nodata=-1 - number)
+    with open_image(tmp_path) as source:
+        _, opacity = _read(source)
+        expected = np.concatenate([tiles[0, 0] != -1, tiles[1, 0] != -2], 1)
+        np.testing.assert_array_equal((opacity > 0) & expected, expected & (opacity > 0))
+        assert source.masked
+        np.testing.assert_array_equal(opacity > 0, expected)
+
+
+def test_pngs_with_world_files_are_tiles_too(tmp_path: Path, noise: Noise, pixels_of: Pixels) -> None:
+    raster = noise((40, 80), "uint8")
+    for column in (0, 40):
+        Image.fromarray(raster[:, column : column + 40]).save(tmp_path / f"{column}.png")
+        (tmp_path / f"{column}.pgw").write_text(f"2\n0\n0\n-2\n{1001 + 2 * column}\n4999\n")
+    with open_image(tmp_path) as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], raster)
+
+
+def test_tiles_in_degrees(tmp_path: Path, noise: Noise) -> None:
+    path = tmp_path / "2" / "4" / "3.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(noise((16, 16), "uint8")).save(path)
+    (tmp_path / "tilemapresource.xml").write_text(
+        '<TileMap><SRS>EPSG:4326</SRS><TileSets profile="geodetic"/></TileMap>'
+    )
+    with open_image(tmp_path) as source:
+        place = source.metadata.georeference
+    assert place is not None
+    assert (place.crs, place.transform) == ("EPSG:4326", (45 / 16, 0, 0, 0, -45 / 16, 90))
+
+
+def test_names_of_no_tile_are_refused(tmp_path: Path, noise: Noise) -> None:
+    path = tmp_path / "3" / "9" / "1.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(noise((16, 16), "uint8")).save(path)
+    with pytest.raises(ImageError, match="zoom 3 has no such row and column"):
+        open_image(tmp_path)
+    (tmp_path / "3").rename(tmp_path / "99")
+    with pytest.raises(ImageError, match="is no zoom of map tiles"):
         open_image(tmp_path)
 
 
