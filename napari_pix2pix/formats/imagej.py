@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
@@ -74,6 +74,7 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     with closing(ImagejCanvas(path, spec)) as canvas:
         for tile in tiles:
             canvas.write_tile(*tile)
+        canvas.finish(path)
 
 
 class ImagejCanvas:
@@ -142,7 +143,9 @@ class ImagejCanvas:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Close the file, whatever there is of it."""
+        with suppress(OSError):  # what counts was flushed before, and has failed there
+            self._file.close()
 
 
 def _first_pixel(path: Path) -> int:

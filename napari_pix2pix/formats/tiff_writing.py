@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -78,7 +79,10 @@ class TiffCanvas:
     def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
         """Take in a part that an earlier run has written; whether it is as it was then."""
         squares = [square for level in range(self._part_levels) for square in self._squares(plane, region, level)]
-        return self._tiles.restore(Piece(*note), squares)
+        with suppress(TypeError, ValueError):  # anything may stand in a damaged note
+            start, lengths, digest = note
+            return self._tiles.restore(Piece(int(start), [int(length) for length in lengths], str(digest)), squares)
+        return False
 
     def _squares(self, plane: tuple[int, ...], region: Region, level: int) -> Iterator[Square]:
         """The tiles of a level that a part fills, in reading order."""

@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -105,6 +106,7 @@ class TiledTiff:
         self.shape = shape
         self._file = path.open("r+b")
         self._tables = _tables_of(self._file, shape)
+        self._first = 0
         self._size = self._end = self._file.seek(0, os.SEEK_END)
         grids = [(shape.pages, *shape.grid(level)) for level in range(len(shape.sizes))]
         self._offsets = [np.zeros(grid, np.int64) for grid in grids]
@@ -122,7 +124,7 @@ class TiledTiff:
         for table in self._tables:
             table.offsets.write(self._file, np.zeros(table.count, np.int64))
             table.lengths.write(self._file, np.zeros(table.count, np.int64))
-        self._end = self._size if size is None else size
+        self._first = self._end = self._size if size is None else size
         self._piece = _OpenPiece(self._end)
         self._file.seek(0)
         return self._end, _digest(self._file, self._end)
@@ -165,7 +167,8 @@ class TiledTiff:
     def restore(self, piece: Piece, squares: Sequence[Square]) -> bool:
         """Take in a piece of an earlier run, of the tiles in the order in which they were put; whether it is intact."""
         size = sum(piece.lengths)
-        if len(piece.lengths) != len(squares) * self.shape.pages_per_plane or piece.start + size > self._size:
+        fits = self._first <= piece.start <= piece.start + size <= self._size and min(piece.lengths, default=0) >= 0
+        if not fits or len(piece.lengths) != len(squares) * self.shape.pages_per_plane:
             return False
         self._file.seek(piece.start)
         if _digest(self._file, size) != piece.digest:
@@ -213,7 +216,8 @@ class TiledTiff:
     def close(self) -> None:
         """Stop the threads and close the file; tiles that were put and are not in a piece may be missing."""
         self._workers.shutdown(cancel_futures=True)
-        self._file.close()
+        with suppress(OSError):  # what counts was flushed before, and has failed there
+            self._file.close()
 
 
 class _OpenPiece:

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.bioio_source import open_source
+from napari_pix2pix.formats.bioio_source import open_series, open_source
 from napari_pix2pix.formats.source import open_image
 from pix2pix_training.array_source import ArraySource, Region
 from pix2pix_training.errors import ImageError
@@ -55,6 +55,20 @@ def test_colours_are_channels(tmp_path: Path, pixels_of: Pixels) -> None:
     with open_source(tmp_path / "a.ome.tif") as source:
         assert (source.axes, source.shape, source.metadata.rgb) == ("CYX", (3, 40, 50), True)
         np.testing.assert_array_equal(pixels_of(source), np.moveaxis(array, -1, 0))
+
+
+def test_each_scene_is_an_image(tmp_path: Path, pixels_of: Pixels) -> None:
+    pytest.importorskip("bioio_ome_tiff", reason="needs bioio with a reader of OME-TIFF")
+    arrays = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for array in arrays:
+            tif.write(array, metadata={"axes": "YX"})
+    for number, array in enumerate(arrays):
+        with open_series(tmp_path / "a.ome.tif", number) as source:
+            assert (source.series, len(source.series_names)) == (number, 3)
+            np.testing.assert_array_equal(pixels_of(source)[0], array)
+    with pytest.raises(ImageError, match="no image number 3; it holds 3 images"):
+        open_series(tmp_path / "a.ome.tif", 3)
 
 
 @pytest.fixture

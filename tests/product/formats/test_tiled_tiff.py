@@ -28,6 +28,7 @@ Noise = Callable[[tuple[int, ...], str], AnyArray]
 Tiles = Callable[[AnyArray, int], Iterator[Tile]]
 
 _PART_PX = 512
+_NONSENSE: list[Any] = [None, 5, [], "abc", [1, 2], [1, [None], "a"], [-9, [9] * 8, "a"], [1, [9, -9] * 4, "a"], {}]
 
 
 def _spec(array: AnyArray, **changes: Any) -> OutputSpec:
@@ -114,6 +115,8 @@ def test_parts_of_an_earlier_run_are_taken_in_if_they_are_intact(tmp_path: Path,
         beyond = Piece(len(content) - 2, pieces[0].lengths, pieces[0].digest)
         assert not canvas.restore(*parts[0][:2], beyond)
         assert not canvas.restore(*parts[0][:2], Piece(pieces[0].start, (3,), pieces[0].digest))
+        for nonsense in _NONSENSE:
+            assert not canvas.restore(*parts[0][:2], nonsense)
         for part in (parts[1], *parts[4:]):
             canvas.write_part(*part)
         canvas.finish(tmp_path / "a")
