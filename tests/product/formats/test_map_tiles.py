@@ -204,7 +204,8 @@ def _geotiff(path: Path, bands: AnyArray, row: float = 0, column: float = 0, **o
     """A tile whose first pixel lies at a row and column of the place that the tests have in common."""
     profile = {
         "driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2],
-        "dtype": bands.dtype.name, "crs": "EPSG:3857", "transform": from_origin(1000 + 2 * column, 5000 - 2 * row, 2, 2),
+        "dtype": bands.dtype.name, "crs": "EPSG:3857",
+        "transform": from_origin(1000 + 2 * column, 5000 - 2 * row, 2, 2),
     }  # fmt: skip
     path.parent.mkdir(exist_ok=True)
     with rasterio.open(path, "w", **(profile | options)) as dataset:
@@ -280,7 +281,6 @@ def test_a_nodata_value_of_each_tile(tmp_path: Path, noise: Noise) -> None:
     with open_image(tmp_path) as source:
         _, opacity = _read(source)
         expected = np.concatenate([tiles[0, 0] != -1, tiles[1, 0] != -2], 1)
-        np.testing.assert_array_equal((opacity > 0) & expected, expected & (opacity > 0))
         assert source.masked
         np.testing.assert_array_equal(opacity > 0, expected)
 
