@@ -7,7 +7,7 @@ from typing import Any
 
 import pyqtgraph as pg
 from qtpy.QtCore import QEvent
-from qtpy.QtGui import QPalette
+from qtpy.QtGui import QPalette, QWheelEvent
 
 from napari_pix2pix._widgets.loss_history import History
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, background_of
@@ -46,6 +46,10 @@ class LossPlot(pg.GraphicsLayoutWidget):
         plot.setMenuEnabled(False)
         plot.hideButtons()
         return plot
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """The wheel scrolls the form and zooms no curve."""
+        event.ignore()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -156,7 +156,11 @@ class TrainingImages(QWidget):
         Whether files have the planes that `z_context` asks for is known when they are opened for training.
         """
         apart, warnings = self._judge_places()
-        problem, words = self._judge_layers(patch_size, z_context) if self.are_layers else self._judge_folders()
+        if self.are_layers:
+            problem, words = self._judge_layers(patch_size, z_context)
+        else:
+            problem, words = self._judge_folders()
+            warnings = [f"{line}." for line in self._checked.remarks] if self._checked is not None else []
         problem = problem or apart
         text = problem or "\n".join([words, *warnings])
         self.message.say(text, "error" if problem else "warning" if warnings else "plain")

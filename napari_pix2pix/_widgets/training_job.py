@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
 from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, preset
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.remarks import remarks
 from pix2pix_training.settings_tables import from_dict
 
 if TYPE_CHECKING:
@@ -86,10 +88,14 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldersChecked:
-    """What two folders hold, in words, or the problem that keeps them from being trained on."""
+    """What two folders hold, in words, or the problem that keeps them from being trained on.
+
+    `remarks` are lines about what was decided while the files were looked at.
+    """
 
     folders: FolderPair
     words: str = ""
+    remarks: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -203,15 +209,16 @@ def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from pix2pix_training.pairs import check_consistent
 
-    try:
-        pairs = pairs_from_paths([folders.source], [folders.target])
-        check_consistent(pairs)
-    except Pix2PixError as error:
-        yield FoldersChecked(folders=folders, problem=str(error))
-        return
+    with remarks() as lines:
+        try:
+            pairs = pairs_from_paths([folders.source], [folders.target])
+            check_consistent(pairs)
+        except Pix2PixError as error:
+            yield FoldersChecked(folders=folders, problem=in_form_words(str(error)))
+            return
     count = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
     words = f"{count}. Source: {size_in_words(pairs[0].source)}. Target: {size_in_words(pairs[0].target)}."
-    yield FoldersChecked(folders=folders, words=words)
+    yield FoldersChecked(folders=folders, words=words, remarks=tuple(map(in_form_words, lines)))
 
 
 def computing_device() -> Generator[str, None, None]:

@@ -235,6 +235,26 @@ def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     assert not train.train_button.isEnabled()
 
 
+def test_what_is_decided_about_files_of_folders_stands_in_the_form(
+    train: Any, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 4), np.uint8)
+    image[..., 3] = 255
+    image[:9, :, 3] = 0
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        tifffile.imwrite(tmp_path / side / "0.tif", image, photometric="rgb", extrasamples=["unassalpha"])
+    train.images.kind.choose("folders")
+    train.images.source_folder.set_path(tmp_path / "a")
+    train.images.target_folder.set_path(tmp_path / "b")
+    wait_until(lambda: "1 pair." in train.images.message.text())
+    said = train.images.message.text()
+    for side in ("a", "b"):
+        assert f"{tmp_path / side / '0.tif'}: channel 4 is alpha, and pixels that are transparent hold no data." in said
+    assert train.images.message.kind == "warning"
+    assert train.train_button.isEnabled()
+
+
 def test_a_late_answer_about_folders_chosen_before(
     train: Any, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
