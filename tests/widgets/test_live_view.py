@@ -96,7 +96,7 @@ def test_another_choice_that_does_not_fit_is_told_in_words(
     viewer: Any, live: Any, rgb_model: Path, wait_until: WaitUntil
 ) -> None:
     live.set_model(rgb_model)
-    wait_until(lambda: "expects 3 channels" in live.live_words.text())
+    wait_until(lambda: "the model expects 3" in live.live_words.text())
     assert live_layers(viewer) == []
 
 
