@@ -14,6 +14,15 @@ _FIELDS = {
     "--match-pixel-size": "rescale to the model's pixel size",
     "--max-memory": "Memory",
     "--resume": "Resume",
+    "--source-values categories": "Source values: categories",
+    "--source-values dtype": "Source values: range of the pixel type",
+    "--source-values training-set": "Source values: range of the training set",
+    "--target-values categories": "Target values: categories",
+    "--target-values dtype": "Target values: range of the pixel type",
+    "--target-values foreground": "Target values: labelled or not",
+    "--target-values training-set": "Target values: range of the training set",
+    "--patch-size": "Patch",
+    "--learning-rate": "Learning rate",
     "--tile": "Tile",
 }
 """What the forms have for an option."""

@@ -35,9 +35,11 @@ from napari_pix2pix._widgets.training_job import (
 )
 from napari_pix2pix._widgets.training_settings import TrainingSettings
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
+from napari_pix2pix._widgets.values_look import ValuesRequest
+from napari_pix2pix._widgets.values_words import ValuesWords
 from napari_pix2pix._widgets.workers import start_worker
 from pix2pix_training.errors import Pix2PixError
-from pix2pix_training.events import Finished, Started, StepDone, Validated, Validating, Warned
+from pix2pix_training.events import Finished, Preparing, Started, StepDone, Validated, Validating, Warned
 
 _PROGRESS_PARTS = 1000
 _REDRAW_SECONDS = 0.5
@@ -84,11 +86,13 @@ class TrainWidget(JobWidget):
         self.translate_button = QPushButton("Translate with it")
         self.translate_button.setToolTip("Open the model of the run folder in the Translate widget.")
         self.copy_button = QPushButton("Copy command line")
-        self.inputs = [self.images, self.settings, self.out]
+        self.values = ValuesWords()
+        self.inputs = [self.images, self.values, self.settings, self.out]
         scrolling(
             self,
             [
                 self.images,
+                self.values,
                 self.settings,
                 form([("Run folder", self.out)]),
                 self.problem,
@@ -108,6 +112,8 @@ class TrainWidget(JobWidget):
         self.settings.changed.connect(self._refresh)
         self.settings.preset.currentIndexChanged.connect(self._on_images_changed)
         self.out.changed.connect(self._refresh)
+        self.values.changed.connect(self._refresh)
+        self.values.wants_foreground.connect(self.settings.choose_foreground)
         self.train_button.clicked.connect(self._on_train)
         self.resume_button.clicked.connect(self._on_resume)
         self.stop_button.clicked.connect(self._on_stop)
@@ -138,15 +144,27 @@ class TrainWidget(JobWidget):
         self.forget_stale_words()
         self.lock_inputs()
         has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
+        self._look_at_values(has_images)
         obstacle = self._obstacle()
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
         self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
         is_ready = has_images and obstacle is None
-        self.train_button.setEnabled(is_ready and not self.is_running)
+        self.train_button.setEnabled(is_ready and self.values.problem is None and not self.is_running)
         self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
         self.stop_button.setEnabled(self.is_running)
         self.copy_button.setEnabled(is_ready)
         self.translate_button.setEnabled(self.out.path is not None and _model_in(self.out.path).is_file())
+
+    def _look_at_values(self, has_images: bool) -> None:
+        """Say what the values are taken for, once there are images that can be trained on."""
+        if self.is_running:
+            return
+        if not has_images:
+            self.values.look(None, None)
+            return
+        source, target = self.settings.values(target_is_labels=self.images.target_is_labels)
+        request = ValuesRequest(images=self.images.chosen(), source_values=source, target_values=target)
+        self.values.look(request, (self.images.choice(), source, target))
 
     def _hint(self, folder: str) -> str:
         """What the buttons do with a run folder that holds something."""
@@ -217,7 +235,11 @@ class TrainWidget(JobWidget):
     def on_events(self, events: list[Any]) -> None:
         for event in events:
             match event:
+                case Preparing():
+                    self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
+                    self.state.say("looking at the images…")
                 case Started():
+                    self.state.say("getting ready…")
                     self._steps_per_epoch = event.steps_per_epoch
                 case StepDone() if event.losses is not None:
                     self.plot.add_losses(event.step, event.losses)
@@ -324,6 +346,7 @@ class TrainWidget(JobWidget):
     def on_closed(self) -> None:
         super().on_closed()
         self._previews.stop()
+        self.values.stop()
         self.images.disconnect_viewer()
 
 

@@ -103,8 +103,10 @@ class TrainingImages(QWidget):
 
     def choice(self) -> object:
         """What is chosen, to be compared."""
-        pickers = [(tuple(map(id, picker.layers)), picker.channel_axis) for picker in (self.source, self.target)]
-        return (self.kind.value, pickers) if self.are_layers else (self.kind.value, self._folders())
+        if not self.are_layers:
+            return self._folders()
+        pickers = [(picker.layers, picker.channel_axis) for picker in (self.source, self.target)]
+        return [([(id(layer), id(layer.data)) for layer in layers], axis) for layers, axis in pickers]
 
     def source_size(self) -> tuple[int, int] | None:
         """Height and width of the chosen source layers; None where that is not known."""

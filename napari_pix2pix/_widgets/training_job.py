@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, Region, whole_plane
-from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, preset
+from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
@@ -22,6 +22,7 @@ from pix2pix_training.remarks import remarks
 from pix2pix_training.settings_tables import from_dict
 
 if TYPE_CHECKING:
+    from pix2pix_training.model_file import Model
     from pix2pix_training.pairs import Pair, Split
 
 VALIDATION_FRACTION = 0.1
@@ -99,18 +100,29 @@ class FoldersChecked:
     problem: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkChoice:
+    """What the form says of the networks."""
+
+    base_width: int
+    depth: int
+    decoder: Decoder
+
+
 def training_config(
     preset_name: Preset,
     *,
     length: Mapping[str, float],
     patch_size: int,
-    base_width: int,
-    depth: int,
-    decoder: Decoder,
+    network: NetworkChoice | None,
     placement: Placement,
     options: Mapping[str, Any],
 ) -> TrainingConfig:
     """The settings of a preset with the changes of the form.
+
+    Parameters
+    ----------
+    network : None where a model to start from decides, see `started_from`.
 
     Raises
     ------
@@ -118,14 +130,38 @@ def training_config(
         A value is not allowed, or values do not fit together.
     """
     base = preset(preset_name)
+    usual = NetworkChoice(
+        base_width=base.generator.base_width,
+        depth=usual_depth(preset_name, patch_size),
+        decoder=base.generator.decoder,
+    )
+    chosen = network or usual
     return replace(
         base,
-        generator=replace(base.generator, base_width=base_width, depth=depth, decoder=decoder),
-        discriminator=replace(base.discriminator, base_width=base_width),
+        generator=replace(base.generator, base_width=chosen.base_width, depth=chosen.depth, decoder=chosen.decoder),
+        discriminator=replace(
+            base.discriminator, base_width=base.discriminator.base_width if network is None else chosen.base_width
+        ),
         sampling=replace(base.sampling, placement=placement),
         patch_size=patch_size,
         **{**length, **options},
     )
+
+
+def started_from(config: TrainingConfig, model: Model) -> TrainingConfig:
+    """The settings of a run that starts from a model, which decides its networks.
+
+    Raises
+    ------
+    SettingsError
+        They do not fit the networks of the model.
+    """
+    from pix2pix_training.warm_start import settings_of
+
+    merged = asdict(config)
+    for name, table in settings_of(model).items():
+        merged[name] |= table
+    return from_dict(TrainingConfig, merged)
 
 
 def suggested_patch_size(height: int, width: int, stride: int) -> int:
@@ -153,7 +189,8 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
     from pix2pix_training.model_file import load_model
     from pix2pix_training.training import train
 
-    config, images = request.config, request.images
+    init = load_model(request.init) if request.init is not None else None
+    config, images = request.config if init is None else started_from(request.config, init), request.images
     if isinstance(images, FolderPair):
         wanted = DataRequest(
             sources=(images.source,),
@@ -163,8 +200,7 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
         )
         data = load_training_data(wanted, patch_size=config.patch_size, seed=config.seed)
     else:
-        data = _data_of_layers(images, request)
-    init = load_model(request.init) if request.init is not None else None
+        data = _data_of_layers(images, config, request)
     for event in train(config, data, request.out, device=request.device, resume=request.resume, init=init):
         if isinstance(event, PreviewReady):
             sides = {"source": event.source, "output": event.output, "target": event.target}
@@ -173,22 +209,22 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
             yield event
 
 
-def _data_of_layers(images: LayerPair, request: TrainingRequest) -> Any:
+def _data_of_layers(images: LayerPair, config: TrainingConfig, request: TrainingRequest) -> Any:
     from pix2pix_training.pairs import Pair
     from pix2pix_training.training import TrainingData
 
     source = with_neighbouring_planes(images.source, request.z_context)
     return TrainingData(
-        split=_split(Pair(source, images.target, source.name), request),
+        split=_split(Pair(source, images.target, source.name), config, request),
         source_traits=replace(_traits(images.source, images.source_facts), z_context=request.z_context),
         target_traits=_traits(images.target, images.target_facts),
     )
 
 
-def _split(pair: Pair, request: TrainingRequest) -> Split:
+def _split(pair: Pair, config: TrainingConfig, request: TrainingRequest) -> Split:
     from pix2pix_training.pairs import split_fraction, split_regions
 
-    config, within = request.config, request.within or (whole_plane(pair.source),)
+    within = request.within or (whole_plane(pair.source),)
     if request.held_out is not None:
         return split_regions(pair, within, request.held_out, patch_size=config.patch_size)
     parts = [pair.crop(region) for region in within]

@@ -10,11 +10,12 @@ from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox, QVBoxLayout, QWidget
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, collapsed, form, real_number, row, whole_number
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
+    NetworkChoice,
     suggested_patch_size,
     training_config,
 )
 from napari_pix2pix._widgets.translation_options import DEVICES
-from pix2pix_training.config import TrainingConfig, preset, usual_depth
+from pix2pix_training.config import TrainingConfig, Values, preset, usual_depth
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
@@ -118,26 +119,22 @@ class TrainingSettings(QWidget):
             field.valueChanged.connect(self.changed)
         for choice in self.findChildren(Choice):
             choice.currentIndexChanged.connect(self.changed)
-        self.init.changed.connect(self.changed)
+        self.init.changed.connect(self._on_init_changed)
 
     def config(self, *, target_is_labels: bool) -> TrainingConfig:
         """The settings; raises `SettingsError` where they do not fit together."""
-        target_values = self.target_values.value
-        if target_is_labels and target_values == "auto":
-            target_values = "categories"
+        source_values, target_values = self.values(target_is_labels=target_is_labels)
         return training_config(
             self.preset.value,
             length=self.chosen_length(),
             patch_size=self.patch_size.value(),
-            base_width=self.base_width.value(),
-            depth=self.depth.value(),
-            decoder=self.decoder.value,
+            network=None if self.init.path is not None else self._network(),
             placement=self.placement.value,
             options={
                 "batch_size": self.batch_size.value(),
                 "learning_rate": self.learning_rate.value(),
                 "validate_every": self.preview_every.value(),
-                "source_values": self.source_values.value,
+                "source_values": source_values,
                 "target_values": target_values,
                 "precision": self.precision.value,
                 "patience": self.patience.value(),
@@ -145,6 +142,18 @@ class TrainingSettings(QWidget):
                 "seed": self.seed.value(),
             },
         )
+
+    def _network(self) -> NetworkChoice:
+        return NetworkChoice(base_width=self.base_width.value(), depth=self.depth.value(), decoder=self.decoder.value)
+
+    def values(self, *, target_is_labels: bool) -> tuple[Values, Values]:
+        """What the values of source and target are; those of labels layers are categories."""
+        target: Values = self.target_values.value
+        return self.source_values.value, "categories" if target_is_labels and target == "auto" else target
+
+    def choose_foreground(self) -> None:
+        """Train on labelled or not."""
+        self.target_values.choose("foreground")
 
     def choice(self) -> object:
         """What is chosen, to be compared."""
@@ -181,6 +190,12 @@ class TrainingSettings(QWidget):
         if field.value() == self._suggested[field]:
             self._suggested[field] = value
             field.setValue(value)
+
+    def _on_init_changed(self) -> None:
+        """A model to start from decides the networks."""
+        for field in (self.base_width, self.depth, self.decoder):
+            field.setEnabled(self.init.path is None)
+        self.changed.emit()
 
     def _on_preset_changed(self) -> None:
         usual = preset(self.preset.value)

@@ -22,6 +22,7 @@ from napari_pix2pix._widgets.loss_history import History
 from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
+    NetworkChoice,
     as_rgb,
     free_run_folder,
     next_run_folder,
@@ -48,9 +49,7 @@ def config(
         "seamless",
         length={"steps": 9},
         patch_size=patch_size,
-        base_width=8,
-        depth=4,
-        decoder=decoder,
+        network=NetworkChoice(base_width=8, depth=4, decoder=decoder),
         placement=placement,
         options={"seed": seed},
     )
@@ -208,14 +207,14 @@ def test_options_in_form_words_are_fields_of_a_form(translate: Any, train: Any) 
     """So that no field is named that is not there."""
     from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
-    from napari_pix2pix._widgets import translation_options
+    from napari_pix2pix._widgets import training_settings, translation_options
 
     kinds = (QLabel, QPushButton, QCheckBox)
     shown = {part.text() for widget in (translate, train) for kind in kinds for part in widget.findChildren(kind)}
     for words in form_words._FIELDS.values():
         field, _, value = words.partition(": ")
         assert field in shown
-        assert not value or value in translation_options.VALUES
+        assert not value or value in {**translation_options.VALUES, **training_settings.VALUES}
 
 
 def test_another_pixel_size_is_noticed_across_units() -> None:

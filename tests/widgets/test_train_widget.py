@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import tifffile
 
 from napari_pix2pix import load_model
 from pix2pix_training.array_source import Region
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Validating, Warned
+from pix2pix_training.model_file import save_model
+from tests.product.conftest import model_for
 from tests.widgets.conftest import WaitUntil, trained_on
 
 
@@ -401,3 +405,110 @@ def test_copied_command(train: Any, tmp_path: Path) -> None:
     assert "--steps 6 --patch-size 32" in words
     assert "--decoder pixel-shuffle" in words
     assert run([*words.split()[1:], "--depth", "99"]) == 2  # the options are known; the depth is not allowed
+
+
+FIELDS: dict[str, Any] = {
+    "preset": "paper",
+    "length": 77,
+    "unit": "epochs",
+    "patch_size": 64,
+    "batch_size": 3,
+    "base_width": 24,
+    "depth": 4,
+    "decoder": "resize",
+    "z_context": 1,
+    "placement": "content",
+    "learning_rate": 0.0001,
+    "validation": 0.25,
+    "preview_every": 7,
+    "source_values": "image",
+    "target_values": "training-set",
+    "device": "cpu",
+    "precision": "bf16",
+    "patience": 5,
+    "ema_decay": 0.99,
+    "seed": 11,
+    "init": "model.safetensors",
+}
+"""A value for each field of the form that is not the one it has."""
+
+
+def set_field(field: Any, value: Any) -> None:
+    if hasattr(field, "choose"):
+        field.choose(value)
+    elif hasattr(field, "setValue"):
+        field.setValue(value)
+    else:
+        field.set_path(value)
+
+
+def value_of(field: Any) -> Any:
+    if hasattr(field, "choose"):
+        return field.value
+    return field.value() if hasattr(field, "setValue") else field.path
+
+
+@pytest.fixture
+def trained_with(train: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Any, Any]]:
+    """What the copied command trains with, and what the form does: settings, data, folder, start and device."""
+    from napari_pix2pix import training_data
+    from napari_pix2pix._widgets import training_job
+    from napari_pix2pix.cli.application import run
+    from pix2pix_training import training
+
+    used: list[Any] = []
+
+    def record(config: Any, data: Any, out: Path, **options: Any) -> Any:
+        used.append((config, data, out, options["init"] is not None, options["device"]))
+        raise SettingsError("far enough")
+
+    def of_files(request: Any, **options: Any) -> Any:
+        return request.validation, request.z_context, options
+
+    def of_layers(_: Any, config: Any, request: Any) -> Any:
+        return request.validation, request.z_context, {"patch_size": config.patch_size, "seed": config.seed}
+
+    monkeypatch.setattr(training, "train", record)
+    monkeypatch.setattr(training_data, "load_training_data", of_files)
+    monkeypatch.setattr(training_job, "_data_of_layers", of_layers)
+
+    def both() -> tuple[Any, Any]:
+        from qtpy.QtWidgets import QApplication
+
+        used.clear()
+        assert train.copy_button.isEnabled(), train.problem.text()
+        train.copy_button.click()
+        assert run(shlex.split(QApplication.clipboard().text())[1:]) == 2
+        with pytest.raises(SettingsError, match="far enough"):
+            list(training_job.training_events(train._request(train.out.path, resume=False)))
+        by_command, by_form = used
+        return by_command, by_form
+
+    return both
+
+
+def test_the_copied_command_trains_with_every_setting_of_the_form(
+    viewer: Any, train: Any, tmp_path: Path, trained_with: Callable[[], tuple[Any, Any]]
+) -> None:
+    """Form -> command -> what the command line trains with: the settings that the form trains with."""
+    settings = train.settings
+    stacks = [viewer.add_image(np.zeros((3, 600, 800), np.uint8), name=side) for side in "ab"]
+    train.choose_layers(stacks[:1], stacks[1:])
+    save_model(model_for(1, 1), tmp_path / "model.safetensors")
+    by_command, by_form = trained_with()
+    assert by_command == by_form
+    for name, value in FIELDS.items():
+        field = getattr(settings, name)
+        before = value_of(field)
+        set_field(field, tmp_path / value if name == "init" else value)
+        assert value_of(field) != before, name
+        by_command, by_form = trained_with()
+        assert by_command == by_form, name
+        set_field(field, before)
+    for name in [*FIELDS][:-1]:
+        set_field(getattr(settings, name), FIELDS[name])
+    by_command, by_form = trained_with()
+    assert by_command == by_form
+    assert by_form[0].learning_rate == 0.0001
+    known = {name for name, field in vars(settings).items() if hasattr(field, "setToolTip") and name != "advanced"}
+    assert known == {*FIELDS}, "every field is tried here"
