@@ -92,6 +92,7 @@ class Pix2Pix:
         z_context: int = 0,
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
+        series: int | None = None,
         init: ImagePath | Model | None = None,
         device: str = "auto",
         resume: bool = False,
@@ -117,6 +118,8 @@ class Pix2Pix:
             Share of the pairs that is held out, or of a single pair a band of that share.
         z_context : int
             Neighbouring planes along Z on each side that are seen with a plane.
+        series : int
+            Of files that hold several images the one of this number, from 0. Without it all are used, each in a pair.
         pixel_size, unit : (float, float) and str
             Height and width of a pixel, of arrays; files say it themselves.
         init : str, Path or Model
@@ -163,7 +166,11 @@ class Pix2Pix:
             if axes is not None or target_axes is not None or pixel_size is not None:
                 raise SettingsError("axes and pixel_size are for arrays; files say them themselves, so leave them out")
             request = DataRequest(
-                sources=(Path(str(source)),), targets=(Path(str(target)),), z_context=z_context, validation=validation
+                sources=(Path(str(source)),),
+                targets=(Path(str(target)),),
+                z_context=z_context,
+                series=series,
+                validation=validation,
             )
             data = load_training_data(request, patch_size=config.patch_size, seed=config.seed)
         else:
@@ -204,6 +211,7 @@ class Pix2Pix:
         channel_names: Sequence[str] = (),
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
+        series: int | None = None,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> AnyArray: ...
@@ -219,6 +227,7 @@ class Pix2Pix:
         channel_names: Sequence[str] = (),
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
+        series: int | None = None,
         file_format: str = "same",
         overwrite: bool = False,
         resume: bool = False,
@@ -236,6 +245,7 @@ class Pix2Pix:
         channel_names: Sequence[str] = (),
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
+        series: int | None = None,
         file_format: str = "same",
         overwrite: bool = False,
         resume: bool = False,
@@ -262,6 +272,8 @@ class Pix2Pix:
             Of an array; where the model has names too, channels are taken by them.
         pixel_size, unit : (float, float) and str
             Height and width of a pixel, of an array.
+        series : int
+            Of files that hold several images the one of this number, from 0. Without it the first, with a warning.
         overwrite, resume : bool
             Replace `out`, or go on with it where it was begun.
         on_progress : callable
@@ -296,6 +308,8 @@ class Pix2Pix:
         """
         with lent_translator(self.model, _settings(settings)) as translator:
             if not isinstance(image, str | Path | Sequence):
+                if series is not None:
+                    raise SettingsError("series is for files that hold several images; leave it out")
                 source = DescribedArray(
                     image, axes=axes, nodata=nodata, channel_names=channel_names, pixel_size=pixel_size, unit=unit
                 )
@@ -308,7 +322,7 @@ class Pix2Pix:
                 raise SettingsError("nodata, channel_names and pixel_size are for arrays; files say them themselves")
             paths = _paths(image)
             if out is None:
-                with open_images(paths) as opened:
+                with open_images(paths, series) as opened:
                     return as_array(opened, translator, axes_of_result(axes, opened), on_progress)
             if axes is not None:
                 raise SettingsError("axes say how an array is to be; an output file has those of the input")
@@ -320,6 +334,7 @@ class Pix2Pix:
                 file_format=file_format,
                 overwrite=overwrite,
                 resume=resume,
+                series=series,
                 progress=on_progress,
             )
             return out
@@ -331,6 +346,7 @@ class Pix2Pix:
         *,
         axes: str | None = None,
         target_axes: str | None = None,
+        series: int | None = None,
         data_range: tuple[float, float] | None = None,
         **settings: Any,
     ) -> Evaluation:
@@ -340,7 +356,7 @@ class Pix2Pix:
         ----------
         source, target : array, sequence of arrays, str or Path
             As for `train`; best images that were not trained on.
-        axes, target_axes : str
+        axes, target_axes, series
             As for `train`.
         data_range : (float, float)
             Smallest and largest value that targets can take, for PSNR and SSIM; by default 0 to 255 for 8-bit targets,
@@ -369,7 +385,7 @@ class Pix2Pix:
         """
         pairs: Sequence[Pair]
         if _are_paths(source, target):
-            pairs = pairs_from_paths([Path(str(source))], [Path(str(target))])
+            pairs = pairs_from_paths([Path(str(source))], [Path(str(target))], series=series)
         else:
             pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
         with (

@@ -155,6 +155,26 @@ def test_a_file_becomes_an_array_in_the_order_that_is_asked_for(tmp_path: Path) 
         model.translate(tmp_path / "in.ome.tif", axes="TCYX")
 
 
+def test_images_of_a_file_by_their_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arrays = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for array in arrays:
+            tif.write(array, metadata={"axes": "YX"})
+    model = Pix2Pix(identity_model())
+    np.testing.assert_array_equal(model.translate(path, axes="YX", series=2), arrays[2])
+    np.testing.assert_array_equal(tifffile.imread(model.translate(path, tmp_path / "b.tif", series=1)), arrays[1])
+    assert [name for name, _ in model.evaluate(path, path).images] == ["a_0", "a_1", "a_2"]
+    assert [name for name, _ in model.evaluate(path, path, series=1).images] == ["a"]
+    assert caplog.text.count("holds 3 images and number 0 is used") == 0
+    np.testing.assert_array_equal(model.translate(path, axes="YX"), arrays[0])
+    assert "a.ome.tif holds 3 images and number 0 is used; for another give its number, series 1 to 2" in caplog.text
+    with pytest.raises(ImageError, match="no image number 3"):
+        model.translate(path, series=3)
+    with pytest.raises(InputError, match="series is for files"):
+        model.translate(arrays[0], series=0)
+
+
 def test_pixel_sizes_of_arrays_can_be_matched() -> None:
     model = identity_model(pixel_size=(1.0, 1.0), unit="µm")
     array = np.kron(IMAGE, np.ones((2, 2), np.uint8))
