@@ -275,17 +275,18 @@ def translations(
         tiles = translator.tiles(fitted, progress=within_batch(progress, number, len(pairs)), scratch=folder)
         write_image(path, spec, tiles, file_format="tiff", overwrite=False)
         shares.append(own_shares(fitted, translator.model.source))
-        translated.append(Pair(_ValidLike(open_image(path), fitted), pair.target, pair.name))
+        translated.append(Pair(_TranslationOf(fitted, open_image(path)), pair.target, pair.name))
     return Translations(
         pairs=tuple(translated), clipped_share=tuple(float(n) for n in np.mean(shares, axis=0)) if shares else ()
     )
 
 
-class _ValidLike(SourceView):
-    """A translation, whose pixels are invalid where those of its source are."""
+class _TranslationOf(SourceView):
+    """A translation, whose pixels are invalid where those of its source are; called after it, not as its own file."""
 
-    def __init__(self, translation: ArraySource, source: ArraySource) -> None:
+    def __init__(self, source: ArraySource, translation: ArraySource) -> None:
         super().__init__(translation)
+        self.name = f"the translation of {source.name}"
         self.masked = can_have_invalid_pixels(source)
         self._filled = FilledSource(source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -25,6 +26,8 @@ from pix2pix_training.errors import InputError, Pix2PixError
 from pix2pix_training.remarks import remarks
 
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_USE = 0, 1, 2
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What no file can be called, so that nothing was begun."""
 
 # Wrong use as typer reports it; newer versions carry their own copy of click, so it is taken from typer.
 _CLICK_EXCEPTION: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -72,7 +75,8 @@ def _run(arguments: list[str], said: list[str]) -> int:
     except MemoryError:
         return _report("out of memory; use a smaller --max-memory, patch or batch", EXIT_FAILED)
     except OSError as error:
-        return _report(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), EXIT_FAILED)
+        code = EXIT_WRONG_USE if error.errno in _NO_NAME else EXIT_FAILED
+        return _report(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), code)
     if not arguments:
         return EXIT_WRONG_USE
     return code if isinstance(code, int) else EXIT_DONE

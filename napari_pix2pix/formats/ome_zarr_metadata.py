@@ -260,7 +260,8 @@ def group_attributes(layout: Layout, name: str, limits: Limits) -> dict[str, Any
     limits : darkest and brightest pixel, for each sample of a pixel.
     """
     spec = layout.spec
-    images = [_multiscale(layout, spec.metadata.name or name)]
+    readable = name.encode(errors="replace").decode()  # names of files need not be text
+    images = [_multiscale(layout, spec.metadata.name or readable)]
     ome: v05.Image
     if layout.labels:
         ome = v05.LabelImage.model_validate({"multiscales": images, "image-label": _image_label(spec)})

@@ -228,6 +228,8 @@ def _format_of(path: Path) -> Format:
     try:
         if not path.exists():
             raise ImageError(f"{path} does not exist")
+        if not path.is_dir() and not path.is_file():  # a pipe or a device might never end
+            raise ImageError(f"{path} is no ordinary file; write the image to one first")
         found = _format_of_folder(path) if path.is_dir() else _format_by_name(path) or _format_by_content(path)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error

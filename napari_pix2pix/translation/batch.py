@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -86,11 +87,15 @@ def jobs_for(
     InputError
         An input cannot be opened, or `out` cannot be what the outputs are called.
     """
+    _check_place(out)
+    if not as_channels:
+        inputs = _each_once(inputs)
     expanded = [file for path in inputs for file in _files_of(path, mosaic, on_error)]
+    if not as_channels:
+        expanded = _each_once(expanded)
     files = once_per_image(expanded)
     groups = [tuple(files)] if as_channels else [(file,) for file in files]
     single = as_channels or expanded == list(inputs)
-    _check_place(out)
     if known_suffix(out):
         if len(groups) > 1 or not single:
             raise OutputError(f"{out} is the name of an image, and there are {len(groups)} inputs; give a folder")
@@ -120,8 +125,27 @@ def _files_of(path: Path, mosaic: bool, on_error: OnError) -> list[Path]:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    """Without the second of two paths of one file and one name; two names of one file are two images."""
+    kept: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        if kept.setdefault((os.path.realpath(path), path.name), path) is not path:
+            logger.warning("%s is named more than once and is used once", path)
+    return list(kept.values())
+
+
 def _check_place(out: Path) -> None:
-    """Refuse what is neither an image to replace nor a folder to write to."""
+    """Refuse what is neither an image to replace nor a folder to write to, and what cannot be a name at all."""
+    try:
+        out.resolve()
+        _check_kind_of_place(out)
+    except RuntimeError as error:
+        raise OutputError(f"{out} cannot be written: it is a link that leads back to itself") from error
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror or error}; choose another name") from error
+
+
+def _check_kind_of_place(out: Path) -> None:
     store = next((parent for parent in out.absolute().parents if is_zarr(parent)), None)
     if store is not None:
         raise OutputError(f"{out} lies inside {store}, which is a Zarr store; give a place outside it")

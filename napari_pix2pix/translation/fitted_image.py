@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
-
 from napari_pix2pix.formats.resampling import ResampledSource
 from napari_pix2pix.translation.image_fit import DescribedSource, Fit, fit_of
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -108,19 +106,24 @@ def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescript
 
 
 def _warn_of_dark(image: FittedImage) -> None:
-    """Types were converted by their ranges, and the image uses little of its own: 12 bits in uint16, as a rule."""
-    if image.taken_range is None or image.dtype.kind not in "iu" or image.dtype.itemsize == 1:
+    """Numbers of another type were taken for those of the model, and use little of what they might: 12 bits of 16."""
+    if image.taken_range is None:
         return
-    start, end = image.taken_range
-    if start + _SMALL_PART * (end - start) > image.values_seen.largest > -np.inf:
-        logger.warning(
-            "%s: its values reach only to %.6g of the %.6g that %s pixels may have, so it is dark to the model; "
-            "--convert-values image fits the range to each image",
-            image.name,
-            image.values_seen.largest,
-            end,
-            image.dtype.name,
-        )
+    (start, end), (smallest, largest) = image.taken_range, image.values_seen.extent
+    if smallest > largest or start > 0:
+        return
+    if start == 0 and largest < _SMALL_PART * end:
+        found, look = f"reach only to {largest:.6g} of the {end:.6g} that they might", "dark"
+    elif start < 0 and max(-smallest, largest) < _SMALL_PART * max(-start, end):
+        found, look = f"reach only from {smallest:.6g} to {largest:.6g}, not from {start:.6g} to {end:.6g}", "flat"
+    else:
+        return
+    logger.warning(
+        "%s: its values %s, so it is %s to the model; --convert-values image fits the range to each image",
+        image.name,
+        found,
+        look,
+    )
 
 
 def own_shares(image: FittedImage, expected: ImageDescription) -> tuple[float, ...]:

@@ -53,7 +53,8 @@ class Fit:
     remarks : what is decided about it that a user might see differently, each in such a line.
     channels : those of the image that the model takes, in its order.
     mapping : of the stored values; its ends are still to be measured where they are found per image.
-    taken_range : of the image's type, where it stands for the range of the model's type; else None.
+    taken_range : what the numbers of an image of another type than the model's may be: of its type, where types are
+        converted, or what the model knows, where numbers are taken as they are; else None.
     factor : by which rows and columns are stretched to the model's pixel size, or None.
     """
 
@@ -82,7 +83,6 @@ def fit_of(
     known, asked = metadata or ImageMetadata(), settings or TranslationSettings()
     taken, order_remarks, order_problem = _channel_order(image, expected, known, asked.channels)
     mapping, value_remarks, value_problem = _value_mapping(image, expected.mapping, known, asked.convert_values)
-    converted = asked.convert_values == "type" and mapping != expected.mapping
     factor, size_remarks, size_problem = _pixel_sizes(image, expected, known, match=asked.match_pixel_size)
     problems = [order_problem, value_problem, _depth_problem(image, expected), size_problem]
     return Fit(
@@ -90,7 +90,7 @@ def fit_of(
         remarks=(*order_remarks, *value_remarks, *size_remarks),
         channels=taken,
         mapping=mapping,
-        taken_range=type_range(image.dtype, known.bit_depth) if converted else None,
+        taken_range=_taken_range(image, expected.mapping, known, asked.convert_values),
         factor=factor,
     )
 
@@ -143,6 +143,8 @@ def _count_problem(image: ArraySource, expected: ImageDescription) -> str:
     found = channel_count(image)
     named = f"; they are called {listed(image.channel_names)}" if image.channel_names else ""
     problem = f"{image.name} has {_channels(found)}, the model expects {_expected(expected)}{named}"
+    if image.shape[-1] == expected.channels <= _MOST_LAST and isinstance(image, DescribedSource):
+        return f"{problem}; if its last axis is that of the channels, save it with the channels first"
     if image.shape[-1] == expected.channels <= _MOST_LAST:
         return f"{problem}; if the channels of the array are its last axis, say so with axes, such as YXC"
     if found > expected.channels:
@@ -202,6 +204,19 @@ def _value_mapping(
             f"{image.name}: its {dtype.name} pixels are taken to have {metadata.bit_depth} bits, as the file says",
         )
     return converted, remarks, None
+
+
+def _taken_range(
+    image: ArraySource, trained: Mapping, metadata: ImageMetadata, convert: ValueConversion
+) -> tuple[float, float] | None:
+    own, other = image.dtype, np.dtype(trained.dtype)
+    if isinstance(trained, CategoryMapping) or trained.scope == "image":
+        return None
+    if own.name == other.name or own.kind == other.kind == "f":
+        return None
+    if convert == "values":
+        return min(trained.low), max(trained.high)
+    return type_range(own, metadata.bit_depth) if convert == "type" and own.itemsize > 1 else None
 
 
 def _ends(mapping: LinearMapping) -> zip[tuple[float, float]]:

@@ -23,7 +23,7 @@ class ValuesSeen:
     def __init__(self) -> None:
         self._beyond: NDArray[np.int64] | None = None
         self._total: NDArray[np.int64] | int = 0
-        self._largest = -np.inf
+        self._smallest, self._largest = np.inf, -np.inf
 
     def add(self, stored: AnyArray, invalid: NDArray[np.bool_] | None, mapping: Mapping) -> None:
         """Count pixels (C, h, w) of which those of the mask (h, w) are invalid.
@@ -38,6 +38,7 @@ class ValuesSeen:
         self._beyond = beyond if self._beyond is None else self._beyond + beyond
         self._total += valid.shape[1]
         if valid.size:
+            self._smallest = min(self._smallest, float(valid.min()))
             self._largest = max(self._largest, float(valid.max()))
 
     @property
@@ -51,9 +52,9 @@ class ValuesSeen:
         return tuple(float(n) for n in self._beyond / max(1, int(self._total)))
 
     @property
-    def largest(self) -> float:
-        """The largest valid value, of all channels."""
-        return self._largest
+    def extent(self) -> tuple[float, float]:
+        """The smallest and the largest valid value, of all channels; infinite and turned round before there was one."""
+        return self._smallest, self._largest
 
 
 def _beyond(values: AnyArray, low: float, high: float) -> int:

@@ -480,3 +480,22 @@ def test_interrupt_keeps_what_is_finished(folders: tuple[Path, Path], tmp_path: 
     assert "Traceback" not in errors
     assert (tmp_path / "run" / "last.pt").exists()
     assert load_model(tmp_path / "run" / "model.safetensors").training["step"] > 0
+
+
+@pytest.mark.parametrize("again", ["the file", "its folder", "its folder in other words"])
+def test_an_input_that_is_named_twice_is_translated_once(
+    again: str, tmp_path: Path, model_path: Path, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = folders[0], sorted(folders[0].iterdir())[0]
+    inputs: dict[str, list[Path | str]] = {
+        "the file": [file, file],
+        "its folder": [file, folder],
+        "its folder in other words": [folder, f"{folder}/."],
+    }
+    arguments = [str(path) for path in inputs[again]]
+    out = tmp_path / "out"
+    assert run(["translate", *arguments, "--model", str(model_path), "--out", str(out), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    names = [file.name] if again == "the file" else sorted(path.name for path in folder.iterdir())
+    assert sorted(Path(path).name for path in result["outputs"]) == names
+    assert any("is named more than once and is used once" in warning for warning in result["warnings"])

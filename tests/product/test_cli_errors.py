@@ -322,3 +322,32 @@ def test_exports_that_cannot_be(
     out = tmp_path / "exported"
     assert message in fails("export", model_path, "--out", out, *options)
     assert not out.exists()
+
+
+def test_name_that_is_too_long(fails: Fails, tmp_path: Path, model_path: Path, image_path: Path) -> None:
+    out = tmp_path / ("n" * 300 + ".tif")
+    message = fails("translate", image_path, "--model", model_path, "--out", out)
+    assert message.endswith("cannot be written: File name too long; choose another name")
+
+
+def test_link_that_leads_back_to_itself(fails: Fails, tmp_path: Path, model_path: Path, image_path: Path) -> None:
+    loop = tmp_path / "loop.tif"
+    loop.symlink_to(loop)
+    assert "leads back to itself" in fails("translate", image_path, "--model", model_path, "--out", loop)
+    assert "does not exist" in fails("translate", loop, "--model", model_path, "--out", tmp_path / "out.tif")
+
+
+def test_names_that_no_file_can_have(fails: Fails, tmp_path: Path, model_path: Path, image_path: Path) -> None:
+    long = tmp_path / ("n" * 300)
+    assert "File name too long" in fails("info", long)
+    assert "File name too long" in fails("translate", image_path, "--model", long, "--out", tmp_path / "out.tif")
+    assert "File name too long" in fails("translate", long, "--model", model_path, "--out", tmp_path / "out.tif")
+    assert "File name too long" in fails("evaluate", "--prediction", long, "--target", image_path)
+    assert "File name too long" in fails(*training((long, long), tmp_path / "run"))
+
+
+def test_a_pipe_is_no_image(fails: Fails, tmp_path: Path, model_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tif")
+    assert "is no ordinary file" in fails("info", tmp_path / "pipe.tif")
+    message = fails("translate", tmp_path / "pipe.tif", "--model", model_path, "--out", tmp_path / "out.tif")
+    assert "is no ordinary file" in message

@@ -135,3 +135,14 @@ def test_scores_of_a_model_say_what_was_clipped_and_leave_out_what_is_invalid(
     assert made.clipped_share == pytest.approx((1 / 3,))
     assert "s: 33 % of the values lie beyond 0 to 200" in caplog.text
     assert evaluate_pairs(made.pairs).mean.mae == 0
+
+
+def test_a_translation_that_is_scored_is_called_after_its_source(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 40, 50)).astype(np.uint8)
+    pairs = [Pair(MemorySource(image, name="s"), MemorySource(image.astype(np.uint16)), "pair")]
+    with caplog.at_level(logging.WARNING):
+        evaluate_pairs(translations(pairs, Translator(identity_model()), tmp_path).pairs)
+    assert "the translation of s has uint8 pixels, its target uint16 pixels" in caplog.text
+    assert str(tmp_path) not in caplog.text

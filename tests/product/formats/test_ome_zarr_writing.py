@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -212,3 +214,14 @@ def test_a_folder_that_is_no_image_is_never_replaced(tmp_path: Path, noise: Nois
     with pytest.raises(OutputError, match="is a folder"):
         write_image(tmp_path / "a.ome.zarr", _spec(array), tiles_of(array, 16), file_format="ome-zarr", overwrite=True)
     assert (tmp_path / "a.ome.zarr" / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_file_name_that_is_no_text_gives_a_name_that_is(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff.ome.zarr")
+    array = noise((1, 20, 24), "uint8")
+    spec = _spec(array, metadata=ImageMetadata())
+    write_image(path, spec, tiles_of(array, 64), file_format="ome-zarr")
+    group = zarr.open_group(path, mode="r")
+    assert _image(group)["name"] == "a?"
+    np.testing.assert_array_equal(_levels(group)[0], array)

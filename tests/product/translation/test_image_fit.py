@@ -349,3 +349,34 @@ def test_values_wider_than_float32_can_tell_apart_are_said() -> None:
 def test_conversions_are_known_ones(convert: ValueConversion) -> None:
     with pytest.raises(SettingsError, match="convert_values"):
         TranslationSettings(convert_values=convert)
+
+
+@pytest.mark.parametrize(
+    ("own", "largest", "convert", "said"),
+    [
+        ("int16", 200, "type", "from 0 to 200, not from -32768 to 32767"),
+        ("int64", 200, "type", "from 0 to 200"),
+        ("float32", 0.01, "type", "to 0.01 of the 1"),
+        ("float32", 1, "values", "to 1 of the 255"),
+        ("bool", 1, "values", "to 1 of the 255"),
+        ("int16", 20_000, "type", ""),
+        ("float32", 1, "type", ""),
+        ("float32", 200, "values", ""),
+    ],
+)
+def test_numbers_that_use_little_of_the_range_they_are_taken_for_are_said(
+    own: str, largest: float, convert: ValueConversion, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.linspace(0, largest, 2000).reshape(1, 40, 50).astype(own)
+    with caplog.at_level(logging.WARNING):
+        translate_array(image, identity_model("uint8"), TranslationSettings(convert_values=convert))
+    assert ("its values reach only" in caplog.text) == bool(said)
+    assert said in caplog.text
+
+
+def test_channels_last_in_a_file_are_told_of_without_an_option_that_files_lack(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "last.tif", np.zeros((20, 24, 2), np.uint8), photometric="minisblack")
+    with open_image(tmp_path / "last.tif") as image:
+        problem = fit_of(image, identity_model(channels=2).source, metadata=image.metadata).problem
+    assert problem is not None
+    assert problem.endswith("if its last axis is that of the channels, save it with the channels first")

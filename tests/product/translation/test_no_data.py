@@ -449,3 +449,27 @@ def test_a_damaged_block_of_a_geotiff_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(ImageError, match=r"i\.tif cannot be read, it may be damaged"):
         _translated(path, tmp_path / "o.tif", 1)
+
+
+@pytest.mark.parametrize(
+    ("nodata", "dtype", "by_itself"),
+    [(-9999, "int16", True), (-3.4028234663852886e38, "float32", True), (1e20, "float32", True), (0, "uint8", False)],
+)
+def test_nodata_in_one_band_is_no_value_unless_it_can_be_a_colour(
+    tmp_path: Path, nodata: float, dtype: str, by_itself: bool
+) -> None:
+    bands = _noise(2).astype(dtype)
+    bands[:, :70] = nodata
+    bands[1, 200:210, 100:290] = nodata
+    source = _geotiff(tmp_path / "in.tif", bands, nodata=nodata)
+    translator = Translator(identity_model(dtype, channels=2, ends=(0, 255)), TranslationSettings())
+    report = translate_file((source,), translator, tmp_path / "out.tif")
+    expected = bands.copy()
+    if by_itself:
+        expected[:, 200:210, 100:290] = nodata
+    else:  # valid, so that it is kept off the value
+        expected[1, 200:210, 100:290] = nodata + 1
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        np.testing.assert_allclose(dataset.read(), expected, rtol=1e-6)
+        assert dataset.nodata == pytest.approx(nodata)
+    assert report.clipped_share == (0, 0)
