@@ -192,16 +192,16 @@ def _put(pixels: AnyArray, tile: _Tile) -> None:
 
 
 def _into_file(work: _Work, out: Path, cancel: Cancel) -> Generator[TilesDone | Translated, None, None]:
-    """Fill an OME-Zarr unit by unit. It has its name when it is complete; one that was begun is gone on with."""
+    """Fill an OME-Zarr region by region. It has its name when it is complete; one that was begun is gone on with."""
     from napari_pix2pix.formats.writing import check_output
-    from napari_pix2pix.translation.resumable import units_made
+    from napari_pix2pix.translation.resumable import regions_made
 
     source, spec = work.source, work.spec
     check_output(out, spec, file_format="ome-zarr", overwrite=False)
     yield TilesDone(done=0, total=work.tile_count)
     identity = content_identity(source, cancel)
     is_open = False
-    making = units_made(
+    making = regions_made(
         work.fitted, identity, work.translator, out, spec, file_format="ome-zarr", plan=work.plan, resume=True
     )
     for done, total in making:

@@ -20,7 +20,7 @@ from rich.text import Text
 from pix2pix_training.errors import Pix2PixError, SettingsError
 
 if TYPE_CHECKING:
-    from napari_pix2pix.formats.partial_output import Shard
+    from napari_pix2pix.formats.output_state import Part
 
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _FIRST_LINES_S = (1, 2, 5, 10, 30)
@@ -219,9 +219,9 @@ def parse_size(text: str | None) -> int | None:
     return int(size)
 
 
-def parse_shard(text: str | None) -> Shard:
+def parse_shard(text: str | None) -> Part:
     """ "2/8" -> the second of eight parts; None for all of the work."""
-    from napari_pix2pix.formats.partial_output import WHOLE, Shard
+    from napari_pix2pix.formats.output_state import WHOLE, Part
 
     if text is None:
         return WHOLE
@@ -229,7 +229,7 @@ def parse_shard(text: str | None) -> Shard:
         index, count = (int(part) for part in text.split("/"))
     except ValueError as error:
         raise SettingsError(f"shard {text!r} is not of the form I/N, such as 1/4") from error
-    return Shard(index, count)
+    return Part(index, count)
 
 
 def parse_range(text: str | None) -> tuple[float, float] | None:

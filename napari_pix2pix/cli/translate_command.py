@@ -36,6 +36,10 @@ def translate(
     precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
     scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",
     tile: Annotated[int | None, Option(help="Largest side of a tile in pixels.")] = None,
+    region: Annotated[
+        int | None,
+        Option(help="Side of the regions that are made one by one, resumed and shared [default: 8192 or more]."),
+    ] = None,
     max_memory: Annotated[str | None, Option(help="Working set, such as 2GB [default: half of what is free].")] = None,
     statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
     dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
@@ -81,6 +85,7 @@ def translate(
     settings = TranslationSettings(
         scheme=scheme,  # type: ignore[arg-type]  # the settings check their own choices
         tile=tile,
+        region=region,
         max_memory=parse_size(max_memory),
         statistics=statistics,  # type: ignore[arg-type]
         dropout=dropout,  # type: ignore[arg-type]
@@ -130,7 +135,7 @@ def translate(
             file_format=file_format,
             overwrite=overwrite,
             resume=resume,
-            shard=parse_shard(shard),
+            part=parse_shard(shard),
             on_error=on_error,  # type: ignore[arg-type]
             progress=progress,
         )
@@ -149,8 +154,8 @@ def translate(
 
 def _kept(outputs: Sequence[Path], complete: int) -> str:
     """What an interruption leaves of the outputs, the first of which are `complete`."""
-    from napari_pix2pix.formats.partial_output import is_begun
+    from napari_pix2pix.formats.partial_output import kept_in_words
 
     words = [f"{complete} of {len(outputs)} images are complete"] if complete else []
-    words += [f"what was finished of {path} is kept, --resume goes on from it" for path in outputs if is_begun(path)]
+    words += [f"{kept}; --resume goes on from there" for path in outputs if (kept := kept_in_words(path))]
     return "; ".join(words) or "nothing was written"

@@ -226,9 +226,9 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     return () if spec.metadata.georeference is None else ("tiff",)
 
 
-def begin(path: Path, spec: OutputSpec) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
     """Write a file in which pixels wait; `spec` has been checked to fit the format."""
-    cog.begin(path, spec)
+    cog.begin(path, spec, part_px)
 
 
 def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> CogCanvas:

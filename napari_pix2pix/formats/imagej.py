@@ -49,8 +49,9 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     return "ome-tiff", "tiff"
 
 
-def begin(path: Path, spec: OutputSpec) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = 0) -> None:
     """Write a complete file of zeros; `spec` has been checked to fit the format."""
+    del part_px
     with tifffile.TiffWriter(path, imagej=True, byteorder=">") as tif:
         tif.write(
             shape=_hyperstack_shape(spec),

@@ -44,8 +44,9 @@ def holds_nodata(spec: OutputSpec) -> bool:
     return True
 
 
-def begin(path: Path, spec: OutputSpec) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
+    del part_px
     begin_tiff(path, spec, level_sizes(spec), _description(spec), _page_axes(spec), ome=True)
 
 

@@ -1,15 +1,13 @@
-"""How an OME-Zarr is cut into levels, shards and units of work. Knows only numbers.
+"""How an OME-Zarr is cut into levels, shards and units. Knows only numbers.
 
 A unit is a square of a plane with all its channels. It owns whole shards of the levels that it can fill without its
 neighbours, so that no two units ever write to the same file; the levels above are made when all units are there.
+Regions of a translation consist of whole units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.tile_grid import pyramid_sizes
@@ -98,32 +96,9 @@ class Layout:
         named |= {"C": 0, "Y": unit.row, "X": unit.column}
         return "/".join([str(level), "c", *(str(named[letter]) for letter in self.letters)])
 
-    def units(self) -> Iterator[Unit]:
-        """All units: plane by plane, in reading order."""
-        rows, columns = self.grid
-        for plane in np.ndindex(self.spec.leading_shape):
-            for row in range(rows):
-                for column in range(columns):
-                    yield Unit(plane, row, column)
-
-    def unit_at(self, plane: tuple[int, ...], y: int, x: int) -> Unit:
-        """The unit to which a pixel belongs."""
-        return Unit(plane, y // self.unit_px, x // self.unit_px)
-
-    def units_in(self, plane: tuple[int, ...], region: Region) -> Iterator[Unit]:
-        """The units that have pixels in a region."""
-        for row in range(region.y0 // self.unit_px, -(-region.y1 // self.unit_px)):
-            for column in range(region.x0 // self.unit_px, -(-region.x1 // self.unit_px)):
-                yield Unit(plane, row, column)
-
-    def pixels(self, unit: Unit) -> int:
-        region = self.shard_region(0, unit.row, unit.column)
-        return region.height * region.width
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of units in a plane."""
-        return -(-self.spec.height // self.unit_px), -(-self.spec.width // self.unit_px)
+    def unit_at(self, plane: tuple[int, ...], region: Region) -> Unit:
+        """The unit that is a region."""
+        return Unit(plane, region.y0 // self.unit_px, region.x0 // self.unit_px)
 
     def shard_region(self, level: int, row: int, column: int) -> Region:
         """The part of the image that a shard of a level holds, in pixels of the level."""
@@ -131,9 +106,21 @@ class Layout:
         return Region(row * side, min((row + 1) * side, height), column * side, min((column + 1) * side, width))
 
 
-def layout_of(spec: OutputSpec) -> Layout:
-    """Units of 1024 pixels; smaller ones for images so wide that a row of those would take much memory."""
-    row_bytes = spec.width * spec.samples * spec.dtype.itemsize
-    fitting = (side for side in _UNITS_PX if side * row_bytes <= _ROW_BUDGET_BYTES)
+def unit_side(spec: OutputSpec, region: tuple[int, int]) -> int:
+    """Side of units in pixels: 1024, or less where a row of them in a region would take much memory.
+
+    Parameters
+    ----------
+    region : its rows and columns, multiples of `CHUNK_PX` or those of the image; they are multiples of a unit's too.
+    """
+    size = spec.height, spec.width
+    row_bytes = region[1] * spec.samples * spec.dtype.itemsize
+    cut = [side for side, length in zip(region, size, strict=True) if side < length]
+    fitting = (px for px in _UNITS_PX if px * row_bytes <= _ROW_BUDGET_BYTES and not any(side % px for side in cut))
+    return next(fitting, _UNITS_PX[-1])
+
+
+def layout_of(spec: OutputSpec, unit_px: int | None = None) -> Layout:
+    """The layout of an image; by default its units are such that it can be written row by row."""
     sizes = pyramid_sizes(spec.height, spec.width, largest_px=_SMALLEST_LEVEL_PX)
-    return Layout(spec, next(fitting, _UNITS_PX[-1]), tuple(sizes))
+    return Layout(spec, unit_px or unit_side(spec, (spec.height, spec.width)), tuple(sizes))

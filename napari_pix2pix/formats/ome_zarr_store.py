@@ -1,11 +1,13 @@
 """Writes OME-Zarr 0.5: Zarr version 3, sharded, compressed by zstd with checksums, with a pyramid.
 
-Units of work come in any order, from any number of processes, then the levels above are made.
+Units come in any order, from any number of processes, then the levels above are made.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -19,8 +21,8 @@ from zarr.codecs import ZstdCodec
 from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
 from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
+from napari_pix2pix.formats.parts import fill
 from napari_pix2pix.formats.tile_grid import halved
-from napari_pix2pix.formats.unit_grid import UnitGrid
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.atomic import atomic_write, sync_to_disk
@@ -38,10 +40,7 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     layout, name = layout_of(spec), image_stem(path)
     create_store(path, layout, name)
     store = OmeZarrStore(path, layout)
-    grid = UnitGrid(layout)
-    for tile in tiles:
-        for unit, pixels in grid.add(tile):
-            store.write_unit(unit, pixels)
+    fill(tiles, spec, layout.unit_px, lambda plane, part, pixels: store.write_unit(layout.unit_at(plane, part), pixels))
     store.finish(name)
 
 
@@ -88,9 +87,16 @@ class OmeZarrStore:
         """Make the levels that no unit owns, and complete the metadata; every unit must have been written.
 
         What killed writers have left of shards goes.
+
+        Raises
+        ------
+        FileNotFoundError
+            The store was removed since it was created; zarr would begin another one in its place.
         """
+        require_store(self.path)
         for level in range(self.layout.unit_levels, len(self.layout.sizes)):
             self._reduce(level)
+        require_store(self.path)
         _write_attributes(self.path, group_attributes(self.layout, name, self._limits()))
         for path in list(self.path.rglob("*")):
             if path.is_dir():
@@ -157,7 +163,7 @@ class OmeZarrCanvas:
         return bool([self._note(file) for file in files] == note)
 
     def _unit(self, plane: tuple[int, ...], region: Region) -> Unit:
-        return self._store.layout.unit_at(plane, region.y0, region.x0)
+        return self._store.layout.unit_at(plane, region)
 
     def _note(self, file: Path) -> list[str | None]:
         """A shard of nothing but zeros has no file, and no checksum."""
@@ -183,16 +189,21 @@ def _digest(file: Path) -> str:
     return content.hexdigest()
 
 
-def begin(path: Path, spec: OutputSpec) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int) -> None:
     """Make a group without pixels; `spec` has been checked to fit the format."""
-    create_store(path, layout_of(spec), image_stem(path))
+    create_store(path, layout_of(spec, part_px), image_stem(path))
 
 
 def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> OmeZarrCanvas:
     """Open what `begin` has made, to be filled by units."""
-    layout = layout_of(spec)
-    assert part_px == layout.unit_px
-    return OmeZarrCanvas(path, layout)
+    return OmeZarrCanvas(path, layout_of(spec, part_px))
+
+
+def require_store(path: Path) -> None:
+    """Raise `FileNotFoundError` where a store lacks what `create_store` has made."""
+    for file in (path / "zarr.json", path / "0" / "zarr.json"):
+        if not file.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
 
 
 def full_range(dtype: np.dtype[Any], channels: int) -> list[tuple[float, float]]:

@@ -1,65 +1,62 @@
-"""An output that is made unit by unit, can be gone on with after a kill, and can be shared by several processes.
+"""An output that is made region by region, can be gone on with after a kill, and can be shared by several processes.
 
-The units are written to ``NAME.partial``, the unfinished output itself, where its format can be written in any order.
-Others, and all that are shared but OME-Zarr, are collected in an OME-Zarr within ``NAME.partial.state``. That folder
-also holds what the output is made from (``request.json``), the ledgers of finished units, and the locks. Locks are
-those of the operating system: they end with their process, however that ends.
+The regions are written to ``NAME.partial``, the unfinished output itself, where its format can be written in any order;
+those of others, and all that are shared but OME-Zarr, wait in an OME-Zarr within the `OutputState`. Whoever finds all
+regions recorded verifies them, has those computed again that were damaged, and completes the output.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from napari_pix2pix.formats.canvas import Canvas
-from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit
-from napari_pix2pix.formats.ome_zarr_store import OmeZarrCanvas
+from napari_pix2pix.formats.ome_zarr_store import OmeZarrCanvas, require_store
+from napari_pix2pix.formats.output_state import WHOLE, Begun, OutputState, Part, output_identity
+from napari_pix2pix.formats.parts import PartGrid
+from napari_pix2pix.formats.region_records import RegionRecord, RegionRecords
 from napari_pix2pix.formats.registry import Format, format_named
-from napari_pix2pix.formats.unit_ledger import UnitLedger, noted_units
-from napari_pix2pix.formats.writing import Tile, check_output, write_image
-from pix2pix_training.array_source import AnyArray, Region
-from pix2pix_training.atomic import atomic_write, partial_path, publish, remove, sync_to_disk, write_error
-from pix2pix_training.errors import OutputError, SettingsError
+from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
+from pix2pix_training.array_source import AnyArray, PlaneRegion, Region
+from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
+from pix2pix_training.cancel import Cancel
+from pix2pix_training.errors import OutputError, Pix2PixError
 
 logger = logging.getLogger(__name__)
 
-_STATE_SUFFIX = ".state"
-_REQUEST = "request.json"
-_PLAN = "plan"
-_FINISHING = "finishing"
-_FRAME = "frame"
 _STORE_FORMAT = "ome-zarr"
-_DAMAGE = (ValueError, IndexError, KeyError, TypeError, struct.error, EOFError, OverflowError)
-"""What readers raise where the beginning of a file was changed."""
+_MOST_VERIFICATIONS = 3
+_DAMAGE = (ValueError, IndexError, KeyError, TypeError, struct.error, EOFError, OverflowError, FileNotFoundError)
+"""What readers raise where the beginning of a file was changed or is gone."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Part `index` (from 1) of `count` parts of the work, each for a process of its own."""
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How an output is cut up.
 
-    index: int = 1
-    count: int = 1
+    Attributes
+    ----------
+    regions : units of work, in the order of their numbers.
+    part_px : side of the squares that are written at a time; regions consist of whole ones.
+    """
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.index <= self.count:
-            raise SettingsError(f"shard {self.index}/{self.count} does not exist; the first is 1/{self.count}")
+    spec: OutputSpec
+    regions: list[PlaneRegion]
+    part_px: int
 
-    def of(self, units: list[Unit]) -> list[Unit]:
-        """A run of neighbours, so that few tiles are needed by two processes."""
-        return units[(self.index - 1) * len(units) // self.count : self.index * len(units) // self.count]
-
-
-WHOLE = Shard()
+    def parts_of(self, number: int) -> list[Region]:
+        """Those of a region, in reading order."""
+        region, side = self.regions[number].region, self.part_px
+        return [
+            Region(y, min(y + side, region.y1), x, min(x + side, region.x1))
+            for y in range(region.y0, region.y1, side)
+            for x in range(region.x0, region.x1, side)
+        ]
 
 
 class PartialOutput:
@@ -67,140 +64,180 @@ class PartialOutput:
 
     Attributes
     ----------
-    mine : units of this process.
-    finished : those of them that were finished, and found intact, when it was opened.
+    regions : all of them, in the order of their numbers.
     plan : as it was when the output was begun.
     """
 
     def __init__(
-        self,
-        path: Path,
-        file_format: str,
-        layout: Layout,
-        shard: Shard,
-        canvas: Canvas,
-        *,
-        plan: Mapping[str, Any],
-        overwrite: bool,
+        self, state: OutputState, place: _Place, canvas: Canvas, cutting: Cutting, begun: Begun, *, overwrite: bool
     ) -> None:
-        self._path = path
-        self._file_format = file_format
-        self._layout = layout
-        self._overwrite = overwrite
-        self._state = _state_folder(path)
-        self._place = _place(path, file_format, shard)
-        self.plan = plan
-        self.mine = shard.of(list(layout.units()))
+        self.regions = cutting.regions
+        self.plan: Mapping[str, Any] = begun.plan
+        self._path = state.path
+        self._state = state
+        self._place = place
         self._canvas = canvas
-        self.finished = self._intact().intersection(self.mine)
-        self._ledger = UnitLedger(self._state, str(shard.index))
+        self._cutting = cutting
+        self._run = begun.run
+        self._overwrite = overwrite
+        self._before = output_identity(self._path)
+        self._records = RegionRecords(state.folder, len(self.regions))
+        self._notes: dict[Region, Any] = {}
+        self._grid: PartGrid | None = None
+        if place.is_file:  # it has to be known where its parts lie
+            self._lost = {number for number in self._records.noted() if not self._is_intact(number)}
+        else:
+            self._lost = set()
 
-    def _intact(self) -> set[Unit]:
-        """The units that some process has finished and that are as it left them. Reads all that was written of them."""
-        noted = noted_units(self._state, self._layout)
-        return {unit for unit, note in noted.items() if self._canvas.restore(unit.plane, self._region(unit), note)}
+    def finished(self) -> set[int]:
+        """Numbers of the regions that some process has recorded; whether they are intact is found at completion."""
+        return self._records.noted() - self._lost
 
-    def _region(self, unit: Unit) -> Region:
-        return self._layout.shard_region(0, unit.row, unit.column)
+    def facts(self, number: int) -> Mapping[str, Any]:
+        """What was recorded of a region; nothing where it is not."""
+        record = self._records.read(number)
+        return {} if record is None else record.facts
 
-    def put(self, unit: Unit, pixels: AnyArray) -> None:
-        """Write a unit, shape (C, height, width), and note it as finished."""
-        with _writing(self._path):
-            self._ledger.add(unit, self._canvas.write_part(unit.plane, self._region(unit), pixels))
+    def begin(self, number: int) -> None:
+        """Make ready for the tiles of a region; what was there of it counts no longer."""
+        with self._writing():
+            self._require()
+            self._records.remove(number)
+            self._notes = {}
+            self._grid = PartGrid(self._cutting.spec, self.regions[number].plane, self._cutting.part_px, self._put)
 
-    def close(self) -> None:
-        self._ledger.close()
-        self._canvas.close()
+    def _put(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
+        self._notes[region] = self._canvas.write_part(plane, region, pixels)
 
-    def finish(self) -> bool:
-        """Complete the output and give it its name, if the units of all processes are there; whether that is so.
+    def add(self, region: Region, pixels: AnyArray) -> None:
+        """Write a tile, shape (samples, height, width), of the region that was begun."""
+        assert self._grid is not None
+        with self._writing():
+            self._grid.add(region, pixels)
+
+    def record(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Note that all tiles of a region were written, and what is known of it, ready for JSON."""
+        with self._writing():
+            self._require()
+            notes = [self._notes[part] for part in self._cutting.parts_of(number)]
+            self._records.write(number, RegionRecord(notes, facts))
+            self._lost.discard(number)
+
+    def shared(self, name: str, make: Callable[[], bytes], cancel: Cancel) -> bytes:
+        """What `make` gives: made by one of the processes, while the others wait, and kept with the output."""
+        with self._writing():
+            return self._state.shared(name, make, self._require, cancel)
+
+    def finish(self, compute: Callable[[int], None], cancel: Cancel) -> bool:
+        """Complete the output and give it its name, if the regions of all processes are there; whether that is so.
 
         Of several processes that finish at the same time, one completes the output.
+
+        Parameters
+        ----------
+        compute : makes and records a region; called for those that are not as they were recorded.
         """
-        with _writing(self._path), FileLock(self._state / f"{_FINISHING}.lock"):
-            if not (self._state / _REQUEST).exists():
-                return True  # another process has just done it
-            if len(noted_units(self._state, self._layout)) < prod(self._layout.spec.leading_shape) * prod(
-                self._layout.grid
-            ):
+        with self._writing():
+            if self._is_begun() and len(self.finished()) < len(self.regions):
+                self._require()
                 return False
-            check_output(self._path, self._layout.spec, file_format=self._file_format, overwrite=self._overwrite)
-            if self._place.is_output:
-                self._canvas.finish(self._path)
-                self._canvas.close()
-                publish(self._place.path, self._path)
-            else:
-                tiles = self._collected(OmeZarrCanvas(self._place.path, self._layout))
-                write_image(self._path, self._layout.spec, tiles, file_format=self._file_format, overwrite=True)
-            (self._state / _REQUEST).unlink()
+            with self._state.alone(cancel):
+                if not self._is_begun() and output_identity(self._path) not in (None, self._before):
+                    return True  # another process has just done it
+                self._require()
+                self._verify(compute, cancel)
+                self._publish()
         return True
 
-    def _collected(self, store: OmeZarrCanvas) -> Iterator[Tile]:
-        """The finished image, unit by unit."""
-        for unit in self._layout.units():
-            yield unit.plane, self._region(unit), store.read(unit.plane, self._region(unit))
+    def _verify(self, compute: Callable[[int], None], cancel: Cancel) -> None:
+        damaged = list(range(len(self.regions)))
+        for _ in range(_MOST_VERIFICATIONS):
+            damaged = [number for number in damaged if not self._is_intact(number, cancel)]
+            if not damaged:
+                return
+            for number in damaged:
+                compute(number)
+        raise Pix2PixError(f"{self._path} could not be completed: what is written there changes; check the disk")
 
-
-@dataclass(frozen=True)
-class _Place:
-    """Where units are written: to the output itself, or to a store in which they wait."""
-
-    path: Path
-    format: Format
-    is_output: bool
-
-    def begin(self, layout: Layout) -> Canvas:
-        """Make it anew, without pixels."""
-        assert self.format.begin is not None
-        self.format.begin(self.path, layout.spec)
-        if self.path.is_file():
-            sync_to_disk(self.path)
-        return self._open(layout)
-
-    def opened(self, layout: Layout, frame: Any) -> Canvas | None:
-        """As an earlier run has left it; None where it is damaged, which makes it worthless.
-
-        Raises
-        ------
-        OutputError
-            A store in which the parts of several processes wait is damaged.
-        """
-        canvas = None
+    def _is_intact(self, number: int, cancel: Cancel | None = None) -> bool:
+        """Whether a region is as it was recorded. Reads all that was written of it."""
+        record, parts, plane = self._records.read(number), self._cutting.parts_of(number), self.regions[number].plane
+        if record is None or len(record.notes) != len(parts):
+            return False
         with suppress(*_DAMAGE):
-            canvas = self._open(layout)
-            if list(canvas.frame(frame[0])) == frame:
-                return canvas
-        if canvas is not None:
-            canvas.close()
-        if not self.is_output:
-            raise OutputError(f"{self.path} is damaged; remove it to start again")
-        logger.warning("%s is damaged and is begun again", self.path)
-        return None
+            for part, note in zip(parts, record.notes, strict=True):
+                if cancel is not None:
+                    cancel.check()
+                if not self._canvas.restore(plane, part, note):
+                    return False
+            return True
+        return False
 
-    def _open(self, layout: Layout) -> Canvas:
-        assert self.format.open_canvas is not None
-        return self.format.open_canvas(self.path, layout.spec, layout.unit_px)
+    def _publish(self) -> None:
+        spec, file_format = self._cutting.spec, self._place.output_format
+        check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
+        if self._place.is_output:
+            self._canvas.finish(self._path)
+            self._canvas.close()
+            self._note_complete(self._place.path)
+            publish(self._place.path, self._path)
+        else:
+            write_image(
+                self._path,
+                spec,
+                self._tiles(),
+                file_format=file_format,
+                overwrite=self._overwrite,
+                before_publishing=self._note_complete,
+            )
+        self._state.clear()
 
+    def _note_complete(self, output: Path) -> None:
+        self._require()
+        self._state.note_complete(output)
 
-def _place(path: Path, file_format: str, shard: Shard) -> _Place:
-    own, store = format_named(file_format), format_named(_STORE_FORMAT)
-    assert own is not None and store is not None
-    if own == store or (own.open_canvas is not None and shard.count == 1):
-        return _Place(partial_path(path), own, is_output=True)
-    return _Place(_state_folder(path) / "tiles.ome.zarr", store, is_output=False)
+    def _tiles(self) -> Iterator[Tile]:
+        """The finished image, in parts."""
+        assert isinstance(self._canvas, OmeZarrCanvas)
+        for number, place in enumerate(self.regions):
+            for part in self._cutting.parts_of(number):
+                yield place.plane, part, self._canvas.read(place.plane, part)
+
+    def _is_begun(self) -> bool:
+        """Whether the output is still the one that this process has opened."""
+        begun = self._state.begun()
+        return begun is not None and begun.run == self._run
+
+    def _require(self) -> None:
+        """Stop where somebody has removed what was written so far: it might be begun anew, without that."""
+        if not self._is_begun():
+            raise Pix2PixError(
+                f"{self._path} could not be completed: {self._state.folder.name} was removed while it was written; "
+                "run again"
+            )
+        self._place.require()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One clear line where the disk is full, or else cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise write_error(self._path, error) from error
 
 
 @contextmanager
 def open_partial(
     path: Path,
-    layout: Layout,
+    cutting: Cutting,
     *,
     file_format: str,
     request: Mapping[str, Any],
     plan: Mapping[str, Any],
-    shard: Shard,
-    resume: bool,
-    overwrite: bool,
+    part: Part = WHOLE,
+    resume: bool = False,
+    overwrite: bool = False,
+    cancel: Cancel,
 ) -> Iterator[PartialOutput]:
     """Begin an output, or go on with it.
 
@@ -208,114 +245,173 @@ def open_partial(
     ----------
     request : what the output is made from, by name, ready for JSON; to resume it needs the same.
     plan : how, ready for JSON; a resumed output keeps the one that it was begun with.
-    resume : go on with what is there; else it is thrown away. Parts of a shared output always go on.
-    overwrite : the complete output may take the place of an older one.
+    part : that of this process. Parts of a shared output always go on with what is there.
+    resume : go on with what is there.
+    overwrite : throw it away instead, and replace an older complete output. With neither, nothing may be there yet.
+    cancel : ends waiting for other processes.
 
     Raises
     ------
     OutputError
-        Another process is writing to this output, or it was begun with another request.
+        Another process is writing to this output; it was begun with another request; or it was begun and is neither to
+        be resumed nor to be overwritten.
     Pix2PixError
         It cannot be written.
     """
-    state, place = _state_folder(path), _place(path, file_format, shard)
+    state = OutputState(path)
     with ExitStack() as stack:
-        with _writing(path):
-            state.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path, state, shard))
-            with FileLock(state / f"{_FINISHING}.lock"):
-                begun = _begun(state) if resume or shard.count > 1 else None
-                canvas = None
-                if begun is not None and place.path.exists():
-                    _check_same(path, begun, request)
-                    canvas = place.opened(layout, begun.get(_FRAME))
-                if begun is None or canvas is None:
-                    _discard(state, place.path)
-                    begun = {**request, _PLAN: plan}
-                    canvas = _begin(state, place, layout, begun)
-                stack.callback(canvas.close)
-            output = PartialOutput(path, file_format, layout, shard, canvas, plan=begun[_PLAN], overwrite=overwrite)
-        stack.callback(output.close)
+        try:
+            _require_own(state)
+            stack.callback(state.remove_if_empty)
+            stack.enter_context(state.claimed(part))
+            with state.alone(cancel):
+                begun = state.begun()
+                if begun is not None and not (resume or part.count > 1):
+                    state.discard(overwrite=overwrite)
+                    begun = None
+                if begun is None:
+                    begun = state.begin(request, plan, len(cutting.regions), alone=part.count == 1)
+                _check_same(path, begun, request)
+                place = _place(state, file_format, begun)
+                place.check_part(path, part)
+                canvas = place.opened(cutting, begun.frame)
+                if canvas is None:
+                    canvas = _made_anew(state, place, cutting, begun, part)
+            stack.callback(canvas.close)
+            stack.callback(_leave, state, place, part)
+            output = PartialOutput(state, place, canvas, cutting, begun, overwrite=overwrite)
+        except OSError as error:
+            raise write_error(path, error) from error
         yield output
-    if not (state / _REQUEST).exists():
-        shutil.rmtree(state, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where regions are written: to the output itself, or to a store in which they wait."""
+
+    path: Path
+    format: Format
+    output_format: str
+    is_output: bool
+
+    @property
+    def is_file(self) -> bool:
+        """Written by one process alone."""
+        return self.format.name != _STORE_FORMAT
+
+    def check_part(self, path: Path, part: Part) -> None:
+        if self.is_file and part.count > 1:
+            raise OutputError(
+                f"{path} was begun by one process alone, and only one can go on with a file of this format; use "
+                "--resume without --shard"
+            )
+
+    def begin(self, cutting: Cutting) -> Canvas:
+        """Make it anew, without pixels."""
+        assert self.format.begin is not None and self.format.open_canvas is not None
+        remove(self.path)
+        self.format.begin(self.path, cutting.spec, cutting.part_px)
+        if self.path.is_file():
+            sync_to_disk(self.path)
+        return self.format.open_canvas(self.path, cutting.spec, cutting.part_px)
+
+    def opened(self, cutting: Cutting, frame: Any) -> Canvas | None:
+        """As an earlier run has left it; None where there is none, or it is damaged, which makes it worthless."""
+        assert self.format.open_canvas is not None
+        canvas = None
+        with suppress(*_DAMAGE):
+            self.require()
+            canvas = self.format.open_canvas(self.path, cutting.spec, cutting.part_px)
+            if list(canvas.frame(frame[0])) == frame:
+                return canvas
+        if canvas is not None:
+            canvas.close()
+        return None
+
+    def require(self) -> None:
+        """Raise `FileNotFoundError` where it was removed; zarr would make the folders anew."""
+        if self.is_file:
+            self.path.stat()
+        else:
+            require_store(self.path)
+
+
+def _place(state: OutputState, file_format: str, begun: Begun) -> _Place:
+    own, store = format_named(file_format), format_named(_STORE_FORMAT)
+    assert own is not None and store is not None
+    if own == store or (own.open_canvas is not None and begun.alone):
+        return _Place(partial_path(state.path), own, file_format, is_output=True)
+    return _Place(state.tiles, store, file_format, is_output=False)
+
+
+def _made_anew(state: OutputState, place: _Place, cutting: Cutting, begun: Begun, part: Part) -> Canvas:
+    """Something to write to where there is nothing of use; what was recorded is found missing at completion."""
+    if state.keeps_work:
+        if state.others_at_work(part):
+            raise Pix2PixError(
+                f"{place.path} was damaged or removed while others write to it; stop them, and run again"
+            )
+        logger.warning("%s was damaged or removed and is begun again", place.path)
+    canvas = place.begin(cutting)
+    state.note_frame(begun, list(canvas.frame()))
+    return canvas
 
 
 def is_begun(path: Path) -> bool:
     """Whether an unfinished output of that name can be gone on with."""
-    return (_state_folder(path) / _REQUEST).exists()
+    state = OutputState(path)
+    return state.begun() is not None and not state.is_complete
 
 
-def _state_folder(path: Path) -> Path:
-    partial = partial_path(path)
-    return partial.with_name(partial.name + _STATE_SUFFIX)
+def kept_in_words(path: Path) -> str | None:
+    """How much of an unfinished output is done; None where there is nothing to go on with."""
+    return OutputState(path).kept_in_words()
 
 
-@contextmanager
-def _locked(path: Path, state: Path, shard: Shard) -> Iterator[None]:
-    """Hold the lock of this part. A process that does all of the work holds off those that do parts of it."""
-    busy = OutputError(f"{path} is being written by another process; wait for it, or give another name")
-    lock = FileLock(state / f"writer-{shard.index}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise busy from error
-    try:
-        others = [other for other in state.glob("writer-*.lock") if other != Path(lock.lock_file)]
-        if shard.count == 1 and any(_held(other) for other in others):
-            raise busy
-        yield
-    finally:
-        lock.release()
+def clear_completed(path: Path) -> None:
+    """Remove what a process that was killed has left beside an output that was complete already."""
+    state = OutputState(path)
+    if state.is_complete:
+        begun = state.begun()
+        if begun is not None and (begun.alone or path.is_dir()):
+            remove(partial_path(path))  # what the output has taken the place of
+        state.clear()
+        state.remove_if_empty()
 
 
-def _held(lock_file: Path) -> bool:
-    lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+def _require_own(state: OutputState) -> None:
+    """What lies where the unfinished output is to be, but was not begun by this program, is a user's."""
+    if state.begun() is not None:
+        return
+    partial = partial_path(state.path)
+    strangers = [*([partial] if partial.exists() else []), *state.strangers()]
+    if strangers:
+        raise OutputError(
+            f"{strangers[0]} is in the way of {state.path.name}, and is no unfinished output that this program can go "
+            "on with; rename or remove it"
+        )
 
 
-def _begun(state: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        begun: Any = json.loads((state / _REQUEST).read_text(encoding="utf-8"))
-        if isinstance(begun, dict) and _PLAN in begun:
-            return begun
-    return None
+def _leave(state: OutputState, place: _Place, part: Part) -> None:
+    """Tidy up where nothing was done yet and nobody else is at work.
+
+    Where somebody has removed the output while it was written, what was written since is of no use.
+    """
+    with suppress(OSError):
+        if state.begun() is None:
+            with suppress(FileNotFoundError):
+                place.require()
+                return
+            remove(place.path)
+        elif not state.keeps_work and not state.others_at_work(part):
+            remove(place.path)
+            state.clear()
 
 
-def _discard(state: Path, store: Path) -> None:
-    """Remove what an earlier run has left, but not the locks."""
-    (state / _REQUEST).unlink(missing_ok=True)
-    remove(store)
-    for ledger in state.glob("*.jsonl"):
-        ledger.unlink()
-
-
-def _begin(state: Path, place: _Place, layout: Layout, request: Mapping[str, Any]) -> Canvas:
-    canvas = place.begin(layout)
-    with atomic_write(state / _REQUEST) as partial:
-        partial.write_text(json.dumps({**request, _FRAME: canvas.frame()}, indent=1), encoding="utf-8")
-    return canvas
-
-
-def _check_same(path: Path, begun: Mapping[str, Any], request: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(request))
-    for name, value in wanted.items():
-        if begun.get(name) != value:
+def _check_same(path: Path, begun: Begun, request: Mapping[str, Any]) -> None:
+    for name, value in request.items():
+        if begun.request.get(name) != value:
             raise OutputError(
-                f"{partial_path(path)} was begun with another {name} and cannot be resumed; give the same as then, or "
-                f"remove {_state_folder(path).name} to start again"
+                f"{path} was begun with another {name} and cannot be resumed; give the same as then, another output, "
+                "or start again with --overwrite and without --resume"
             )
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """One clear line where the disk is full, or else cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise write_error(path, error) from error

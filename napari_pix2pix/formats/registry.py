@@ -31,7 +31,7 @@ A module of a format has, of these, what applies to it:
     Whether it says of an image which value stands for no data.
 ``write(partial, spec, tiles, file_format)``
     Writes a file that does not exist yet, of an image that it can hold.
-``begin(partial, spec)`` and ``open_canvas(partial, spec, part_px)``
+``begin(partial, spec, part_px)`` and ``open_canvas(partial, spec, part_px)``
     Make a file of it without pixels, and open that to be written part by part, so that each byte is written once. The
     parts are squares of that side, a multiple of 256. Without them, parts wait elsewhere until all are there.
 ``substitutes(spec)``
@@ -90,7 +90,7 @@ class Format:
     holds_mask: Callable[[OutputSpec], bool]
     holds_nodata: Callable[[OutputSpec], bool]
     write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
-    begin: Callable[[Path, OutputSpec], None] | None
+    begin: Callable[[Path, OutputSpec, int], None] | None
     open_canvas: Callable[[Path, OutputSpec, int], Canvas] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]
     may_replace: Callable[[Path, OutputSpec], bool]

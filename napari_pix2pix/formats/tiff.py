@@ -184,10 +184,10 @@ def holds_mask(spec: OutputSpec) -> bool:
     return geotiff.unplaced_incompatibility(spec) is None
 
 
-def begin(path: Path, spec: OutputSpec) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
     if spec.masked:
-        cog.begin(path, spec)
+        cog.begin(path, spec, part_px)
         return
     axes = "YXS" if spec.rgb else "YX" if spec.channels == 1 else "CYX"  # so that others read a 2-D image as one
     description = {"axes": spec.leading_axes + axes, METADATA_KEY: exact_record(spec)}

@@ -6,7 +6,7 @@ The output appears under its final name only when it is complete; see `pix2pix_t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -246,16 +246,23 @@ def _substitutes(spec: OutputSpec, file_format: str) -> tuple[str, ...]:
 
 
 def write_image(
-    path: Path, spec: OutputSpec, tiles: Iterator[Tile], *, file_format: str, overwrite: bool = False
+    path: Path,
+    spec: OutputSpec,
+    tiles: Iterator[Tile],
+    *,
+    file_format: str,
+    overwrite: bool = False,
+    before_publishing: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write an image from tiles, and give back its path.
 
     Parameters
     ----------
-    tiles : plane by plane in storage order; within a plane row-major, all tiles of a row with the same y0 and y1.
-        They are pulled one at a time and must cover every plane exactly once.
+    tiles : plane by plane in storage order; within a plane in any order, most cheaply row by row. They are pulled one
+        at a time and must cover every plane exactly once.
     file_format : one of `writable_formats`; see `resolve_format`.
     overwrite : replace an existing file, once the new one is complete.
+    before_publishing : is given the complete output before it gets its name.
 
     Raises
     ------
@@ -269,6 +276,8 @@ def write_image(
     assert write is not None
     with atomic_write(path, overwrite=overwrite) as partial:
         write(partial, spec, _checked(path, spec, tiles), file_format)
+        if before_publishing is not None:
+            before_publishing(partial)
     return path
 
 

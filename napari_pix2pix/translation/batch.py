@@ -14,11 +14,12 @@ from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within, once_per_image
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.naming import image_stem
-from napari_pix2pix.formats.partial_output import WHOLE, Shard
+from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.report import TranslationReport
 from pix2pix_training.array_source import plane_size
 from pix2pix_training.errors import ImageError, InputError, OutputError, Pix2PixError
@@ -237,7 +238,7 @@ def translate_batch(
     file_format: str,
     overwrite: bool,
     resume: bool = False,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE,
     on_error: OnError = "stop",
     progress: BatchProgress | None = None,
 ) -> BatchReport:
@@ -246,7 +247,7 @@ def translate_batch(
     Parameters
     ----------
     resume : go on with unfinished outputs, and leave complete ones as they are.
-    shard : this process's part: of the files where there are several, else of the one file.
+    part : of this process: of the regions of all images.
 
     Raises
     ------
@@ -257,9 +258,10 @@ def translate_batch(
     reports: list[TranslationReport] = []
     failed: dict[Path, str] = {}
     may_be_empty = len(jobs) > 1  # among tiles of a map some lie in the sea
-    if len(jobs) > 1:
-        jobs, resume, shard = jobs[shard.index - 1 :: shard.count], resume or shard != WHOLE, WHOLE
     for number, job in enumerate(jobs):
+        own_part = replace(part, offset=number)
+        if job.failure and not own_part.of(1):
+            continue  # another part says so
         try:
             if job.failure:
                 raise ImageError(job.failure)
@@ -270,7 +272,7 @@ def translate_batch(
                 file_format=file_format,
                 overwrite=overwrite,
                 resume=resume,
-                shard=shard,
+                part=own_part,
                 series=job.series,
                 may_be_empty=may_be_empty,
                 progress=within_batch(progress, number, len(jobs)),
@@ -325,6 +327,10 @@ def _mean_shares(reports: Sequence[TranslationReport]) -> tuple[float, ...]:
     )
 
 
+def _regions(plan: Plan) -> str:
+    return f"{plan.regions} regions of {plan.region[0]} x {plan.region[1]}, " if plan.regions > 1 else ""
+
+
 def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
     """What would be done, one line for each output, without doing it."""
     lines = []
@@ -336,8 +342,8 @@ def plan_lines(jobs: Sequence[Job], translator: Translator) -> list[str]:
             height, width = plane_size(translator.fit(source))
             plan = translator.plan((height, width))
             lines.append(
-                f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, tile {plan.tile}, {plan.tiles} tiles "
-                f"a plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times the arithmetic of "
-                "the whole image"
+                f"{job.output}: {height} x {width} pixels, scheme {plan.scheme}, {_regions(plan)}tile {plan.tile}, "
+                f"{plan.tiles} tiles a plane, {plan.working_set_bytes / 2**20:.0f} MiB, {plan.mac_overhead:.2f} times "
+                "the arithmetic of the whole image"
             )
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import pi
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.regions import Cut
 from napari_pix2pix.translation.stages import Stages
+from napari_pix2pix.translation.tiling import Span
 from pix2pix_training.array_source import Region
-
-Span = tuple[int, int]
 
 
 def blended_tiles(
@@ -41,7 +41,7 @@ def blended_tiles(
                 band[..., : output.shape[-2], column.span[0] - left : column.span[1] - left] += output * weight
             assert band is not None
             finished = row.ends - row.span[0]
-            yield from _cut(band, Region(row.span[0], row.ends, left, right), columns, region, image)
+            yield from _cut(band, Region(row.span[0], row.ends, left, right), columns, region)
             band = torch.cat([band[..., finished:, :], torch.zeros_like(band[..., :finished, :])], dim=-2)
 
 
@@ -63,13 +63,24 @@ def _weighted(length: int, side: int, overlap: int, region: Span) -> list[_Windo
 
 
 def _cut(
-    band: Tensor, place: Region, columns: list[_Window], region: Region, image: PaddedImage
+    band: Tensor, place: Region, columns: list[_Window], region: Region
 ) -> Generator[tuple[Region, Tensor], None, None]:
     """What a band, whose finished rows lie at `place`, has of a region, in tiles."""
     for column in columns:
         kept = Region(place.y0, place.y1, column.span[0], column.ends).common(region)
-        if kept.height and kept.width and image.wants(kept):
+        if kept.height and kept.width:
             yield kept, band[..., *kept.seen_from(place).slices].clone()
+
+
+def window_lengths(cuts: Sequence[Cut], side: int, overlap: int) -> tuple[int, int]:
+    """Along an axis, for all regions: lengths of all windows together, and into how many tiles the result is cut."""
+    total = tiles = 0
+    for cut in cuts:
+        found = spans(cuts[-1].window[1], side, overlap)
+        ends = [*(start for start, _ in found[1:]), found[-1][1]]
+        total += sum(b - a for a, b in found if a < cut.span[1] and b > cut.span[0])
+        tiles += sum(a < cut.span[1] and end > cut.span[0] for (a, _), end in zip(found, ends, strict=True))
+    return total, tiles
 
 
 def spans(length: int, side: int, overlap: int) -> list[Span]:

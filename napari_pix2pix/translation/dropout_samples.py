@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
-from napari_pix2pix.translation.tiling import Size
 from pix2pix_training.array_source import Region
 
 Tiles = Generator[tuple[Region, Tensor], None, None]
@@ -24,7 +23,7 @@ def sampled_tiles(
     samples: int,
     *,
     channels: int,
-    size: Size,
+    place: Region,
     device: torch.device,
     memory_bytes: int,
     scratch: Path | None = None,
@@ -35,16 +34,18 @@ def sampled_tiles(
     ----------
     run : gives the tiles (1, channels, h, w) of run 0, 1, ...; always the same regions.
     samples : number of runs, 2 or more.
+    place : the region in which the tiles lie.
     memory_bytes : what the sums may take; beyond it they are kept on disk, in the folder `scratch`.
     """
     with PlaneStore(device, memory_bytes, folder=scratch) as store:
-        sums = store.new(0, 2 * channels, size)
+        sums = store.new(0, 2 * channels, (place.height, place.width))
         for number in range(samples):
             with closing(run(number)) as tiles:
                 for region, values in tiles:
-                    result = _updated(sums, region, values.float(), number)
+                    inner = region.seen_from(place)
+                    result = _updated(sums, inner, values.float(), number)
                     if number + 1 < samples:
-                        sums.write(region, result)
+                        sums.write(inner, result)
                     else:
                         result[:, channels:] = (result[:, channels:] / (samples - 1)).sqrt()
                         yield region, result

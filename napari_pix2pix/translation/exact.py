@@ -28,6 +28,7 @@ from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
+    balanced_tile,
     even_window_around,
     quarters,
     rounded_out,
@@ -61,9 +62,7 @@ def exact_tiles(
     part = image.part(region, receptive_radius(stages.config), stages.config.stride)
     with _levels(stages, part, splits, memory_for_planes_bytes, norms) as levels:
         for tile, output in levels.output_tiles(region.seen_from(part.window)):
-            kept = tile.placed_in(part.window)
-            if image.wants(kept):
-                yield kept, output
+            yield tile.placed_in(part.window), output
 
 
 def gathered_norms(
@@ -229,7 +228,7 @@ class _Levels:
         spec = StageSpec(
             gives="encoded", level=level, top=level, start=self._split.start, given_norms=self._norms.any_wanted
         )
-        return self._pass(spec, _Planes(), self._everything, self._split.tile)
+        return self._pass(spec, _Planes(), self._everything)
 
     def _decoding(self, level: int, planes: _Planes, needed: Region) -> _Pass:
         """Decoder levels down to `level`; skips are read where stored, else encoded again."""
@@ -245,10 +244,12 @@ class _Levels:
             given_norms=self._norms.any_wanted,
             noise=self._noise,
         )
-        return self._pass(spec, planes, needed, self._split.decoded_tile or self._split.tile)
+        return self._pass(spec, planes, needed)
 
-    def _pass(self, spec: StageSpec, planes: _Planes, needed: Region, tile: int) -> _Pass:
-        tiles = list(tiles_of(rounded_out(needed, self._cell), tile))
+    def _pass(self, spec: StageSpec, planes: _Planes, needed: Region) -> _Pass:
+        covered = rounded_out(needed, self._cell)
+        tile = balanced_tile(self._split.tile, self._cell, (covered.height, covered.width))
+        tiles = list(tiles_of(covered, tile))
         return _Pass(spec=spec, planes=planes, tiles=tiles, tile=tile, bounds=self._seen_for(needed))
 
     def _seen_for(self, needed: Region) -> Region:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.ome_zarr_layout import layout_of
-from napari_pix2pix.formats.partial_output import WHOLE, Shard, is_begun
+from napari_pix2pix.formats.output_state import WHOLE, Part
+from napari_pix2pix.formats.partial_output import clear_completed, is_begun
+from napari_pix2pix.formats.source import ImageSource
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     check_output,
@@ -24,13 +25,15 @@ from napari_pix2pix.formats.writing import (
     write_image,
 )
 from napari_pix2pix.translation.fitted_image import own_shares
+from napari_pix2pix.translation.identity import image_identity
 from napari_pix2pix.translation.image_fit import DescribedSource
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.regions import region_grid
 from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.rescaling import rescaled_tiles
-from napari_pix2pix.translation.resumable import UnitsDone, all_made, file_identity, units_made
+from napari_pix2pix.translation.resumable import RegionsDone, all_made, regions_made
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.atomic import clear_leftovers, working_folder
@@ -51,7 +54,7 @@ def translate_file(
     file_format: str = "same",
     overwrite: bool = False,
     resume: bool = False,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE,
     series: int | None = None,
     may_be_empty: bool = False,
     progress: Progress | None = None,
@@ -64,7 +67,7 @@ def translate_file(
     model : a model, or a `Translator` that was made of one before (then `settings` are its own).
     path_out : its ending decides the format where `file_format` is "same".
     resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
-    shard : the part of the work for this process; the last of them to finish completes the output.
+    part : of the work, for this process; the last of them to finish completes the output.
     series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
     may_be_empty : an image without a valid pixel gives an output without one, instead of an error.
     progress : called now and then with the number of tiles done and of all.
@@ -82,35 +85,40 @@ def translate_file(
     asked = model.settings if isinstance(model, Translator) else settings or TranslationSettings()
     with open_images(inputs, series, asked.alpha) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
+        if not _has_a_share(part, source, translator):
+            plan = translator.plan(plane_size(source))
+            nothing = RegionsDone(plan=plan, pixels=0, tiles=0, tiles_reused=0, complete=False)
+            return _report(translator, nothing, seconds=0.0, seconds_setup=0.0)
         fitted = translator.fit(source)
         fitted.may_be_empty = may_be_empty
         spec = output_spec(source, translator)
         plan = translator.plan(plane_size(fitted))
         requested = resolve_format(path_out, file_format, source)
-        resume = resume or shard != WHOLE
-        if resume and path_out.exists() and not is_begun(path_out):
+        goes_on = resume or part.count > 1
+        clear_completed(path_out)
+        if goes_on and path_out.exists() and not is_begun(path_out):
             clear_leftovers(path_out)
             logger.warning("%s is complete already, nothing to do", path_out)
             return _report(translator, _already_there(plan, spec), seconds=0.0, seconds_setup=0.0)
         _check_no_input(path_out, source.files)
         chosen = check_output(path_out, spec, file_format=requested, overwrite=overwrite)
         spec = with_mask(spec, source, chosen)
-        resumable = not fitted.is_rescaled and incompatibility(replace(spec, masked=False), "ome-zarr") is None
-        if resume and not resumable:
+        by_regions = not fitted.is_rescaled and incompatibility(replace(spec, masked=False), "ome-zarr") is None
+        if goes_on and not by_regions:
             raise SettingsError(
                 f"{path_out}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"
             )
         ready = time.perf_counter()
-        if resume or (resumable and prod(layout_of(spec).grid) * prod(spec.leading_shape) > 1):
-            making = units_made(
+        if by_regions and (plan.regions * prod(spec.leading_shape) > 1 or is_begun(path_out)):
+            making = regions_made(
                 fitted,
-                [*map(file_identity, source.files), *([source.series] if source.series else [])],
+                image_identity(source),
                 translator,
                 path_out,
                 spec,
                 file_format=chosen,
                 plan=plan,
-                shard=shard,
+                part=part,
                 resume=resume,
                 overwrite=overwrite,
             )
@@ -131,6 +139,14 @@ def translate_file(
     return _report(translator, done, seconds=seconds, seconds_setup=ready - started, clipped_share=shares)
 
 
+def _has_a_share(part: Part, source: ImageSource, translator: Translator) -> bool:
+    """Whether a part of the work is more than nothing."""
+    settings, config = translator.settings, translator.model.generator_config
+    one_piece = settings.match_pixel_size or (settings.scheme == "whole" and settings.region is None)
+    regions = 1 if one_piece else region_grid(plane_size(source), config, settings.region).count
+    return len(part.of(regions * prod(source.shape[:-3]))) > 0
+
+
 def _check_no_input(path_out: Path, files: Sequence[Path]) -> None:
     """Refuse an output in place of what it is made from; its pixels are still read while the output is written."""
     for file in files:
@@ -138,10 +154,10 @@ def _check_no_input(path_out: Path, files: Sequence[Path]) -> None:
             raise OutputError(f"{path_out} would take the place of the input {file}; give another name")
 
 
-def _already_there(plan: Plan, spec: OutputSpec) -> UnitsDone:
+def _already_there(plan: Plan, spec: OutputSpec) -> RegionsDone:
     planes = prod(spec.leading_shape)
     tiles = planes * plan.tiles
-    return UnitsDone(
+    return RegionsDone(
         plan=plan, pixels=planes * spec.height * spec.width, tiles=tiles, tiles_reused=tiles, complete=True
     )
 
@@ -197,7 +213,7 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
 
 def _report(
     translator: Translator,
-    done: UnitsDone,
+    done: RegionsDone,
     *,
     seconds: float,
     seconds_setup: float,

@@ -24,7 +24,7 @@ def halo_tiles(
 
     `tile`, `halo` and the beginning of the region fit its strides.
     """
-    regions = [kept for kept in tiles_of(region, tile) if image.wants(kept)]
+    regions = list(tiles_of(region, tile))
     windows = [rounded_out(window_around(kept, halo, image.size), stages.config.stride) for kept in regions]
     with closing(image.windows(windows)) as inputs:
         for kept, window, x in zip(regions, windows, inputs, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -32,7 +32,6 @@ class PaddedImage:
     mapping : resolved for this image.
     stride : the padded size is a multiple of it; the padding lies at the bottom and right.
     dtype : of the result; float32 unless the network is of another type.
-    wanted : which regions of the image are asked for; all where left out.
     values_seen : is told of the pixels that are read.
     """
 
@@ -47,7 +46,6 @@ class PaddedImage:
         stride: int,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        wanted: Callable[[Region], bool] | None = None,
         values_seen: ValuesSeen | None = None,
     ) -> None:
         self._source = source
@@ -56,7 +54,6 @@ class PaddedImage:
         self.device = device
         self._uploader = Uploader(device)
         self._dtype = dtype
-        self._wanted = wanted
         self._values_seen = values_seen
         self._seen = SeenOpacity()
         self.image_size: Size = plane_size(source)
@@ -67,10 +64,6 @@ class PaddedImage:
     def area(self) -> Region:
         """The image without its padding."""
         return whole(self.image_size)
-
-    def wants(self, region: Region) -> bool:
-        """Whether a region of the image is asked for."""
-        return self._wanted is None or self._wanted(region)
 
     def opacity(self, region: Region) -> Opacity | None:
         """How opaque the pixels (h, w) of a region of the image are, None where all of them show.

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
-from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_pix2pix.translation.backends.selection import (
     BackendChoice,
@@ -24,49 +21,38 @@ from napari_pix2pix.translation.backends.selection import (
 )
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, precision_name
 from napari_pix2pix.translation.cost import generator_macs
-from napari_pix2pix.translation.device_copies import downloaded
-from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
 from napari_pix2pix.translation.interruption import Interruption
-from napari_pix2pix.translation.invalid_output import InvalidMarks, output_nodata
+from napari_pix2pix.translation.invalid_output import output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
-from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
-from napari_pix2pix.translation.schemes import network_tiles
+from napari_pix2pix.translation.regions import region_grid
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import Size
+from napari_pix2pix.translation.translated_image import TranslatedImage
 from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
     Region,
-    plane_indices,
     plane_size,
-    regions_of,
-    whole_plane,
 )
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import ImageError, NoValidPixelError, Pix2PixError
+from pix2pix_training.errors import ImageError
 from pix2pix_training.export_form import widen_narrow_layers
 from pix2pix_training.folding import fold_norms
-from pix2pix_training.intensity import LinearMapping, Mapping, resolved
-from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model, model_digest
-from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles."""
-Wanted = Callable[[tuple[int, ...], Region], bool]
-"""Whether anything of a region of a plane is asked for."""
 OutputTile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane, region, and stored pixels of shape (C, region.height, region.width)."""
 
-_EMPTY_TILE_PX = 1024
 _SMALLEST_RESNET_PX = 5
 _OPENVINO_BYTES = 300 << 20
 """What OpenVINO takes for itself and the code of a dozen compiled stages, as measured; its weights are copies."""
@@ -169,8 +155,8 @@ class Translator:
         return self.settings, ()
 
     def _set_aside_bytes(self, size: Size) -> int:
-        rows = min(size[0], _WAITING_ROWS)
-        waiting = rows * size[1] * self.output_channels * self.output_dtype.itemsize
+        rows, columns = region_grid(size, self.model.generator_config, self.settings.region).side
+        waiting = min(rows, _WAITING_ROWS) * columns * self.output_channels * self.output_dtype.itemsize
         if self._choice(padded_size(size, self.model.generator_config.stride)).name != "openvino":
             return self._weights_bytes + waiting
         return 2 * self._weights_bytes + _OPENVINO_BYTES + waiting
@@ -197,16 +183,14 @@ class Translator:
         *,
         plan: Plan | None = None,
         progress: Progress | None = None,
-        wanted: Wanted | None = None,
         masked: bool = False,
         scratch: Path | None = None,
     ) -> Generator[OutputTile, None, None]:
-        """Finished tiles of all planes in storage order; within a plane row by row, left to right.
+        """Finished tiles of all planes in storage order; within a plane region by region, within these row by row.
 
         With `masked` they have one sample more than channels: how opaque pixels are, see `OutputSpec.masked`.
 
         Nothing is computed before the first tile is asked for, except that the image is checked against the model.
-        Tiles that are not `wanted` are left out, and do not count as done for `progress`.
 
         Parameters
         ----------
@@ -215,7 +199,8 @@ class Translator:
         """
         fitted = source if isinstance(source, FittedImage) else self.fit(source)
         plan = plan or self.plan(plane_size(fitted))
-        return self._tiles(fitted, plan, progress, wanted, masked=masked, scratch=self.scratch or scratch)
+        image = TranslatedImage(self, fitted, plan, masked=masked, scratch=self.scratch or scratch)
+        return self._tiles(image, fitted, progress)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
         return (*source.shape[:-3], self.output_channels, *plane_size(source))
@@ -242,113 +227,31 @@ class Translator:
         return output_nodata(self.output_dtype, source.nodata, self.model.target.mapping, masked=source.masked)
 
     def _tiles(
-        self,
-        fitted: FittedImage,
-        plan: Plan,
-        progress: Progress | None,
-        wanted: Wanted | None,
-        *,
-        masked: bool,
-        scratch: Path | None,
+        self, image: TranslatedImage, fitted: FittedImage, progress: Progress | None
     ) -> Generator[OutputTile, None, None]:
-        source = with_neighbouring_planes(fitted, self.model.source.z_context)
-        planes = [plane for plane in plane_indices(source) if wanted is None or wanted(plane, whole_plane(source))]
-        mapping = fitted.mapping
-        with suppress(NoValidPixelError):  # which planes they are is found below
-            mapping = resolved(mapping, source)
-        filled = FilledSource(source)
-        marks = InvalidMarks(filled, self.output_dtype, self.model.target.mapping, masked=masked)
-        empty = 0
+        mapping, places, done = image.mapping, image.regions, 0
+        total = len(places) * image.plan.tiles // image.plan.regions
         try:
-            for number, plane in enumerate(planes):
-                image = PaddedImage(
-                    filled,
-                    plane,
-                    mapping,
-                    stride=self.model.generator_config.stride,
-                    device=self.device,
-                    wanted=None if wanted is None else partial(wanted, plane),
-                    values_seen=fitted.values_seen,
-                )
-                try:
-                    for done, (region, pixels) in enumerate(self._plane_tiles(image, plan, scratch), start=1):
-                        yield plane, region, marks.on(pixels, image.opacity(region))
+            for place in places:
+                with closing(image.tiles(place, fitted.values_seen)) as tiles:
+                    for region, pixels in tiles:
+                        yield place.plane, region, pixels
+                        done += 1
                         if progress is not None:
-                            progress(number * plan.tiles + done, len(planes) * plan.tiles)
-                except NoValidPixelError:  # found at the first read, before the first tile
-                    empty += 1
-                    if empty == prod(source.shape[:-3]) and not fitted.may_be_empty:
-                        raise
-                    where = f" (plane {', '.join(map(str, plane))})" if plane else ""
-                    logger.warning("%s%s holds no valid pixel, and its output holds none", source.name, where)
-                    for region in filter(image.wants, regions_of(*image.image_size, _EMPTY_TILE_PX)):
-                        yield plane, region, marks.nothing(region, self.output_channels)
+                            progress(done, total)
         finally:
             warn_of_values(fitted, mapping, self.model.source)
 
-    def _plane_tiles(
-        self, image: PaddedImage, plan: Plan, scratch: Path | None
-    ) -> Generator[tuple[Region, AnyArray], None, None]:
-        with (
-            closing(self._outputs(image, plan, scratch)) as outputs,
-            closing(downloaded(self._stored_tiles(outputs, plan), self.device)) as tiles,
-        ):
-            for region, stored in tiles:
-                yield region, stored.numpy()
-
-    def _outputs(
-        self, image: PaddedImage, plan: Plan, scratch: Path | None
-    ) -> Generator[tuple[Region, Tensor], None, None]:
-        seed = self.inference.seed if self.inference.dropout == "seeded" else None
-        stages = Stages(
+    def stages(self, plan: Plan, sample: int = 0, *, scratch: Path | None = None) -> Stages:
+        """What runs the network under a plan, with the noise of dropout sample number `sample`."""
+        seed = self.inference.seed + sample if self.inference.dropout == "seeded" else None
+        return Stages(
             network=self._network,
             runner=self._runner(self.backend(plan)),
             seed=seed,
             before_each=self._interruption.check,
             scratch=scratch,
         )
-        if self.settings.dropout_samples == 1:
-            return network_tiles(stages, image, image.area, plan)
-
-        def run(number: int) -> Generator[tuple[Region, Tensor], None, None]:
-            return network_tiles(replace(stages, seed=self.inference.seed + number), image, image.area, plan)
-
-        return sampled_tiles(
-            run,
-            self.settings.dropout_samples,
-            channels=self.model.generator_config.target_channels,
-            size=image.image_size,
-            device=self.device,
-            memory_bytes=plan.memory_for_samples_bytes,
-            scratch=scratch,
-        )
-
-    def _stored_tiles(
-        self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan
-    ) -> Generator[tuple[Region, Tensor], None, None]:
-        """Outputs of the network as pixels of the target, still on the device."""
-        while (item := self._next(outputs, plan)) is not None:
-            yield item[0], self._stored(item[1])
-
-    def _next(self, outputs: Iterator[tuple[Region, Tensor]], plan: Plan) -> tuple[Region, Tensor] | None:
-        with torch.inference_mode(), out_of_memory_explained(plan):
-            return next(outputs, None)
-
-    def _stored(self, output: Tensor) -> Tensor:
-        mapping = self.model.target.mapping
-        with torch.inference_mode():
-            if self.settings.dropout_samples > 1:
-                return _in_stored_units(output, mapping)[0]
-            return mapping.from_network(output.float())[0]
-
-
-def _in_stored_units(output: Tensor, mapping: Mapping) -> Tensor:
-    """Means and standard deviations from the network's range to that of the target's pixels, as float32."""
-    assert isinstance(mapping, LinearMapping)
-    mean, deviation = output.chunk(2, 1)
-    low, high = (output.new_tensor(ends)[:, None, None] for ends in (mapping.low, mapping.high))
-    half = (high - low) / 2
-    return torch.cat([(mean + 1) * half + low, deviation * half], 1)
 
 
 def translate_source(
@@ -371,7 +274,7 @@ def translate_source(
     ------
     tuple
         Plane (index of the leading axes), region, and pixels (C, region.height, region.width) in the dtype of the
-        model's target; planes in storage order, within a plane row by row, all tiles of a row of equal height.
+        model's target; planes in storage order, within a plane region by region, within these row by row.
 
     Raises
     ------
@@ -381,23 +284,3 @@ def translate_source(
         Memory ran out.
     """
     return Translator(model, settings).tiles(source, progress=progress)
-
-
-@contextmanager
-def out_of_memory_explained(plan: Plan) -> Iterator[None]:
-    """One clear line for the ways in which memory runs out."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(plan) from error
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
-            raise
-        raise _out_of_memory(plan) from error
-
-
-def _out_of_memory(plan: Plan) -> Pix2PixError:
-    return Pix2PixError(
-        f"memory ran out (scheme {plan.scheme}, tile {plan.tile}, {plan.working_set_bytes / 2**20:.0f} MiB predicted); "
-        "set a smaller --max-memory, or a smaller --tile"
-    )

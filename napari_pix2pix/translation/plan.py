@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from napari_pix2pix.translation.settings import Scheme
 from napari_pix2pix.translation.tiling import Size
@@ -13,16 +15,15 @@ from pix2pix_training.config import Statistics
 class Split:
     """One step of the exact scheme: levels above `stop` run tile by tile over the plane of level `start`.
 
-    `tile` is the side of a tile in cells of level `start`, a multiple of 2 ** (stop - start); `decoded_tile` that of
-    decoding, where it is another because less than the plane is decoded. `keep_raw`: where the statistics of decoder
-    levels are gathered, their raw output is stored instead of computed again.
+    `tile` is the largest side of a tile in cells of level `start`, a multiple of 2 ** (stop - start); it is less where
+    as many smaller ones do. `keep_raw`: where the statistics of decoder levels are gathered, their raw output is stored
+    instead of computed again.
     """
 
     start: int
     stop: int
     tile: int
     keep_raw: bool = False
-    decoded_tile: int | None = None
 
     @property
     def cell(self) -> int:
@@ -36,17 +37,22 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How one plane of an image is translated, and the predicted cost.
+    """How one plane of an image is translated, region by region, and the predicted cost.
 
     Attributes
     ----------
+    region : rows and columns of a region; the last ones of a plane may be smaller.
+    regions : number of regions of a plane.
+    gathering : with more than one region, how the statistics of the image are gathered first; None where norms need
+        none.
     scheme : "whole", "exact" or "blend".
     statistics : what the norm layers use under this scheme.
     tile : side of the tiles of the result in pixels; of the windows for "blend".
     splits : of the exact scheme for U-Nets, from the image to the deepest plane; empty for other schemes.
     halo : pixels around an exact tile of a ResNet; least overlap of neighbouring windows for "blend".
     padded_size : rows and columns of the padded image.
-    working_set_bytes : predicted peak of activations, planes in memory and tiles, without weights.
+    working_set_bytes : predicted peak of activations, planes in memory and tiles, without weights. This and
+        `plane_bytes` are those of the largest region.
     plane_bytes : most bytes of feature planes at a time, in memory or on disk.
     memory_for_planes_bytes : planes beyond this go to disk.
     memory_for_samples_bytes : sums over dropout samples beyond this go to disk.
@@ -54,6 +60,9 @@ class Plan:
     tiles : number of tiles of the result.
     """
 
+    region: Size
+    regions: int
+    gathering: Plan | None = None
     scheme: Scheme
     statistics: Statistics
     tile: int
@@ -66,6 +75,15 @@ class Plan:
     memory_for_samples_bytes: int = 0
     mac_overhead: float
     tiles: int
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+        """What `dataclasses.asdict` gave, as JSON brings it back."""
+        fields = dict(stored)
+        fields["region"], fields["padded_size"] = tuple(stored["region"]), tuple(stored["padded_size"])
+        fields["splits"] = tuple(Split(**split) for split in stored["splits"])
+        fields["gathering"] = None if stored["gathering"] is None else cls.from_json(stored["gathering"])
+        return cls(**fields)
 
     @property
     def split_level(self) -> int | None:

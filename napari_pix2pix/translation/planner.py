@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from napari_pix2pix.translation import cost, split_costs
-from napari_pix2pix.translation.blend import spans
+from napari_pix2pix.translation.blend import window_lengths
 from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.regions import DEEP_FROM, RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import Size, balanced_tile, tile_count
+from napari_pix2pix.translation.tiling import Size, balanced_tile
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import SettingsError
 
@@ -43,6 +45,8 @@ def make_plan(
 ) -> Plan:
     """The plan for a plane of `size` (rows, columns) within `budget_bytes`.
 
+    Its regions do not depend on the budget.
+
     Parameters
     ----------
     on_cpu : whether memory for tensors is asked of the system, where devices have a pool for it.
@@ -54,10 +58,11 @@ def make_plan(
         The scheme, tile or split level that was asked for is not possible with this network or in this memory.
     """
     for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
-    request = _Request(size, config, inference, settings, budget_bytes - for_samples, on_cpu, splits)
+    grid = region_grid(size, config, settings.region, gathers=gathers(config, inference))
+    request = _Request(grid, config, inference, settings, budget_bytes - for_samples, on_cpu, splits)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
-    sums = min(for_samples, 2 * size[0] * size[1] * config.target_channels * _ELEMENT_BYTES)
+    sums = min(for_samples, 2 * prod(plan.region) * config.target_channels * _ELEMENT_BYTES)
     plan = replace(
         plan,
         memory_for_samples_bytes=for_samples,
@@ -73,7 +78,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _Request:
-    size: Size
+    grid: RegionGrid
     config: GeneratorConfig
     inference: InferenceConfig
     settings: TranslationSettings
@@ -82,12 +87,25 @@ class _Request:
     splits: tuple[Split, ...]
 
     @property
+    def size(self) -> Size:
+        return self.grid.size
+
+    @property
     def padded(self) -> Size:
         return padded_size(self.size, self.config.stride)
 
     @property
-    def padded_pixels(self) -> int:
-        return self.padded[0] * self.padded[1]
+    def window(self) -> Size:
+        """What is seen for the largest region; the padded image where that is one region."""
+        return self.grid.window
+
+    @property
+    def window_pixels(self) -> int:
+        return prod(self.window)
+
+    @property
+    def as_one(self) -> _Request:
+        return replace(self, grid=one_region(self.size, self.config))
 
     @property
     def statistics(self) -> Statistics:
@@ -96,11 +114,25 @@ class _Request:
     @property
     def gathers(self) -> bool:
         """Whether norm layers need passes over the image for their statistics."""
-        return self.statistics == "image" and self.config.norm != "none"
+        return gathers(self.config, self.inference)
+
+    @property
+    def gathers_first(self) -> bool:
+        """Whether that comes before all regions."""
+        return self.gathers and self.grid.count > 1
+
+    @property
+    def gathers_on_the_way(self) -> bool:
+        return self.gathers and not self.gathers_first
+
+    @property
+    def least_stop(self) -> int:
+        """The level to which an image is split at least; less deep, a region would take more arithmetic."""
+        return 1 if self.grid.count == 1 else min(DEEP_FROM - 1, self.config.depth - 1)
 
     @property
     def norm_copies(self) -> float:
-        """Norm layers that find the statistics of what they are given copy it; measured on the whole network."""
+        """Norm layers on the statistics of an image copy what they are given; measured on the whole network."""
         return 1.25 if self.gathers else 1.0
 
     @property
@@ -111,6 +143,11 @@ class _Request:
     @property
     def budget(self) -> str:
         return f"{self.budget_bytes / 2**20:.0f} MiB"
+
+
+def gathers(config: GeneratorConfig, inference: InferenceConfig) -> bool:
+    """Whether norm layers need passes over the image for their statistics."""
+    return inference.statistics == "image" and config.norm != "none"
 
 
 def padded_size(size: Size, stride: int) -> Size:
@@ -128,17 +165,19 @@ def _check_split_level(request: _Request) -> None:
 
 
 def _automatic(request: _Request) -> Plan:
+    needs_windows = request.statistics == "tile" or _exact_problem(request) is not None
     asks_for_tiles = request.settings.tile is not None or request.settings.split_level is not None
-    whole = _whole_plan(request)
-    if not asks_for_tiles and _whole_problem(request, whole, request.budget_bytes) is None:
-        return whole
-    if request.statistics == "tile" or _exact_problem(request) is not None:
-        return _blend_plan(request)
-    return _exact_plan(request)
+    if not asks_for_tiles and (request.grid.count == 1 or needs_windows):
+        whole = _whole_plan(request.as_one)
+        if _whole_problem(request.as_one, whole, request.budget_bytes) is None:
+            return whole
+    return _blend_plan(request) if needs_windows else _exact_plan(request)
 
 
 def _whole(request: _Request) -> Plan:
     """As asked for; the default budget, half of what is free, may be exceeded for that."""
+    on_its_own = request.settings.region is not None and request.statistics != "tile" and not _exact_problem(request)
+    request = request if on_its_own else request.as_one
     plan = _whole_plan(request)
     limit = request.budget_bytes * (1 if request.settings.max_memory is not None else 2)
     problem = _whole_problem(request, plan, limit)
@@ -149,20 +188,23 @@ def _whole(request: _Request) -> Plan:
 
 def _whole_plan(request: _Request) -> Plan:
     tile = request.settings.tile or _OUTPUT_TILE
-    elements = cost.deep_peak(request.config, 0) * request.padded_pixels * request.norm_copies
-    return Plan(
+    elements = cost.deep_peak(request.config, 0) * request.window_pixels * request.norm_copies
+    plan = Plan(
+        region=request.grid.side,
+        regions=request.grid.count,
         scheme="whole",
         statistics=request.statistics,
         tile=tile,
         padded_size=request.padded,
-        working_set_bytes=_bytes(elements) + request.padded_pixels * request.tile_bytes_per_pixel,
-        mac_overhead=1.0,
-        tiles=tile_count(request.size, tile),
+        working_set_bytes=_bytes(elements) + request.window_pixels * request.tile_bytes_per_pixel,
+        mac_overhead=request.grid.window_overhead,
+        tiles=split_costs.tile_total(request.grid, tile),
     )
+    return _with_gathering(request, plan)
 
 
 def _whole_problem(request: _Request, plan: Plan, limit_bytes: int) -> str | None:
-    if cost.largest_tensor(request.config) * request.padded_pixels > cost.MAX_TENSOR_ELEMENTS:
+    if cost.largest_tensor(request.config) * request.window_pixels > cost.MAX_TENSOR_ELEMENTS:
         return "scheme whole would need a tensor of more than 2^31 elements for this image; use scheme auto or exact"
     if plan.working_set_bytes <= limit_bytes:
         return None
@@ -181,8 +223,8 @@ def _exact_problem(request: _Request) -> str | None:
 
 def _exact(request: _Request) -> Plan:
     if request.config.architecture == "resnet" and request.gathers:
-        whole = _whole_plan(request)
-        if _whole_problem(request, whole, request.budget_bytes) is None:
+        whole = _whole_plan(request.as_one)
+        if _whole_problem(request.as_one, whole, request.budget_bytes) is None:
             return whole
     problem = _exact_problem(request)
     if problem is not None:
@@ -199,8 +241,29 @@ def _unet_plan(request: _Request) -> Plan:
     if request.splits:
         plans = [_plan_of(request, request.splits)]
     else:
-        plans = [plan for level in _split_levels(request) for tile in _tile_choices(request) for plan in
-                 _split_plans(request, level, tile)]  # fmt: skip
+        plans = [_plan_of(request, splits) for splits in _all_splits(request, gathers=request.gathers_on_the_way)]
+    plan = _cheapest(request, plans)
+    overhead = split_costs.mac_overhead(request.config, plan.splits, request.grid, gathers=request.gathers_on_the_way)
+    return _with_gathering(request, replace(plan, mac_overhead=overhead))
+
+
+def _with_gathering(request: _Request, plan: Plan) -> Plan:
+    """The same plan, with that of the pass that gathers the statistics of the image, if it is needed."""
+    if not request.gathers_first:
+        return plan
+    one = replace(request.as_one, splits=())
+    splits = (s for s in _all_splits(one, gathers=True) if s[-1].stop == request.config.depth)
+    gathering = _cheapest(one, [_plan_of(one, s) for s in splits])
+    own = split_costs.mac_overhead(request.config, gathering.splits, one.grid, gathers=True, result=False)
+    return replace(
+        plan,
+        gathering=replace(gathering, mac_overhead=own),
+        working_set_bytes=max(plan.working_set_bytes, gathering.working_set_bytes),
+        mac_overhead=plan.mac_overhead + own,
+    )
+
+
+def _cheapest(request: _Request, plans: Sequence[Plan]) -> Plan:
     fitting = [plan for plan in plans if plan.working_set_bytes <= request.budget_bytes]
     if not fitting:
         least = min(plan.working_set_bytes for plan in plans) / 2**20
@@ -213,13 +276,12 @@ def _unet_plan(request: _Request) -> Plan:
 
 def _relative_time(request: _Request, plan: Plan) -> float:
     """In multiply-accumulates per pixel."""
-    config, size = request.config, request.padded
-    stages = sum(
-        split_costs.stage_macs(config, split, size, gathers=request.gathers) * (1 + _SMALL_TILE_PX / split.tile)
-        for split in plan.splits
-    )
+    config, size = request.config, request.window
+    costs = split_costs.stage_macs(config, plan.splits, request.grid, gathers=request.gathers_on_the_way)
+    stages = sum(macs * (1 + _SMALL_TILE_PX / split.tile) for macs, split in zip(costs, plan.splits, strict=True))
+    stages /= request.grid.window_area
     fresh = split_costs.large_tensors(config, plan.splits, size, _KEPT_BYTES // _ELEMENT_BYTES) * _ELEMENT_BYTES
-    spilled = max(0, plan.plane_bytes - plan.memory_for_planes_bytes) / request.padded_pixels
+    spilled = max(0, plan.plane_bytes - plan.memory_for_planes_bytes) / request.window_pixels
     memory = fresh * _MACS_PER_FRESH_BYTE if request.on_cpu else 0.0
     return stages + split_costs.deep_macs(config, plan.splits) + memory + spilled * _MACS_PER_DISK_BYTE
 
@@ -232,16 +294,20 @@ def _split_levels(request: _Request) -> range:
 def _tile_choices(request: _Request) -> tuple[int, ...]:
     if request.settings.tile is not None:
         return (request.settings.tile,)
-    longest = max(request.padded)
+    longest = max(request.window)
     return tuple(t for t in _TILES if t < longest) or _TILES[-1:]
 
 
-def _split_plans(request: _Request, level: int, tile: int) -> Iterator[Plan]:
-    """Plans that split first at `level`: with fewer deeper splits first, with and without keeping raw planes."""
-    for deeper_tile in (tile, tile // 2, tile // 4):
-        for splits in _split_sequences(request, level, tile, deeper_tile):
-            for keep_raw in (True, False) if request.gathers else (False,):
-                yield _plan_of(request, tuple(replace(split, keep_raw=keep_raw) for split in splits))
+def _all_splits(request: _Request, *, gathers: bool) -> Iterator[tuple[Split, ...]]:
+    """With fewer deeper splits first, and where statistics are gathered, with and without keeping raw planes."""
+    for level in _split_levels(request):
+        for tile in _tile_choices(request):
+            for deeper_tile in (tile, tile // 2, tile // 4):
+                for splits in _split_sequences(request, level, tile, deeper_tile):
+                    if splits[-1].stop < request.least_stop:
+                        continue
+                    for keep_raw in (True, False) if gathers else (False,):
+                        yield tuple(replace(split, keep_raw=keep_raw) for split in splits)
 
 
 def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int) -> Iterator[tuple[Split, ...]]:
@@ -254,20 +320,22 @@ def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int)
 
 
 def _split(request: _Request, start: int, stop: int, tile: int) -> Split:
-    plane = request.padded[0] >> start, request.padded[1] >> start
+    plane = request.window[0] >> start, request.window[1] >> start
     return Split(start=start, stop=stop, tile=balanced_tile(tile, 1 << (stop - start), plane))
 
 
 def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
-    config, pixels = request.config, request.padded_pixels
+    config, pixels = request.config, request.window_pixels
     deepest = splits[-1].stop
     deep = cost.deep_peak(config, deepest) * pixels * request.norm_copies if deepest < config.depth else 0.0
-    windows = max(split_costs.stage_peak(config, split, request.padded) for split in splits)
+    windows = max(split_costs.stage_peak(config, split, request.window) for split in splits)
     tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
     transient = _bytes(max(deep, windows)) + tiles
     planes = int(split_costs.planes_peak(config, splits) * pixels * _ELEMENT_BYTES)
     in_memory = max(0, request.budget_bytes - transient)
     return Plan(
+        region=request.grid.side,
+        regions=request.grid.count,
         scheme="exact",
         statistics=request.statistics,
         tile=splits[0].tile,
@@ -276,8 +344,8 @@ def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
         working_set_bytes=transient + min(planes, in_memory),
         plane_bytes=planes,
         memory_for_planes_bytes=in_memory,
-        mac_overhead=split_costs.mac_overhead(config, splits, request.padded, gathers=request.gathers),
-        tiles=tile_count(request.size, splits[0].tile),
+        mac_overhead=1.0,  # found for the plan that is taken
+        tiles=split_costs.tile_total(request.grid, splits[0].tile),
     )
 
 
@@ -290,14 +358,16 @@ def _resnet_plan(request: _Request) -> Plan:
         raise SettingsError(f"the exact scheme does not fit {request.budget}; raise --max-memory or use scheme blend")
     tile = tile // stride * stride
     return Plan(
+        region=request.grid.side,
+        regions=request.grid.count,
         scheme="exact",
         statistics=request.statistics,
         tile=tile,
         halo=halo,
         padded_size=request.padded,
         working_set_bytes=_window_bytes(request, tile + 2 * halo),
-        mac_overhead=split_costs.window_overhead(request.padded, tile, halo),
-        tiles=tile_count(request.size, tile),
+        mac_overhead=split_costs.window_overhead(request.grid, tile),
+        tiles=split_costs.tile_total(request.grid, tile),
     )
 
 
@@ -315,22 +385,24 @@ def _blend_plan(request: _Request) -> Plan:
             f"{request.budget} are allowed; raise --max-memory"
         )
     overlap = min(side - stride, max(stride, side // 4 // stride * stride)) if side > stride else 0
-    rows, columns = (spans(length, side, overlap) for length in request.padded)
-    windows = sum(row[1] - row[0] for row in rows) * sum(column[1] - column[0] for column in columns)
+    lengths = [window_lengths(cuts, side, overlap) for cuts in (request.grid.rows, request.grid.columns)]
+    windows, tiles = (prod(along) for along in zip(*lengths, strict=True))
     return Plan(
+        region=request.grid.side,
+        regions=request.grid.count,
         scheme="blend",
         statistics="tile" if request.gathers else request.statistics,
         tile=side,
         halo=overlap,
         padded_size=request.padded,
         working_set_bytes=_blend_bytes(request, side),
-        mac_overhead=windows / request.padded_pixels,
-        tiles=len(rows) * len(columns),
+        mac_overhead=windows / prod(request.padded),
+        tiles=tiles,
     )
 
 
 def _blend_bytes(request: _Request, side: int) -> int:
-    band = side * request.padded[1] * request.config.target_channels * _ELEMENT_BYTES
+    band = side * request.window[1] * request.config.target_channels * _ELEMENT_BYTES
     return _window_bytes(request, side) + 2 * band
 
 

@@ -1,29 +1,33 @@
-"""Translating an image unit by unit, so that a later run, or another process, can go on with it."""
+"""Ways through the list of an image's regions: alone, going on with what is there, or as one of several processes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
-from napari_pix2pix.formats.partial_output import WHOLE, PartialOutput, Shard, open_partial
-from napari_pix2pix.formats.unit_grid import UnitGrid
+from napari_pix2pix.formats.ome_zarr_layout import unit_side
+from napari_pix2pix.formats.output_state import WHOLE, Part
+from napari_pix2pix.formats.partial_output import Cutting, PartialOutput, open_partial
 from napari_pix2pix.formats.writing import OutputSpec
+from napari_pix2pix.translation.fitted_image import FittedImage, warn_of_values
 from napari_pix2pix.translation.pipeline import Progress, Translator
-from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.prefetch import computed_ahead
-from pix2pix_training.array_source import ArraySource, Region
+from napari_pix2pix.translation.translated_image import TranslatedImage
+from napari_pix2pix.translation.values_seen import ValuesSeen
+from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.intensity import Mapping as IntensityMapping
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitsDone:
+class RegionsDone:
     """What a run did: the plan that it followed, how much was its part, and whether the output is complete now."""
 
     plan: Plan
@@ -33,22 +37,23 @@ class UnitsDone:
     complete: bool
 
 
-def all_made(making: Generator[tuple[int, int], None, UnitsDone], progress: Progress | None) -> UnitsDone:
-    """Run `units_made` to its end, which completes the output if its units were the last."""
-    while True:
-        try:
-            done, total = next(making)
-        except StopIteration as end:
-            result: UnitsDone = end.value
-            return result
-        except ImageError as error:
-            raise Pix2PixError(str(error)) from error  # midway: the output is begun
-        if progress is not None:
-            progress(done, total)
+def all_made(making: Generator[tuple[int, int], None, RegionsDone], progress: Progress | None) -> RegionsDone:
+    """Run `regions_made` to its end, which completes the output if its regions were the last."""
+    with closing(making):
+        while True:
+            try:
+                done, total = next(making)
+            except StopIteration as end:
+                result: RegionsDone = end.value
+                return result
+            except ImageError as error:
+                raise Pix2PixError(str(error)) from error  # midway: the output is begun
+            if progress is not None:
+                progress(done, total)
 
 
-def units_made(
-    source: ArraySource,
+def regions_made(
+    fitted: FittedImage,
     identity: Sequence[Any],
     translator: Translator,
     path: Path,
@@ -56,17 +61,17 @@ def units_made(
     *,
     file_format: str,
     plan: Plan,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE,
     resume: bool = False,
     overwrite: bool = False,
-) -> Generator[tuple[int, int], None, UnitsDone]:
-    """Make the units of this process one by one, and complete the output if they were the last.
+) -> Generator[tuple[int, int], None, RegionsDone]:
+    """Make the missing regions of this process's part, and complete the output if they were the last.
 
     Closed before its end, it leaves an unfinished output that can be resumed.
 
     Parameters
     ----------
-    identity : what tells the image from others, ready for JSON; see `file_identity`.
+    identity : what tells the image from others, ready for JSON; see `image_identity`.
     plan : for an output that is begun now; one that is resumed keeps the plan that it was begun with.
     resume, overwrite : see `open_partial`.
 
@@ -75,95 +80,122 @@ def units_made(
     tuple of int
         After each tile the number of tiles that are done, and of all.
     """
-    layout = layout_of(spec)
+    regions = TranslatedImage(translator, fitted, plan).regions
+    cutting = Cutting(spec=spec, regions=regions, part_px=unit_side(spec, plan.region))
     with open_partial(
         path,
-        layout,
+        cutting,
         file_format=file_format,
-        request=_request(identity, translator, layout, file_format, shard, translator.backend(plan).name),
+        request=_request(identity, translator, cutting, plan, file_format),
         plan=asdict(plan),
-        shard=shard,
+        part=part,
         resume=resume,
         overwrite=overwrite,
+        cancel=translator.cancel,
     ) as output:
-        plan = _plan_from_json(output.plan)
-        missing = frozenset(output.mine) - output.finished
-        pixels = sum(map(layout.pixels, output.mine))
-        share = pixels * spec.channels / prod(spec.shape)
-        tiles = round(plan.tiles * prod(spec.leading_shape) * share)
-        computed = 0
-        for new_pixels in _make(source, translator, plan, layout, output, missing, path.parent):
-            computed += 1
-            yield tiles * (pixels - sum(map(layout.pixels, missing)) + new_pixels) // pixels, tiles
-        return UnitsDone(
-            plan=plan,
-            pixels=pixels,
-            tiles=tiles,
-            tiles_reused=max(0, tiles - computed) if output.finished else 0,
-            complete=output.finish(),
+        plan = Plan.from_json(output.plan)
+        work = _Work(translator, fitted, output, plan, masked=spec.masked, scratch=path.parent)
+        mine = part.of(len(regions))
+        pixels = {number: regions[number].region.pixels for number in mine}
+        total = sum(pixels.values())
+        tiles = round(plan.tiles * total * spec.channels / prod(spec.shape[-3:]))
+        missing = [number for number in mine if number not in output.finished()]
+        reused = done = total - sum(pixels[number] for number in missing)
+        for tile_pixels in work.make(missing):
+            done += tile_pixels
+            yield tiles * done // total, tiles
+        mapping = work.values_of_all()
+        complete = output.finish(work.make_one, translator.cancel)
+        warn_of_values(fitted, mapping, translator.model.source)
+        reused_tiles = tiles * reused // max(1, total)
+        return RegionsDone(plan=plan, pixels=total, tiles=tiles, tiles_reused=reused_tiles, complete=complete)
+
+
+class _Work:
+    """Makes regions of an output, any at a time."""
+
+    def __init__(
+        self,
+        translator: Translator,
+        fitted: FittedImage,
+        output: PartialOutput,
+        plan: Plan,
+        *,
+        masked: bool,
+        scratch: Path,
+    ) -> None:
+        self._translator = translator
+        self._fitted = fitted
+        self._output = output
+        self._own: set[int] = set()
+        self._image = TranslatedImage(
+            translator,
+            fitted,
+            plan,
+            masked=masked,
+            scratch=translator.scratch or scratch,
+            shared=lambda name, make: output.shared(name, make, translator.cancel),
         )
 
+    def make(self, numbers: Iterable[int]) -> Iterator[int]:
+        """Compute, write and record regions, one after the other; gives the pixels of each tile when it is written.
 
-def _make(
-    source: ArraySource,
-    translator: Translator,
-    plan: Plan,
-    layout: Layout,
-    output: PartialOutput,
-    missing: Collection[Unit],
-    scratch: Path,
-) -> Iterator[int]:
-    """After each tile, the number of pixels of missing units that have been made so far.
+        The next tile is computed while one is written.
+        """
+        begun: int | None = None
+        with (
+            closing(self._tiles(numbers)) as tiles,
+            closing(computed_ahead(tiles, self._translator.cancel)) as ahead,
+        ):
+            for number, tile, facts in ahead:
+                if number != begun:
+                    self._output.begin(number)
+                    begun = number
+                if tile is not None:
+                    self._output.add(*tile)
+                    yield tile[0].pixels
+                else:
+                    self._output.record(number, facts)
 
-    The next tile is computed while one is stored.
-    """
+    def make_one(self, number: int) -> None:
+        for _ in self.make([number]):
+            pass
 
-    def wanted(plane: tuple[int, ...], region: Region) -> bool:
-        return any(unit in missing for unit in layout.units_in(plane, region))
+    def _tiles(
+        self, numbers: Iterable[int]
+    ) -> Generator[tuple[int, tuple[Region, AnyArray] | None, Mapping[str, Any]], None, None]:
+        """The tiles of regions, and after the last of each None with what is to be recorded of it."""
+        for number in numbers:
+            seen = ValuesSeen()
+            with closing(self._image.tiles(self._output.regions[number], seen)) as tiles:
+                for tile in tiles:
+                    yield number, tile, {}
+            self._fitted.values_seen.merge(seen)
+            self._own.add(number)
+            yield number, None, {_SEEN: seen.as_json()}
 
-    grid = UnitGrid(layout, missing)
-    with (
-        closing(
-            translator.tiles(source, plan=plan, wanted=wanted, masked=layout.spec.masked, scratch=scratch)
-        ) as tiles,
-        closing(computed_ahead(tiles, translator.cancel)) as ahead,
-    ):
-        for tile in ahead:
-            for unit, pixels in grid.add(tile):
-                output.put(unit, pixels)
-            yield grid.pixels
+    def values_of_all(self) -> IntensityMapping:
+        """Take what was counted of values in regions that were not made here too; the mapping of the values."""
+        for number in self._output.finished() - self._own:
+            self._fitted.values_seen.merge(ValuesSeen.from_json(self._output.facts(number).get(_SEEN)))
+        return self._image.mapping
+
+
+_SEEN = "values seen"
 
 
 def _request(
-    identity: Sequence[Any], translator: Translator, layout: Layout, file_format: str, shard: Shard, backend: str
+    identity: Sequence[Any], translator: Translator, cutting: Cutting, plan: Plan, file_format: str
 ) -> dict[str, Any]:
     """What decides the content of an output; the names are those that an error message uses."""
-    spec = layout.spec
-    return {
+    spec = cutting.spec
+    request = {
         "version of this program": version("napari-pix2pix"),
         "model": translator.model_digest,
         "input": list(identity),
         "settings": {**asdict(translator.settings), **asdict(translator.inference), "scratch": None},
-        "backend": [backend, translator.device.type, str(translator.precision)],
-        "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, layout.unit_px, spec.masked],
-        "number of shards": shard.count,
+        "backend": [translator.backend(plan).name, translator.device.type, str(translator.precision)],
+        "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, *plan.region, cutting.part_px, spec.masked],
     }
-
-
-def file_identity(path: Path) -> list[Any]:
-    """Name, size and time of change: cheap for a file of any size, and changed by whatever rewrites it."""
-    if path.is_file():
-        stat = path.stat()
-        return [path.name, stat.st_size, stat.st_mtime_ns]
-    content = blake2b(digest_size=16)
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        stat = file.stat()
-        content.update(f"{file.relative_to(path).as_posix()} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return [path.name, content.hexdigest()]
-
-
-def _plan_from_json(stored: Mapping[str, Any]) -> Plan:
-    fields = dict(stored)
-    fields["splits"] = tuple(Split(**split) for split in stored["splits"])
-    fields["padded_size"] = tuple(stored["padded_size"])
-    return Plan(**fields)
+    as_stored: dict[str, Any] = json.loads(json.dumps(request))
+    return as_stored

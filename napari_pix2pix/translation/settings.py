@@ -17,6 +17,7 @@ Scheme = Literal["auto", "whole", "exact", "blend"]
 ValueConversion = Literal["refuse", "type", "values", "image"]
 Backend = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
 MIN_TILE_PX = 16
+MIN_REGION_PX = 16
 MAX_DROPOUT_SAMPLES = 10_000
 
 
@@ -30,6 +31,9 @@ class TranslationSettings:
         windows, an approximation; "auto" takes the first of them that is possible within `max_memory`.
     tile : largest side of a tile in pixels; less where the network's strides ask for it, and in the exact scheme for
         U-Nets where as many tiles of equal size do.
+    region : side in pixels, rounded up to a multiple of 256, of the parts that an image is translated in, each on its
+        own; None for parts of 8192 to 16384 pixels, or more where a network sees so far that smaller ones would cost
+        too much.
     max_memory : bytes that the working set may take; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
@@ -48,6 +52,7 @@ class TranslationSettings:
 
     scheme: Scheme = "auto"
     tile: int | None = None
+    region: int | None = None
     max_memory: int | None = None
     statistics: Statistics | None = None
     dropout: DropoutMode | None = None
@@ -75,6 +80,7 @@ class TranslationSettings:
         if self.channels is not None:
             object.__setattr__(self, "channels", _checked_channels(self.channels))
         _check_range("tile", self.tile, MIN_TILE_PX, 2**20)
+        _check_range("region", self.region, MIN_REGION_PX, 2**30)
         _check_range("max_memory", self.max_memory, 2**20, 2**60)
         _check_range("dropout_samples", self.dropout_samples, 1, MAX_DROPOUT_SAMPLES)
         _check_range("seed", self.seed, 0, 2**63 - 1)

@@ -15,7 +15,8 @@ from torch import Tensor
 from napari_pix2pix.translation.backends.stage_runner import StageRunner
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.schemes import network_tiles
+from napari_pix2pix.translation.regions import cut_up
+from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
@@ -64,9 +65,12 @@ def _surveyed(stages: Stages, source: ArraySource, mapping: IntensityMapping, pl
         device=stages.runner.device,
         dtype=stages.runner.dtype,
     )
+    recorded = replace(stages, runner=recorder)
     with torch.inference_mode():
-        for _ in network_tiles(replace(stages, runner=recorder), image, image.area, plan):
-            pass
+        norms = gathered_first(recorded, image, plan)
+        for region in cut_up(image.image_size, plan.region):
+            for _ in network_tiles(recorded, image, region, plan, norms):
+                pass
     return list(recorder.uses.values())
 
 

@@ -8,6 +8,8 @@ from pix2pix_training.array_source import Region, regions_of
 
 Size = tuple[int, int]
 """Rows and columns."""
+Span = tuple[int, int]
+"""From the first to behind the last along an axis."""
 
 
 def whole(size: Size) -> Region:
@@ -25,12 +27,12 @@ def tile_count(size: Size, tile: int) -> int:
 
 def window_around(region: Region, halo: int, size: Size) -> Region:
     """The region with `halo` more on each side, clipped to the plane."""
-    return Region(
-        max(0, region.y0 - halo),
-        min(size[0], region.y1 + halo),
-        max(0, region.x0 - halo),
-        min(size[1], region.x1 + halo),
-    )
+    rows = span_around((region.y0, region.y1), halo, size[0])
+    return Region(*rows, *span_around((region.x0, region.x1), halo, size[1]))
+
+
+def span_around(span: Span, halo: int, length: int) -> Span:
+    return max(0, span[0] - halo), min(length, span[1] + halo)
 
 
 def even_window_around(region: Region, halo: int, bounds: Region, tile: int) -> Region:
@@ -74,12 +76,12 @@ def scaled_down(region: Region, factor: int) -> Region:
 
 def rounded_out(region: Region, multiple: int) -> Region:
     """The smallest region around it whose edges are multiples of a number."""
-    return Region(
-        region.y0 // multiple * multiple,
-        _cells(region.y1, multiple) * multiple,
-        region.x0 // multiple * multiple,
-        _cells(region.x1, multiple) * multiple,
-    )
+    rows = rounded_out_span((region.y0, region.y1), multiple)
+    return Region(*rows, *rounded_out_span((region.x0, region.x1), multiple))
+
+
+def rounded_out_span(span: Span, multiple: int) -> Span:
+    return span[0] // multiple * multiple, _cells(span[1], multiple) * multiple
 
 
 def quarters(region: Region, alignment: int) -> list[Region]:

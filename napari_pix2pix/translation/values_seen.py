@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
+from pix2pix_training.intensity import CategoryMapping, LinearMapping
+from pix2pix_training.intensity import Mapping as IntensityMapping
 
 TOLERATED_SHARE = 0.01
 """Ends are percentiles 0.1 and 99.9 of the training images, so that a little beyond them is normal."""
@@ -25,7 +28,7 @@ class ValuesSeen:
         self._total: NDArray[np.int64] | int = 0
         self._smallest, self._largest = np.inf, -np.inf
 
-    def add(self, stored: AnyArray, invalid: NDArray[np.bool_] | None, mapping: Mapping) -> None:
+    def add(self, stored: AnyArray, invalid: NDArray[np.bool_] | None, mapping: IntensityMapping) -> None:
         """Count pixels (C, h, w) of which those of the mask (h, w) are invalid.
 
         `mapping` has ends for each channel. Called by one thread at a time.
@@ -40,6 +43,29 @@ class ValuesSeen:
         if valid.size:
             self._smallest = min(self._smallest, float(valid.min()))
             self._largest = max(self._largest, float(valid.max()))
+
+    def merge(self, other: ValuesSeen) -> None:
+        """Take what another one has counted, of other parts of the same image."""
+        if other._beyond is not None:
+            self._beyond = other._beyond if self._beyond is None else self._beyond + other._beyond
+        self._total += other._total
+        self._largest = max(self._largest, other._largest)
+
+    def as_json(self) -> dict[str, Any] | None:
+        """The counts; None before anything was read."""
+        if self._beyond is None:
+            return None
+        largest = self._largest if np.isfinite(self._largest) else None
+        return {"beyond": self._beyond.tolist(), "total": int(self._total), "largest": largest}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> ValuesSeen:
+        """What `as_json` gave."""
+        seen = cls()
+        if stored is not None:
+            seen._beyond, seen._total = np.array(stored["beyond"], np.int64), int(stored["total"])
+            seen._largest = -np.inf if stored["largest"] is None else float(stored["largest"])
+        return seen
 
     @property
     def clipped_share(self) -> tuple[float, ...]:

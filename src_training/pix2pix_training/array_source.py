@@ -42,6 +42,10 @@ class Region:
         return self.x1 - self.x0
 
     @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    @property
     def slices(self) -> tuple[slice, slice]:
         """Index of the region in the last two axes of an array: ``array[..., *region.slices]``."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
@@ -58,6 +62,14 @@ class Region:
     def placed_in(self, other: Region) -> Region:
         """The rectangle whose coordinates begin at the first pixel of `other`, in those in which `other` is given."""
         return Region(self.y0 + other.y0, self.y1 + other.y0, self.x0 + other.x0, self.x1 + other.x0)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRegion:
+    """A region of the plane with this index of leading axes."""
+
+    plane: tuple[int, ...]
+    region: Region
 
 
 class ArraySource(Protocol):

@@ -26,7 +26,7 @@ from pix2pix_training.locks import busy, is_locked, locked
 logger = logging.getLogger(__name__)
 
 _PARTIAL_SUFFIX = ".partial"
-_WORKING_SUFFIX = ".pix2pix"
+WORKING_SUFFIX = ".pix2pix"
 _TEMPORARY_PREFIX = "pix2pix-"
 _LOCK = "lock"
 _REPLACED = "replaced"
@@ -50,7 +50,7 @@ def working_folder(path: Path) -> Path:
     name = path.name
     if len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
         name = blake2b(os.fsencode(name), digest_size=16).hexdigest()
-    return path.with_name(f".{name}{_WORKING_SUFFIX}")
+    return path.with_name(f".{name}{WORKING_SUFFIX}")
 
 
 def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bool = False) -> None:
@@ -99,7 +99,7 @@ def _check_folder(path: Path) -> None:
     if not ancestor.is_dir():
         raise OutputError(f"{path} cannot be written: {ancestor} is not a folder")
     try:
-        Path(mkdtemp(prefix=".", suffix=_WORKING_SUFFIX, dir=ancestor)).rmdir()
+        Path(mkdtemp(prefix=".", suffix=WORKING_SUFFIX, dir=ancestor)).rmdir()
     except OSError as error:
         if error.errno in _BROKEN_DISK:
             raise

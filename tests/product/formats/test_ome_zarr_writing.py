@@ -20,7 +20,7 @@ from yaozarrs import validate_zarr_store
 
 from napari_pix2pix.formats import ome_zarr_layout
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.ome_zarr_layout import Layout, layout_of
+from napari_pix2pix.formats.ome_zarr_layout import Layout, layout_of, unit_side
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from pix2pix_training.array_source import ArraySource
@@ -205,6 +205,8 @@ def test_units_of_wide_images_are_smaller(width: int, unit: int) -> None:
     layout = layout_of(spec)
     assert layout.unit_px == unit
     assert isinstance(layout, Layout)
+    assert unit_side(spec, (10, min(width, 8192))) == 1024
+    assert unit_side(spec, (10, min(width, 8192 + 768))) == (1024 if width == 1000 else 256)
 
 
 def test_a_folder_that_is_no_image_is_never_replaced(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:

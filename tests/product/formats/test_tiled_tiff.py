@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import ome_tiff, tiff, tiff_writing
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.ome_zarr_layout import layout_of
-from napari_pix2pix.formats.partial_output import WHOLE, open_partial
+from napari_pix2pix.formats.partial_output import Cutting, open_partial
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.tiff_writing import TiffCanvas
 from napari_pix2pix.formats.tiled_tiff import Piece
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource, PlaneRegion, Region
+from pix2pix_training.cancel import Cancel
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]
@@ -138,13 +138,15 @@ def test_each_byte_is_written_once(tmp_path: Path, noise: Noise, tiles_of: Tiles
 def test_each_byte_is_written_once_where_work_can_be_resumed(tmp_path: Path, noise: Noise, file_format: str) -> None:
     array = noise((2, 1500, 1700), "uint8")
     spec, path = _spec(array), tmp_path / "a.tif"
-    options: dict[str, Any] = {"request": {}, "plan": {}, "shard": WHOLE, "resume": False, "overwrite": False}
-    before = _bytes_written()
-    with open_partial(path, layout_of(spec), file_format=file_format, **options) as output:
-        for unit in output.mine:
-            region = layout_of(spec).shard_region(0, unit.row, unit.column)
-            output.put(unit, array[(slice(None), *region.slices)])
-        assert output.finish()
+    regions = [PlaneRegion((), Region(0, 1024, 0, 1700)), PlaneRegion((), Region(1024, 1500, 0, 1700))]
+    cutting = Cutting(spec=spec, regions=regions, part_px=1024)
+    cancel, before = Cancel(), _bytes_written()
+    with open_partial(path, cutting, file_format=file_format, request={}, plan={}, cancel=cancel) as output:
+        for number, place in enumerate(regions):
+            output.begin(number)
+            output.add(place.region, array[(slice(None), *place.region.slices)])
+            output.record(number, {})
+        assert output.finish(lambda number: pytest.fail(f"{number} is not damaged"), cancel)
     assert _bytes_written() - before < 1.2 * path.stat().st_size
     np.testing.assert_array_equal(tifffile.imread(path), array)
 

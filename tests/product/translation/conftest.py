@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.cost import down_macs, up_macs
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import AnyArray, MemorySource, Region
@@ -19,6 +20,7 @@ from pix2pix_training.intensity import LinearMapping, dtype_mapping
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.networks import Generator, build_generator, noise_layers, norm_layers, set_inference_mode
+from pix2pix_training.stages import StageSpec
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +96,12 @@ def of_all(image: AnyArray, config: GeneratorConfig) -> tuple[PaddedImage, Regio
     """An image, and all of it as a region."""
     opened = padded(image, config)
     return opened, opened.area
+
+
+def stage_macs(config: GeneratorConfig, spec: StageSpec) -> float:
+    """Multiply-accumulates of a stage of a U-Net per pixel of the image."""
+    decoded = range(spec.level + 1, spec.top + 1) if spec.gives == "up" else range(0)
+    return down_macs(config, spec.encoder_levels) + up_macs(config, decoded)
 
 
 def assembled(tiles: Iterator[tuple[Region, Tensor]], image: AnyArray) -> Tensor:

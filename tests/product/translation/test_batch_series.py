@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import tifffile
 
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.translation.batch import Job, jobs_for
+from napari_pix2pix.translation.identity import image_identity
 from pix2pix_training.errors import InputError
 from pix2pix_training.model_file import save_model
 from tests.product.conftest import model_for
@@ -91,12 +94,13 @@ def test_numbers_that_no_file_holds_are_refused(tmp_path: Path, positions: Path)
     ]
 
 
-def test_images_are_known_apart_when_work_is_resumed(tmp_path: Path, positions: Path) -> None:
+def test_images_are_known_apart_when_work_is_resumed(positions: Path) -> None:
     """`--resume` with another number of the same file is another input."""
-    save_model(model_for(1, 1), tmp_path / "model.safetensors")
-    arguments = ["translate", str(positions), "--model", str(tmp_path / "model.safetensors"), "--out"]
-    assert run([*arguments, str(tmp_path / "o.zarr"), "--series", "1", "--shard", "1/2"]) == 0
-    assert run([*arguments, str(tmp_path / "o.zarr"), "--series", "2", "--shard", "2/2"]) == 2
+    identities = []
+    for series in range(3):
+        with open_image(positions, series) as source:
+            identities.append(image_identity(source))
+    assert all(first != second for first, second in combinations(identities, 2))
 
 
 _PLANE = '<TiffData FirstT="{0}" IFD="0" PlaneCount="1"><UUID FileName="t{0}.ome.tif">urn:uuid:{0}</UUID></TiffData>'

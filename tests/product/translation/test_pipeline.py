@@ -197,7 +197,7 @@ def test_hardly_any_memory_gives_the_same_result() -> None:
 def test_memory_is_left_for_the_backend_and_for_rows_that_wait_for_the_file(backend: Any, least: int) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino")
-    settings = TranslationSettings(scheme="exact", backend=backend, max_memory=1 << 30)
+    settings = TranslationSettings(scheme="exact", backend=backend, max_memory=1 << 30, region=1 << 16)
     rows, columns = 30_000, 20_000
     plan = Translator(model_of(), settings).plan((rows, columns))
     waiting = 2048 * columns * 3

@@ -46,8 +46,9 @@ def splits_at(*levels: int, tile_cells: int = 3) -> tuple[Split, ...]:
 
 def plan_of(image: PaddedImage, splits: tuple[Split, ...], scheme: Scheme = "exact", tile: int = 32) -> Plan:
     return Plan(
-        scheme=scheme, statistics="running", tile=tile, splits=splits, halo=32 if scheme == "exact" else 8,
-        padded_size=image.size, working_set_bytes=0, memory_for_planes_bytes=MEMORY, mac_overhead=1, tiles=0,
+        region=image.image_size, regions=1, scheme=scheme, statistics="running", tile=tile, splits=splits,
+        halo=32 if scheme == "exact" else 8, padded_size=image.size, working_set_bytes=0,
+        memory_for_planes_bytes=MEMORY, mac_overhead=1, tiles=0,
     )  # fmt: skip
 
 

@@ -24,23 +24,29 @@ import tifffile
 import zarr
 
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
-from napari_pix2pix.formats.partial_output import Shard
+from napari_pix2pix.formats.output_state import Part
+from napari_pix2pix.translation import regions as region_geometry
 from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.identity import file_identity
 from napari_pix2pix.translation.pipeline import Translator
-from napari_pix2pix.translation.resumable import file_identity
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.model_file import Model, save_model
 from tests.product.translation.conftest import random_image, random_model
 
-EXACT = TranslationSettings(scheme="exact", tile=64)
+EXACT = TranslationSettings(scheme="exact", tile=64, region=128)
 SIZE = (300, 333)
+TILES = 56
+"""Of all regions; each has 9, or fewer at the bottom and on the right."""
+STOP = 36
+"""Tiles of the first four regions, and some of the fifth."""
 
 
 @pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units of 128 pixels with chunks of 32: 9 units, levels of their own and above them."""
+def small_regions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions of 128 pixels with chunks of 32: 9 regions, levels of their own and above them."""
+    monkeypatch.setattr(region_geometry, "MULTIPLE_PX", 128)
     monkeypatch.setattr(ome_zarr_layout, "CHUNK_PX", 32)
     monkeypatch.setattr(ome_zarr_layout, "_UNITS_PX", (128,))
     monkeypatch.setattr(ome_zarr_layout, "_SMALLEST_LEVEL_PX", 32)
@@ -105,11 +111,11 @@ def test_resumed_output_is_identical(tmp_path: Path, image: Path, model: Model, 
     file_format = "imagej" if name == "imagej.tif" else "same"
     report = translate_file(image, model, expected, EXACT, file_format=file_format)
     assert report.tiles_reused == 0
-    interrupted(image, model, out, 20, file_format=file_format)
-    interrupted(image, model, out, 4, resume=True, file_format=file_format)
+    interrupted(image, model, out, STOP, file_format=file_format)
+    interrupted(image, model, out, 12, resume=True, file_format=file_format)
     report = translate_file(image, model, out, EXACT, resume=True, file_format=file_format)
-    assert report.tiles == 30
-    assert 12 <= report.tiles_reused < 30
+    assert report.tiles == TILES
+    assert STOP - 9 <= report.tiles_reused < TILES
     if out.is_dir():
         assert content(out) == content(expected)
     else:
@@ -134,16 +140,31 @@ def test_resume_of_nothing_starts_and_of_a_complete_output_does_nothing(
     assert translate_file(image, model, out, EXACT, resume=True).tiles_reused == 0
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     report = translate_file(image, model, out, EXACT, resume=True)
-    assert (report.tiles_reused, report.tiles) == (30, 30)
+    assert (report.tiles_reused, report.tiles) == (TILES, TILES)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     assert content(out) == content(whole)
 
 
-def test_without_resume_it_starts_again(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+def test_the_same_command_again_throws_no_work_away_without_a_word(
+    tmp_path: Path, image: Path, model: Model, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out.ome.zarr"
-    interrupted(image, model, out, 20)
-    assert translate_file(image, model, out, EXACT).tiles_reused == 0
+    interrupted(image, model, out, STOP)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out*/**/*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"4 of 9 regions of .* are done already; add --resume .* or --overwrite"):
+        translate_file(image, model, out, EXACT)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out*/**/*") if path.is_file()} == before
+    report = translate_file(image, model, out, EXACT, overwrite=True)
+    assert "thrown away: --overwrite was given without --resume" in caplog.text
+    assert report.tiles_reused == 0
     assert content(out) == content(whole)
+
+
+def test_what_was_begun_without_any_result_leaves_nothing(tmp_path: Path, image: Path, model: Model) -> None:
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, 2)
+    assert leftovers(out) == []
+    assert translate_file(image, model, out, EXACT).complete
 
 
 def _cut(file: Path) -> None:
@@ -190,43 +211,49 @@ def test_damaged_units_alone_are_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "out.ome.zarr"
-    interrupted(image, model, out, 20)
+    interrupted(image, model, out, STOP)
     finished = sorted((tmp_path / "out.ome.zarr.partial" / str(level) / "c").rglob("0/*/*"))
     assert len(finished) >= 3
     damage(finished[1])
-    written = _units_written(monkeypatch)
+    written = _regions_begun(monkeypatch)
     translate_file(image, model, out, EXACT, resume=True)
     assert content(out) == content(whole)
-    assert len(written) == 9 - (len(finished) - 1)
+    assert sorted(written) == [1, *range(len(finished), 9)]
 
 
-def _units_written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    written: list[Any] = []
-    original = partial_output.PartialOutput.put
+def _regions_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    begun: list[int] = []
+    original = partial_output.PartialOutput.begin
 
-    def put(self: Any, unit: Any, pixels: Any) -> None:
-        written.append(unit)
-        original(self, unit, pixels)
+    def begin(self: Any, number: int) -> None:
+        begun.append(number)
+        original(self, number)
 
-    monkeypatch.setattr(partial_output.PartialOutput, "put", put)
-    return written
+    monkeypatch.setattr(partial_output.PartialOutput, "begin", begin)
+    return begun
 
 
-def test_a_torn_or_damaged_ledger_costs_only_its_units(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
+def test_torn_and_damaged_records_cost_only_their_regions(
+    tmp_path: Path, image: Path, model: Model, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out.ome.zarr"
-    interrupted(image, model, out, 20)
-    ledger = tmp_path / "out.ome.zarr.partial.state" / "units-1.jsonl"
-    lines = ledger.read_bytes().splitlines(keepends=True)
-    ledger.write_bytes(b"".join([lines[0][:20], *lines[1:-1], lines[-1][:-9]]))
-    report = translate_file(image, model, out, EXACT, resume=True)
-    assert report.tiles_reused > 0
+    interrupted(image, model, out, STOP)
+    records = tmp_path / "out.ome.zarr.partial.state" / "regions"
+    (records / "0.json").write_bytes((records / "0.json").read_bytes()[:-9])
+    (records / "1.json").write_bytes(b"")
+    (records / "2.json").write_text("[1]")
+    (records / "strange.json").write_text("{}")
+    begun = _regions_begun(monkeypatch)
+    assert translate_file(image, model, out, EXACT, resume=True).tiles_reused > 0
+    assert sorted(begun) == [0, 1, 2, *range(4, 9)]
     assert content(out) == content(whole)
 
 
 @pytest.mark.parametrize(
     ("what", "settings"),
     [
-        ("settings", TranslationSettings(scheme="exact", tile=32)),
+        ("settings", TranslationSettings(scheme="exact", tile=32, region=128)),
+        ("settings", TranslationSettings(scheme="exact", tile=64, region=256)),
         ("model", EXACT),
         ("input", EXACT),
         ("version", EXACT),
@@ -237,7 +264,7 @@ def test_resume_refuses_what_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "out.ome.zarr"
-    interrupted(image, model, out, 20)
+    interrupted(image, model, out, STOP)
     if what == "model":
         model = random_model(model.generator_config, model.inference, seed=1)
     elif what == "input":
@@ -254,8 +281,8 @@ def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -
     refused: list[str] = []
 
     def second(_done: int, _all: int) -> None:
-        for options in ({"resume": True}, {}, {"shard": Shard(2, 2)}, {"shard": Shard(1, 2)}):
-            with pytest.raises(OutputError, match=r"another process|number of shards") as caught:
+        for options in ({"resume": True}, {}, {"part": Part(2, 2)}, {"part": Part(1, 2)}):
+            with pytest.raises(OutputError, match="is being written by another process") as caught:
                 translate_file(image, model, out, EXACT, **options)
             refused.append(str(caught.value))
         raise _StopError
@@ -263,7 +290,7 @@ def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -
     with pytest.raises(_StopError):
         translate_file(image, model, out, EXACT, progress=second)
     assert len(refused) == 4
-    translate_file(image, model, out, EXACT, resume=True)
+    translate_file(image, model, out, EXACT)
     assert out.exists()
 
 
@@ -276,7 +303,7 @@ def test_shards_together_make_the_output(
     reports = []
     for index in order:
         assert not out.exists()
-        reports.append(translate_file(image, model, out, EXACT, shard=Shard(index, 3)))
+        reports.append(translate_file(image, model, out, EXACT, part=Part(index, 3)))
     assert [report.complete for report in reports] == [False, False, True]
     assert sum(report.pixels for report in reports) == SIZE[0] * SIZE[1]
     if name == "out.ome.zarr":
@@ -288,9 +315,9 @@ def test_shards_together_make_the_output(
 
 def test_an_interrupted_shard_is_gone_on_with(tmp_path: Path, image: Path, model: Model, whole: Path) -> None:
     out = tmp_path / "out.ome.zarr"
-    interrupted(image, model, out, 12, shard=Shard(1, 2))
-    assert translate_file(image, model, out, EXACT, shard=Shard(2, 2)).complete is False
-    report = translate_file(image, model, out, EXACT, shard=Shard(1, 2))
+    interrupted(image, model, out, 24, part=Part(1, 2))
+    assert translate_file(image, model, out, EXACT, part=Part(2, 2)).complete is False
+    report = translate_file(image, model, out, EXACT, part=Part(1, 2))
     assert report.complete
     assert report.tiles_reused > 0
     assert content(out) == content(whole)
@@ -302,7 +329,7 @@ def test_all_planes_of_a_stack(tmp_path: Path, model: Model) -> None:
     tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
     expected, out = tmp_path / "undisturbed.ome.zarr", tmp_path / "out.ome.zarr"
     translate_file(path, model, expected, EXACT)
-    interrupted(path, model, out, 8)
+    interrupted(path, model, out, 14)
     assert translate_file(path, model, out, EXACT, resume=True).tiles_reused > 0
     assert content(out).keys() == content(expected).keys()
     for level in ("0", "1"):
@@ -310,13 +337,13 @@ def test_all_planes_of_a_stack(tmp_path: Path, model: Model) -> None:
         np.testing.assert_array_equal(pixels, expected_pixels)
 
 
-@pytest.mark.parametrize("settings", [TranslationSettings(scheme=s, tile=64) for s in ("whole", "blend")])
+@pytest.mark.parametrize("settings", [TranslationSettings(scheme=s, tile=64, region=128) for s in ("whole", "blend")])
 def test_other_schemes_resume_too(tmp_path: Path, image: Path, model: Model, settings: TranslationSettings) -> None:
     expected, out = tmp_path / "undisturbed" / "out.ome.zarr", tmp_path / "out.ome.zarr"
     translator = Translator(model, settings)
     translate_file(image, translator, expected)
     with pytest.raises(_StopError):
-        translate_file(image, translator, out, progress=stop_after(20))
+        translate_file(image, translator, out, progress=stop_after(14))
     report = translate_file(image, translator, out, resume=True)
     assert report.tiles_reused > 0
     assert content(out) == content(expected)
@@ -338,18 +365,28 @@ def test_file_that_cannot_grow_is_one_line_and_resumes(tmp_path: Path, image: Pa
     assert content(out) == content(whole)
 
 
-def test_disk_full_at_any_unit(
+def test_disk_full_at_any_write(
     tmp_path: Path, image: Path, model: Model, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out.ome.zarr"
-    for calls in (16, 8, 8):  # a unit takes four: three shards and its line in the ledger
+    """It fills up after one more flush at each attempt, at last during completion; what was finished is kept."""
+    out, failures = tmp_path / "out.ome.zarr", 0
+    for calls in range(1, 200):
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", _fails_at(calls))
-            with pytest.raises(Pix2PixError, match="the disk is full; free some space"):
+            try:
                 translate_file(image, model, out, EXACT, resume=True)
-        assert not out.exists()
-    assert translate_file(image, model, out, EXACT, resume=True).tiles_reused > 0
+                break
+            except Pix2PixError as error:
+                failures += 1
+                assert "the disk is full; free some space" in str(error)
+                assert "\n" not in str(error)
+        if out.exists():  # it was the last flush of all, of the folder
+            assert calls > 5
+            break
+    assert failures > 10
+    assert translate_file(image, model, out, EXACT, resume=True).complete
     assert content(out) == content(whole)
+    assert leftovers(out) == []
 
 
 def _fails_at(call: int) -> Callable[[int], None]:
@@ -365,6 +402,8 @@ def _fails_at(call: int) -> Callable[[int], None]:
 _PROGRAM = """
 import sys
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, tiff_writing, tiled_tiff
+from napari_pix2pix.translation import regions
+regions.MULTIPLE_PX = 128
 ome_zarr_layout.CHUNK_PX, ome_zarr_layout._UNITS_PX, ome_zarr_layout._SMALLEST_LEVEL_PX = 32, (128,), 32
 tiled_tiff.TILE_PX = tiff_writing.TILE_PX = 32
 ome_tiff.PYRAMID_FROM_PX = 64
@@ -375,7 +414,7 @@ main()
 
 def command(image: Path, model_path: Path, out: Path, *options: str) -> list[str]:
     arguments = ["translate", str(image), "--model", str(model_path), "--out", str(out), "--scheme", "exact"]
-    return [sys.executable, "-c", _PROGRAM, *arguments, "--tile", "64", "--json", *options]
+    return [sys.executable, "-c", _PROGRAM, *arguments, "--tile", "64", "--region", "128", "--json", *options]
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
@@ -385,20 +424,19 @@ def run(arguments: list[str]) -> dict[str, Any]:
     return result
 
 
-def kill_during(arguments: list[str], out: Path, more_units: int) -> None:
-    """SIGKILL once `more_units` more lines stand in the ledger, or at a random moment soon after."""
-    ledger = out.with_name(out.name + ".partial.state") / "units-1.jsonl"
-    before = _lines(ledger)
+def kill_during(arguments: list[str], out: Path, more_regions: int) -> None:
+    """SIGKILL once `more_regions` more are recorded, or at a random moment soon after."""
+    before = _recorded(out)
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and _lines(ledger) < before + more_units:
+    while process.poll() is None and _recorded(out) < before + more_regions:
         time.sleep(0.002)
     time.sleep(random.uniform(0, 0.02))
     process.send_signal(signal.SIGKILL)
     process.wait()
 
 
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"{") if path.exists() else 0
+def _recorded(out: Path) -> int:
+    return len(list(out.with_name(out.name + ".partial.state").glob("regions/*.json")))
 
 
 no_sigkill = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -453,9 +491,7 @@ def test_killed_runs_resume_to_the_same_pyramid(tmp_path: Path, image: Path, mod
     for _ in range(kills):
         kill_during(resuming, out, 2)
         assert not out.exists()
-    ledger = out.with_name(out.name + ".partial.state") / "units-1.jsonl"
-    units = math.prod(-(-length // 128) for length in size)
-    kill_during(resuming, out, units - _lines(ledger))
+    kill_during(resuming, out, math.prod(-(-length // 128) for length in size) - _recorded(out))
     was_complete = out.exists()
     report = run(resuming)
     assert report["tiles_reused"] == report["tiles"]
@@ -515,7 +551,7 @@ def test_a_companion_file_that_changed_is_noticed(tmp_path: Path, model: Model) 
     parts = [tmp_path / f"part{z}.ome.tif" for z in range(2)]
     _write_set(parts, [0, 1])
     out = tmp_path / "out.ome.zarr"
-    interrupted(parts[0], model, out, 8)
+    interrupted(parts[0], model, out, STOP)
     before = file_identity(parts[0])
     _write_set(parts, [1], seed=1)
     assert file_identity(parts[0]) == before

@@ -1,0 +1,267 @@
+"""The folder beside an unfinished output that says what it is made from and how far it is: ``NAME.partial.state``.
+
+It holds ``request.json``, the records of finished regions, what is known of the whole image, and the locks. Locks are
+those of the operating system: they end with their process, however that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from napari_pix2pix.formats.region_records import RECORDS
+from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, partial_path, remove
+from pix2pix_training.cancel import Cancel
+from pix2pix_training.errors import OutputError, SettingsError
+from pix2pix_training.locks import busy, is_locked, locked
+
+logger = logging.getLogger(__name__)
+
+_REQUEST = "request.json"
+_COMPLETE = "complete.json"
+_SHARED = "shared"
+_TILES = "tiles.ome.zarr"
+_LOCK = "state.lock"
+_POLL_S = 0.05
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `index` (from 1) of `count` parts of the work, each for a process of its own.
+
+    Every `count`-th region is of a part, counted from `offset`.
+    """
+
+    index: int = 1
+    count: int = 1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise SettingsError(f"shard {self.index}/{self.count} does not exist; the first is 1/{self.count}")
+
+    def of(self, regions: int) -> range:
+        """Numbers of the regions of this part."""
+        return range((self.index - 1 - self.offset) % self.count, regions, self.count)
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What an unfinished output was begun with.
+
+    Attributes
+    ----------
+    request : what it is made from, by name.
+    plan : how.
+    regions : number of them.
+    alone : by a process for all of the work.
+    run : tells it from one that is begun later under the same name.
+    frame : of the canvas, see `Canvas.frame`; None while there is none.
+    """
+
+    request: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    regions: int
+    alone: bool
+    run: str
+    frame: Any = None
+
+
+class OutputState:
+    """What lies beside an output while it is made.
+
+    Attributes
+    ----------
+    path : the output.
+    folder : of the state.
+    tiles : a store within it, for outputs that are put together at the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.folder = path.with_name(partial_path(path).name + ".state")
+        self.tiles = self.folder / _TILES
+
+    # --- what it says
+
+    def begun(self) -> Begun | None:
+        """None where nothing was begun, or is not known any more."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            stored: Any = json.loads((self.folder / _REQUEST).read_text(encoding="utf-8"))
+            return Begun(**stored)
+        return None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the output has its name, although a process was killed before it could remove what was needed."""
+        with suppress(OSError, ValueError):
+            noted: Any = json.loads((self.folder / _COMPLETE).read_text(encoding="utf-8"))
+            return noted is not None and noted == output_identity(self.path)
+        return False
+
+    @property
+    def regions_done(self) -> int:
+        return len(list((self.folder / RECORDS).glob("*.json")))
+
+    @property
+    def keeps_work(self) -> bool:
+        """Whether there is anything that would have to be computed again."""
+        return self.regions_done > 0 or any((self.folder / _SHARED).glob("*"))
+
+    def kept_in_words(self) -> str | None:
+        """How much of an unfinished output is done; None where there is nothing to go on with."""
+        begun = self.begun()
+        if begun is None or self.is_complete or not self.keeps_work:
+            return None
+        return f"{self.regions_done} of {begun.regions} regions of {self.path} are done"
+
+    # --- how it changes
+
+    def begin(self, request: Mapping[str, Any], plan: Mapping[str, Any], regions: int, *, alone: bool) -> Begun:
+        """Note what an output is made from, in the place of all that was known before."""
+        self.clear()
+        return self._noted(Begun(request=request, plan=plan, regions=regions, alone=alone, run=uuid4().hex))
+
+    def note_frame(self, begun: Begun, frame: Any) -> None:
+        """Add what a canvas was begun with."""
+        self._noted(replace(begun, frame=frame))
+
+    def _noted(self, begun: Begun) -> Begun:
+        """As it is read back."""
+        with atomic_write(self.folder / _REQUEST) as partial:
+            partial.write_text(json.dumps(asdict(begun), indent=1), encoding="utf-8")
+        stored = self.begun()
+        if stored is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
+        return stored
+
+    def discard(self, *, overwrite: bool) -> None:
+        """Make room for a new beginning; work is thrown away only where that was asked for."""
+        done = self.kept_in_words()
+        if done is not None and not overwrite:
+            raise OutputError(f"{done} already; add --resume to go on with them, or --overwrite to start again")
+        if done is not None:
+            logger.warning("%s already, which is thrown away: --overwrite was given without --resume", done)
+
+    def note_complete(self, output: Path) -> None:
+        """From here on, what has this identity under the final name is the complete output."""
+        with atomic_write(self.folder / _COMPLETE) as partial:
+            partial.write_text(json.dumps(output_identity(output)), encoding="utf-8")
+
+    def clear(self) -> None:
+        """Remove everything but the locks, last of all what says whether the output is complete."""
+        for name in (RECORDS, _SHARED, _TILES, _REQUEST, _COMPLETE):
+            remove(self.folder / name)
+
+    def remove_if_empty(self) -> None:
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def strangers(self) -> list[Path]:
+        """What is there of a user's own."""
+        if not self.folder.is_dir():
+            return [self.folder] if self.folder.exists() else []
+        return [entry for entry in self.folder.iterdir() if not _is_own(entry.name)]
+
+    # --- who works on it
+
+    @contextmanager
+    def claimed(self, part: Part) -> Iterator[None]:
+        """Hold the lock of a part. Other parts of as many may be made at the same time, but no others."""
+        with ExitStack() as stack:
+            for is_last_try in (False, False, True):  # others may look whether it is held just now
+                try:
+                    stack.enter_context(locked(self.folder / _lock_name(part), self.path))
+                    break
+                except OutputError:
+                    if is_last_try:
+                        raise
+                    time.sleep(_POLL_S)
+            alike = f"-of-{part.count}.lock"
+            if any(is_locked(other) for other in self._other_parts(part) if not other.name.endswith(alike)):
+                raise busy(self.path)
+            yield
+
+    def others_at_work(self, part: Part) -> bool:
+        return any(map(is_locked, self._other_parts(part)))
+
+    def _other_parts(self, part: Part) -> list[Path]:
+        return [file for file in self.folder.glob("part-*.lock") if file.name != _lock_name(part)]
+
+    @contextmanager
+    def alone(self, cancel: Cancel, name: str = _LOCK) -> Iterator[None]:
+        """Hold a lock that others hold for a time."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(locked(self.folder / name, self.path))
+                    break
+                except OutputError:
+                    cancel.check()
+                    time.sleep(_POLL_S)
+            yield
+
+    def shared(self, name: str, make: Callable[[], bytes], check: Callable[[], None], cancel: Cancel) -> bytes:
+        """What `make` gives: made by one of the processes, while the others wait, and kept.
+
+        `check` raises where it cannot be kept.
+        """
+        file = self.folder / _SHARED / name
+        known = _unsealed(file)
+        if known is not None:
+            return known
+        with self.alone(cancel, f"{name}.lock"):
+            known = _unsealed(file)
+            if known is None:
+                check()
+                known = make()
+                check()
+                with atomic_write(file) as partial:
+                    partial.write_bytes(_sealed(known))
+        return known
+
+
+def output_identity(path: Path) -> list[int] | None:
+    """Tells a complete output from another one under its name, and stays when it is renamed; None where none is."""
+    try:
+        stat = (path / "zarr.json" if path.is_dir() else path).stat()
+    except OSError:
+        return None
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+
+
+def _is_own(name: str) -> bool:
+    """Whether that is what things in the folder are called."""
+    return name in (RECORDS, _SHARED, _REQUEST, _COMPLETE, _TILES) or name.endswith((".lock", WORKING_SUFFIX))
+
+
+def _lock_name(part: Part) -> str:
+    return f"part-{part.index}-of-{part.count}.lock"
+
+
+def _sealed(content: bytes) -> bytes:
+    return blake2b(content, digest_size=_DIGEST_BYTES).digest() + content
+
+
+def _unsealed(file: Path) -> bytes | None:
+    """What was sealed; None where that is missing or damaged."""
+    try:
+        stored = file.read_bytes()
+    except OSError:
+        return None
+    content = stored[_DIGEST_BYTES:]
+    return content if stored == _sealed(content) else None
