@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 
 _FIELDS = {
+    "--base-width": "Base width",
+    "--batch-size": "Batch",
     "--channels": "Channels",
     "--convert-values image": "Values of another type: fitted to each image",
     "--convert-values type": "Values of another type: from range to range of the types",
     "--convert-values values": "Values of another type: as they are",
     "--convert-values": "Values of another type",
+    "--depth": "Depth",
     "--device": "Device",
+    "--learning-rate": "Learning rate",
     "--match-pixel-size": "rescale to the model's pixel size",
     "--max-memory": "Memory",
+    "--patch-size": "Patch",
+    "--precision": "Precision",
     "--resume": "Resume",
     "--source-values categories": "Source values: categories",
     "--source-values dtype": "Source values: range of the pixel type",
@@ -21,8 +27,6 @@ _FIELDS = {
     "--target-values dtype": "Target values: range of the pixel type",
     "--target-values foreground": "Target values: labelled or not",
     "--target-values training-set": "Target values: range of the training set",
-    "--patch-size": "Patch",
-    "--learning-rate": "Learning rate",
     "--tile": "Tile",
 }
 """What the forms have for an option."""

@@ -70,7 +70,7 @@ def advice_on_size(fitting: tuple[int, int] | None) -> str:
     """What to do after running out of memory, where batch and patch of size `fitting` did not."""
     if fitting is None:
         return (
-            "no smaller batch or patch fits either: try a smaller --base-width or --precision bf16, or end other "
+            "no smaller batch or patch fits either; try a smaller --base-width, or --precision bf16, or end other "
             "programs on the device"
         )
     return f"--batch-size {fitting[0]} with --patch-size {fitting[1]} fits"

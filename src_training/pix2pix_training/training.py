@@ -207,7 +207,10 @@ class _Run:
             if numbers is not None and validates:
                 yield from self._validate(numbers)
             if saves or self._is_out_of_patience():
-                yield self._save()
+                is_told = self.saved_step == self.step
+                saved = self._save()
+                if not is_told:
+                    yield saved
             yield StepDone(
                 step=self.step,
                 epoch=(self.step - 1) // self.steps_per_epoch,
@@ -307,15 +310,19 @@ class _Run:
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
         self._require_finite_weights()
         remaining, scores = self.validation.scores(self._generator), list[Scores]()
+        is_noted = False
         try:
             for done in range(self.validation.image_count):
                 yield Validating(step=self.step, done=done, total=self.validation.image_count)
                 scores.append(next(remaining))
+            validated, is_noted = self._note_validation(losses, scores), True
+            if self.saved_step == self.step:
+                yield CheckpointSaved(step=self.step, path=self.folder.checkpoint)
         except GeneratorExit:  # a stopped run keeps its last validation
-            self._note_validation(losses, [*scores, *remaining])
+            if not is_noted:
+                self._note_validation(losses, [*scores, *remaining])
             self._preview()
             raise
-        validated = self._note_validation(losses, scores)
         preview = self._preview()  # before anything is told, as the run may be stopped then
         if validated is not None:
             yield validated

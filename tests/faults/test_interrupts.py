@@ -116,7 +116,7 @@ def test_training_that_is_asked_to_stop_keeps_its_state(signals: str, material: 
 
 def test_training_that_is_stopped_at_once_says_what_is_kept(material: Path, tmp_path: Path) -> None:
     arguments = commands(material, tmp_path)["train"]
-    done = interrupted("call pix2pix_training.run_folder:RunFolder.write_preview", "SIGINT,SIGINT", arguments, tmp_path)
+    done = interrupted("call pix2pix_training.training_step:TrainingStep.run", "SIGINT,SIGINT", arguments, tmp_path)
     assert "nothing was trained" in require_one_line(done, tmp_path)
     assert not (tmp_path / "run" / "last.pt").exists()
 

@@ -125,7 +125,7 @@ def test_there_is_never_a_model_without_its_checkpoint(tmp_path: Path) -> None:
             break
     late = tmp_path / "late"
     events = trained(late, checkpoint_every=100)
-    assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [4]
+    assert [e.step for e in events if isinstance(e, CheckpointSaved)] == [2, 4]
     assert saved_model_step(late / "model.safetensors") in (2, 4)
 
 

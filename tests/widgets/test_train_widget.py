@@ -371,7 +371,12 @@ def test_error_in_the_worker_ends_the_run(train: Any, wait_until: WaitUntil, mon
     monkeypatch.setattr(TrainingStep, "run", failing)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
-    assert train.state.text().startswith("memory ran out (CUDA out of memory")
+    assert train.state.text().startswith(
+        "cpu is out of memory in step 1 with batch_size 1 and patch_size 32; no smaller"
+    )
+    assert train.state.text().endswith(
+        "try a smaller “Base width”, or “Precision” bf16, or end other programs on the device"
+    )
     assert notification_manager.records[-1].message == train.state.text()
     assert train.train_button.isEnabled()
     notification_manager.records.clear()
