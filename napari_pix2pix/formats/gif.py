@@ -12,6 +12,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from napari_pix2pix.formats.metadata import FEWEST_GREYS, ImageMetadata
 from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded, say_frames
+from napari_pix2pix.formats.source import check_decode_budget
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray
 
@@ -30,6 +31,7 @@ def open_source(path: Path) -> RasterSource:
     with path.open("rb") as file, GifImageFile(file) as image:
         say_frames(path, image)
         width, height = image.size
+        check_decode_budget(path, (height, width), np.dtype(np.uint8), "the image")  # colours come with the pixels
         palette = _palette(image)
         transparent: int | None = image.info.get("transparency")
     grey = palette is not None and _is_of_greys(palette)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -252,6 +253,31 @@ def _png() -> bytes:
     return _encoded(lambda file: Image.fromarray(_pixels(20, 24, 3)).save(file, "PNG", dpi=(72, 72)))
 
 
+def _read_png(content: Callable[[], bytes]) -> Loader:
+    """Damage behind right checksums, which a reader would else stop at."""
+
+    def load(folder: Path, damage: Any) -> None:
+        is_sealed, edits = damage
+        data = edited(content(), edits)
+        (folder / "image.png").write_bytes(_sealed(data) if is_sealed else data)
+        _read_image(folder / "image.png")
+
+    return Loader(st.deferred(lambda: st.tuples(st.booleans(), byte_edits(len(content()), _HEADER))), load)
+
+
+def _sealed(data: bytes) -> bytes:
+    """The chunks of a PNG, as far as they can be told, with the checksums that they should have."""
+    sealed, at = bytearray(data[:8]), 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        chunk = data[at + 4 : at + 8 + length]
+        if len(chunk) < 4 + length:
+            break
+        sealed += data[at : at + 4] + chunk + struct.pack(">I", zlib.crc32(chunk))
+        at += 12 + length
+    return bytes(sealed) + data[at:]
+
+
 @cache
 def _tiff_kinds() -> tuple[bytes, ...]:
     def tiff(pixels: np.ndarray[Any, Any], **options: Any) -> bytes:
@@ -307,6 +333,9 @@ _OME_XML = """<?xml version="1.0" encoding="UTF-8"?>
 </TiffData><Plane TheZ="0" TheT="0" TheC="0" DeltaT="1.5" PositionX="1" PositionY="2"/></Pixels></Image></OME>"""
 
 
+_OWN_IDENTIFIER = b' UUID="urn:uuid:00000000-0000-0000-0000-000000000000"'
+
+
 def _attributes() -> list[tuple[int, int]]:
     """Where the values of the attributes stand in the XML."""
     from re import finditer
@@ -345,7 +374,7 @@ def _read_ome(folder: Path, damage: Any) -> None:
 
 def _read_companion(folder: Path, damage: Any) -> None:
     tifffile.imwrite(folder / "image.ome.tif", _pixels(3, 20, 24), photometric="minisblack", metadata=None)
-    (folder / "set.companion.ome").write_bytes(_ome_text(damage))
+    (folder / "set.companion.ome").write_bytes(_ome_text(damage).replace(_OWN_IDENTIFIER, b"", 1))
     _read_image(folder / "set.companion.ome")
 
 
@@ -431,8 +460,8 @@ LOADERS: dict[str, Loader] = {
     "config.toml": _file_loader("config.toml", _config_bytes, _use_config, header=10**9),
     "engine": _file_loader("model.engine", _engine, read_engine_file),
     "pairs.csv": Loader(byte_edits(len(_TABLE), len(_TABLE)), _read_table),
-    "png": _file_loader("image.png", _png, _read_image),
-    "palette png": _file_loader("image.png", _pillow("PNG", "P"), _read_image),
+    "png": _read_png(_png),
+    "palette png": _read_png(_pillow("PNG", "P")),
     "jpeg": _file_loader("image.jpg", _pillow("JPEG"), _read_image, header=700),
     "bmp": _file_loader("image.bmp", _pillow("BMP"), _read_image),
     "gif": _file_loader("image.gif", _pillow("GIF", "P"), _read_image),
