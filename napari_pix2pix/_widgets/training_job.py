@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.remarks import remarks
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.settings_tables import from_dict, settings_from_toml
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import Model
@@ -310,8 +309,8 @@ def resumed_config(folder: Path, length: Mapping[str, float], patience: int) -> 
     """
     path = folder / "config.toml"
     try:
-        saved = from_dict(TrainingConfig, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, SettingsError) as error:
+        saved = from_dict(TrainingConfig, settings_from_toml(path))
+    except SettingsError as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); start a new run") from error
     unset = {"epochs": None, "steps": None, "minutes": None}
     return replace(saved, patience=patience, **{**unset, **length})  # type: ignore[arg-type]

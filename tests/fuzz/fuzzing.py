@@ -132,7 +132,7 @@ def main(place: str, count: str, number: str, *names: str) -> None:
     warnings.simplefilter("ignore")
     logging.disable()
     for module in (source, raster):
-        module.DECODE_BUDGET_BYTES = _DECODE_BUDGET_BYTES
+        vars(module)["DECODE_BUDGET_BYTES"] = _DECODE_BUDGET_BYTES
     watch = Watch(folder)
     for name in names:
         loader = LOADERS[name]

@@ -25,15 +25,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_pix2pix.cli.model_card import card_lines
-from napari_pix2pix.cli.train_command import training_config
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, describe_image, open_image, write_image
 from napari_pix2pix.formats.pairing import pairs_from_csv
 from pix2pix_training.array_source import Region, plane_indices, plane_size
 from pix2pix_training.checkpoint import CHECKPOINT_VERSION, load_checkpoint
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, TrainingConfig, preset, to_toml
+from pix2pix_training.config import GeneratorConfig, InferenceConfig, TrainingConfig, preset
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.reference_import import import_model
 from pix2pix_training.run_folder import RunFolder
+from pix2pix_training.setting_options import training_config
+from pix2pix_training.settings_tables import settings_from_toml, to_toml
 from pix2pix_trt.engine_file import read_engine_file, write_engine_file
 from tests.fuzz.mutation import as_json, byte_edits, edited, edited_document, node_edits
 from tests.product.translation.conftest import random_model
@@ -211,7 +212,7 @@ def _toml(value: Any) -> str:
 
 
 def _use_config(path: Path) -> None:
-    training_config("seamless", {}, path, {})
+    training_config({}, settings_from_toml(path))
 
 
 def _config_bytes() -> bytes:
@@ -393,8 +394,9 @@ def _stores() -> tuple[dict[str, bytes], ...]:
         axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
         scale = [{"type": "scale", "scale": [1, 0.5, 0.5]}]
         datasets = [{"path": "0", "coordinateTransformations": scale}]
-        group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
-        group.attrs["omero"] = {"channels": [{"label": "a", "color": "FF0000", "window": {"start": 0, "end": 9}}, {}]}
+        attributes: dict[str, Any] = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": datasets}]}
+        attributes["omero"] = {"channels": [{"label": "a", "color": "FF0000", "window": {"start": 0, "end": 9}}, {}]}
+        group.attrs.update(attributes)
         return tuple(
             {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
             for store in (folder / "5.ome.zarr", folder / "4.ome.zarr")

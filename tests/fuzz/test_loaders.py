@@ -60,7 +60,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 def require_no_violation(result: dict[str, Any], count: int) -> None:
     assert result["violation"] is None, result["violation"] + "\n" + result["traceback"]
     assert result["inputs"] >= count // 2, "hypothesis drew too few different inputs"
-    assert result["refused"] < result["inputs"] or result["loader"] == "engine", "no input got past the first look"
+    assert result["refused"] < result["inputs"] or count < 1000, "no input got past the first look"
 
 
 @pytest.mark.parametrize("name", LOADERS)
