@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.axis_order import axis_order
+from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError
 
 log = logging.getLogger(__name__)
@@ -134,10 +134,15 @@ class MemorySource:
 
     Parameters
     ----------
-    array : any real dtype, with axes in any order.
+    array : any real dtype, with axes in any order. What a `numpy.ma` array masks holds no data.
     axes : one letter per axis of `array`, see `axis_order`; without them (Y, X) or (*leading, C, Y, X).
     channel_names : one for each channel, or none.
     opacity : shape (*leading, Y, X), 0 where there is no data; None where all pixels hold some.
+
+    Raises
+    ------
+    ImageError
+        It is no array of numbers, or what is said of it does not fit its shape.
     """
 
     def __init__(
@@ -151,7 +156,9 @@ class MemorySource:
         channel_names: Sequence[str] = (),
         opacity: Opacity | None = None,
     ) -> None:
+        dtype = _real_dtype(array, name)
         self.order = axis_order(axes, array.shape, name)
+        opacity = least_opaque([opacity, _unmasked(array, self.order)])
         lengths = dict(zip(self.order.letters, array.shape, strict=True))
         self._array = array
         self._opacity = opacity
@@ -159,7 +166,7 @@ class MemorySource:
         self.name = name
         self.axes = self.order.normal
         self.shape: tuple[int, ...] = tuple(int(lengths.get(letter, 1)) for letter in self.axes)
-        self.dtype = np.dtype(array.dtype)
+        self.dtype = dtype
         self.nodata = nodata
         self.palette = palette
         self.channel_names = tuple(channel_names)
@@ -190,6 +197,32 @@ class MemorySource:
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         index: tuple[Any, ...] = (*plane, *region.slices)
         return self.read(region, plane), None if self._opacity is None else np.array(self._opacity[index])
+
+
+def _real_dtype(array: Any, name: str) -> np.dtype[Any]:
+    """The dtype of an array; what is none, or has no real numbers, is an error."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(array.dtype)
+        tuple(array.shape)
+    except (AttributeError, TypeError) as error:
+        raise ImageError(
+            f"{name} is of type {type(array).__name__}, not an array that NumPy knows; give numpy.asarray(...) of it"
+        ) from error
+    if dtype.kind not in "biuf":
+        raise ImageError(
+            f"{name}: values of type {dtype} are no pixels; convert them to a real type, as by .astype('float32')"
+        )
+    return dtype
+
+
+def _unmasked(array: Any, order: AxisOrder) -> Opacity | None:
+    """The opacity of a masked array, 0 where a channel is masked; None where nothing is."""
+    if not np.ma.is_masked(array):
+        return None
+    masked = np.ma.getmaskarray(array)
+    if not order.has_channels:
+        masked = np.expand_dims(masked, min(order.letters.index("Y"), order.letters.index("X")))
+    return np.where(masked.transpose(order.with_channels().positions()).any(-3), np.uint8(0), np.uint8(255))
 
 
 class SourceView:

@@ -59,6 +59,8 @@ def axis_order(axes: str | None, shape: Sequence[int], name: str) -> AxisOrder:
         if count < 2:
             raise ImageError(f"{name}: an array of shape {tuple(shape)} is no image; it needs two axes or more")
         return AxisOrder("YX" if count == 2 else _SPARE[: count - 3] + "CYX")
+    if not isinstance(axes, str):
+        raise ImageError(f"{name}: the axes {axes!r} are no text; give one letter for each axis, such as 'YXC'")
     letters = axes.upper()
     letters = letters if "C" in letters else letters.replace("S", "C")
     problem = None

@@ -83,15 +83,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: does not exist; there is nothing to resume") from error
     except Exception as error:  # what is damaged raises anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: the checkpoint is damaged ({reason}); start again without --resume") from error
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: the checkpoint is damaged ({reason}); restore it, or start again with --overwrite"
+        ) from error
     if not isinstance(saved, dict) or not isinstance(saved.get("version"), int):
         raise CheckpointError(f"{path}: not a checkpoint of a training run")
     if saved["version"] > CHECKPOINT_VERSION:
         raise CheckpointError(f"{path}: written by a newer version of napari-pix2pix; update it to resume")
     missing = [f.name for f in fields(Checkpoint) if f.default is MISSING and f.name not in saved]
     if missing:
-        raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(missing)}; start again without --resume")
+        raise CheckpointError(
+            f"{path}: the checkpoint lacks {', '.join(missing)}; restore it, or start again with --overwrite"
+        )
     known = {f.name: saved[f.name] for f in fields(Checkpoint) if f.name in saved}
     try:
         config = from_dict(TrainingConfig, saved["config"])

@@ -30,7 +30,7 @@ class Table:
 def read_table(path: Path) -> Table:
     """Read a table of metrics, whatever a spreadsheet has made of its separators; decimal commas become points.
 
-    A row that a killed process has left half written is dropped.
+    A row that a killed process has left half written is dropped; a file that it has left empty has no rows.
 
     Raises
     ------
@@ -45,7 +45,9 @@ def read_table(path: Path) -> Table:
         raise OutputError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, csv.Error) as error:
         raise _unreadable(path, str(error).splitlines()[0]) from error
-    header = [name.strip() for name in lines[0]] if lines else []
+    if not text.strip():
+        return Table(())
+    header = [name.strip() for name in lines[0]]
     if "step" not in header:
         raise _unreadable(
             path, f"its first line names no column 'step', but {', '.join(filter(None, header)) or 'none'}"

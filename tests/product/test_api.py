@@ -21,7 +21,7 @@ import napari_pix2pix
 from napari_pix2pix import Pix2Pix, api
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.pipeline import Translator
-from pix2pix_training.array_source import AnyArray, whole_plane
+from pix2pix_training.array_source import AnyArray, MemorySource, Region, whole_plane
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, InputError, OutputError
 from pix2pix_training.events import Event, Finished, Started, StepDone
@@ -322,6 +322,18 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
         (lambda model: Pix2Pix.train("source", "target", out="r", axes="YX"), "are for arrays"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", speed=1), "unknown entry 'speed'"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", preset=cast(Any, "fast")), "choose seamless or paper"),
+        (lambda model: Pix2Pix.train(cast(Any, [[1, 2]]), [IMAGE], out="r"), r"source 0 is of type list, not an array"),
+        (lambda model: Pix2Pix.train(cast(Any, None), cast(Any, None), out="r"), "source 0 is of type NoneType"),
+        (
+            lambda model: Pix2Pix.train(cast(Any, torch.ones(64, 64)), IMAGE, out="r"),
+            r"give numpy.asarray\(...\) of it",
+        ),
+        (lambda model: Pix2Pix.train(IMAGE.astype(complex), IMAGE, out="r"), "source 0: values of type complex128"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE.astype(object), out="r"), "target 0: values of type object"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE.astype(str), out="r"), "target 0: values of type <U3"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", axes=cast(Any, 2)), "the axes 2 are no text"),
+        (lambda model: model.translate(cast(Any, None)), "array is of type NoneType"),
+        (lambda model: model.translate(IMAGE.astype(complex)), "values of type complex128"),
         (lambda model: Pix2Pix.load("missing.safetensors"), "does not exist"),
     ],
 )
@@ -329,6 +341,20 @@ def test_wrong_use_is_told_in_words(workplace: Path, call: Callable[[Pix2Pix], o
     with pytest.raises(InputError, match=message) as caught:
         call(Pix2Pix("run/model.safetensors"))
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_that_an_array_masks_hold_no_data(tmp_path: Path) -> None:
+    masked = np.ma.masked_array(IMAGE, IMAGE % 2 == 0)
+    result = Pix2Pix(identity_model()).translate(masked, axes="YX")
+    np.testing.assert_array_equal(result, np.where(masked.mask, 0, IMAGE))
+    channels = np.ma.masked_array(np.stack([IMAGE, IMAGE], -1), False)
+    channels[0, 0, 1] = np.ma.masked
+    opacity = MemorySource(channels, axes="YXC").read_with_opacity(Region(0, 2, 0, 2))[1]
+    assert opacity is not None and opacity.tolist() == [[0, 255], [255, 255]]
+    nothing = np.ma.masked_array(IMAGE, True)
+    with pytest.raises(ImageError, match="not one valid pixel"):
+        Pix2Pix.train(nothing, IMAGE, out=tmp_path / "run", axes="YX", steps=1, **SMALL)
+    assert not MemorySource(np.ma.masked_array(IMAGE, False)).masked
 
 
 def test_names_of_channels_of_an_array_are_said_when_they_count(caplog: pytest.LogCaptureFixture) -> None:

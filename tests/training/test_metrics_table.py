@@ -62,6 +62,15 @@ def test_a_table_as_a_spreadsheet_saved_it_is_read(save: Callable[[str], bytes],
     assert table.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_a_table_that_a_killed_process_left_empty_is_begun_anew(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    drop_rows_after(path, 2)
+    append_row(path, 4, 1, 2.0, {"mae": 0.5})
+    assert read_metrics(path) == [{"step": 4, "epoch": 1, "seconds": 2, "mae": 0.5}]
+
+
 def test_columns_that_a_user_added_are_kept(table: Path) -> None:
     lines = table.read_text().splitlines()
     table.write_text("\n".join(f"note {n},{line}" if n else f"remark,{line}" for n, line in enumerate(lines)) + "\n")
@@ -75,7 +84,7 @@ def test_columns_that_a_user_added_are_kept(table: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "names no column 'step', but none"),
+        (b",,\n", "names no column 'step', but none"),
         (b"epoch,seconds\n1,2\n", "names no column 'step', but epoch, seconds"),
         (b"step,mae\nfive,0.5\n", "line 2: step is 'five', which is no number"),
         (b"step,mae\n5,\n6,05. Jan\n", "line 3: mae is '05. Jan', which is no number"),

@@ -364,6 +364,15 @@ def test_damaged_checkpoint_is_one_line(data: TrainingData, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_damaged_checkpoint_advises_is_accepted_next(data: TrainingData, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    list(train(replace(TINY, steps=1), data, run))
+    (run / "last.pt").write_bytes((run / "last.pt").read_bytes()[:-3000])
+    with pytest.raises(CheckpointError, match=r"damaged \([^.]*\); restore it, or start again with --overwrite$"):
+        list(train(TINY, data, run, resume=True))
+    assert isinstance(list(train(replace(TINY, steps=1), data, run, overwrite=True))[-1], Finished)
+
+
 def test_an_existing_run_is_not_touched_without_permission(data: TrainingData, tmp_path: Path) -> None:
     list(train(replace(TINY, steps=1), data, tmp_path / "run"))
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
