@@ -226,7 +226,7 @@ class _Confusion:
 def _confusion(pair: Pair, classes: Classes, tile_done: Callable[[], None] | None) -> _Confusion:
     count = len(classes.values)
     counts = np.zeros((count + 1, count), np.int64)
-    predictions, targets = FilledSource(pair.source), FilledSource(pair.target)
+    predictions, targets = (FilledSource(image, may_be_empty=True) for image in (pair.source, pair.target))
     for plane in plane_indices(pair.target):
         for region in regions_of(*plane_size(pair.target), _TILE):
             predicted, bad_prediction = predictions.read_with_mask(region, plane)
@@ -292,7 +292,7 @@ def _is_labelled(targets: Sequence[ArraySource], codes: set[Code] | None) -> boo
 def _valid_pixels(images: Sequence[ArraySource]) -> Iterator[AnyArray]:
     """Valid pixels (C, n) of each tile."""
     for image in images:
-        filled = FilledSource(image)
+        filled = FilledSource(image, may_be_empty=True)
         for plane in plane_indices(image):
             for region in regions_of(*plane_size(image), _TILE):
                 stored, invalid = filled.read_with_mask(region, plane)

@@ -35,7 +35,7 @@ from pix2pix_training.array_source import (
     regions_of,
 )
 from pix2pix_training.channel_names import ordered_like
-from pix2pix_training.errors import ImageError
+from pix2pix_training.errors import ImageError, NoValidPixelError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, percentiles
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
@@ -102,7 +102,7 @@ def evaluate_pairs(
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
-    pairs = [_comparable(pair) for pair in pairs]
+    pairs = _with_data([_comparable(pair) for pair in pairs])
     classes = _classes(pairs, target_values, mapping)
     if classes is None:
         for pair in pairs:
@@ -123,6 +123,29 @@ def evaluate_pairs(
         data_range=limits,
         classes=None if classes is None else evaluate_classes(pairs, classes, steps.done),
     )
+
+
+def _with_data(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that have a plane with valid pixels in both images; a warning names the others.
+
+    Raises
+    ------
+    NoValidPixelError
+        There is none.
+    """
+    kept: list[Pair] = []
+    empty: list[Pair] = []
+    for pair in pairs:
+        images = FilledSource(pair.source), FilledSource(pair.target)
+        planes = plane_indices(pair.target)
+        valid = any(all(image.has_valid_pixel(plane) for image in images) for plane in planes)
+        (kept if valid else empty).append(pair)
+    for pair in empty:
+        reason = f"{pair.name}: not one pixel is valid in both {pair.source.name} and {pair.target.name}"
+        if not kept:
+            raise NoValidPixelError(f"{reason}, so there is nothing to score")
+        logger.warning("%s; the pair is not scored", reason)
+    return kept
 
 
 def _classes(pairs: Sequence[Pair], values: TargetValues, mapping: Mapping | None) -> Classes | None:
@@ -180,7 +203,7 @@ def _tile_count(target: ArraySource) -> int:
 
 def _scores(prediction: ArraySource, target: ArraySource, span: float, steps: _Steps) -> Scores:
     accumulator = ScoreAccumulator(span)
-    predictions, targets = FilledSource(prediction), FilledSource(target)
+    predictions, targets = (FilledSource(image, may_be_empty=True) for image in (prediction, target))
     for plane in plane_indices(target):
         for inner in regions_of(*plane_size(target), _TILE):
             outer = _with_margin(inner, *plane_size(target))
@@ -204,7 +227,8 @@ def _constant_scores(targets: Sequence[ArraySource], span: float, steps: _Steps)
 def _means(targets: Sequence[ArraySource]) -> AnyArray:
     """Mean of each channel over all valid pixels."""
     sums, count = np.zeros(channel_count(targets[0])), 0
-    for target in map(FilledSource, targets):
+    for image in targets:
+        target = FilledSource(image, may_be_empty=True)
         for plane in plane_indices(target):
             for region in regions_of(*plane_size(target), _TILE):
                 stored, invalid = target.read_with_mask(region, plane)
@@ -264,6 +288,7 @@ def translations(
     translated, shares = [], []
     for number, pair in enumerate(pairs):
         fitted = translator.fit(pair.source)
+        fitted.may_be_empty = True
         names = translator.output_channel_names
         spec = OutputSpec(
             axes=fitted.axes,
@@ -274,7 +299,8 @@ def translations(
         path = folder / f"{number}.tif"
         tiles = translator.tiles(fitted, progress=within_batch(progress, number, len(pairs)), scratch=folder)
         write_image(path, spec, tiles, file_format="tiff", overwrite=False)
-        shares.append(own_shares(fitted, translator.model.source))
+        if share := own_shares(fitted, translator.model.source):
+            shares.append(share)
         translated.append(Pair(_TranslationOf(fitted, open_image(path)), pair.target, pair.name))
     return Translations(
         pairs=tuple(translated), clipped_share=tuple(float(n) for n in np.mean(shares, axis=0)) if shares else ()
@@ -292,5 +318,5 @@ class _TranslationOf(SourceView):
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         pixels, opacity = self._base.read_with_opacity(region, plane)
-        seen = self._filled.read_with_opacity(region, plane)[1] if self.masked else None
+        seen = self._filled.opacity(region, plane)
         return pixels, least_opaque([opacity, seen])

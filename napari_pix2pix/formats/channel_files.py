@@ -24,7 +24,7 @@ class ChannelFiles(ImageSource):
             shape=stacked.shape,
             dtype=stacked.dtype,
             metadata=replace(first.metadata, channel_names=names, channel_colors=(), display_ranges=(), rgb=False),
-            nodata=first.nodata,
+            nodata=stacked.nodata,
             palette=stacked.palette,
         )
         self.name = stacked.name

@@ -29,6 +29,8 @@ _TYPE_LETTERS = {3: "H", 12: "d"}
 
 _LENGTH_UNITS = {"metre": "m", "meter": "m", "foot": "ft", "US survey foot": "US survey ft"}
 _POINT = "Point"
+_DRIVERS = {"png": "PNG", "jpeg": "JPEG", "bmp": "BMP", "gif": "GIF"}
+"""GDAL's name of a format, where it is none of TIFF. Drivers that it finds by itself may follow what a file names."""
 
 Affine = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f): a pixel corner (row, column) lies at x = a column + b row + c, y = d column + e row + f."""
@@ -153,13 +155,13 @@ def files_of_place(path: Path) -> list[Path]:
     return [file for file in names if file.is_file()]
 
 
-def read_place(path: Path) -> Georeference | None:
+def read_place(path: Path, file_format: str) -> Georeference | None:
     """The place of an image file, from its tags and from files beside it; None where rasterio finds none."""
     use_rasterio()
     from rasterio.errors import RasterioError
 
     try:
-        with opened(path) as dataset:
+        with opened(path, driver=_DRIVERS.get(file_format, "GTiff")) as dataset:
             return georeference_of(dataset, path)
     except RasterioError:
         return None

@@ -81,8 +81,10 @@ class GeoTiffSource(ImageSource):
             tiff.check_supported(path, page)
             alpha = dataset.count > 1 and dataset.colorinterp[-1].name == "alpha"
             colours = dataset.count - alpha
-            self._nodata = _nodata(path, page, dataset, colours)
             self._mask_bands = _mask_bands(dataset, colours)
+            # As for GDAL, a mask alone says what is data, where there is one.
+            self._nodata = (None,) * colours if self._mask_bands else _nodata(path, page, dataset, colours)
+            _say_scale(path, dataset)
             metadata = read_metadata(path, tif, tif.series[0], None, colours)
             super().__init__(
                 path,
@@ -139,6 +141,17 @@ def open_source(path: Path) -> ImageSource:
     except RasterioIOError as error:
         logger.warning("%s is read without its place and its mask: GDAL cannot open it (%s)", path, _cause(error))
         return tiff.open_source(path)
+
+
+def _say_scale(path: Path, dataset: rasterio.DatasetReader) -> None:
+    if any(scale != 1 for scale in dataset.scales) or any(dataset.offsets):
+        logger.warning(
+            "%s: its pixels stand for other quantities (scale %g, offset %g); they are taken as they are stored, and "
+            "the output says nothing of that",
+            path,
+            dataset.scales[0],
+            dataset.offsets[0],
+        )
 
 
 def _window(region: Region) -> tuple[tuple[int, int], tuple[int, int]]:

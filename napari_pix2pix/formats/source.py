@@ -184,7 +184,7 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
         image = found.open_series(path, series) if series and found.open_series else found.open_source(path)
     image = _with_alpha(image, alpha)
     if image.metadata.georeference is None and files_of_place(path):
-        image.metadata = placed(image.metadata, read_place(path))
+        image.metadata = placed(image.metadata, read_place(path, image.metadata.file_format))
     if series is None and len(image.series_names) > 1:
         count = len(image.series_names)
         logger.warning(

@@ -58,7 +58,7 @@ class TiffSource(ImageSource):
         has_alpha = page.samplesperpixel == layout.channels > 1 and page.extrasamples[-1:] in _ALPHA_SAMPLES
         metadata = read_metadata(path, tif, series, root, layout.channels - has_alpha)
         if has_place_tags(page):
-            metadata = placed(metadata, read_place(path))
+            metadata = placed(metadata, read_place(path, NAME))
         super().__init__(
             path,
             axes=layout.axes,

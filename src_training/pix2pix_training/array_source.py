@@ -289,7 +289,7 @@ class SelectedChannels(SourceView):
 class StackedChannels(SourceView):
     """Several sources of equal size as the channels of one; the dtype is their common one.
 
-    A pixel is as opaque as it is in the least opaque of them.
+    A pixel is as opaque as it is in the least opaque of them, and not at all where one of them holds its nodata value.
     """
 
     def __init__(self, bases: Sequence[ArraySource]) -> None:
@@ -320,13 +320,24 @@ class StackedChannels(SourceView):
         self.palette = None if len(bases) > 1 else first.palette
         named = all(base.channel_names for base in bases)
         self.channel_names = tuple(name for base in bases for name in base.channel_names) if named else ()
-        self.masked = any(base.masked for base in bases)
+        self.nodata = first.nodata if all(base.nodata == first.nodata for base in bases) else None
+        self._by_nodata = len(bases) > 1 and any(base.nodata is not None for base in bases)
+        self.masked = self._by_nodata or any(base.masked for base in bases)
         self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         parts = [base.read_with_opacity(region, plane) for base in self._bases]
         pixels = np.concatenate([part.astype(self.dtype, copy=False) for part, _ in parts])
-        return pixels, least_opaque([opacity for _, opacity in parts])
+        opacities = [opacity for _, opacity in parts]
+        if self._by_nodata:
+            own = zip(parts, self._bases, strict=True)
+            opacities += [_opaque_but(part, base.nodata) for (part, _), base in own if base.nodata is not None]
+        return pixels, least_opaque(opacities)
+
+
+def _opaque_but(pixels: AnyArray, nodata: float) -> Opacity:
+    """Opaque where pixels (C, h, w) differ from nodata in some channel."""
+    return np.where((pixels == nodata).all(0), 0, 255).astype(np.uint8)
 
 
 def least_opaque(opacities: Sequence[Opacity | None]) -> Opacity | None:

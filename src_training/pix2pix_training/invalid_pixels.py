@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region, SourceView, plane_size
 from pix2pix_training.block_means import BLOCK, BlockMeans
+from pix2pix_training.errors import NoValidPixelError
 
 OPAQUE = 255
 _LARGEST_OF_COLOURS = 65535
@@ -52,11 +53,13 @@ def keep_off_nodata(pixels: AnyArray, nodata: float) -> AnyArray:
 class FilledSource(SourceView):
     """An `ArraySource` whose invalid values are replaced; `read_with_mask` says where they were.
 
-    Raises `NoValidPixelError` at the first read of a plane where no pixel is valid in all channels.
+    Raises `NoValidPixelError` at the first read of a plane where no pixel is valid in all channels; with `may_be_empty`
+    such a plane is 0 instead, and all invalid.
     """
 
-    def __init__(self, base: ArraySource) -> None:
+    def __init__(self, base: ArraySource, *, may_be_empty: bool = False) -> None:
         super().__init__(base)
+        self._may_be_empty = may_be_empty
         self._can_have_invalid = can_have_invalid_pixels(base)
         self._blocks: dict[tuple[int, ...], BlockMeans] = {}
 
@@ -72,7 +75,12 @@ class FilledSource(SourceView):
         if not self._can_have_invalid:
             return stored, None
         invalid = invalid_values(stored, self.nodata, opacity)
-        self._blocks_of(plane).add(region, stored, invalid)
+        try:
+            self._blocks_of(plane).add(region, stored, invalid)
+        except NoValidPixelError:
+            if not self._may_be_empty:
+                raise
+            return np.zeros_like(stored), np.zeros(stored.shape[1:], np.uint8)
         if invalid.any():
             self._fill(region, plane, stored, invalid)
         return stored, _combined(opacity, invalid)
@@ -88,6 +96,14 @@ class FilledSource(SourceView):
         """Raise `NoValidPixelError` where no pixel of the plane is valid in all channels."""
         if self._can_have_invalid:
             self._blocks_of(plane).require_valid_pixel()
+
+    def has_valid_pixel(self, plane: tuple[int, ...] = ()) -> bool:
+        """Whether a pixel of the plane is valid in all channels; reads until it finds one."""
+        try:
+            self.require_valid_pixel(plane)
+        except NoValidPixelError:
+            return False
+        return True
 
     def _fill(self, region: Region, plane: tuple[int, ...], stored: AnyArray, invalid: NDArray[np.bool_]) -> None:
         blocks = Region(region.y0 // BLOCK, -(-region.y1 // BLOCK), region.x0 // BLOCK, -(-region.x1 // BLOCK))

@@ -15,7 +15,7 @@ from napari_pix2pix.cli.application import run
 from napari_pix2pix.evaluation import default_range, evaluate_pairs, translations
 from napari_pix2pix.translation.pipeline import Translator
 from pix2pix_training.array_source import MemorySource, Region
-from pix2pix_training.errors import ImageError
+from pix2pix_training.errors import ImageError, NoValidPixelError
 from pix2pix_training.metrics import score
 from pix2pix_training.pairs import Pair
 from tests.identity_model import identity_model
@@ -146,3 +146,28 @@ def test_a_translation_that_is_scored_is_called_after_its_source(
         evaluate_pairs(translations(pairs, Translator(identity_model()), tmp_path).pairs)
     assert "the translation of s has uint8 pixels, its target uint16 pixels" in caplog.text
     assert str(tmp_path) not in caplog.text
+
+
+def test_pairs_without_a_valid_pixel_in_common_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(1, 255, (1, 40, 50)).astype(np.uint8) for _ in range(3)]
+    empty = MemorySource(np.zeros((1, 40, 50), np.uint8), nodata=0, name="empty")
+    full = [MemorySource(image, nodata=0, name=f"image {i}") for i, image in enumerate(images)]
+    pairs = [Pair(full[0], full[1], "a"), Pair(empty, full[1], "b"), Pair(full[2], empty, "c")]
+    with caplog.at_level(logging.WARNING):
+        result = evaluate_pairs(pairs)
+    assert [name for name, _ in result.images] == ["a"]
+    assert result.mean == evaluate_pairs(pairs[:1]).mean
+    assert caplog.text.count("the pair is not scored") == 2
+    with pytest.raises(NoValidPixelError, match="nothing to score"):
+        evaluate_pairs(pairs[1:])
+
+
+def test_an_empty_plane_of_a_stack_does_not_count() -> None:
+    rng = np.random.default_rng(0)
+    stack, target = (rng.random((3, 1, 40, 50)) for _ in range(2))
+    stack[1] = np.nan
+    found = evaluate_pairs([Pair(MemorySource(stack), MemorySource(target), "a")], data_range=(0, 1))
+    kept = [0, 2]
+    expected = evaluate_pairs([Pair(MemorySource(stack[kept]), MemorySource(target[kept]), "a")], data_range=(0, 1))
+    assert found.mean == expected.mean

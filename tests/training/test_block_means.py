@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import MemorySource, Opacity, Region, plane_size, regions_of, whole_plane
+from pix2pix_training.array_source import (
+    MemorySource,
+    Opacity,
+    Region,
+    StackedChannels,
+    plane_size,
+    regions_of,
+    whole_plane,
+)
 from pix2pix_training.errors import NoValidPixelError
 from pix2pix_training.invalid_pixels import FilledSource
 
@@ -128,3 +136,17 @@ def test_the_greatest_numbers_of_64_bits_do_not_overflow(dtype: str) -> None:
     image[0, 0] = 0
     filled = FilledSource(MemorySource(image, nodata=0)).read(whole_plane(MemorySource(image)))
     assert (filled > np.iinfo(dtype).max // 2).all()
+
+
+def test_channels_in_files_have_data_where_all_have() -> None:
+    first, second = np.full((1, 8, 8), 5, np.uint8), np.full((2, 8, 8), 7, np.uint16)
+    first[0, :2] = 0
+    second[:, :, :3] = 9
+    second[0, 7, 7] = 9  # in one of its channels only
+    stacked = StackedChannels([MemorySource(first, nodata=0), MemorySource(second, nodata=9)])
+    pixels, opacity = FilledSource(stacked).read_with_opacity(whole_plane(stacked))
+    expected = np.full((8, 8), 255)
+    expected[:2] = expected[:, :3] = 0
+    np.testing.assert_array_equal(opacity, expected)
+    assert stacked.nodata is None
+    assert set(np.unique(pixels)) == {5, 7, 9}
