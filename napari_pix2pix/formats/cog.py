@@ -43,9 +43,8 @@ _TAG_NAMES = {271: "Make", 272: "Model", 305: "TIFFTAG_SOFTWARE", 306: "TIFFTAG_
 _COPIED_TAGS = (305, 306, 315, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113, 50844)
 
 
-def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
+def begin(path: Path, spec: OutputSpec) -> None:
     """Write the waiting file without pixels; `spec` has been checked to fit the format."""
-    del part_px
     shape = _tile_shape(spec)
     size = spec.height, spec.width
     samples = {} if shape.channels > 1 else {"extrasamples": ()}

@@ -241,7 +241,8 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
 
 def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
     """Write a file in which pixels wait; `spec` has been checked to fit the format."""
-    cog.begin(path, spec, part_px)
+    del part_px
+    cog.begin(path, spec)
 
 
 def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> CogCanvas:

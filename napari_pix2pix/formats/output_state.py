@@ -108,9 +108,16 @@ class OutputState:
     @property
     def is_complete(self) -> bool:
         """Whether the output has its name, although a process was killed before it could remove what was needed."""
+        return self._noted_complete(self.path)
+
+    def is_written(self, partial: Path) -> bool:
+        """Whether a process was killed between completing the output at `partial` and giving it its name."""
+        return self._noted_complete(partial)
+
+    def _noted_complete(self, output: Path) -> bool:
         with suppress(OSError, ValueError):
             noted: Any = json.loads((self.folder / _COMPLETE).read_text(encoding="utf-8"))
-            return noted is not None and noted == output_identity(self.path)
+            return noted is not None and noted == output_identity(output)
         return False
 
     @property
@@ -164,7 +171,11 @@ class OutputState:
 
     def clear(self) -> None:
         """Remove everything but the locks, last of all what says whether the output is complete."""
-        for name in (RECORDS, _SHARED, _TILES, _REQUEST, _COMPLETE):
+        last = (_REQUEST, _COMPLETE)
+        for entry in self.folder.iterdir() if self.folder.is_dir() else ():
+            if entry.suffix != ".lock" and entry.name not in last:
+                remove(entry)
+        for name in last:
             remove(self.folder / name)
 
     def remove_if_empty(self) -> None:
@@ -246,7 +257,8 @@ def output_identity(path: Path) -> list[int] | None:
 
 def _is_own(name: str) -> bool:
     """Whether that is what things in the folder are called."""
-    return name in (RECORDS, _SHARED, _REQUEST, _COMPLETE, _TILES) or name.endswith((".lock", WORKING_SUFFIX))
+    suffixes = (".lock", WORKING_SUFFIX, ".cog.tif", ".cog.tif.vrt")
+    return name in (RECORDS, _SHARED, _REQUEST, _COMPLETE, _TILES) or name.endswith(suffixes)
 
 
 def _lock_name(part: Part) -> str:

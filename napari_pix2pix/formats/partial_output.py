@@ -66,10 +66,21 @@ class PartialOutput:
     ----------
     regions : all of them, in the order of their numbers.
     plan : as it was when the output was begun.
+
+    Parameters
+    ----------
+    canvas : what regions are written to; None where all are there and the output only lacks its name.
     """
 
     def __init__(
-        self, state: OutputState, place: _Place, canvas: Canvas, cutting: Cutting, begun: Begun, *, overwrite: bool
+        self,
+        state: OutputState,
+        place: _Place,
+        canvas: Canvas | None,
+        cutting: Cutting,
+        begun: Begun,
+        *,
+        overwrite: bool,
     ) -> None:
         self.regions = cutting.regions
         self.plan: Mapping[str, Any] = begun.plan
@@ -84,7 +95,7 @@ class PartialOutput:
         self._records = RegionRecords(state.folder, len(self.regions))
         self._notes: dict[Region, Any] = {}
         self._grid: PartGrid | None = None
-        if place.is_file:  # it has to be known where its parts lie
+        if canvas is not None and place.is_file:  # it has to be known where its parts lie
             self._lost = {number for number in self._records.noted() if not self._is_intact(number)}
         else:
             self._lost = set()
@@ -107,6 +118,7 @@ class PartialOutput:
             self._grid = PartGrid(self._cutting.spec, self.regions[number].plane, self._cutting.part_px, self._put)
 
     def _put(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
+        assert self._canvas is not None
         self._notes[region] = self._canvas.write_part(plane, region, pixels)
 
     def add(self, region: Region, pixels: AnyArray) -> None:
@@ -145,7 +157,8 @@ class PartialOutput:
                 if not self._is_begun() and output_identity(self._path) not in (None, self._before):
                     return True  # another process has just done it
                 self._require()
-                self._verify(compute, cancel)
+                if self._canvas is not None:
+                    self._verify(compute, cancel)
                 self._publish()
         return True
 
@@ -162,6 +175,7 @@ class PartialOutput:
     def _is_intact(self, number: int, cancel: Cancel | None = None) -> bool:
         """Whether a region is as it was recorded. Reads all that was written of it."""
         record, parts, plane = self._records.read(number), self._cutting.parts_of(number), self.regions[number].plane
+        assert self._canvas is not None
         if record is None or len(record.notes) != len(parts):
             return False
         with suppress(*_DAMAGE):
@@ -177,9 +191,10 @@ class PartialOutput:
         spec, file_format = self._cutting.spec, self._place.output_format
         check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
         if self._place.is_output:
-            self._canvas.finish(self._path)
-            self._canvas.close()
-            self._note_complete(self._place.path)
+            if self._canvas is not None:
+                self._canvas.finish(self._path)
+                self._canvas.close()
+                self._note_complete(self._place.path)
             publish(self._place.path, self._path)
         else:
             write_image(
@@ -274,10 +289,10 @@ def open_partial(
                 _check_same(path, begun, request)
                 place = _place(state, file_format, begun)
                 place.check_part(path, part)
-                canvas = place.opened(cutting, begun.frame)
-                if canvas is None:
-                    canvas = _made_anew(state, place, cutting, begun, part)
-            stack.callback(canvas.close)
+                canvas = None
+                if not state.is_written(place.path):
+                    canvas = place.opened(cutting, begun.frame) or _made_anew(state, place, cutting, begun, part)
+                    stack.callback(canvas.close)
             stack.callback(_leave, state, place, part)
             output = PartialOutput(state, place, canvas, cutting, begun, overwrite=overwrite)
         except OSError as error:

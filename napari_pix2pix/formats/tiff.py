@@ -186,8 +186,9 @@ def holds_mask(spec: OutputSpec) -> bool:
 
 def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
+    del part_px
     if spec.masked:
-        cog.begin(path, spec, part_px)
+        cog.begin(path, spec)
         return
     axes = "YXS" if spec.rgb else "YX" if spec.channels == 1 else "CYX"  # so that others read a 2-D image as one
     description = {"axes": spec.leading_axes + axes, METADATA_KEY: exact_record(spec)}

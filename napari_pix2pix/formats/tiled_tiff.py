@@ -167,10 +167,9 @@ class TiledTiff:
     def restore(self, piece: Piece, squares: Sequence[Square]) -> bool:
         """Take in a piece of an earlier run, of the tiles in the order in which they were put; whether it is intact."""
         size = sum(piece.lengths)
-        fits = self._first <= piece.start <= piece.start + size <= max(self._size, self._end)
-        if not fits or min(piece.lengths, default=0) < 0:
-            return False
-        if len(piece.lengths) != len(squares) * self.shape.pages_per_plane:
+        end, until = piece.start + size, max(self._size, self._end)
+        fits = self._first <= piece.start <= end <= until and min(piece.lengths, default=0) >= 0
+        if not fits or len(piece.lengths) != len(squares) * self.shape.pages_per_plane:
             return False
         self._file.seek(piece.start)
         if _digest(self._file, size) != piece.digest:
