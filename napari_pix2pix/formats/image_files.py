@@ -27,18 +27,39 @@ class ImageFile:
 def files_in(folder: Path) -> list[Path]:
     """The images of a folder by name, numbers by value; of several files that are one image the one that stands for it.
 
+    Folders in it are not looked into; a warning names those that hold images.
+
     Raises
     ------
     ImageError
         There is none, or the folder cannot be read.
     """
     try:
-        files = sorted(filter(is_image_path, folder.iterdir()), key=lambda file: natural_key(file.name))
+        entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
         raise ImageError(f"{folder} cannot be read: {error.strerror or error}") from error
+    files = [entry for entry in entries if is_image_path(entry)]
+    nested = [entry.name for entry in entries if _is_folder_of_images(entry)]
     if not files:
-        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP, GIF or OME-Zarr)")
+        where = f" itself, but in folders ({', '.join(nested[:3])}); give one of these" if nested else ""
+        raise ImageError(f"{folder} holds no images (TIFF, PNG, JPEG, BMP, GIF or OME-Zarr){where}")
+    if nested:
+        logger.warning(
+            "%s: images that lie in folders of it (%s) are left out; move them up, or give those folders by themselves",
+            folder,
+            ", ".join(nested[:3]),
+        )
     return once_per_image(files)
+
+
+def _is_folder_of_images(path: Path) -> bool:
+    """Not an image itself, nor hidden, nor unreadable."""
+    if path.name.startswith(".") or is_image_path(path) or not path.is_dir():
+        return False
+    try:
+        return any(is_image_path(entry) for entry in path.iterdir())
+    except OSError:
+        return False
 
 
 def once_per_image(files: Sequence[Path]) -> list[Path]:

@@ -365,10 +365,17 @@ def _rows_of_table(table: Path) -> list[_Row]:
 
 def _read_rows(table: Path, rows: csv.DictReader[str]) -> Iterator[_Row]:
     sources, targets = _columns(table, rows, "source"), _columns(table, rows, "target")
+    seen: dict[tuple[tuple[Path, ...], tuple[Path, ...]], int] = {}
     for row in rows:
         origin = f"{table}, line {rows.line_num}"
         source_paths = tuple(_cell(table, row, column, origin) for column in sources)
         target_paths = tuple(_cell(table, row, column, origin) for column in targets)
+        first = seen.setdefault((source_paths, target_paths), rows.line_num)
+        if first != rows.line_num:
+            raise ImageError(
+                f"{origin}: names the pair of line {first} again, so it could be trained on and held out at once; "
+                "remove one of the lines"
+            )
         yield source_paths, target_paths, origin
 
 

@@ -81,6 +81,22 @@ def test_other_files_in_a_folder_are_ignored(tmp_path: Path, save: Save) -> None
     assert len(pairs_from_paths([tmp_path / "a"], [tmp_path / "b"])) == 1
 
 
+def test_images_in_folders_of_a_folder_are_left_out_with_a_word(
+    tmp_path: Path, save: Save, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a/x.png", "b/x.png", "a/day1/y.png", "a/.thumbs/y.png"):
+        save(name)
+    (tmp_path / "a" / "notes").mkdir()
+    assert len(pairs_from_paths([tmp_path / "a"], [tmp_path / "b"])) == 1
+    (said,) = {record.getMessage() for record in caplog.records}
+    assert said.startswith(f"{tmp_path / 'a'}: images that lie in folders of it (day1) are left out; move them up")
+    (tmp_path / "a" / "x.png").unlink()
+    with pytest.raises(
+        ImageError, match=r"a holds no images \(.*\) itself, but in folders \(day1\); give one of these"
+    ):
+        pairs_from_paths([tmp_path / "a"], [tmp_path / "b"])
+
+
 def test_several_sources_are_the_channels_of_one(tmp_path: Path, save: Save, pixels_of: Pixels) -> None:
     for folder, value in (("a", 1), ("b", 2), ("c", 3)):
         save(f"{folder}/x.png", value)
@@ -259,6 +275,7 @@ def test_table(tmp_path: Path, save: Save, pixels_of: Pixels, separator: str, ma
         (b"source,target\na.png\n", r"pairs\.csv, line 2: there is no path in the column 'target'"),
         (b"source,target\na.png,b.png\n", r"pairs\.csv, line 2: .*b\.png does not exist"),
         (b"source,target\na.png,pairs.csv\n", r"pairs\.csv, line 2: .* is not an image"),
+        (b"source,target\na.png,a.png\na.png,a.png\n", r"pairs\.csv, line 3: names the pair of line 2 again"),
         (b"source,target\na.png,wide.png\n", r"pairs\.csv, line 2: .*equal height and width"),
         (b"source,source_2,target\na.png,wide.png,a.png\n", r"pairs\.csv, line 2: .*cannot be channels of one image"),
         (b"\xff\xfe\x00\x01", "cannot be read as a table"),
