@@ -124,7 +124,9 @@ def _trained(trial: Trial, data: LabelledPhotos) -> TrialResult:
     )
     losses: list[dict[str, float]] = []
     seconds = 0.0
-    for event in train(config, _training_data(data), trial.folder, device=trial.device, resume=True):
+    goes_on = (trial.folder / "last.pt").exists()  # removed when a training is finished
+    data_of_run = _training_data(data)
+    for event in train(config, data_of_run, trial.folder, device=trial.device, resume=goes_on, overwrite=not goes_on):
         if isinstance(event, StepDone) and event.losses is not None and event.fraction > 0.9:
             losses.append(dict(event.losses))
         elif isinstance(event, Finished):

@@ -18,6 +18,8 @@ from pix2pix_training.model_file import ImageDescription, Model
 logger = logging.getLogger(__name__)
 
 _MOST_CHANNELS = 4
+_DIGITS = 6
+"""Of a side in pixels that count: a size of 0.75 may come from a file as 0.7499999999999999."""
 _SMALL_PART = 1 / 8
 """An image that uses less than this of its type's range, such as 12 bits in uint16, is hardly meant to be that dark."""
 
@@ -67,7 +69,8 @@ def fitted_image(image: ArraySource, model: Model, settings: TranslationSettings
         own = SelectedChannels(image, fit.channels)
     base = own
     if fit.factor is not None:
-        height, width = (max(1, round(n * factor)) for n, factor in zip(plane_size(own), fit.factor, strict=True))
+        sides = zip(plane_size(own), fit.factor, strict=True)
+        height, width = (max(1, round(round(n * factor, _DIGITS))) for n, factor in sides)
         categories = image.palette is not None or isinstance(fit.mapping, CategoryMapping)
         base = ResampledSource(FilledSource(own), (height, width), nearest=categories)
     return FittedImage(base, fit, own=own)
