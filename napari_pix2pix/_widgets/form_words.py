@@ -6,7 +6,7 @@ import re
 
 _FIELDS = {
     "--base-width": "Base width",
-    "--batch-size": "Batch",
+    "--batch-size": "Patch, batch",
     "--channels": "Channels",
     "--convert-values image": "Values of another type: fitted to each image",
     "--convert-values type": "Values of another type: from range to range of the types",
@@ -14,12 +14,15 @@ _FIELDS = {
     "--convert-values": "Values of another type",
     "--depth": "Depth",
     "--device": "Device",
+    "--init": "Start from",
     "--learning-rate": "Learning rate",
     "--match-pixel-size": "rescale to the model's pixel size",
     "--max-memory": "Memory",
-    "--patch-size": "Patch",
+    "--patch-size": "Patch, batch",
     "--precision": "Precision",
+    "--preset": "Preset",
     "--resume": "Resume",
+    "--sampling": "Patches from",
     "--source-values categories": "Source values: categories",
     "--source-values dtype": "Source values: range of the pixel type",
     "--source-values training-set": "Source values: range of the training set",
@@ -31,7 +34,7 @@ _FIELDS = {
 }
 """What the forms have for an option."""
 
-_KNOWN = re.compile("|".join(sorted(map(re.escape, _FIELDS), key=len, reverse=True)))
+_KNOWN = re.compile("|".join(rf"{re.escape(option)}(?![\w-])" for option in sorted(_FIELDS, key=len, reverse=True)))
 _OPTION = re.compile(r"--[a-z]")
 
 
