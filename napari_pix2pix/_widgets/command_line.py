@@ -5,29 +5,33 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from napari_pix2pix._widgets.layer_facts import file_facts
+from napari_pix2pix._widgets.layer_sources import source_of
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.setting_options import command_words
 
 _PROGRAM = "napari-pix2pix"
 
 
-def translate_command(
-    model: Path, layers: Sequence[Any], options: Mapping[str, Any], out: Path | None = None
-) -> tuple[str, bool]:
-    """The ``translate`` command for the files of `layers`, and whether all of them have one.
+NamedFiles = list[tuple[Path, bool]]
+"""Paths, and whether there is a file."""
 
-    A layer without a file is named by what it would be saved as. `options` are fields of `TranslationSettings` that
-    differ from their defaults; `out` is the result, None for a name beside the first input.
+
+def translate_command(model: Path, inputs: Sequence[Path], options: Mapping[str, Any], out: Path | None = None) -> str:
+    """The ``translate`` command.
+
+    `options` are those that differ from their defaults, None for others; `out` is the result, None for a name beside
+    the first input.
     """
-    files = [layer_file(layer) for layer in layers]
-    inputs = [str(path) for path, _ in files]
-    words = ["translate", *inputs, "--model", str(model), "--out", str(out or f"{Path(inputs[0]).stem}-translated.tif")]
+    words = ["translate", *map(str, inputs), "--model", str(model)]
+    words += ["--out", str(out or f"{inputs[0].stem}-translated.tif")]
     words += ["--as-channels"] if len(inputs) > 1 else []
-    words += _changed(options, {})
-    return shlex.join([_PROGRAM, *words]), all(exists for _, exists in files)
+    words += [word for name, value in options.items() if value is not None for word in _option(name, value)]
+    return shlex.join([_PROGRAM, *words])
 
 
 def train_command(
@@ -42,11 +46,6 @@ def train_command(
     return shlex.join([_PROGRAM, *words])
 
 
-def _changed(values: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
-    pairs = [(name, value) for name, value in values.items() if value is not None and value != usual.get(name)]
-    return [word for name, value in pairs for word in _option(name, value)]
-
-
 def _option(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if value is True:
@@ -56,9 +55,24 @@ def _option(name: str, value: Any) -> list[str]:
     return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
-def layer_file(layer: Any) -> tuple[Path, bool]:
-    """The file that a layer was opened from, or the name to save it under, and whether it is there."""
-    path = getattr(getattr(layer, "source", None), "path", None)
-    if path:
-        return Path(path), True
-    return Path(re.sub(r"[^\w.-]+", "-", layer.name).strip("-") + ".tif"), False
+def files_of(layers: Sequence[Any], channel_axis: int | None) -> NamedFiles:
+    """The files that layers were opened from, where they hold just that, else the names to save the layers under."""
+    paths = [_file_of(layer, channel_axis) for layer in layers]
+    return [
+        (path, True) if path is not None and paths.count(path) == 1 else (_name_for(layer), False)
+        for layer, path in zip(layers, paths, strict=True)
+    ]
+
+
+def _file_of(layer: Any, channel_axis: int | None) -> Path | None:
+    """None too for a layer that is one of the channels of its file, or a part of it."""
+    path, facts = getattr(getattr(layer, "source", None), "path", None), file_facts(layer)
+    if not path or facts is None:
+        return None
+    image = source_of([layer], channel_axis=channel_axis)
+    is_whole = (facts.channels, facts.planes) == (image.shape[-3], prod(image.shape[:-3]))
+    return Path(path) if is_whole else None
+
+
+def _name_for(layer: Any) -> Path:
+    return Path(re.sub(r"[^\w.-]+", "-", layer.name).strip("-") + ".tif")

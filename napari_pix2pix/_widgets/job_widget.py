@@ -40,7 +40,7 @@ class JobWidget(QWidget):
             make_events,
             on_events=self.on_events,
             on_error=self.on_error,
-            on_remark=self.remarks.add,
+            on_remark=self.on_remark,
             on_end=self._on_worker_end,
             stop=stop,
         )
@@ -75,6 +75,11 @@ class JobWidget(QWidget):
     def on_error(self, error: Exception) -> None:
         """Say what failed; napari shows its notification besides."""
         raise NotImplementedError
+
+    def on_remark(self, line: str) -> None:
+        """Show what was decided about an image; a line that stands in the form already is not said again."""
+        if not any(line in message.text() for message in self.findChildren(Message)):
+            self.remarks.add(line)
 
     def on_end(self) -> None:
         raise NotImplementedError

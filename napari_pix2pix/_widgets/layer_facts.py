@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,23 @@ FACTS_KEY = "napari-pix2pix-image"
 """In the metadata of layers that this plugin makes: their `ImageFacts`."""
 
 _CLOSE = 1e-3
+_RGBA = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What a file says about an image of `size` (height, width) and `dtype`.
+    """What a file says about an image of `size` (height, width) and `dtype`, with so many channels and planes.
 
-    `mask` is a file with a single plane that says beside its channels where there is data. With `has_fourth`, what
-    napari takes for alpha is a channel.
+    `mask` is a file with a single plane that says beside its channels where there is data.
     """
 
     metadata: ImageMetadata
     nodata: float | None
     size: tuple[int, int]
     dtype: str
+    channels: int
+    planes: int
     mask: FileMask | None = None
-    has_fourth: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,13 @@ def likely_channel_axis(layer: Any) -> int | None:
     if not is_rgb(layer):
         return labelled_channel_axis(layer)
     facts = file_facts(layer)
-    return int(layer.ndim) if facts is not None and facts.has_fourth and finest_level(layer).shape[-1] == 4 else None
+    has_fourth = facts is not None and facts.channels == finest_level(layer).shape[-1] == _RGBA
+    return int(layer.ndim) if has_fourth else None
+
+
+def has_alpha(layer: Any) -> bool:
+    """Whether a layer has a fourth sample beside its colours."""
+    return is_rgb(layer) and finest_level(layer).shape[-1] == _RGBA
 
 
 def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent | None = None) -> ImageMetadata:
@@ -204,8 +212,9 @@ def _read_facts(path: Path, _changed: int) -> ImageFacts | None:
                 nodata=image.nodata,
                 size=(height, width),
                 dtype=np.dtype(image.dtype).name,
+                channels=channels,
+                planes=prod(image.shape[:-3]),
                 mask=FileMask(path) if image.masked and len(image.shape) == 3 else None,
-                has_fourth=channels == 4,
             )
     except Pix2PixError as error:  # napari has read it in another way
         logger.debug("%s says nothing about its layer: %s", path, error)

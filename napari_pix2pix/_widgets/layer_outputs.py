@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,12 @@ def _kept_facts(result: Translated) -> dict[str, Any]:
     """How the result was made, and what a file of it would say."""
     spec = result.spec
     facts = ImageFacts(
-        metadata=spec.metadata, nodata=spec.nodata, size=(spec.height, spec.width), dtype=spec.dtype.name
+        metadata=spec.metadata,
+        nodata=spec.nodata,
+        size=(spec.height, spec.width),
+        dtype=spec.dtype.name,
+        channels=spec.channels,
+        planes=prod(spec.leading_shape),
     )
     return {METADATA_KEY: dict(result.provenance), FACTS_KEY: facts}
 

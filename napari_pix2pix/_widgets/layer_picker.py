@@ -11,9 +11,10 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
+from napari_pix2pix._widgets.command_line import NamedFiles, files_of
 from napari_pix2pix._widgets.forms import Choice
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb
-from napari_pix2pix._widgets.layer_facts import FACTS_KEY, likely_channel_axis
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY, has_alpha, likely_channel_axis
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
@@ -106,6 +107,17 @@ class LayerPicker(QWidget):
         """The choice as one image; raises `ImageError` where it is none."""
         return source_of(self.layers, channel_axis=self.channel_axis, extent=extent)
 
+    def files(self) -> NamedFiles:
+        """The files of the choice for a command line, see `files_of`."""
+        return files_of(self.layers, self.channel_axis)
+
+    @property
+    def alpha(self) -> str | None:
+        """What alpha is, as the command line calls it; None where there is none."""
+        if not any(map(has_alpha, self.layers)):
+            return None
+        return "mask" if self.channel_axis is None else "keep"
+
     def extent(self) -> Extent:
         return full_extent(self.layers[0], self.channel_axis)
 
@@ -184,8 +196,8 @@ def _checked(value: bool) -> Qt.CheckState:
 def _offered_axes(layer: Any) -> dict[str, int | None]:
     """What may hold the channels of a layer, in words; nothing where there is no choice."""
     if is_rgb(layer):
-        has_alpha = finest_level(layer).shape[-1] > 3
-        return {"alpha says where there is data": None, "alpha is a channel too": layer.ndim} if has_alpha else {}
+        choices = {"alpha says where there is data": None, "alpha is a channel too": layer.ndim}
+        return choices if has_alpha(layer) else {}
     shape, labels = finest_level(layer).shape, layer.axis_labels
     axes = {f"channels: axis {labels[axis]} ({shape[axis]})": axis for axis in range(layer.ndim - 2)}
     return {"no channel axis": None, **axes} if axes else {}

@@ -20,7 +20,7 @@ MODEL_NAME = "model.safetensors"
 """Of the model in a run folder."""
 
 _NO_OPTIONS: Mapping[str, Any] = {}
-_SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
+_SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r", "iou": "IoU"}
 
 
 @dataclass(frozen=True, kw_only=True)

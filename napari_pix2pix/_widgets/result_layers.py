@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 from napari.viewer import Viewer
 
-from napari_pix2pix._widgets.layer_axes import Extent
+from napari_pix2pix._widgets.layer_axes import Extent, finest_level
 from napari_pix2pix._widgets.layer_outputs import output_layers, shown_in_colours
 from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX
 from napari_pix2pix._widgets.translation_job import Translated
@@ -50,6 +51,7 @@ class ResultLayers:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self._filling: list[Any] = []
+        self._hidden: list[str] = []
         self._refreshed = 0.0
         self._last: _Last | None = None
 
@@ -66,8 +68,11 @@ class ResultLayers:
         proposed = self._last.proposed
         return proposed if proposed.parent.is_dir() and proposed.is_absolute() else folder / proposed.name
 
-    def add(self, result: Translated, placed: Placed) -> None:
-        """Show a result, or that one that is being filled is complete."""
+    def add(self, result: Translated, placed: Placed) -> list[str]:
+        """Show a result, or that one that is being filled is complete.
+
+        Other labels would be seen through labels; names of the layers that are hidden for that.
+        """
         model = Path(result.provenance["model"]).parent.name
         if placed.extent is not None:
             extent = [list(part) for part in placed.extent]
@@ -80,12 +85,29 @@ class ResultLayers:
                 layer.metadata = attributes["metadata"]
         else:
             filling = [getattr(self._viewer, f"add_{kind}")(data, **attributes) for data, attributes, kind in contents]
+            self._hidden = self._uncover(filling, placed.layer)
         if not result.is_complete:
             self._filling = filling
         elif isinstance(result.pixels, np.ndarray):
             self._last = _Last(
                 result=_as_shown(result, placed.layer), layers=filling, proposed=_proposed(result, placed.layer, model)
             )
+        return self._hidden
+
+    def _uncover(self, shown: list[Any], source: Any) -> list[str]:
+        """Hide labels of the same size below a result that is labels."""
+        below = [layer for layer in self._viewer.layers if layer not in shown and layer is not source]
+        hidden = [
+            layer
+            for layer in below
+            if isinstance(layer, Labels)
+            and isinstance(shown[0], Labels)
+            and layer.visible
+            and _same_size(layer, shown[0])
+        ]
+        for layer in hidden:
+            layer.visible = False
+        return [layer.name for layer in hidden]
 
     def refresh(self) -> None:
         """Let layers that fill show what they have by now, once a second at most."""
@@ -102,6 +124,10 @@ class ResultLayers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
         self._filling = []
+
+
+def _same_size(first: Any, second: Any) -> bool:
+    return tuple(finest_level(first).shape[-2:]) == tuple(finest_level(second).shape[-2:])
 
 
 def _as_shown(result: Translated, layer: Any) -> Translated:

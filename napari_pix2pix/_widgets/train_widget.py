@@ -336,7 +336,7 @@ class TrainWidget(JobWidget):
         show_info(f"{first}." if is_complete else f"{first}; save the layers under the names in it first.")
 
     def _command_options(self) -> dict[str, Any]:
-        options = self.settings.command_options()
+        options = self.settings.command_options() | {"alpha": self.images.alpha()}
         if (region := self.images.held_out_region()) is not None:
             options["validation"] = f"{region.y0}:{region.y1},{region.x0}:{region.x1}"
         if self.images.training_regions():
@@ -361,8 +361,9 @@ def _model_in(folder: Path) -> Path:
 
 
 def _finished_words(event: Finished) -> str:
-    mae = event.scores.get("mae")
+    mae, iou = event.scores.get("mae"), event.scores.get("iou")
     score = "" if mae is None else f", validation MAE {mae:.4f}"
+    score = score if iou is None else f", validation IoU {iou:.3f}"
     if event.new_seconds == 0:
         return event.early_stop or f"the run was complete already at step {event.steps}; set a greater length to go on"
     done = event.early_stop or f"done: {event.steps} steps"

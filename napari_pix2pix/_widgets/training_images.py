@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.command_line import layer_file
+from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
 from napari_pix2pix._widgets.layer_facts import file_facts, likely_channel_axis, pixel_size
@@ -25,9 +24,6 @@ from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from pix2pix_training.array_source import Region, channel_count
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
-
-NamedFiles = list[tuple[Path, bool]]
-"""Paths, and whether there is a file."""
 
 
 class TrainingImages(QWidget):
@@ -150,16 +146,21 @@ class TrainingImages(QWidget):
         folders = self._folders()
         if not self.are_layers and folders is not None:
             return [(folders.source, True)], [(folders.target, True)]
-        return list(map(layer_file, self.source.layers)), list(map(layer_file, self.target.layers))
+        return self.source.files(), self.target.files()
+
+    def alpha(self) -> str | None:
+        """What alpha is, as the command line calls it; None where there is none."""
+        return (self.source.alpha or self.target.alpha) if self.are_layers else None
 
     def judge(self, patch_size: int, z_context: int) -> bool:
         """Say in words what is chosen, or what is wrong with it; whether it can be trained on.
 
         Whether files have the planes that `z_context` asks for is known when they are opened for training.
         """
-        apart, warnings = self._judge_places()
+        apart, warnings = None, list[str]()
         if self.are_layers:
             problem, words = self._judge_layers(patch_size, z_context)
+            apart, warnings = self._judge_places(problem is None)
         else:
             problem, words = self._judge_folders()
             warnings = [f"{line}." for line in self._checked.remarks] if self._checked is not None else []
@@ -168,11 +169,10 @@ class TrainingImages(QWidget):
         self.message.say(text, "error" if problem else "warning" if warnings else "plain")
         return problem is None
 
-    def _judge_places(self) -> tuple[str | None, list[str]]:
+    def _judge_places(self, is_pair: bool) -> tuple[str | None, list[str]]:
         """What forbids to take the layers for a pair because of where they lie, and what is to be said of it."""
-        pickers = [self.source, self.target] if self.are_layers else []
-        groups = [(picker.layers, picker.channel_axis) for picker in pickers]
-        return self.same_pixels.judge(misplaced_among(groups) if groups and all(layers for layers, _ in groups) else [])
+        groups = [(picker.layers, picker.channel_axis) for picker in (self.source, self.target)]
+        return self.same_pixels.judge(misplaced_among(groups) if is_pair else [])
 
     def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str]:
         for picker, side in ((self.source, "source"), (self.target, "target")):

@@ -165,13 +165,12 @@ class TranslateWidget(JobWidget):
 
     def _judge(self) -> tuple[str | None, list[str]]:
         """What forbids the translation, and what may spoil it."""
-        axis = self.picker.channel_axis
-        misplaced = misplaced_among([(self.picker.layers, axis)]) if self.picker.layers else []
-        apart, words = self.same_pixels.judge(misplaced)
         try:
             source = self.picker.source()
         except ImageError as error:
+            self.same_pixels.judge([])
             return str(error), []
+        apart, words = self.same_pixels.judge(misplaced_among([(self.picker.layers, self.picker.channel_axis)]))
         card = self.model.card
         if card is None or apart is not None:
             return apart, words
@@ -275,11 +274,12 @@ class TranslateWidget(JobWidget):
     def _deliver(self, result: Translated) -> None:
         if self._placed is None:
             return
-        self.results.add(result, self._placed)
+        hidden = self.results.add(result, self._placed)
         if result.is_complete:
             self._placed = None
             facts = result.provenance
-            self.state.say(f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}", "good")
+            words = f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}"
+            self.state.say(words + (f"; hidden below it: {', '.join(hidden)}" if hidden else ""), "good")
 
     def _show_tiles(self, event: TilesDone) -> None:
         self.progress.tell(event.done, event.total if event.done else 0)
@@ -317,10 +317,11 @@ class TranslateWidget(JobWidget):
     def _on_copy(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model
         out = self.out.path if self.destination.value else None
-        command, complete = translate_command(self.model.card.path, self.picker.layers, self.options(), out)
+        files, options = self.picker.files(), self.options() | {"alpha": self.picker.alpha}
+        command = translate_command(self.model.card.path, [path for path, _ in files], options, out)
         QApplication.clipboard().setText(command)
         words = ["The command is on the clipboard."]
-        words += [] if complete else ["Save the layers under the names in it first."]
+        words += [] if all(exists for _, exists in files) else ["Save the layers under the names in it first."]
         words += ["It translates all of the layers, not the chosen part."] if self.part.kind.value != "whole" else []
         show_info(" ".join(words))
 

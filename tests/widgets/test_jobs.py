@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -145,12 +144,10 @@ def test_time_left() -> None:
 
 
 def test_commands() -> None:
-    layer = SimpleNamespace(name="my cells", source=SimpleNamespace(path="/data/cells 1.tif"))
-    command, complete = translate_command(Path("m.safetensors"), [layer], {"statistics": "image"})
+    command = translate_command(Path("m.safetensors"), [Path("/data/cells 1.tif")], {"statistics": "image"})
     assert shlex.split(command)[2:4] == ["/data/cells 1.tif", "--model"]
     assert command.endswith("--out 'cells 1-translated.tif' --statistics image")
-    assert complete
-    command, _ = translate_command(Path("m.safetensors"), [layer], {"match_pixel_size": True})
+    command = translate_command(Path("m.safetensors"), [Path("a.tif")], {"match_pixel_size": True, "alpha": None})
     assert command.endswith(" --match-pixel-size")
     words = train_command([Path("a")], [Path("b")], Path("run"), config(), {"device": "cpu", "init": None})
     expected = "train --source a --target b --out run --preset seamless --steps 9 --base-width 8 --depth 4 --device cpu"

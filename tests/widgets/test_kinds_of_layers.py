@@ -428,3 +428,44 @@ def test_result_of_several_channels_covers_what_is_below_it(
     assert (first.blending, second.blending) == ("translucent", "additive")
     assert list(viewer.layers)[-2:] == [first, second]
     np.testing.assert_array_equal(first.colormap.colors[0], (0, 0, 0, 1))  # opaque where it is black
+
+
+def test_files_of_the_copied_command_hold_what_the_layers_hold(
+    viewer: Any, translate: Any, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A layer that is one of the channels of its file, or has other pixels now, is to be saved first."""
+    image = rng.integers(0, 256, (2, 40, 48), np.uint8)
+    tifffile.imwrite(tmp_path / "two.tif", image, metadata={"axes": "CYX"})
+    tifffile.imwrite(tmp_path / "one.tif", image[0])
+    (one,) = viewer.open(str(tmp_path / "one.tif"), plugin="napari")
+    (both,) = viewer.open(str(tmp_path / "two.tif"), plugin="napari")
+    split = viewer.open(str(tmp_path / "two.tif"), plugin="napari", channel_axis=0)
+    cut = viewer.open(str(tmp_path / "one.tif"), plugin="napari")[0]
+    cut.data = cut.data[:32]
+    expected: list[tuple[list[Any], int | None, list[tuple[Path, bool]]]] = [
+        ([one], None, [(tmp_path / "one.tif", True)]),
+        ([both], 0, [(tmp_path / "two.tif", True)]),
+        (split, None, [(Path("two-1.tif"), False), (Path("two-2.tif"), False)]),
+        ([cut], None, [(Path("cut.tif"), False)]),
+    ]
+    split[0].name, split[1].name, cut.name = "two [1]", "two [2]", "cut"
+    for layers, axis, files in expected:
+        translate.picker.choose(layers)
+        translate.picker.axis.choose(axis)
+        assert translate.picker.files() == files
+
+
+def test_the_copied_command_says_what_alpha_is(
+    viewer: Any, translate: Any, wait_until: WaitUntil, rgb_model: Path, rng: np.random.Generator
+) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    viewer.add_image(rng.integers(0, 256, (40, 48, 4), np.uint8), rgb=True)
+    translate.set_model(rgb_model)
+    wait_until(translate.copy_button.isEnabled)
+    translate.copy_button.click()
+    assert QApplication.clipboard().text().endswith(" --alpha mask")
+    translate.settings.channels.setText("2, 1, 3")
+    translate.picker.axis.choose(2)
+    translate.copy_button.click()
+    assert QApplication.clipboard().text().endswith(" --channels 2,1,3 --alpha keep")

@@ -79,7 +79,8 @@ def test_small_integer_masks_as_image_layers_are_classes_and_said(
     mapping = trained_on(train, pair[0], target, wait_until).target.mapping
     assert isinstance(mapping, CategoryMapping)
     assert mapping.values == ((0,), (high,))
-    assert any("the target has 2 different values" in line for line in train.remarks.lines)
+    assert "the target has 2 different values" in train.values.message.text()
+    assert train.remarks.lines == (), "nothing is said twice"
 
 
 def test_a_constant_target_is_refused_before_the_run(
@@ -223,3 +224,23 @@ def test_a_run_is_not_gone_on_with_on_other_pixels(
     wait_until(lambda: not train.is_running)
     assert load_model(tmp_path / "run" / "model.safetensors").training["step"] == 4
     notification_manager.records.clear()
+
+
+def test_result_of_labels_is_not_covered_by_the_true_labels(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    place = {"scale": pair[0].scale, "units": pair[0].units}
+    classes = viewer.add_labels(np.asarray(pair[0].data) // 100, name="true", **place)
+    elsewhere = viewer.add_labels(np.ones((8, 8), np.uint8), name="small")
+    trained_on(train, pair[0], classes, wait_until)
+    assert "validation IoU" in train.state.text()
+    train.translate_button.click()
+    translate = viewer.window.dock_widgets["Translate (pix2pix)"]
+    wait_until(translate.translate_button.isEnabled)
+    translate.translate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text().endswith("; hidden below it: true")
+    assert not classes.visible
+    assert elsewhere.visible
+    assert pair[0].visible
+    assert viewer.layers[-1].visible
