@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping as MappingType
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,16 @@ class ImageTraits:
     def __post_init__(self) -> None:
         if not 0 <= self.z_context <= MAX_Z_CONTEXT:
             raise SettingsError(f"z_context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
+        check_pixel_size(self.pixel_size)
+
+
+def check_pixel_size(size: object) -> None:
+    """Refuse what is neither None nor the height and width of a pixel: no model or image could be opened again."""
+    if size is None:
+        return
+    lengths = size if isinstance(size, tuple | list) else ()
+    if len(lengths) != 2 or not all(isinstance(each, Real) and 0 < float(each) < math.inf for each in lengths):
+        raise SettingsError(f"pixel_size is {size!r:.60}; it should be height and width of a pixel, each above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,6 +420,4 @@ def _description_from_json(data: Any, where: str) -> ImageDescription:
     description = from_dict(ImageTraits, fields, where=where)
     if not re.fullmatch("[A-Z]{0,8}CYX", description.axes):
         raise SettingsError(f"{where}.axes is {description.axes!r:.60}; they end in CYX")
-    if description.pixel_size is not None and not all(size > 0 for size in description.pixel_size):
-        raise SettingsError(f"{where}.pixel_size is {description.pixel_size}; it should be above 0")
     return ImageDescription(mapping=from_dict(kinds[kind], mapping, where=f"{where}.mapping"), **vars(description))

@@ -334,6 +334,9 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", axes=cast(Any, 2)), "the axes 2 are no text"),
         (lambda model: model.translate(cast(Any, None)), "array is of type NoneType"),
         (lambda model: model.translate(IMAGE.astype(complex)), "values of type complex128"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", pixel_size=cast(Any, 3)), "pixel_size is 3; it should be"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", pixel_size=(-1, 1)), r"pixel_size is \(-1, 1\)"),
+        (lambda model: model.translate(IMAGE, "o.tif", pixel_size=(0, float("nan"))), r"pixel_size is \(0, nan\)"),
         (lambda model: Pix2Pix.load("missing.safetensors"), "does not exist"),
     ],
 )
