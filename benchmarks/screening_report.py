@@ -8,12 +8,13 @@ from statistics import mean
 
 from benchmarks.real_data import TASKS, Drawing, read
 from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
-from napari_pix2pix.figures import Panel, curves, read_metrics, write_figure
+from napari_pix2pix.figures import Panel, curves, write_figure
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Statistics
+from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
 
 Results = Mapping[Trial, TrialResult]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_pix2pix.evaluation import evaluate_pairs
-from napari_pix2pix.figures import Panel, composite, contrast_limits, curves, grey, read_metrics, write_figure
+from napari_pix2pix.figures import Panel, composite, contrast_limits, curves, grey, write_figure
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_cells
@@ -20,6 +20,7 @@ from pix2pix_training.array_source import AnyArray, Region, whole_plane
 from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import OutputError
 from pix2pix_training.events import Event
+from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training import train

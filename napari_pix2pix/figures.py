@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,9 +115,3 @@ def _ticks(end: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(end / 5))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= end / 5)
     return [number * step for number in range(math.floor(end / step) + 1)]
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a run's ``metrics.csv``, without the empty cells."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -217,9 +218,9 @@ def _like_training(held_out: Sequence[Pair], first: Pair) -> list[Pair]:
 
 def _check_apart(training: Sequence[Pair], held_out: Sequence[Pair], folder: Path) -> None:
     """Scores of images that are trained on say nothing."""
-    trained_on = {pair.source.name for pair in training}
+    trained_on = {os.path.realpath(pair.source.name) for pair in training}
     for pair in held_out:
-        if pair.source.name in trained_on:
+        if os.path.realpath(pair.source.name) in trained_on:
             raise SettingsError(f"{pair.source.name} is trained on, and is in the validation images {folder} too")
 
 

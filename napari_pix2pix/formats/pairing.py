@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +25,7 @@ from pix2pix_training.array_source import (
 from pix2pix_training.channel_names import in_common_order
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.pairs import Pair, check_consistent
+from pix2pix_training.spreadsheet import Row, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def pairs_from_csv(
     """Pairs named by a table with a header row and the columns ``source`` and ``target``.
 
     Further channels stand in ``source_2``, ``source_3`` (any column that begins with source or target); other columns
-    are ignored. Paths are relative to the table. Commas separate the columns, or semicolons where there is no comma.
+    are ignored. Paths are relative to the table. Commas, semicolons or tabs separate the columns.
 
     Raises
     ------
@@ -345,50 +345,50 @@ def _check_same_colours(
         )
 
 
-_Row = tuple[tuple[Path, ...], tuple[Path, ...], str]
+_Files = tuple[tuple[Path, ...], tuple[Path, ...], str]
 """Files of source and target, and where they are named."""
 
 
-def _rows_of_table(table: Path) -> list[_Row]:
+def _rows_of_table(table: Path) -> list[_Files]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            rows = csv.DictReader(file, delimiter=";" if ";" in header and "," not in header else ",", strict=True)
-            found = list(_read_rows(table, rows))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        header, *rows = read_rows(table.read_bytes()) or [Row(1, ())]
+    except (OSError, ValueError) as error:
         raise ImageError(f"{table} cannot be read as a table: {error}; save it as CSV in UTF-8") from error
-    if not found:
+    sources, targets = _columns(table, header, "source"), _columns(table, header, "target")
+    if not rows:
         raise ImageError(f"{table} has no rows below its header; give one pair per row")
-    return found
-
-
-def _read_rows(table: Path, rows: csv.DictReader[str]) -> Iterator[_Row]:
-    sources, targets = _columns(table, rows, "source"), _columns(table, rows, "target")
-    seen: dict[tuple[tuple[Path, ...], tuple[Path, ...]], int] = {}
+    found: dict[tuple[tuple[Path, ...], tuple[Path, ...]], Row] = {}
     for row in rows:
-        origin = f"{table}, line {rows.line_num}"
-        source_paths = tuple(_cell(table, row, column, origin) for column in sources)
-        target_paths = tuple(_cell(table, row, column, origin) for column in targets)
-        first = seen.setdefault((source_paths, target_paths), rows.line_num)
-        if first != rows.line_num:
+        files = tuple(tuple(_cell(table, row, column) for column in columns) for columns in (sources, targets))
+        first = found.setdefault((files[0], files[1]), row)
+        if first is not row:
             raise ImageError(
-                f"{origin}: names the pair of line {first} again, so it could be trained on and held out at once; "
-                "remove one of the lines"
+                f"{_origin(table, row)}: names the pair of line {first.line} again, so it could be trained on and held "
+                "out at once; remove one of the lines"
             )
-        yield source_paths, target_paths, origin
+    return [(*files, _origin(table, row)) for files, row in found.items()]
 
 
-def _columns(table: Path, rows: csv.DictReader[str], side: str) -> list[str]:
-    """Names of the columns of a side: source, source_2, source_3, ..."""
-    found = [name for name in rows.fieldnames or () if name.strip().lower().startswith(side)]
+_Column = tuple[str, int]
+"""Name and position."""
+
+
+def _columns(table: Path, header: Row, side: str) -> list[_Column]:
+    """Columns of a side: source, source_2, source_3, ..."""
+    names = [(name.strip(), position) for position, name in enumerate(header.cells)]
+    found = [(name, position) for name, position in names if name.lower().startswith(side)]
     if not found:
         raise ImageError(f"{table} has no column {side!r}; its first line must name the columns source and target")
-    return sorted(found, key=natural_key)
+    return sorted(found, key=lambda column: natural_key(column[0]))
 
 
-def _cell(table: Path, row: dict[str, str], column: str, origin: str) -> Path:
-    text = (row[column] or "").strip()
+def _cell(table: Path, row: Row, column: _Column) -> Path:
+    name, position = column
+    text = row.cells[position].strip() if position < len(row.cells) else ""
     if not text:
-        raise ImageError(f"{origin}: there is no path in the column {column!r}")
+        raise ImageError(f"{_origin(table, row)}: there is no path in the column {name!r}")
     return as_spelled(table.parent / text)
+
+
+def _origin(table: Path, row: Row) -> str:
+    return f"{table}, line {row.line}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.settings_tables import from_dict
 
@@ -84,9 +87,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: does not exist; there is nothing to resume") from error
     except Exception as error:  # what is damaged raises anything
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: the checkpoint is damaged ({reason}); restore it, or start again with --overwrite"
-        ) from error
+        raise _damaged(path, reason) from error
     if not isinstance(saved, dict) or not isinstance(saved.get("version"), int):
         raise CheckpointError(f"{path}: not a checkpoint of a training run")
     if saved["version"] > CHECKPOINT_VERSION:
@@ -104,7 +105,52 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: the settings in the checkpoint cannot be used ({error}); it may come from another version of "
             "napari-pix2pix"
         ) from error
-    return Checkpoint(**{**known, "config": config})
+    checkpoint = Checkpoint(**{**known, "config": config})
+    if (wrong := _wrong_entry(checkpoint)) is not None:
+        raise _damaged(path, f"{wrong} is not what it should be")
+    return checkpoint
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: the checkpoint is damaged ({reason}); restore it, or start again with --overwrite")
+
+
+def _wrong_entry(checkpoint: Checkpoint) -> str | None:
+    """The name of an entry that is of another type than it must be."""
+    counts = ("step", "threads", "stale_validations")
+    for name in counts:
+        value = getattr(checkpoint, name)
+        if type(value) is not int or value < 0:
+            return name
+    if not isinstance(checkpoint.seconds, int | float) or not 0 <= checkpoint.seconds < math.inf:
+        return "seconds"
+    for name in ("data", "networks", "random_state"):
+        if not isinstance(getattr(checkpoint, name), Mapping):
+            return name
+    for name in ("best", "latest"):
+        validation = getattr(checkpoint, name)
+        if validation is not None and not _is_validation(validation):
+            return name
+    return None
+
+
+def _is_validation(value: Any) -> bool:
+    if not isinstance(value, Mapping) or type(value.get("step")) is not int:
+        return False
+    scores = value.get("scores")
+    return isinstance(scores, Mapping) and isinstance(scores.get("mae"), float)
+
+
+@contextmanager
+def states_from(path: Path) -> Iterator[None]:
+    """Within it, a state that does not fit where it is loaded is one of a damaged checkpoint."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _damaged(path, f"its state does not fit the networks: {reason:.100}") from error
 
 
 def check_same_run(saved: Checkpoint, config: TrainingConfig, path: Path) -> None:

@@ -52,6 +52,8 @@ def describe_discriminator(discriminator: TrainedDiscriminator) -> str:
 def describe_mapping(mapping: Mapping) -> str:
     """Type of the stored pixels, and what of them becomes [-1, 1]."""
     if not isinstance(mapping, LinearMapping):
+        if mapping.foreground:
+            return f"{mapping.dtype}, 1 where there is a label, else 0"
         colours = " with colours" if mapping.colors else ""
         return f"{mapping.dtype}, {len(mapping.values)} categories{colours}"
     if not mapping.low:

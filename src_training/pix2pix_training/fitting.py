@@ -34,6 +34,7 @@ Side = Literal["source", "target"]
 MAX_AUTOMATIC_CATEGORIES = 64
 _LEAST_SPAN_OF_8_BIT = 64
 _SHOWN = 6
+_LARGEST, _LEAST_RANGE = 1e37, 1e-36
 _OFFER = "; --target-values foreground trains on labelled or not"
 
 
@@ -204,6 +205,13 @@ def _needs_own_range(known: Survey, channel: int) -> bool:
 def _linear(known: Survey, ends: tuple[Sequence[float], Sequence[float]]) -> LinearMapping:
     first = known.images[0]
     low, high = ends
+    if first.dtype.kind == "f" and any(
+        abs(a) > _LARGEST or abs(b) > _LARGEST or 0 < b - a < _LEAST_RANGE for a, b in zip(low, high, strict=True)
+    ):
+        raise ImageError(
+            f"{_names(known)}: values from {min(low):g} to {max(high):g} cannot be computed with; multiply the images "
+            "by a factor that brings them near 1"
+        )
     return LinearMapping(
         dtype=first.dtype.name,
         scope="training-set",

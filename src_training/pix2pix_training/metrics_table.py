@@ -10,13 +10,12 @@ from pathlib import Path
 
 from pix2pix_training.atomic import atomic_write, sync_to_disk, write_error
 from pix2pix_training.errors import OutputError
+from pix2pix_training.spreadsheet import Row, read_rows
 
 LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM")
 SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson", "iou")
 _KEY_COLUMNS = ("step", "epoch", "seconds")
 COLUMNS = (*_KEY_COLUMNS, *LOSS_COLUMNS, *SCORE_COLUMNS)
-_DELIMITERS = (",", ";", "\t")
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,14 @@ def read_table(path: Path) -> Table:
         It cannot be read as such a table; says the line.
     """
     try:
-        content = path.read_bytes()
-        text = content.decode(_BYTE_ORDER_MARKS.get(content[:2], "utf-8-sig"))
-        lines = list(csv.reader(text.splitlines(), delimiter=_delimiter(text)))
+        lines = read_rows(path.read_bytes())
     except OSError as error:
         raise OutputError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         raise _unreadable(path, str(error).splitlines()[0]) from error
-    if not text.strip():
+    if not any(line.cells for line in lines):
         return Table(())
-    header = [name.strip() for name in lines[0]]
+    header = [name.strip() for name in lines[0].cells]
     if "step" not in header:
         raise _unreadable(
             path, f"its first line names no column 'step', but {', '.join(filter(None, header)) or 'none'}"
@@ -56,22 +53,17 @@ def read_table(path: Path) -> Table:
     return Table(rows, tuple(name for name in header if name and name not in COLUMNS))
 
 
-def _delimiter(text: str) -> str:
-    first = text.splitlines()[0] if text else ""
-    return max(_DELIMITERS, key=first.count)
-
-
-def _rows(path: Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[Mapping[str, str]]:
+def _rows(path: Path, header: Sequence[str], lines: Sequence[Row]) -> Iterator[Mapping[str, str]]:
     own = [place for place, name in enumerate(header) if name in COLUMNS]
-    for number, cells in enumerate(lines, start=2):
-        if not any(cell.strip() for cell in cells) or len(cells) <= max(own):
+    for line in lines:
+        if len(line.cells) <= max(own):
             continue
-        row = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if name}
+        row = {name: cell.strip() for name, cell in zip(header, line.cells, strict=False) if name}
         for name in COLUMNS:
             if row.get(name):
-                row[name] = _number_text(path, number, name, row[name])
+                row[name] = _number_text(path, line.line, name, row[name])
         if not row["step"]:
-            raise _unreadable(path, f"line {number} has no step")
+            raise _unreadable(path, f"line {line.line} has no step")
         yield row
 
 

@@ -25,6 +25,7 @@ from pix2pix_training.checkpoint import (
     random_state,
     save_checkpoint,
     set_random_state,
+    states_from,
 )
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.descriptions import describe_mapping
@@ -437,11 +438,11 @@ class _Run:
                 saved.threads,
                 torch.get_num_threads(),
             )
-        self.networks.load_state(saved.networks)
-        if self.average is not None:
-            assert saved.average is not None  # its settings are the same
-            self.average.load_state(saved.average)
-        set_random_state(saved.random_state, self.device)
+        with states_from(self.folder.checkpoint):
+            self.networks.load_state(saved.networks)
+            if self.average is not None:
+                self.average.load_state(saved.average or {})
+            set_random_state(saved.random_state, self.device)
         self.step = self.saved_step = saved.step
         self.seconds = saved.seconds
         self.best, self.latest = saved.best, saved.latest

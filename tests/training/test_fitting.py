@@ -113,6 +113,12 @@ def test_dim_pictures_are_intensities_of_a_range_of_their_own(
     assert [f"the values {low:g} to {high:g} alone" in r.getMessage() for r in caplog.records] == [True] * is_said
 
 
+@pytest.mark.parametrize("factor", [1e-42, 1e37])
+def test_floats_that_cannot_be_computed_with_are_refused(factor: float) -> None:
+    with pytest.raises(ImageError, match=r"0\.tif: values from .* cannot be computed with; multiply the images by"):
+        fitted([(smooth() * 9).astype(np.float32) * np.float32(factor)])
+
+
 def test_two_values_of_a_source_are_its_range(caplog: pytest.LogCaptureFixture) -> None:
     mapping = fitted([MASK.astype(np.uint8)], "source")
     assert isinstance(mapping, LinearMapping)

@@ -373,6 +373,33 @@ def test_what_a_damaged_checkpoint_advises_is_accepted_next(data: TrainingData, 
     assert isinstance(list(train(replace(TINY, steps=1), data, run, overwrite=True))[-1], Finished)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("step", -1, "step is not what"),
+        ("step", "four", "step is not what"),
+        ("seconds", float("nan"), "seconds is not what"),
+        ("networks", [], "networks is not what"),
+        ("best", {"step": 2}, "best is not what"),
+        ("latest", {"step": 2, "scores": {"mae": "low"}}, "latest is not what"),
+        ("stale_validations", 1.5, "stale_validations is not what"),
+        ("random_state", {}, "does not fit the networks"),
+        ("random_state", {"cpu": torch.zeros(3)}, "does not fit the networks"),
+        ("networks", {"generator": {}}, "does not fit the networks"),
+        ("data", 5, "data is not what"),
+    ],
+)
+def test_a_checkpoint_with_an_entry_of_another_type_is_one_line(
+    data: TrainingData, tmp_path: Path, name: str, value: Any, message: str
+) -> None:
+    list(train(replace(TINY, steps=2), data, tmp_path / "run"))
+    checkpoint = tmp_path / "run" / "last.pt"
+    torch.save({**torch.load(checkpoint, weights_only=True), name: value}, checkpoint)
+    with pytest.raises(CheckpointError, match=rf"last\.pt: the checkpoint is damaged .*{message}") as said:
+        list(train(replace(TINY, steps=4), data, tmp_path / "run", resume=True))
+    assert "\n" not in str(said.value)
+
+
 def test_an_existing_run_is_not_touched_without_permission(data: TrainingData, tmp_path: Path) -> None:
     list(train(replace(TINY, steps=1), data, tmp_path / "run"))
     before = (tmp_path / "run" / "model.safetensors").read_bytes()

@@ -247,6 +247,27 @@ def test_missing_folder_or_table(tmp_path: Path, missing: str) -> None:
         (pairs_from_composites if missing == "composites" else pairs_from_csv)(tmp_path / "none")
 
 
+AS_SAVED = {
+    "tabs": lambda text: text.replace(",", "\t").encode(),
+    "UTF-16 of a spreadsheet": lambda text: text.replace(",", "\t").encode("utf-16"),
+    "a line that names the separator": lambda text: ("sep=;\r\n" + text.replace(",", ";")).encode("utf-8-sig"),
+    "rows without text": lambda text: (text + ",,\r\n\r\n , ,\r\n").encode(),
+    "old Mac lines": lambda text: text.replace("\r\n", "\r").encode(),
+    "spaces": lambda text: text.replace(",", " , ").encode(),
+    "capitals": lambda text: text.replace("source", "Source").replace("target", "TARGET").encode(),
+}
+
+
+@pytest.mark.parametrize("saved", AS_SAVED.values(), ids=AS_SAVED.keys())
+def test_table_as_spreadsheets_save_it(saved: Any, tmp_path: Path, save: Save) -> None:
+    for number in range(2):
+        save(f"in/{number} ü.png")
+        save(f"out/{number}.png")
+    text = "source,target,note\r\n" + "".join(f"in/{n} ü.png,out/{n}.png,x\r\n" for n in range(2))
+    (tmp_path / "pairs.csv").write_bytes(saved(text))
+    assert [pair.name for pair in pairs_from_csv(tmp_path / "pairs.csv")] == ["0 ü", "1 ü"]
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_table(tmp_path: Path, save: Save, pixels_of: Pixels, separator: str, mark: str) -> None:
@@ -278,7 +299,8 @@ def test_table(tmp_path: Path, save: Save, pixels_of: Pixels, separator: str, ma
         (b"source,target\na.png,a.png\na.png,a.png\n", r"pairs\.csv, line 3: names the pair of line 2 again"),
         (b"source,target\na.png,wide.png\n", r"pairs\.csv, line 2: .*equal height and width"),
         (b"source,source_2,target\na.png,wide.png,a.png\n", r"pairs\.csv, line 2: .*cannot be channels of one image"),
-        (b"\xff\xfe\x00\x01", "cannot be read as a table"),
+        (b"\xff\xfe\x00\x01", "has no column 'source'"),
+        (b"\xff\x00\x01", "cannot be read as a table"),
         (b'source,target\n"a.png,a.png\n', "cannot be read as a table"),
     ],
 )
