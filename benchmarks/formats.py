@@ -193,7 +193,7 @@ def _output_problems(source: ImageSource, written: Path) -> Iterator[str]:
         found, dtype = tuple(array.shape), array.dtype
     else:
         with tifffile.TiffFile(written) as tif:
-            found, dtype = tuple(tif.series[0].shape), tif.series[0].dtype
+            found, dtype = _without_alpha(tif).shape, tif.series[0].dtype  # which masked pixels may have
     if sorted(n for n in found if n > 1) != sorted(n for n in source.shape if n > 1):
         yield f"shape {found} for an image of {source.shape}"
     if dtype != source.dtype:
