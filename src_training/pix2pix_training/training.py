@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-import platform
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -22,10 +21,6 @@ from pix2pix_training.checkpoint import (
     Checkpoint,
     check_same_run,
     load_checkpoint,
-    random_state,
-    save_checkpoint,
-    set_random_state,
-    states_from,
 )
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
 from pix2pix_training.descriptions import describe_mapping
@@ -37,7 +32,7 @@ from pix2pix_training.diagnosis import (
     memory_errors_in_words,
     size_that_fits,
 )
-from pix2pix_training.errors import CheckpointError, TrainingError
+from pix2pix_training.errors import TrainingError
 from pix2pix_training.events import (
     CheckpointSaved,
     Event,
@@ -45,22 +40,20 @@ from pix2pix_training.events import (
     PreviewReady,
     Started,
     StepDone,
-    Validated,
     Validating,
     Warned,
 )
 from pix2pix_training.mapped_data import mapped_pairs
-from pix2pix_training.metrics import Scores, mean_scores
-from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, save_model, saved_model_step
-from pix2pix_training.networks import Generator as GeneratorNetwork
+from pix2pix_training.metrics import Scores
+from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
 from pix2pix_training.pairs import Split
-from pix2pix_training.preparation import PreparedData, changed_image, prepare, require_usable
+from pix2pix_training.preparation import PreparedData, prepare, require_usable
 from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.run_folder import RunFolder
+from pix2pix_training.run_state import RunState, check_same_data
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
 from pix2pix_training.warm_start import start_from
-from pix2pix_training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -143,9 +136,9 @@ class _Run:
         self.source = ImageDescription(mapping=self.prepared.source_mapping, **asdict(data.source_traits))
         self.target = ImageDescription(mapping=self.prepared.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.prepared)
-        self.data = data
         if saved is not None:
-            self._check_same(saved)
+            check_same_data(saved, prepared, data.split, folder)
+            check_same_run(saved, self.config, folder.checkpoint)
         self.patches, patches_per_epoch = mapped_pairs(self.config, self.prepared, self.device)
         self.steps_per_epoch = math.ceil(patches_per_epoch / config.batch_size)
         self.total_steps = self._total_steps()
@@ -154,17 +147,13 @@ class _Run:
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
             start_from(init, self.networks, self.config)
-        self.average = WeightAverage(self.networks.generator, config.ema_decay) if config.ema_decay else None
+        descriptions = (self.source, self.target)
+        self.state = RunState(self.config, prepared, descriptions, folder, self.networks, device, self.steps_per_epoch)
         folder.prepare(resume=resume)
-        self.step = self.saved_step = 0
-        self.seconds = 0.0
-        self.best: Mapping[str, Any] | None = None
-        self.latest: Mapping[str, Any] | None = None
-        self.stale_validations = 0
         if saved is not None:
-            self._restore(saved)
-        folder.drop_metrics_after(self.step)
-        self.resumed_from_seconds = self.seconds
+            self.state.restore(saved)
+        folder.drop_metrics_after(self.state.step)
+        self.resumed_from_seconds = self.state.seconds
         self.seconds_of_losses = -math.inf
         self.discriminator_watch = DiscriminatorWatch(config.objective.gan_mode)
 
@@ -180,7 +169,7 @@ class _Run:
         self.folder.write_config(self.config)
         yield Started(
             config=self.config,
-            resumed_from_step=self.step,
+            resumed_from_step=self.state.step,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             training_pairs=len(self.prepared.training),
@@ -189,41 +178,41 @@ class _Run:
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
         )
-        if self.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
+        if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)
-        started = time.monotonic() - self.seconds
+        started = time.monotonic() - self.state.seconds
         while (fraction := self._fraction_done()) < 1 and not self._is_out_of_patience():
             self._set_learning_rate(fraction)
             losses = self._run_step()
-            self.step += 1
-            if self.average is not None:
-                self.average.update(self.step)
-            self.seconds = time.monotonic() - started
+            self.state.step += 1
+            if self.state.average is not None:
+                self.state.average.update(self.state.step)
+            self.state.seconds = time.monotonic() - started
             is_last = self._fraction_done() >= 1
-            validates = self.step % self.config.validate_every == 0 or is_last
-            saves = self.step % self.config.checkpoint_every == 0 or is_last
+            validates = self.state.step % self.config.validate_every == 0 or is_last
+            saves = self.state.step % self.config.checkpoint_every == 0 or is_last
             numbers = self._read(losses) if validates or saves or self._shows_losses() else None
-            if numbers is not None and (trouble := self.discriminator_watch.warning(self.step, numbers)):
-                yield Warned(step=self.step, message=trouble)
+            if numbers is not None and (trouble := self.discriminator_watch.warning(self.state.step, numbers)):
+                yield Warned(step=self.state.step, message=trouble)
             if numbers is not None and validates:
                 yield from self._validate(numbers)
             if saves or self._is_out_of_patience():
-                is_told = self.saved_step == self.step
-                saved = self._save()
+                is_told = self.state.saved_step == self.state.step
+                saved = self._saved()
                 if not is_told:
                     yield saved
             yield StepDone(
-                step=self.step,
-                epoch=(self.step - 1) // self.steps_per_epoch,
+                step=self.state.step,
+                epoch=self.state.epoch,
                 fraction=self._fraction_done(),
-                seconds=self.seconds,
+                seconds=self.state.seconds,
                 losses=numbers,
             )
         yield self._finished()
 
     def _run_step(self) -> dict[str, Tensor]:
         try:
-            return self.networks.run(*self.patches.batch(self.step, self.config.batch_size))
+            return self.networks.run(*self.patches.batch(self.state.step, self.config.batch_size))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -234,7 +223,7 @@ class _Run:
         config = self.config
         fitting = size_that_fits(config, self._run_on_noise)
         return TrainingError(
-            f"{self.device} is out of memory in step {self.step + 1} with batch_size {config.batch_size} and "
+            f"{self.device} is out of memory in step {self.state.step + 1} with batch_size {config.batch_size} and "
             f"patch_size {config.patch_size}; {advice_on_size(fitting)}{self._kept_checkpoint()}"
         )
 
@@ -249,12 +238,12 @@ class _Run:
 
     def _fraction_done(self) -> float:
         if self.total_steps is not None:
-            return min(1.0, self.step / self.total_steps)
+            return min(1.0, self.state.step / self.total_steps)
         assert self.config.minutes is not None
-        return min(1.0, self.seconds / (60 * self.config.minutes))
+        return min(1.0, self.state.seconds / (60 * self.config.minutes))
 
     def _is_out_of_patience(self) -> bool:
-        return 0 < self.config.patience <= self.stale_validations
+        return 0 < self.config.patience <= self.state.stale_validations
 
     def _set_learning_rate(self, fraction: float) -> None:
         """Constant, or constant for the first half and linear to zero over the second (reference)."""
@@ -268,11 +257,11 @@ class _Run:
 
     def _shows_losses(self) -> bool:
         """Whether it is time to read the losses again, for which the host waits until the device has done the step."""
-        return self.seconds - self.seconds_of_losses >= _SECONDS_BETWEEN_LOSSES
+        return self.state.seconds - self.seconds_of_losses >= _SECONDS_BETWEEN_LOSSES
 
     def _read(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """The losses as numbers, which must be finite. A step that breaks down spoils the losses of all later ones."""
-        self.seconds_of_losses = self.seconds
+        self.seconds_of_losses = self.state.seconds
         numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         if bad:
@@ -285,196 +274,60 @@ class _Run:
 
     def _broken_down(self, what: str) -> TrainingError:
         return TrainingError(
-            f"training broke down by step {self.step}: {what}{self._kept_checkpoint()}. Try a lower --learning-rate, "
-            "--precision fp32, or another --gan-mode"
+            f"training broke down by step {self.state.step}: {what}{self._kept_checkpoint()}. Try a lower "
+            "--learning-rate, --precision fp32, or another --gan-mode"
         )
 
     def _kept_checkpoint(self) -> str:
-        return f"; the checkpoint of step {self.saved_step} is kept" if self.saved_step else ""
-
-    @property
-    def _generator(self) -> GeneratorNetwork:
-        """The generator that is validated and saved."""
-        return self.networks.generator if self.average is None else self.average.generator
-
-    @property
-    def _keeps_best(self) -> bool:
-        """Whether the model that is saved is that of the best validation, not the last."""
-        match self.config.keep:
-            case "best":
-                return True
-            case "last":
-                return False
-            case _:
-                assert_never(self.config.keep)
+        return f"; the checkpoint of step {self.state.saved_step} is kept" if self.state.saved_step else ""
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
         self._require_finite_weights()
-        remaining, scores = self.validation.scores(self._generator), list[Scores]()
+        remaining, scores = self.validation.scores(self.state.generator), list[Scores]()
         is_noted = False
         try:
             for done in range(self.validation.image_count):
-                yield Validating(step=self.step, done=done, total=self.validation.image_count)
+                yield Validating(step=self.state.step, done=done, total=self.validation.image_count)
                 scores.append(next(remaining))
-            validated, is_noted = self._note_validation(losses, scores), True
-            if self.saved_step == self.step:
-                yield CheckpointSaved(step=self.step, path=self.folder.checkpoint)
+            validated, is_noted = self.state.note_validation(losses, scores), True
+            if self.state.saved_step == self.state.step:
+                yield CheckpointSaved(step=self.state.step, path=self.folder.checkpoint)
         except GeneratorExit:  # a stopped run keeps its last validation
             if not is_noted:
-                self._note_validation(losses, [*scores, *remaining])
+                self.state.note_validation(losses, [*scores, *remaining])
             self._preview()
             raise
         preview = self._preview()  # before anything is told, as the run may be stopped then
         if validated is not None:
             yield validated
         if trouble := collapse(preview.output, preview.target):
-            yield Warned(step=self.step, message=trouble)
+            yield Warned(step=self.state.step, message=trouble)
         yield preview
 
     def _preview(self) -> PreviewReady:
-        seen, output, target = self.validation.preview(self._generator)
+        seen, output, target = self.validation.preview(self.state.generator)
         source = seen[self.source.own_channels]
-        path = self.folder.write_preview(self.step, (source, output, target))
-        return PreviewReady(step=self.step, source=source, output=output, target=target, path=path)
+        path = self.folder.write_preview(self.state.step, (source, output, target))
+        return PreviewReady(step=self.state.step, source=source, output=output, target=target, path=path)
 
-    def _note_validation(self, losses: Mapping[str, float], scores: Sequence[Scores]) -> Validated | None:
-        """Write the means of the images' scores to the run folder, and the model where it is the best so far."""
-        mean = mean_scores(scores)
-        values = mean.as_dict() if scores else {}
-        self.folder.append_metrics(self.step, (self.step - 1) // self.steps_per_epoch, self.seconds, losses, values)
-        if not scores:
-            return None
-        self.latest = {"step": self.step, "scores": values}
-        is_best = self.best is None or mean.mae < self.best["scores"]["mae"]
-        self.stale_validations = 0 if is_best else self.stale_validations + 1
-        if is_best:
-            self.best = self.latest
-            if self._keeps_best:
-                if not self.saved_step:
-                    self._save_checkpoint()  # first, so that there is never a model without it; see `_restore`
-                self._save_model()
-        return Validated(step=self.step, scores=values, is_best=is_best)
-
-    @property
-    def _saves_present_model(self) -> bool:
-        """Whether the model to keep is that of the present step, for want of a better one."""
-        return self.best is None or not self._keeps_best
-
-    def _save_model(self) -> None:
-        save_model(self._model(), self.folder.model)
-
-    def _model(self) -> Model:
-        return Model(
-            generator_config=self.config.generator,
-            weights=self._generator.state_dict(),
-            source=self.source,
-            target=self.target,
-            inference=self.config.inference,
-            training=self._provenance(),
-            metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
-            credits=self.config.credits,
-        )
-
-    def _provenance(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "epochs": self.step / self.steps_per_epoch,
-            "seconds": round(self.seconds, 1),
-            "training_pairs": len(self.prepared.training),
-            "validation_pairs": len(self.prepared.validation),
-            "config": asdict(self.config),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "device": str(self.device),
-        }
-
-    def _save(self) -> CheckpointSaved:
+    def _saved(self) -> CheckpointSaved:
         self._require_finite_weights()
-        if self._saves_present_model and self.saved_step:
-            self._save_model()
-        if self.saved_step < self.step:
-            is_first = not self.saved_step
-            self._save_checkpoint()
-            if is_first and self._saves_present_model:
-                self._save_model()
-        return CheckpointSaved(step=self.step, path=self.folder.checkpoint)
-
-    def _save_checkpoint(self) -> None:
-        checkpoint = Checkpoint(
-            config=self.config,
-            data=self.prepared.fingerprint,
-            step=self.step,
-            seconds=self.seconds,
-            networks=self.networks.state(),
-            random_state=random_state(self.device),
-            best=self.best,
-            latest=self.latest,
-            stale_validations=self.stale_validations,
-            average=self.average.state() if self.average is not None else None,
-            threads=torch.get_num_threads(),
-        )
-        save_checkpoint(checkpoint, self.folder.checkpoint)
-        self.saved_step = self.step
+        return self.state.save()
 
     def save_if_ahead(self) -> None:
         """Save the steps done since the last checkpoint."""
-        if self.step > self.saved_step:
-            self._save()
-
-    def _check_same(self, saved: Checkpoint) -> None:
-        """Refuse to go on from a state of other images or settings."""
-        path = self.folder.checkpoint
-        if (change := changed_image(saved.data, self.prepared, self.data.split)) is not None:
-            raise CheckpointError(
-                f"{path}: the run was started on other images or another validation split ({change}); start a new run"
-            )
-        check_same_run(saved, self.config, path)
-
-    def _restore(self, saved: Checkpoint) -> None:
-        if self.device.type == "cpu" and saved.threads != torch.get_num_threads():
-            log.warning(
-                "the run was started with %d threads and goes on with %d, so it will not be bit-identical to an "
-                "uninterrupted one",
-                saved.threads,
-                torch.get_num_threads(),
-            )
-        with states_from(self.folder.checkpoint):
-            self.networks.load_state(saved.networks)
-            if self.average is not None:
-                self.average.load_state(saved.average or {})
-            set_random_state(saved.random_state, self.device)
-        self.step = self.saved_step = saved.step
-        self.seconds = saved.seconds
-        self.best, self.latest = saved.best, saved.latest
-        self.stale_validations = saved.stale_validations
-        self._require_model()
-
-    def _require_model(self) -> None:
-        """See that the model to keep is there: a run may be killed just before it is written, or a user remove it."""
-        kept = self.best if self._keeps_best else None
-        step = self.step if kept is None else kept["step"]
-        if saved_model_step(self.folder.model) is not None and step < self.step:
-            return
-        if step == self.step:
-            if saved_model_step(self.folder.model) != step:
-                self._save_model()
-            return
-        log.warning(
-            "%s is gone, which was the best model, of step %d; the best of the validations to come takes its place",
-            self.folder.model,
-            step,
-        )
-        self.best, self.stale_validations = None, 0
+        if self.state.step > self.state.saved_step:
+            self._saved()
 
     def _finished(self) -> Finished:
-        kept = self.best if self._keeps_best else self.latest
+        kept = self.state.best if self.state.keeps_best else self.state.latest
         return Finished(
-            steps=self.step,
-            seconds=self.seconds,
-            new_seconds=self.seconds - self.resumed_from_seconds,
+            steps=self.state.step,
+            seconds=self.state.seconds,
+            new_seconds=self.state.seconds - self.resumed_from_seconds,
             skipped_patches=self.patches.skipped,
             model=self.folder.model,
-            model_step=kept["step"] if kept else self.step,
+            model_step=kept["step"] if kept else self.state.step,
             scores=kept["scores"] if kept else {},
             early_stop=self._early_stop(),
         )
@@ -482,10 +335,11 @@ class _Run:
     def _early_stop(self) -> str | None:
         if not self._is_out_of_patience() or self._fraction_done() >= 1:
             return None
-        assert self.best is not None  # only later validations are stale
+        state = self.state
+        assert state.best is not None  # only later validations are stale
         return (
-            f"stopped early at step {self.step}: {self.stale_validations} validations in a row were not better than "
-            f"that of step {self.best['step']} (MAE {self.best['scores']['mae']:.4f})"
+            f"stopped early at step {state.step}: {state.stale_validations} validations in a row were not better than "
+            f"that of step {state.best['step']} (MAE {state.best['scores']['mae']:.4f})"
         )
 
 

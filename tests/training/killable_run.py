@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pix2pix_training import atomic, checkpoint, run_folder, training
+from pix2pix_training import atomic, checkpoint, metrics_table, run_folder, run_state, training
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import AugmentationConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from pix2pix_training.events import StepDone
 from pix2pix_training.pairs import Pair, Split
 
-KEEPERS_OF_STATE = (atomic, checkpoint, run_folder, training)
+KEEPERS_OF_STATE = (atomic, checkpoint, metrics_table, run_folder, run_state, training)
 VALIDATE_EVERY = 4
 
 

@@ -151,8 +151,18 @@ def test_a_best_model_that_was_removed_is_told(tmp_path: Path, caplog: pytest.Lo
     trained(out, config=config, steps=5)  # the first validation is the best
     (out / "model.safetensors").unlink()
     trained(out, config=config, steps=8, resume=True)
-    assert "model.safetensors is gone, which was the best model, of step 2" in caplog.text
+    assert (
+        "model.safetensors is gone, which was the best model, of step 2; that of step 5 takes its place" in caplog.text
+    )
     assert saved_model_step(out / "model.safetensors") in (6, 8)
+
+
+def test_a_complete_run_whose_model_was_removed_has_one_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trained(out, learning_rate=0.0)
+    (out / "model.safetensors").unlink()
+    events = trained(out, learning_rate=0.0, resume=True)
+    assert saved_model_step(out / "model.safetensors") == events[-1].model_step  # type: ignore[union-attr]
 
 
 def test_two_runs_in_one_folder_are_refused_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""How far a run is, and what it keeps of that in its folder: checkpoint, model and metrics, also across kills."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, assert_never
+
+import torch
+
+from pix2pix_training.checkpoint import (
+    Checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+    states_from,
+)
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.errors import CheckpointError
+from pix2pix_training.events import CheckpointSaved, Validated
+from pix2pix_training.metrics import Scores, mean_scores
+from pix2pix_training.model_file import ImageDescription, Model, save_model, saved_model_step
+from pix2pix_training.networks import Generator
+from pix2pix_training.pairs import Split
+from pix2pix_training.preparation import PreparedData, changed_image
+from pix2pix_training.run_folder import RunFolder
+from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.weight_average import WeightAverage
+
+log = logging.getLogger(__name__)
+
+
+class RunState:
+    """Step, time and validations of a run, with the networks that they belong to.
+
+    There is never a model in the folder without a checkpoint to go on from.
+
+    Attributes
+    ----------
+    saved_step : of the last checkpoint, 0 where there is none.
+    best, latest : validations with their step and scores; `stale_validations` counts those since the best.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: PreparedData,
+        descriptions: tuple[ImageDescription, ImageDescription],
+        folder: RunFolder,
+        networks: TrainingStep,
+        device: torch.device,
+        steps_per_epoch: int,
+    ) -> None:
+        self.config = config
+        self.prepared = data
+        self.source, self.target = descriptions
+        self.folder = folder
+        self.networks = networks
+        self.device = device
+        self.steps_per_epoch = steps_per_epoch
+        self.average = WeightAverage(networks.generator, config.ema_decay) if config.ema_decay else None
+        self.step = self.saved_step = 0
+        self.seconds = 0.0
+        self.best: Mapping[str, Any] | None = None
+        self.latest: Mapping[str, Any] | None = None
+        self.stale_validations = 0
+
+    @property
+    def epoch(self) -> int:
+        """Of the present step, from 0."""
+        return (self.step - 1) // self.steps_per_epoch
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that is validated and saved."""
+        return self.networks.generator if self.average is None else self.average.generator
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the model that is saved is that of the best validation, not the last."""
+        match self.config.keep:
+            case "best":
+                return True
+            case "last":
+                return False
+            case _:
+                assert_never(self.config.keep)
+
+    def note_validation(self, losses: Mapping[str, float], scores: Sequence[Scores]) -> Validated | None:
+        """Write the means of the images' scores to the run folder, and the model where it is the best so far."""
+        mean = mean_scores(scores)
+        values = mean.as_dict() if scores else {}
+        self.folder.append_metrics(self.step, self.epoch, self.seconds, losses, values)
+        if not scores:
+            return None
+        self.latest = {"step": self.step, "scores": values}
+        is_best = math.isfinite(mean.mae) and (self.best is None or mean.mae < self.best["scores"]["mae"])
+        self.stale_validations = 0 if is_best or self.best is None else self.stale_validations + 1
+        if is_best:
+            self.best = self.latest
+            if self.keeps_best:
+                if not self.saved_step:
+                    self._save_checkpoint()  # first, so that there is never a model without it; see `restore`
+                self._save_model()
+        return Validated(step=self.step, scores=values, is_best=is_best)
+
+    @property
+    def _saves_present_model(self) -> bool:
+        """Whether the model to keep is that of the present step, for want of a better one."""
+        return self.best is None or not self.keeps_best
+
+    def _save_model(self) -> None:
+        save_model(self._model(), self.folder.model)
+
+    def _model(self) -> Model:
+        return Model(
+            generator_config=self.config.generator,
+            weights=self.generator.state_dict(),
+            source=self.source,
+            target=self.target,
+            inference=self.config.inference,
+            training=self._provenance(),
+            metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
+            credits=self.config.credits,
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "epochs": self.step / self.steps_per_epoch,
+            "seconds": round(self.seconds, 1),
+            "training_pairs": len(self.prepared.training),
+            "validation_pairs": len(self.prepared.validation),
+            "config": asdict(self.config),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": str(self.device),
+        }
+
+    def save(self) -> CheckpointSaved:
+        """Write the checkpoint of the present step, and the model where it is the one to keep."""
+        if self._saves_present_model and self.saved_step:
+            self._save_model()
+        if self.saved_step < self.step:
+            is_first = not self.saved_step
+            self._save_checkpoint()
+            if is_first and self._saves_present_model:
+                self._save_model()
+        return CheckpointSaved(step=self.step, path=self.folder.checkpoint)
+
+    def _save_checkpoint(self) -> None:
+        checkpoint = Checkpoint(
+            config=self.config,
+            data=self.prepared.fingerprint,
+            step=self.step,
+            seconds=self.seconds,
+            networks=self.networks.state(),
+            random_state=random_state(self.device),
+            best=self.best,
+            latest=self.latest,
+            stale_validations=self.stale_validations,
+            average=self.average.state() if self.average is not None else None,
+            threads=torch.get_num_threads(),
+        )
+        save_checkpoint(checkpoint, self.folder.checkpoint)
+        self.saved_step = self.step
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint of the same settings and images."""
+        if self.device.type == "cpu" and saved.threads != torch.get_num_threads():
+            log.warning(
+                "the run was started with %d threads and goes on with %d, so it will not be bit-identical to an "
+                "uninterrupted one",
+                saved.threads,
+                torch.get_num_threads(),
+            )
+        with states_from(self.folder.checkpoint):
+            self.networks.load_state(saved.networks)
+            if self.average is not None:
+                self.average.load_state(saved.average or {})
+            set_random_state(saved.random_state, self.device)
+        self.step = self.saved_step = saved.step
+        self.seconds = saved.seconds
+        self.best, self.latest = saved.best, saved.latest
+        self.stale_validations = saved.stale_validations
+        self._require_model()
+
+    def _require_model(self) -> None:
+        """See that the model to keep is there: a run may be killed just before it is written, or a user remove it."""
+        kept = self.best if self.keeps_best else None
+        step = self.step if kept is None else kept["step"]
+        found = saved_model_step(self.folder.model)
+        if step < self.step and found is None:
+            log.warning(
+                "%s is gone, which was the best model, of step %d; that of step %d takes its place until a validation",
+                self.folder.model,
+                step,
+                self.step,
+            )
+            self.best, self.stale_validations, step = None, 0, self.step
+        if step == self.step and (found is None or found < step):
+            self._save_model()
+
+
+def check_same_data(saved: Checkpoint, data: PreparedData, split: Split, folder: RunFolder) -> None:
+    """Refuse to go on from a state of other images."""
+    if (change := changed_image(saved.data, data, split)) is not None:
+        raise CheckpointError(
+            f"{folder.checkpoint}: the run was started on other images or another validation split ({change}); start a "
+            "new run"
+        )
