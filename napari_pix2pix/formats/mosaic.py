@@ -98,7 +98,8 @@ class MosaicSource(ImageSource):
             pixels, opacity = image.read_with_opacity(part.seen_from(tile.region))
         if opacity is None:
             opacity = np.full(pixels.shape[1:], OPAQUE, np.uint8)
-        opacity[invalid_values(pixels, image.nodata).all(0)] = 0
+        invalid = invalid_values(pixels, image.nodata)
+        opacity[invalid.all(0) if image.nodata == self.nodata else invalid.any(0)] = 0
         return pixels, opacity
 
     def close(self) -> None:

@@ -72,6 +72,9 @@ class PlaneRegion:
     region: Region
 
 
+_LARGEST_OF_COLOURS = 65_535
+
+
 class ArraySource(Protocol):
     """An image that can be read region by region.
 
@@ -336,8 +339,19 @@ class StackedChannels(SourceView):
 
 
 def _opaque_but(pixels: AnyArray, nodata: float) -> Opacity:
-    """Opaque where pixels (C, h, w) differ from nodata in some channel."""
-    return np.where((pixels == nodata).all(0), 0, 255).astype(np.uint8)
+    """Opaque where no value of pixels (C, h, w) is nodata."""
+    return np.where(equals_nodata(pixels, nodata).any(0), 0, 255).astype(np.uint8)
+
+
+def equals_nodata(pixels: AnyArray, nodata: float) -> NDArray[np.bool_]:
+    """Which values of pixels (C, h, w) are nodata, in the shape of a mask of them.
+
+    A nodata value that could be one of a colour (0 and 255, as a rule) counts where all channels have it; another,
+    such as -9999 or 3.4e38, in each channel by itself.
+    """
+    equal: NDArray[np.bool_] = pixels == nodata
+    could_be_colour = 0 <= nodata <= _LARGEST_OF_COLOURS
+    return np.broadcast_to(equal.all(0, keepdims=True), equal.shape) if could_be_colour else equal
 
 
 def least_opaque(opacities: Sequence[Opacity | None]) -> Opacity | None:

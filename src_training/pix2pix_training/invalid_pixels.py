@@ -9,12 +9,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region, SourceView, plane_size
+from pix2pix_training.array_source import (
+    AnyArray,
+    ArraySource,
+    Opacity,
+    Region,
+    SourceView,
+    equals_nodata,
+    plane_size,
+)
 from pix2pix_training.block_means import BLOCK, BlockMeans
 from pix2pix_training.errors import NoValidPixelError
 
 OPAQUE = 255
-_LARGEST_OF_COLOURS = 65535
 
 
 def can_have_invalid_pixels(image: ArraySource) -> bool:
@@ -22,17 +29,13 @@ def can_have_invalid_pixels(image: ArraySource) -> bool:
 
 
 def invalid_values(stored: AnyArray, nodata: float | None, opacity: Opacity | None = None) -> NDArray[np.bool_]:
-    """Mask of shape (C, H, W): values that are not finite, that are nodata, or transparent.
-
-    A nodata value that could be one of a colour (0 and 255, as a rule) counts where all channels have it; another,
-    such as -9999 or 3.4e38, in each channel by itself.
+    """Mask of shape (C, H, W): values that are not finite, that are nodata (see `equals_nodata`), or transparent.
 
     `opacity`, shape (H, W), is None where the image does not say.
     """
     invalid = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
     if nodata is not None and not np.isnan(nodata):
-        equal = stored == nodata
-        invalid |= equal.all(0, keepdims=True) if 0 <= nodata <= _LARGEST_OF_COLOURS else equal
+        invalid |= equals_nodata(stored, nodata)
     if opacity is not None:
         invalid |= opacity == 0
     return invalid
