@@ -59,7 +59,12 @@ class RunFolder:
         try:
             with locked(self.path / _LOCK, self.path):
                 self._check(resume=resume, overwrite=overwrite)  # another one may have been here meanwhile
-                yield
+                try:
+                    yield
+                finally:
+                    if not self.config.exists():
+                        with suppress(OSError):  # nothing was begun
+                            self.previews.rmdir()
         except OSError as error:
             if error.filename is None or Path(error.filename).name != _LOCK:
                 raise
@@ -94,7 +99,11 @@ class RunFolder:
             names = sorted(entry.name for entry in self.path.iterdir())
         except OSError as error:
             raise OutputError(f"{self.path} cannot be read ({error.strerror}); choose another folder") from error
-        return [name for name in names if not _NOT_THE_USERS.fullmatch(name)]
+        return [name for name in names if not _NOT_THE_USERS.fullmatch(name) and not self._is_barely_begun(name)]
+
+    def _is_barely_begun(self, name: str) -> bool:
+        """An empty folder of previews is all that a run leaves which ended as it began."""
+        return name == self.previews.name and self.previews.is_dir() and not any(self.previews.iterdir())
 
     def _is_run(self) -> bool:
         return is_checkpoint(self.checkpoint) or (self.previews.is_dir() and self._settings() is not None)

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from pix2pix_training.config import InferenceConfig, Keep
-from pix2pix_training.errors import OutputError
+from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.events import CheckpointSaved, StepDone, Validated
 from pix2pix_training.locks import locked
 from pix2pix_training.model_file import saved_model_step
+from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.settings_tables import to_toml
 from pix2pix_training.training import train
 from tests.training.runs import TINY, data_of, striped, trained, usual_data
@@ -55,6 +56,22 @@ def test_a_folder_that_is_not_a_run_is_left_as_it_is(make: Callable[[Path], None
     with pytest.raises(OutputError, match=r"is not the folder of a training run, so it is left as it is; give a new"):
         trained(out, overwrite=option == "overwrite", resume=option == "resume")
     assert everything(out) == before
+
+
+def test_a_run_that_ended_as_it_began_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run" / "previews").mkdir(parents=True)
+    trained(tmp_path / "run")
+    assert (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_folder_that_cannot_be_prepared_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: RunFolder, _: object) -> None:
+        raise Pix2PixError("the disk is full")
+
+    monkeypatch.setattr(RunFolder, "write_config", full)
+    with pytest.raises(Pix2PixError, match="the disk is full"):
+        trained(tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_empty_folders_and_what_file_managers_leave_are_no_obstacle(tmp_path: Path) -> None:
