@@ -49,7 +49,7 @@ def heard() -> Iterator[None]:
         if number != _HANG_UP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` wants it ignored
             signal.signal(number, _left_to_the_thread)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_unheard)
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, after_in_child=_unheard)
     threading.Thread(target=_listen, args=(receiver,), name="signals", daemon=True).start()
     try:
         yield
@@ -63,11 +63,21 @@ def _left_to_the_thread(_number: int, _frame: object) -> None:
     pass
 
 
+def _hold_signals() -> None:
+    """Until a forked child is on its own: what it gets before would be heard by its parent, by the socket they share."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_signals_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
 def _unheard() -> None:
     """A child process that was forked ends by a signal as any program does; its parent need not hear of it."""
     signal.set_wakeup_fd(-1)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    _let_signals_through()
 
 
 def _listen(receiver: socket.socket) -> None:
