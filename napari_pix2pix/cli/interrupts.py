@@ -64,7 +64,7 @@ def _left_to_the_thread(_number: int, _frame: object) -> None:
 
 
 def _hold_signals() -> None:
-    """Until a forked child is on its own: what it gets before would be heard by its parent, by the socket they share."""
+    """Until a forked child is on its own: what it gets before would be heard by its parent, as they share a socket."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
