@@ -16,7 +16,8 @@ from typing import Any
 
 from napari.qt.threading import GeneratorWorkerSignals, create_worker
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pix2pix._widgets.form_words import in_form_words
@@ -71,7 +72,8 @@ def start_worker(
     `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
     notification besides `on_error`. `on_remark` gets each line that the core has to say about the images, see
     `pix2pix_training.remarks`. `on_end` comes last, always. `stop` is set when the worker is asked to end, for
-    generators that look at it themselves, between events too.
+    generators that look at it themselves, between events too. Once the object whose methods the callbacks are has been
+    deleted by Qt, they are not called any more.
     """
     keep_triton_out()
     worker: CoreWorker = create_worker(
@@ -85,11 +87,29 @@ def start_worker(
     connections: list[_Connection] = [(worker.yielded, on_events), (worker.failed, _notify), (worker.failed, on_error)]
     connections += [] if on_remark is None else [(worker.remarked, on_remark)]
     connections.append((worker.finished, on_end))
+    connections = [(signal, _while_alive(slot)) for signal, slot in connections]
     for signal, slot in connections:
         signal.connect(slot)
     worker.finished.connect(partial(_disconnect, connections))
     worker.start()
     return worker
+
+
+def _while_alive(slot: Callable[..., None]) -> Callable[..., None]:
+    """`slot`, which does nothing once Qt has deleted the object that it is a method of.
+
+    Qt lets go of a bound method by itself, but not of a `partial` of one: a late answer would touch deleted widgets.
+    """
+    method = slot.func if isinstance(slot, partial) else slot
+    owner = getattr(method, "__self__", None)
+    if not isinstance(slot, partial) or not isinstance(owner, QObject):
+        return slot
+
+    def call(*arguments: Any) -> None:
+        if isalive(owner):
+            slot(*arguments)
+
+    return call
 
 
 def _disconnect(connections: list[_Connection]) -> None:
