@@ -22,7 +22,7 @@ def test_late_answers_leave_deleted_widgets_alone(qtbot: Any, wait_until: WaitUn
     from napari_pix2pix._widgets.workers import start_worker
     from pix2pix_training.errors import ImageError
 
-    class Asking(QWidget):
+    class Asking(QWidget):  # type: ignore[misc]  # Qt is not seen by the checker
         def __init__(self) -> None:
             super().__init__()
             self.message = Message()
