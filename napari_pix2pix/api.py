@@ -33,7 +33,7 @@ from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, lo
 from pix2pix_training.pairs import Pair
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.training import train as training_events
-from pix2pix_training.warm_start import settings_of
+from pix2pix_training.training_step import settings_of
 
 ImagePath = str | Path
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]

@@ -155,7 +155,7 @@ def started_from(config: TrainingConfig, model: Model) -> TrainingConfig:
     SettingsError
         They do not fit the networks of the model.
     """
-    from pix2pix_training.warm_start import settings_of
+    from pix2pix_training.training_step import settings_of
 
     merged = asdict(config)
     for name, table in settings_of(model).items():

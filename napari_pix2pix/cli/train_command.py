@@ -80,7 +80,7 @@ def train(
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
     from pix2pix_training.training import train as run_training
-    from pix2pix_training.warm_start import settings_of
+    from pix2pix_training.training_step import settings_of
 
     output_folder(out)
     keep_freed_memory()

@@ -125,6 +125,7 @@ class RunState:
             training=self._provenance(),
             metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
             credits=self.config.credits,
+            discriminator=self.networks.trained_discriminator(),
         )
 
     def _provenance(self) -> dict[str, Any]:

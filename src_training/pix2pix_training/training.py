@@ -53,7 +53,6 @@ from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.run_state import RunState, check_same_data
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
-from pix2pix_training.warm_start import start_from
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ class _Run:
         dtype = resolve_precision(config.precision, self.device, training=True)
         self.networks = TrainingStep(self.config, self.device, dtype)
         if init is not None:
-            start_from(init, self.networks, self.config)
+            self.networks.start_from(init)
         descriptions = (self.source, self.target)
         self.state = RunState(self.config, prepared, descriptions, folder, self.networks, device, self.steps_per_epoch)
         folder.prepare(resume=resume)

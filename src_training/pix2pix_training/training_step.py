@@ -1,19 +1,27 @@
-"""The two networks with their optimisers, and one step of training them, in the order of the paper (section 3.3)."""
+"""The two networks with their optimisers, what they start from, and one step of training them.
+
+The order of a step is that of the paper (section 3.3).
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pix2pix_training.compiled import require_compiler
-from pix2pix_training.config import TrainingConfig
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.lower_precision import computing_in
+from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
+
+log = logging.getLogger(__name__)
 
 _FUSED_ADAM = ("cpu", "cuda")
 """Devices whose fused Adam is used: one pass over weights, gradients and moments instead of one per operation."""
@@ -36,6 +44,7 @@ class TrainingStep:
 
     def __init__(self, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> None:
         torch.manual_seed(config.seed)
+        self._config = config
         self._objective = config.objective
         self._learning_rate = config.learning_rate
         self._device = device
@@ -56,7 +65,7 @@ class TrainingStep:
 
     def _compile(self) -> None:
         """For the one shape of a step; the weights, and what else is done with the networks, stay as they are."""
-        require_compiler(self._device)
+        _require_compiler(self._device)
         self._translate = torch.compile(self.generator, dynamic=False)
         for scale in self.discriminator.scales if self.discriminator is not None else ():
             scale.compile(dynamic=False)
@@ -145,11 +154,77 @@ class TrainingStep:
         return parts
 
     def first_non_finite(self) -> str | None:
-        """Name of a weight of the generator that is not finite, or None."""
-        for name, parameter in self.generator.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                return name
-        return None
+        """Name of a weight of the networks that is not finite, or None."""
+        named = dict(self.generator.named_parameters())
+        if self.discriminator is not None:
+            named |= self.discriminator.named_parameters(prefix="discriminator")
+        return next((name for name, weight in named.items() if not bool(torch.isfinite(weight).all())), None)
+
+    def trained_discriminator(self) -> TrainedDiscriminator | None:
+        """What a model file carries along for further training; its weights are those of the run, not copies."""
+        if self.discriminator is None:
+            return None
+        return TrainedDiscriminator(
+            config=self._config.discriminator,
+            conditional=self._objective.conditional,
+            weights=self.discriminator.state_dict(),
+        )
+
+    def start_from(self, model: Model) -> None:
+        """Load the weights of a model, and those of its discriminator where it carries one like that of the run.
+
+        Raises
+        ------
+        SettingsError
+            The generators differ.
+        """
+        if other := _differences(model.generator_config, self._config.generator):
+            raise SettingsError(f"the model to start from has another generator ({other}); train with the same one")
+        self.generator.load_state_dict(model.weights)
+        if model.discriminator is None or self.discriminator is None:
+            return
+        other = _differences(model.discriminator.config, self._config.discriminator)
+        if model.discriminator.conditional != self._objective.conditional:
+            other = f"conditional {model.discriminator.conditional} in the model, {self._objective.conditional} asked"
+        if other:
+            log.warning("the model to start from has another discriminator (%s), so that of the run starts anew", other)
+        else:
+            self.discriminator.load_state_dict(model.discriminator.weights)
+
+
+def settings_of(model: Model) -> dict[str, Any]:
+    """What a run shares with the model that it starts from, as nested entries of a `TrainingConfig`."""
+    settings: dict[str, Any] = {"generator": asdict(model.generator_config), "inference": asdict(model.inference)}
+    if model.discriminator is not None:
+        settings["discriminator"] = asdict(model.discriminator.config)
+        settings["objective"] = {"conditional": model.discriminator.conditional}
+    return settings
+
+
+def _differences(found: GeneratorConfig | DiscriminatorConfig, asked: GeneratorConfig | DiscriminatorConfig) -> str:
+    """Entries of two networks' shapes that differ, in words; "" where none does."""
+    wanted = asdict(asked)
+    return ", ".join(
+        f"{name} {value} in the model, {wanted[name]} asked"
+        for name, value in asdict(found).items()
+        if value != wanted[name]
+    )
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Compile and run a trivial function: it fails where PyTorch's compiler lacks a C++ compiler, or Triton."""
+    try:
+        torch.compile(_probe, dynamic=False)(torch.zeros(8, device=device))
+    except Exception as error:  # whatever PyTorch, its code generator or the compiler raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        needed = "a C++ compiler such as g++" if device.type == "cpu" else "the package triton"
+        raise SettingsError(
+            f"torch.compile does not work here: {reason.strip()}; install {needed}, or train without compile"
+        ) from error
+
+
+def _probe(x: Tensor) -> Tensor:
+    return x.sin() + 1
 
 
 def _on_this_kernel(state: Mapping[str, Any], optimizer: torch.optim.Adam) -> dict[str, Any]:

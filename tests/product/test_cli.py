@@ -364,6 +364,23 @@ def test_export_of_a_state_dict_and_back(
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_networks_that_were_trained_here_leave_and_come_back(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Generator and discriminator, by the names of the reference, to go on training from."""
+    trained = train_tiny(folders, tmp_path / "run", capsys, "--depth", "5", "--norm", "batch")
+    out = [tmp_path / "net_G.pth", tmp_path / "net_D.pth"]
+    result_of(
+        ["export", trained["model"], "--format", "state-dict", "--out", out[0], "--discriminator", out[1]], capsys
+    )
+    back = tmp_path / "back.safetensors"
+    assert run(["import-weights", str(out[0]), "--discriminator", str(out[1]), "--out", str(back)]) == 0
+    before, after = load_model(trained["model"]).discriminator, load_model(back).discriminator
+    assert before is not None and after is not None
+    assert before.config == after.config
+    assert all(torch.equal(after.weights[name], before.weights[name]) for name in before.weights)
+
+
 def test_export_to_onnx_documents_the_mapping(
     model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,8 +27,7 @@ from pix2pix_training.reference_export import discriminator_state, generator_sta
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
 from pix2pix_training.reference_weights import discriminator_to_reference
 from pix2pix_training.settings_tables import from_dict
-from pix2pix_training.training_step import TrainingStep
-from pix2pix_training.warm_start import settings_of, start_from
+from pix2pix_training.training_step import TrainingStep, settings_of
 from tests.training.textbook import NestedUNet, patchgan
 
 
@@ -177,7 +176,7 @@ def test_training_goes_on_where_the_reference_stopped(mode: str, reference_folde
     settings["objective"]["gan_mode"] = mode
     config = from_dict(TrainingConfig, {**settings, "patch_size": 64, "steps": 12})
     step = TrainingStep(config, torch.device("cpu"), torch.float32)
-    start_from(model, step, config)
+    step.start_from(model)
     assert step.discriminator is not None
     for network in (step.generator, step.discriminator):
         network.double()  # in float32 rounding takes such a trace further from the reference's
@@ -189,19 +188,27 @@ def test_training_goes_on_where_the_reference_stopped(mode: str, reference_folde
     assert relative_error(found, torch.from_numpy(vectors["final_eval"])) < 1e-5
 
 
-def test_a_run_needs_the_discriminator_that_the_model_carries(tmp_path: Path) -> None:
+def test_a_discriminator_of_another_kind_starts_anew_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.save({f"model.{k}": v for k, v in patchgan(6, 2).state_dict().items()}, tmp_path / "net_D.pth")
     model = import_model(resnet_file(tmp_path), tmp_path / "net_D.pth")
     config = from_dict(TrainingConfig, {**settings_of(model), "patch_size": 64})
     assert model.discriminator is not None
 
-    def refused(config: TrainingConfig, message: str) -> None:
-        with pytest.raises(SettingsError, match=message):
-            start_from(model, TrainingStep(config, torch.device("cpu"), torch.float32), config)
+    def starts_anew(config: TrainingConfig, message: str) -> None:
+        caplog.clear()
+        step = TrainingStep(config, torch.device("cpu"), torch.float32)
+        assert step.discriminator is not None
+        before = {name: value.clone() for name, value in step.discriminator.state_dict().items()}
+        step.start_from(model)
+        assert torch.equal(step.generator.state_dict()["model.1.weight"], model.weights["model.1.weight"])
+        assert all(torch.equal(value, before[name]) for name, value in step.discriminator.state_dict().items())
+        assert message in caplog.text
 
     wider = replace(config, discriminator=DiscriminatorConfig(base_width=3))
-    refused(wider, "another discriminator .base_width 2 in the model, 3 asked")
-    refused(replace(config, objective=ObjectiveConfig(conditional=False)), "conditional = True, asked is False")
+    starts_anew(wider, "another discriminator (base_width 2 in the model, 3 asked), so that of the run starts anew")
+    starts_anew(replace(config, objective=ObjectiveConfig(conditional=False)), "conditional True in the model, False")
 
 
 def test_a_discriminator_that_does_not_belong_to_the_generator_is_refused(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.settings_tables import from_dict
 from pix2pix_training.training import TrainingData, train
-from pix2pix_training.training_step import TrainingStep
+from pix2pix_training.training_step import TrainingStep, settings_of
 
+CPU = torch.device("cpu")
 TINY = TrainingConfig(
     generator=GeneratorConfig(base_width=4, depth=3, dropout="paper"),
     discriminator=DiscriminatorConfig(base_width=4, layers=2),
@@ -423,6 +424,26 @@ def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
     assert weights(tmp_path / "second")["generator"].keys() == parameters.keys()
 
 
+@pytest.mark.parametrize("kind", [DiscriminatorConfig(base_width=4, layers=1, scales=2, spectral_norm=True), None])
+def test_a_model_carries_its_discriminator_and_a_run_starts_from_it(
+    data: TrainingData, tmp_path: Path, kind: DiscriminatorConfig | None
+) -> None:
+    config = replace(TINY, steps=2, discriminator=kind or TINY.discriminator)
+    list(train(config, data, tmp_path / "first"))
+    model = load_model(tmp_path / "first" / "model.safetensors")
+    assert model.discriminator is not None
+    assert equal(model.discriminator.weights, weights(tmp_path / "first")["discriminator"])
+    begun = TrainingStep(from_dict(TrainingConfig, {**settings_of(model), "patch_size": 32}), CPU, torch.float32)
+    begun.start_from(model)
+    assert equal(begun.state()["discriminator"], model.discriminator.weights)
+
+
+def test_without_an_adversary_a_model_carries_none(data: TrainingData, tmp_path: Path) -> None:
+    config = replace(TINY, steps=1, objective=ObjectiveConfig(gan_mode="none"))
+    list(train(config, data, tmp_path / "run"))
+    assert load_model(tmp_path / "run" / "model.safetensors").discriminator is None
+
+
 def test_losses_that_explode_stop_the_run_and_keep_the_checkpoint(data: TrainingData, tmp_path: Path) -> None:
     list(train(replace(TINY, steps=4), data, tmp_path / "run"))
     checkpoint = tmp_path / "run" / "last.pt"
@@ -470,6 +491,14 @@ def test_nothing_is_saved_of_weights_that_are_not_finite(
         list(train(config, data, tmp_path / "run"))
     assert not (tmp_path / "run" / "last.pt").exists()
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_discriminator_that_is_not_finite_is_found() -> None:
+    step = TrainingStep(TINY, CPU, torch.float32)
+    assert step.first_non_finite() is None
+    assert step.discriminator is not None
+    step.discriminator.state_dict()["model.0.weight"].fill_(torch.nan)
+    assert step.first_non_finite() == "discriminator.model.0.weight"
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan", "wgangp", "hinge", "none"])
