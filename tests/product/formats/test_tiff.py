@@ -100,7 +100,17 @@ def test_any_region_equals_the_slice(tmp_path: Path, noise: Noise, data: st.Data
 @pytest.mark.parametrize("bits", [10, 12, 14])
 def test_packed_bits(tmp_path: Path, pixels_of: Pixels, noise: Noise, bits: int) -> None:
     array = noise((20, 24), "uint16") % 2**bits
-    tifffile.imwrite(tmp_path / "a.tif", array, bitspersample=bits, photometric="minisblack", metadata=None)
+    stored = np.unpackbits(array.astype(">u2").view(np.uint8).reshape(20, 24, 2), axis=-1)[..., -bits:]
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        iter([np.packbits(stored.reshape(20, -1), axis=-1).tobytes()]),
+        shape=array.shape,
+        dtype=array.dtype,
+        bitspersample=bits,
+        rowsperstrip=20,
+        photometric="minisblack",
+        metadata=None,
+    )
     with open_image(tmp_path / "a.tif") as source:
         assert source.dtype == np.uint16
         assert source.metadata.bit_depth == bits
