@@ -98,7 +98,7 @@ def regions_made(
         mine = part.of(len(regions))
         pixels = {number: regions[number].region.pixels for number in mine}
         total = sum(pixels.values())
-        tiles = round(plan.tiles * total * spec.channels / prod(spec.shape[-3:]))
+        tiles = max(1, round(plan.tiles * total * spec.channels / prod(spec.shape[-3:])))
         missing = [number for number in mine if number not in output.finished()]
         reused = done = total - sum(pixels[number] for number in missing)
         for tile_pixels in work.make(missing):

@@ -587,3 +587,20 @@ def test_two_processes_share_an_output(tmp_path: Path, image: Path, model: Model
     assert [str(out)] in [result["outputs"] for result in results]
     assert content(out) == content(whole)
     assert leftovers(out) == []
+
+
+def test_a_share_that_is_less_than_half_a_tile(tmp_path: Path, model: Model) -> None:
+    """The last of two regions is a strip of eight rows."""
+    tifffile.imwrite(tmp_path / "image.tif", random_image(1, 136, 128)[0])
+    told: list[tuple[int, int]] = []
+    for number in (1, 2):
+        told.clear()
+        translate_file(
+            tmp_path / "image.tif",
+            model,
+            tmp_path / "out.ome.zarr",
+            TranslationSettings(scheme="exact", region=128, tile=256),
+            part=Part(number, 2),
+            progress=lambda done, tiles: told.append((done, tiles)),
+        )
+    assert told[-1] == (1, 1)
