@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from pix2pix_training.cancel import Cancel
+from pix2pix_training.remarks import heard_alike
 
 Event = TypeVar("Event")
 
@@ -38,7 +39,7 @@ def told_events(work: Callable[[Callable[[Event], None]], None]) -> Generator[Ev
         else:
             told.put(_End(None))
 
-    thread = threading.Thread(target=run, name="work that tells", daemon=True)
+    thread = threading.Thread(target=heard_alike(run), name="work that tells", daemon=True)
     thread.start()
     try:
         while not isinstance(entry := told.get(), _End):

@@ -30,6 +30,7 @@ from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff,
 from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.remarks import heard_alike
 
 if TYPE_CHECKING:
     pass
@@ -209,7 +210,7 @@ def _copied(waiting: Path, made: Path, spec: OutputSpec, *, hides: bool, has_nan
             failures.append(error)
 
     use_rasterio()
-    thread = Thread(target=work, name="copying")
+    thread = Thread(target=heard_alike(work), name="copying")
     thread.start()
     try:
         while thread.is_alive():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 from pix2pix_training.cancel import Cancel
+from pix2pix_training.remarks import heard_alike
 
 Task = TypeVar("Task")
 Item = TypeVar("Item")
@@ -19,7 +20,7 @@ class _Worker(threading.Thread):
     """A thread that is asked to stop by setting `stop`."""
 
     def __init__(self, work: Callable[[], None], stop: Cancel) -> None:
-        super().__init__(target=work, name="prefetch", daemon=True)
+        super().__init__(target=heard_alike(work), name="prefetch", daemon=True)
         self.stop = stop
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from functools import partial
 
 _PACKAGES = ("napari_pix2pix", "pix2pix_training", "pix2pix_trt")
+_listeners: ContextVar[tuple[_Collector, ...]] = ContextVar("listeners", default=())
+"""Who hears the work that is done here; nobody in particular in a thread that was not started by `heard_alike`."""
 
 
 @contextmanager
 def remarks(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
-    """Collect the warnings of this project's packages, of all threads, each message once.
+    """Collect the warnings of this project's packages, each message once.
+
+    Work of others, which collect for themselves at the same time in another thread, is not heard.
 
     Parameters
     ----------
@@ -30,11 +36,18 @@ def remarks(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     for logger in loggers:
         logger.addHandler(handler)
+    _listeners.set((*_listeners.get(), handler))
     try:
         yield handler.messages
     finally:
+        _listeners.set(tuple(listener for listener in _listeners.get() if listener is not handler))
         for logger in loggers:
             logger.removeHandler(handler)
+
+
+def heard_alike(work: Callable[[], None]) -> Callable[[], None]:
+    """`work` for another thread, whose warnings are heard by whoever hears those of this one."""
+    return partial(copy_context().run, work)
 
 
 class _Collector(logging.Handler):
@@ -44,6 +57,9 @@ class _Collector(logging.Handler):
         self._show = show
 
     def emit(self, record: logging.LogRecord) -> None:
+        listeners = _listeners.get()
+        if listeners and self not in listeners:
+            return
         message = " ".join(record.getMessage().split())
         if message in self.messages:
             return
