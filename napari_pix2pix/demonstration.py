@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.atomic import working_folder
 from pix2pix_training.config import TrainingConfig, preset, usual_depth
 from pix2pix_training.errors import OutputError
 from pix2pix_training.events import Event
@@ -52,20 +52,27 @@ def prepare_demo(folder: Path, *, overwrite: bool) -> Demo:
     Raises
     ------
     OutputError
-        The folder holds something already, and `overwrite` is False.
+        The folder holds something already that is not a demo's, or `overwrite` is False.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    demo = Demo(folder)
+    fields = {"train": (_TRAINING_SIZE, 0), "large": (_LARGE_SIZE, 1)}
+    names = [f"{field}_{side}.tif" for field in fields for side in ("source", "target")]
+    if folder.exists() and (not folder.is_dir() or not _is_empty(folder, names)):
         if not overwrite:
             raise OutputError(f"{folder} exists already; choose another folder with --out, or --overwrite")
-        if not (folder / "train_source.tif").exists():
+        if not any(demo.file(name).exists() for name in names):
             raise OutputError(f"{folder} is not the folder of a demo, so it is not overwritten; choose another one")
-        shutil.rmtree(folder)
-    demo = Demo(folder)
-    for name, size, seed in (("train", _TRAINING_SIZE, 0), ("large", _LARGE_SIZE, 1)):
+    for name, (size, seed) in fields.items():
         cells = simulate_cells(size, size, seed=seed)
         _write(demo.file(f"{name}_source.tif"), cells.source[None], ("label-free",))
         _write(demo.file(f"{name}_target.tif"), cells.target, TARGET_CHANNELS)
     return demo
+
+
+def _is_empty(folder: Path, names: Sequence[str]) -> bool:
+    """Whether there is nothing but what a killed demo leaves of the first of its files."""
+    left = {working_folder(folder / name) for name in names}
+    return all(entry in left for entry in folder.iterdir())
 
 
 def demo_config(steps: int) -> TrainingConfig:

@@ -138,10 +138,7 @@ def _each_once(paths: Sequence[Path]) -> list[Path]:
 def _check_place(out: Path) -> None:
     """Refuse what is neither an image to replace nor a folder to write to, and what cannot be a name at all."""
     try:
-        out.resolve()
         _check_kind_of_place(out)
-    except RuntimeError as error:
-        raise OutputError(f"{out} cannot be written: it is a link that leads back to itself") from error
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}; choose another name") from error
 
@@ -220,15 +217,20 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
                 f"{seen[job.output]} and {job.inputs[0]} would both become {job.output}; rename one of them"
             )
         seen[job.output] = job.inputs[0]
-    inputs = {file.resolve(): file for job in jobs for file in job.inputs}
+    inputs = {_place(file): file for job in jobs for file in job.inputs}
     for job in jobs:
-        place = job.output.resolve()
+        place = _place(job.output)
         for own in (place, *place.parents):
             if own in inputs and (own == place or own.is_dir()):
                 raise OutputError(f"{job.output} would take the place of the input {inputs[own]}; give another name")
         within = next((file for resolved, file in inputs.items() if place in resolved.parents), None)
         if within is not None:
             raise OutputError(f"{job.output} would take the place of a folder that holds the input {within}")
+
+
+def _place(path: Path) -> Path:
+    """Without links; `Path.resolve` raises where one leads back to itself."""
+    return Path(os.path.realpath(path))
 
 
 def translate_batch(

@@ -5,6 +5,7 @@ The system's folder for temporary files is memory (tmpfs) on many machines; what
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ def is_memory(folder: Path) -> bool:
         return False
     try:
         mounts = [line.split() for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
-        path = folder.resolve()
+        path = Path(os.path.realpath(folder))
     except OSError:
         return False
     holding = [(len(point), kind) for _, point, kind, *_ in mounts if path.is_relative_to(_unescaped(point))]

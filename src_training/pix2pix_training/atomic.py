@@ -73,6 +73,7 @@ def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bo
     try:
         if path.is_dir() and not replaceable_folder:
             raise OutputError(f"{path} is a folder; give the name of a file")
+        _refuse_lost_links(path)
         folder = working_folder(path)
         if is_locked(folder / _LOCK):
             raise busy(path)
@@ -99,13 +100,30 @@ def _check_folder(path: Path) -> None:
     if not ancestor.is_dir():
         raise OutputError(f"{path} cannot be written: {ancestor} is not a folder")
     try:
-        Path(mkdtemp(prefix=".", suffix=WORKING_SUFFIX, dir=ancestor)).rmdir()
+        probe = working_folder(ancestor / f"{path.name}.try")  # one that was left by a kill goes with the next try
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+    except FileNotFoundError:  # another process has removed it
+        return
     except OSError as error:
         if error.errno in _BROKEN_DISK:
             raise
         raise OutputError(
             f"{path} cannot be written: no permission to write in {ancestor} ({error.strerror}); choose another folder"
         ) from error
+
+
+def _refuse_lost_links(path: Path) -> None:
+    """Nothing can be written to a link to nothing, or to itself, nor into a folder that is one."""
+    for place in (path, *path.absolute().parents):
+        if place.is_symlink() and not place.exists():
+            try:
+                place.stat()
+            except OSError as error:
+                leads = "back to itself" if error.errno == errno.ELOOP else "nowhere"
+                raise OutputError(
+                    f"{path} cannot be written: {place} is a link that leads {leads}; choose another place"
+                ) from error
 
 
 def _require_own(folder: Path) -> None:
@@ -171,6 +189,7 @@ def _claimed(path: Path) -> Iterator[Path]:
     if _unfinished.get(folder) == (path, get_ident()):
         yield folder
         return
+    _refuse_lost_links(path)
     new_folders = _missing_folders(path)
     try:
         _require_own(folder)
@@ -230,9 +249,12 @@ def _put_back(path: Path, folder: Path) -> None:
 
 def clear_leftovers(path: Path) -> None:
     """Remove what a killed run has left beside an output that is complete, if anything."""
-    if (working_folder(path) / _LOCK).is_file():
-        with suppress(OSError, OutputError), _claimed(path):
-            pass
+    folder = working_folder(path)
+    with suppress(OSError, OutputError):
+        _require_own(folder)
+        if folder.exists():
+            with _claimed(path):
+                pass
 
 
 @contextmanager

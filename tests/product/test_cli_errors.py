@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_pix2pix import demonstration
 from napari_pix2pix.cli.application import run
 from pix2pix_training.model_file import save_model
 from tests.product.conftest import model_for
@@ -351,3 +352,37 @@ def test_a_pipe_is_no_image(fails: Fails, tmp_path: Path, model_path: Path) -> N
     assert "is no ordinary file" in fails("info", tmp_path / "pipe.tif")
     message = fails("translate", tmp_path / "pipe.tif", "--model", model_path, "--out", tmp_path / "out.tif")
     assert "is no ordinary file" in message
+
+
+@pytest.mark.parametrize("leads_to", ["loop", "nowhere"])
+def test_links_that_lead_nowhere(
+    leads_to: str, fails: Fails, tmp_path: Path, folders: tuple[Path, Path], model_path: Path
+) -> None:
+    link, image = tmp_path / "loop", folders[0] / "0.tif"
+    link.symlink_to(leads_to)
+    assert "loop does not exist" in fails("translate", link, "--model", model_path, "--out", tmp_path / "o.tif")
+    lost = f"is a link that leads {'back to itself' if leads_to == 'loop' else 'nowhere'}; choose another place"
+    assert lost in fails(*training(folders, link))
+    assert lost in fails("demo", "--out", link)
+    (tmp_path / "loop.tif").symlink_to(f"{leads_to}.tif")
+    for out in (link, link / "o.tif", tmp_path / "loop.tif"):
+        assert lost in fails("translate", image, "--model", model_path, "--out", out, "--overwrite")
+    assert lost in fails("export", model_path, "--format", "state-dict", "--out", link)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "loop.tif").symlink_to(f"{leads_to}.tif")
+    translation = ("translate", tmp_path / "images", "--model", model_path, "--out", tmp_path / "o")
+    assert "loop.tif does not exist" in fails(*translation)
+    assert "loop.tif does not exist" in fails(*translation, "--on-error", "skip", code=1)
+
+
+def test_demo_replaces_only_its_own_files(fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demonstration, "_TRAINING_SIZE", 64)
+    monkeypatch.setattr(demonstration, "_LARGE_SIZE", 64)
+    (tmp_path / "notes.txt").touch()
+    assert "is not the folder of a demo" in fails("demo", "--out", tmp_path, "--overwrite")
+    (tmp_path / "notes.txt").unlink()
+    demonstration.prepare_demo(tmp_path, overwrite=False)
+    (tmp_path / "notes.txt").touch()
+    demonstration.prepare_demo(tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").exists()
+    assert "exists already" in fails("demo", "--out", tmp_path)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -195,10 +196,31 @@ def test_leftovers_beside_a_complete_output_are_cleared(tmp_path: Path) -> None:
     clear_leftovers(target)
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes() == b"complete"
+    working_folder(target).mkdir()  # killed between the last two steps
+    clear_leftovers(target)
+    assert list(tmp_path.iterdir()) == [target]
     working_folder(target).mkdir()
     (working_folder(target) / "mine").touch()
     clear_leftovers(target)
     assert (working_folder(target) / "mine").exists()
+
+
+def test_a_look_at_a_folder_that_was_killed_leaves_nothing_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rmdir", _fail_with(KeyboardInterrupt()))
+        check_writable_target(tmp_path / "new" / "model.bin", overwrite=False)
+    assert list(tmp_path.iterdir()) != []
+    check_writable_target(tmp_path / "new" / "model.bin", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _fail_with(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
