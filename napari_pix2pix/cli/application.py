@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -20,7 +21,7 @@ from napari_pix2pix.cli import (
     train_command,
     translate_command,
 )
-from napari_pix2pix.cli.console import json_remarks, say, standard_output, warn
+from napari_pix2pix.cli.console import json_remarks, print_json, say, standard_output, warn
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import InputError, Pix2PixError
 from pix2pix_training.remarks import remarks
@@ -53,39 +54,53 @@ app.command("demo")(demo_command.demo)
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error is one line on stderr."""
     _quiet_libraries()
-    interrupts.begin()
-    with remarks(warn) as said:
-        return _run(arguments, said)
+    as_json = "--json" in arguments
+    interrupts.begin(as_json)
+    with remarks(warn) as said, json_remarks(said):
+        code, message = _outcome(arguments)
+        if message is None:
+            return code
+        interrupts.finish()
+        message = " ".join(message.split())
+        if as_json:
+            with suppress(Pix2PixError):  # stdout is closed
+                print_json({"error": message, "code": code})
+        say(f"error: {message}")
+        return code
 
 
-def _run(arguments: list[str], said: list[str]) -> int:
+def _outcome(arguments: list[str]) -> tuple[int, str | None]:
+    """Exit code and error of a command."""
     try:
-        with json_remarks(said):
-            code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
+        _refuse_empty(arguments)
+        code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
         with standard_output() as stdout:
             stdout.flush()
     except _CLICK_EXCEPTION as error:
-        return _report(error.format_message(), EXIT_WRONG_USE)
+        return EXIT_WRONG_USE, error.format_message()
     except (Interrupted, KeyboardInterrupt):
-        return _report(interrupts.last_words(), interrupts.EXIT_INTERRUPTED)
+        return interrupts.EXIT_INTERRUPTED, interrupts.last_words()
     except InputError as error:
-        return _report(str(error), EXIT_WRONG_USE)
+        return EXIT_WRONG_USE, str(error)
     except Pix2PixError as error:
-        return _report(str(error), EXIT_FAILED)
+        return EXIT_FAILED, str(error)
     except MemoryError:
-        return _report("out of memory; use a smaller --max-memory, patch or batch", EXIT_FAILED)
+        return EXIT_FAILED, "out of memory; use a smaller --max-memory, patch or batch"
     except OSError as error:
         code = EXIT_WRONG_USE if error.errno in _NO_NAME else EXIT_FAILED
-        return _report(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), code)
+        return code, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     if not arguments:
-        return EXIT_WRONG_USE
-    return code if isinstance(code, int) else EXIT_DONE
+        return EXIT_WRONG_USE, None
+    return code if isinstance(code, int) else EXIT_DONE, None
 
 
-def _report(message: str, code: int) -> int:
-    interrupts.finish()
-    say("error: " + " ".join(message.split()))
-    return code
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty path would be the current folder; it comes from a variable of the shell that is not set."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument:
+            raise InputError(f"{before if before.startswith('-') else 'an argument'} is empty; give a value")
+        if argument.startswith("--") and argument.endswith("="):
+            raise InputError(f"{argument[:-1]} is empty; give a value")
 
 
 def _quiet_libraries() -> None:

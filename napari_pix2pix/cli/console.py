@@ -115,7 +115,7 @@ class _RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         done = task.fields.get("done", task.completed)
-        return Text(f"{done / task.elapsed:.2f} {self._unit}/s" if task.elapsed else "", style="cyan")
+        return Text(f"{done / task.elapsed:.2f} {self._unit}/s" if done and task.elapsed else "", style="cyan")
 
 
 @contextmanager
@@ -181,7 +181,9 @@ class ProgressLines:
         if elapsed < self._next:
             return
         self._next = next(due for due in self._due if due > elapsed)
-        parts = [f"{self._description}: {fraction:.0%}", f"{done / elapsed:.2f} {self._unit}/s"]
+        parts = [f"{self._description}: {fraction:.0%}"]
+        if done:
+            parts.append(f"{done / elapsed:.2f} {self._unit}/s")
         if fraction > first_fraction:
             parts.append(f"{_duration((elapsed - first_elapsed) * (1 - fraction) / (fraction - first_fraction))} left")
         say(", ".join(filter(None, (*parts, note))))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
 
@@ -21,9 +22,12 @@ def demo(
     from napari_pix2pix.cli.train_command import show_training
     from napari_pix2pix.demonstration import finish_demo, prepare_demo, training_events
 
+    again = "start again with --overwrite"
+    interrupts.keeps(again)
     material = prepare_demo(output_folder(out), overwrite=overwrite)
     say(f"simulated cells: {material.folder}")
-    show_training(training_events(material, steps))
+    show_training(training_events(material, steps), kept=lambda _: again)
+    interrupts.keeps(again)
     result = finish_demo(material)
     for name in ("scores", "scores_of_best_constant"):
         say(f"{name.replace('_', ' ')}: " + score_line(result[name]))

@@ -7,6 +7,7 @@ the first signal ends the program. This module is loaded before everything else 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ class _Program:
     def __init__(self) -> None:
         self.work: tuple[Cancel, Callable[[str], None]] | None = None
         self.kept: Callable[[], str] = str
+        self.as_json = False
         self.is_over = False
 
 
@@ -102,19 +104,23 @@ def _end_at_once() -> None:
     with _ending:
         if _program.is_over:
             return
-        line = f"error: {last_words()}\n"
+        words = last_words()
         if (atomic := sys.modules.get("pix2pix_training.atomic")) is not None:
             with suppress(Exception):  # it may be half imported
                 atomic.remove_unfinished()
         with suppress(OSError):
-            os.write(2, ((_SHOW_CURSOR if os.isatty(2) else "") + line).encode())
+            if _program.as_json:
+                os.write(1, f"{json.dumps({'error': words, 'code': EXIT_INTERRUPTED, 'warnings': []})}\n".encode())
+        with suppress(OSError):
+            os.write(2, ((_SHOW_CURSOR if os.isatty(2) else "") + f"error: {words}\n").encode())
         os._exit(EXIT_INTERRUPTED)
 
 
-def begin() -> None:
-    """A command starts."""
+def begin(as_json: bool = False) -> None:
+    """A command starts; `as_json` says that its last line on stdout is an object, of an error too."""
     global _program
     _program = _Program()
+    _program.as_json = as_json
 
 
 def finish() -> None:

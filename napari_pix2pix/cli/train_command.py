@@ -109,10 +109,18 @@ def train(
         print_json(result)
 
 
-def show_training(events: Iterable[Event]) -> dict[str, Any]:
+def _state_kept(step: int) -> str:
+    return f"the state of step {step} is kept, --resume goes on from it" if step else "nothing was trained"
+
+
+def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_kept) -> dict[str, Any]:
     """Consume the events, showing progress; Ctrl-C stops after the present step, with the state saved.
 
     Returns the fields of ``--json``.
+
+    Parameters
+    ----------
+    kept : what an interruption leaves when the state of a step is saved, in words.
     """
     result: dict[str, Any] = {}
     iterator = iter(events)
@@ -125,7 +133,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                 case Started():
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step
-                    _keep(event.resumed_from_step)
+                    interrupts.keeps(kept(event.resumed_from_step))
                 case StepDone():
                     losses_note = losses_note if event.losses is None else _loss_line(event.losses)
                     bar.update(event.fraction, event.step - result["resumed_from_step"], losses_note + scores_note)
@@ -135,7 +143,7 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
                 case Warned():
                     logger.warning(event.words)
                 case CheckpointSaved():
-                    _keep(event.step)
+                    interrupts.keeps(kept(event.step))
                 case Finished():
                     if event.early_stop:
                         bar.say(event.early_stop)
@@ -143,18 +151,13 @@ def show_training(events: Iterable[Event]) -> dict[str, Any]:
             if cancel.is_set() and not isinstance(event, Finished):
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator, which saves its state
                 if not isinstance(event, Preparing | Started):
-                    _keep(event.step)
+                    interrupts.keeps(kept(event.step))
                 cancel.check()
     interrupts.keeps("the run is complete")
     if result["skipped_patches"]:
         say(f"{result['skipped_patches']} constant or empty patches were skipped")
     say(f"model of step {result['model_step']}: {result['model']}")
     return {name: value for name, value in result.items() if name != "model_step"}
-
-
-def _keep(step: int) -> None:
-    """An interruption leaves the state of a step."""
-    interrupts.keeps(f"the state of step {step} is kept, --resume goes on from it" if step else "nothing was trained")
 
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -221,3 +222,20 @@ def test_a_thread_that_is_still_at_work_does_not_hold_an_interrupted_program(tmp
         interrupts.leave(130)
     """
     assert when_ready(child(program, tmp_path)) == (130, "")
+
+
+def test_a_program_that_ends_at_once_says_so_in_an_object(tmp_path: Path) -> None:
+    program = """
+        interrupts.begin(as_json=True)
+        with interrupts.heard():
+            interrupts.keeps("7 of 9 are kept")
+            print("ready", flush=True)
+            time.sleep(20)
+    """
+    process = child(program, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    words, errors = process.communicate(timeout=30)
+    assert json.loads(words) == {"error": "interrupted; 7 of 9 are kept", "code": 130, "warnings": []}
+    assert errors == "error: interrupted; 7 of 9 are kept\n"
