@@ -39,14 +39,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.atomic import atomic_write
+from pix2pix_training.batches import Batches
 from pix2pix_training.config import DiscriminatorConfig, TrainingConfig, preset
+from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.device import resolve_device
 from pix2pix_training.freed_memory import keep_freed_memory
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.mapped_data import MappedPairs
 from pix2pix_training.networks import noisy_levels, parameter_count
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import PatchSampler
 from pix2pix_training.reference_weights import discriminator_to_reference, generator_to_reference
 from pix2pix_training.training_step import TrainingStep
 from tests.training.textbook import NestedUNet, TextbookTraining, patchgan
@@ -119,12 +119,12 @@ class Race:
 
 def run_race(arguments: argparse.Namespace, batch_size: int, device: torch.device) -> Race:
     config = _paper_config(arguments.base_width, batch_size)
-    patches = _patches(config, device)
+    patches = _patches(config)
     loops = [loop for precision in arguments.precisions for loop in _twin_loops(config, device, precision, patches)]
     race = Race(batch_size=batch_size, loops=loops, data_seconds=[])
     for turn in range(arguments.turns + 1):
         numbers = range(turn * arguments.steps, (turn + 1) * arguments.steps)
-        batches = [_timed(lambda n=number: _batch(patches, n, batch_size), device) for number in numbers]  # type: ignore[misc]
+        batches = [_timed(lambda n=number: _batch(patches, n, batch_size, device), device) for number in numbers]  # type: ignore[misc]
         for loop in loops:
             loop.before_turn()
         for loop in loops if turn % 2 else loops[::-1]:
@@ -149,19 +149,16 @@ def _paper_config(base_width: int, batch_size: int) -> TrainingConfig:
     )
 
 
-def _patches(config: TrainingConfig, device: torch.device) -> MappedPairs:
+def _patches(config: TrainingConfig) -> PatchDataset:
     """Patches of noise on a coarse pattern that the target has inverted, jittered as the paper does."""
-    pairs = [_pair(number, config.patch_size) for number in range(PAIRS)]
-    mapping = dtype_mapping(np.dtype(np.uint8), CHANNELS)
-    sampler = PatchSampler(
-        pairs,
+    return PatchDataset(
+        [_pair(number, config.patch_size) for number in range(PAIRS)],
         patch_size=config.patch_size,
         augmentation=config.augmentation,
         sampling=config.sampling,
-        target_mapping=mapping,
+        target_mapping=dtype_mapping(np.dtype(np.uint8), CHANNELS),
         seed=config.seed,
     )
-    return MappedPairs(sampler, [mapping] * PAIRS, mapping, config.patch_size, device)
 
 
 def _pair(seed: int, size: int) -> Pair:
@@ -171,17 +168,18 @@ def _pair(seed: int, size: int) -> Pair:
     return Pair(MemorySource(pixels, name="source"), MemorySource(255 - pixels, name="target"), str(seed))
 
 
-def _batch(patches: MappedPairs, number: int, size: int) -> tuple[Tensor, Tensor]:
-    source, target, _ = patches.batch(number, size)
+def _batch(patches: PatchDataset, number: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    mappings = [patches.target_mapping] * PAIRS
+    source, target, _ = next(Batches(patches, mappings, device, batch_size=size, first=number))
     return source, target
 
 
-def _twin_loops(config: TrainingConfig, device: torch.device, precision: str, patches: MappedPairs) -> Iterator[Loop]:
+def _twin_loops(config: TrainingConfig, device: torch.device, precision: str, patches: PatchDataset) -> Iterator[Loop]:
     """The textbook loop and ours, from the same weights."""
     dtype = PRECISIONS[precision]
     ours = TrainingStep(config, device, dtype)
     textbook = _textbook(ours, config, device, dtype)
-    floor = _floor(config, device, dtype, _batch(patches, 0, config.batch_size))
+    floor = _floor(config, device, dtype, _batch(patches, 0, config.batch_size, device))
     yield Loop(
         name="textbook",
         precision=precision,

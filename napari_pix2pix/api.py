@@ -95,6 +95,7 @@ class Pix2Pix:
         series: int | None = None,
         init: ImagePath | Model | None = None,
         device: str = "auto",
+        workers: int = 0,
         resume: bool = False,
         overwrite: bool = False,
         on_event: Callable[[Event], None] | None = None,
@@ -125,6 +126,10 @@ class Pix2Pix:
         init : str, Path or Model
             Model to start from; its networks decide depth, width and norm.
         device : "auto", "cpu", "cuda", "cuda:N" or "mps"
+        workers : int
+            Processes that read images ahead; by default a thread does. For files that do not fit into memory, and a
+            GPU that waits for them. They import the script, so what it does has to stand below
+            ``if __name__ == "__main__"``.
         resume, overwrite : bool
             Go on with the run in `out`, or replace it.
         on_event : callable
@@ -178,7 +183,9 @@ class Pix2Pix:
             traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
             data = data_of_pairs(pairs, traits, validation, patch_size=config.patch_size, seed=config.seed)
         out = Path(out)
-        events = training_events(config, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
+        events = training_events(
+            config, data, out, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
+        )
         with closing(events):
             for event in events:
                 if on_event is not None:

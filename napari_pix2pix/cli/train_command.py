@@ -67,6 +67,9 @@ def train(
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     init: Annotated[Path | None, Option(help="Model file to start from; its networks set depth, width, norm.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    workers: Annotated[
+        int | None, Option(help="Processes that read images ahead [default: 4 for a GPU and much data, else 0].", min=0)
+    ] = None,
     config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
     tensorboard: Annotated[bool, Option("--tensorboard", help="Log to OUT/tensorboard (an extra).")] = False,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
@@ -103,7 +106,9 @@ def train(
         else training_data.parse_validation(validation),
     )
     data = training_data.load_training_data(request, patch_size=run.patch_size, seed=run.seed)
-    events = run_training(run, data, out, device=device, resume=resume, overwrite=overwrite, init=start)
+    events = run_training(
+        run, data, out, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
+    )
     result = show_training(with_tensorboard(events, out) if tensorboard else events)
     if as_json:
         print_json(result)

@@ -6,11 +6,13 @@ and thousands of files cannot be open at once.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from pathlib import Path
+from pickle import PicklingError
 from threading import Lock
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from napari_pix2pix.formats.memory import available_memory_bytes
 from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
@@ -39,7 +41,21 @@ class PixelCache:
         self._open: OrderedDict[_Key, ImageSource] = OrderedDict()
         self._alpha = alpha
         self._decided: dict[_Key, AlphaChoice] = {}
+        self._is_full = False
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: the same files, which it opens itself, and its share of the usual budget.
+
+        Raises
+        ------
+        PicklingError
+            All that was read is kept, so that another process would only decode it again.
+        """
+        if not self._is_full:
+            raise PicklingError("the images are in memory")
+        budget = available_memory_bytes() // _SHARE_OF_AVAILABLE // (os.cpu_count() or 1)
+        return PixelCache, (budget, self._alpha), {"_decided": self._decided}
 
     def open(self, path: Path, series: int = 0) -> CachedSource:
         """Open one of the images in a file; what is wrong with its header is said now, with its pixels on reading.
@@ -69,6 +85,7 @@ class PixelCache:
         *_, channels, height, width = image.shape
         size = height * width * (channels * image.dtype.itemsize + image.masked)
         if size > self._left:
+            self._is_full = True
             return False
         self._planes[key] = image.read_with_opacity(whole_plane(image), key[1])
         self._left -= size

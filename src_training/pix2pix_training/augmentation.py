@@ -1,8 +1,9 @@
-"""Random changes of a patch: enlargement, flips and quarter turns, and contrast and brightness of the source alone."""
+"""Random changes of a patch: those of its geometry for source, target and mask alike, others for the source alone."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -11,9 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pix2pix_training.array_source import Region
+from pix2pix_training.array_source import ArraySource, Region, plane_size, regions_of
 from pix2pix_training.config import AugmentationConfig, Flips
 from pix2pix_training.content import ContentMap
+from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
+from pix2pix_training.invalid_pixels import FilledSource
+
+_MOST_PLANES = 64
+_TILE_PX = 256
+_MOST_TILES = 16
+_LEAST_CONTRAST = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +115,19 @@ def apply_draw(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> T
     `smooth` interpolates with a cubic and keeps within [-1, 1]; otherwise the nearest pixel is taken, for categories
     and masks.
     """
+    from torchvision.transforms.v2 import functional as v2  # takes a second, which translating does not need
+
     if draw.scale != (1.0, 1.0):
         pixels = _resample(pixels, draw, size, smooth=smooth)
     if draw.flip_horizontal:
-        pixels = pixels.flip(-1)
+        pixels = v2.horizontal_flip(pixels)
     if draw.flip_vertical:
-        pixels = pixels.flip(-2)
-    return torch.rot90(pixels, draw.quarter_turns, (-2, -1)) if draw.quarter_turns else pixels
+        pixels = v2.vertical_flip(pixels)
+    return v2.rotate(pixels, 90.0 * draw.quarter_turns) if draw.quarter_turns else pixels
 
 
 def _resample(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Tensor:
-    """The patch of the enlarged image; pixel centres map as in any image resize."""
+    """The patch of the enlarged image, which is never made as a whole; pixel centres map as in any image resize."""
     steps = torch.arange(size, device=pixels.device, dtype=torch.float32) + 0.5
     y = (steps + draw.offset[0]) / draw.scale[0] - draw.region.y0
     x = (steps + draw.offset[1]) / draw.scale[1] - draw.region.x0
@@ -126,3 +136,69 @@ def _resample(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Te
     mode = "bicubic" if smooth else "nearest"
     patch = F.grid_sample(pixels[None], grid, mode=mode, padding_mode="border", align_corners=False)[0]
     return patch.clamp(-1, 1) if smooth else patch
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntensityJitter:
+    """Changes x to ``c * (x - mean) + mean + b``, the same for all channels.
+
+    A norm with running statistics passes on how bright an image is. How much images of one kind differ in that is
+    estimated by how much those to train on differ; a single image says nothing of it.
+
+    Attributes
+    ----------
+    mean : of the images to train on, in [-1, 1].
+    brightness : largest b.
+    log_contrast : largest logarithm of c.
+    """
+
+    mean: float
+    brightness: float
+    log_contrast: float
+
+    def apply(self, pixels: Tensor, draw: PatchDraw) -> Tensor:
+        """Pixels of a source in [-1, 1], of any shape, as `draw` says; they may leave that range."""
+        contrast = math.exp(self.log_contrast * draw.contrast)
+        return contrast * pixels + (self.mean * (1 - contrast) + self.brightness * draw.brightness)
+
+
+Image = tuple[ArraySource, Sequence[tuple[int, ...]], Mapping]
+"""An image, those of its planes that are used, and its mapping."""
+
+
+def measured_jitter(images: Sequence[Image], deviations: float) -> IntensityJitter | None:
+    """The jitter by `deviations` standard deviations of what mean and standard deviation are among images.
+
+    Measured on at most 64 planes, evenly taken from all `images`, of each on at most 16 tiles of 256 pixels. Parts of
+    an image that are sources of their own count as images. None where nothing would be changed: for categories, a
+    single plane, or no deviations.
+    """
+    if deviations == 0 or any(isinstance(mapping, CategoryMapping) for _, _, mapping in images):
+        return None
+    planes = [(source, plane, mapping) for source, used, mapping in images for plane in used]
+    measured = np.array([_mean_and_contrast(*planes[i]) for i in _evenly(len(planes), _MOST_PLANES)])
+    if len(measured) < 2:
+        return None
+    brightness, log_contrast = measured[:, 0], np.log(np.maximum(measured[:, 1], _LEAST_CONTRAST))
+    return IntensityJitter(
+        mean=float(brightness.mean()),
+        brightness=deviations * float(brightness.std()),
+        log_contrast=deviations * float(log_contrast.std()),
+    )
+
+
+def _mean_and_contrast(source: ArraySource, plane: tuple[int, ...], mapping: Mapping) -> tuple[float, float]:
+    filled = FilledSource(source)
+    tiles = list(regions_of(*plane_size(source), _TILE_PX))
+    values = np.concatenate(
+        [
+            mapping.to_network(to_tensor(filled.read(tiles[i], plane))[None]).numpy().ravel()
+            for i in _evenly(len(tiles), _MOST_TILES)
+        ]
+    )
+    return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most so many of the indices below `count`, evenly spaced."""
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]

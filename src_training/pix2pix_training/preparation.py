@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pix2pix_training.array_source import plane_indices
+from pix2pix_training.array_source import plane_indices, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import Preparing
@@ -25,7 +25,6 @@ from pix2pix_training.fitting import (
 from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
 from pix2pix_training.intensity import Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
-from pix2pix_training.patches import require_room
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +126,24 @@ def require_usable(config: TrainingConfig, split: Split) -> None:
     require_side(config.target_values, "target")
     check_consistent([*split.training, *split.validation])
     require_room(split.training, config)
+
+
+def require_room(pairs: Sequence[Pair], config: TrainingConfig) -> None:
+    """Refuse images that are smaller than a patch, and say which patch would do for all of them."""
+    smallest = min(pairs, key=lambda pair: min(plane_size(pair.source)))
+    height, width = plane_size(smallest.source)
+    if min(height, width) >= config.patch_size:
+        return
+    fitting = config.patch_within(min(height, width))
+    if fitting is None:
+        advice = "leave it out, or enlarge the images"
+    else:
+        advice = f"choose --patch-size {fitting.patch_size}"
+        if fitting.generator.depth != config.generator.depth:
+            advice += f" with --depth {fitting.generator.depth}"
+    raise ImageError(
+        f"{smallest.source.name} has {height} x {width} pixels, less than a patch of {config.patch_size}; {advice}"
+    )
 
 
 def changed_image(before: MappingType[str, Any], now: PreparedData, split: Split) -> str | None:

@@ -17,12 +17,15 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from pix2pix_training.augmentation import measured_jitter
+from pix2pix_training.batches import Batches
 from pix2pix_training.checkpoint import (
     Checkpoint,
     check_same_run,
     load_checkpoint,
 )
 from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
+from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_device
 from pix2pix_training.descriptions import describe_mapping
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
 from pix2pix_training.diagnosis import (
@@ -43,7 +46,6 @@ from pix2pix_training.events import (
     Validating,
     Warned,
 )
-from pix2pix_training.mapped_data import mapped_pairs
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
 from pix2pix_training.pairs import Split
@@ -77,6 +79,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     init: Model | None = None,
+    workers: int | None = 0,
 ) -> Generator[Event, None, None]:
     """Train a generator and write the run folder `out`, yielding what happens.
 
@@ -90,6 +93,8 @@ def train(
         threads, the result is bit-identical to that of an uninterrupted run.
     overwrite : replace a run that is there already.
     init : model to start from: its generator, and its discriminator where the file carries one.
+    workers : processes that read images ahead, which import the program that trains; 0: a thread does. None: some where
+        the device is a GPU and the images do not fit into memory.
 
     Raises
     ------
@@ -104,14 +109,14 @@ def train(
         saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None
         start = None if init is None else (init.source.mapping, init.target.mapping)
         prepared = yield from prepare(data.split, config, start, z_context=data.source_traits.z_context)
-        run = _Run(config, data, prepared, folder, place, resume=resume, saved=saved, init=init)
+        run = _Run(config, data, prepared, folder, place, resume=resume, saved=saved, init=init, workers=workers)
         try:
             yield from run.events()
         except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
             run.save_if_ahead()
             raise
         finally:
-            run.patches.close()
+            run.batches.close()
 
 
 class _Run:
@@ -128,6 +133,7 @@ class _Run:
         resume: bool,
         saved: Checkpoint | None,
         init: Model | None,
+        workers: int | None,
     ) -> None:
         self.folder = folder
         self.device = device
@@ -138,8 +144,21 @@ class _Run:
         if saved is not None:
             check_same_data(saved, prepared, data.split, folder)
             check_same_run(saved, self.config, folder.checkpoint)
-        self.patches, patches_per_epoch = mapped_pairs(self.config, self.prepared, self.device)
-        self.steps_per_epoch = math.ceil(patches_per_epoch / config.batch_size)
+        pairs = [each.pair for each in prepared.training]
+        is_resident = fits_on_device([image for pair in pairs for image in pair.images], device)
+        dataset = PatchDataset(
+            pairs,
+            patch_size=config.patch_size,
+            augmentation=config.augmentation,
+            sampling=config.sampling,
+            target_mapping=prepared.target_mapping,
+            seed=config.seed,
+            planes=[each.planes for each in prepared.training],
+            reader=ResidentReader(pairs, device) if is_resident else None,
+        )
+        images = [(each.pair.source, each.planes, each.source_mapping) for each in prepared.training]
+        jitter = measured_jitter(images, config.augmentation.intensity_jitter)
+        self.steps_per_epoch = math.ceil(len(dataset) / config.batch_size)
         self.total_steps = self._total_steps()
         self.validation = Validation(self.config, self.prepared, self.device)
         dtype = resolve_precision(config.precision, self.device, training=True)
@@ -152,6 +171,16 @@ class _Run:
         if saved is not None:
             self.state.restore(saved)
         folder.drop_metrics_after(self.state.step)
+        self.batches = Batches(
+            dataset,
+            [each.source_mapping for each in prepared.training],
+            device,
+            jitter,
+            batch_size=config.batch_size,
+            first=self.state.step,
+            ahead=not is_resident,
+            workers=workers,
+        )
         self.resumed_from_seconds = self.state.seconds
         self.seconds_of_losses = -math.inf
         self.discriminator_watch = DiscriminatorWatch(config.objective.gan_mode)
@@ -211,7 +240,7 @@ class _Run:
 
     def _run_step(self) -> dict[str, Tensor]:
         try:
-            return self.networks.run(*self.patches.batch(self.state.step, self.config.batch_size))
+            return self.networks.run(*next(self.batches))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -324,7 +353,7 @@ class _Run:
             steps=self.state.step,
             seconds=self.state.seconds,
             new_seconds=self.state.seconds - self.resumed_from_seconds,
-            skipped_patches=self.patches.skipped,
+            skipped_patches=self.batches.skipped,
             model=self.folder.model,
             model_step=kept["step"] if kept else self.state.step,
             scores=kept["scores"] if kept else {},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pix2pix_training.array_source import Region, plane_size, regions_of
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.dataset import ImageReader
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import CategoryMapping, to_tensor
@@ -19,7 +20,6 @@ from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.metrics import Scores, score, score_classes
 from pix2pix_training.networks import Generator, set_inference_mode
 from pix2pix_training.padding import pad_to_stride
-from pix2pix_training.patches import ImageReader
 from pix2pix_training.preparation import PreparedData, PreparedPair
 
 _LEAST_VALID_SHARE = 0.1

@@ -18,10 +18,10 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from napari_pix2pix.training_data import DataRequest, load_training_data, parse_region, parse_validation
 from pix2pix_training.array_source import Region
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
+from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.errors import InputError, SettingsError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import PatchSampler
 from pix2pix_training.training import TrainingData
 
 AnyArray = NDArray[Any]
@@ -171,7 +171,7 @@ def test_no_patch_touches_a_region_held_out_of_a_stack(
     assert held_out.source.shape == (2, 3, 3, 30, 30)
     assert (held_out.target.read(Region(0, 30, 0, 30), (1, 2)) == MARK).all()
     assert (data.source_traits.channel_names, data.target_traits.channel_names) == (("phase",), ("DAPI",))
-    sampler = PatchSampler(
+    sampler = PatchDataset(
         data.split.training,
         patch_size=24,
         augmentation=AugmentationConfig(scale_jitter=1.2),
@@ -179,7 +179,7 @@ def test_no_patch_touches_a_region_held_out_of_a_stack(
         target_mapping=dtype_mapping(np.dtype(np.uint8), 1),
         seed=0,
     )
-    patches = [sampler.patch(number) for number in range(150)]
+    patches = [sampler[number] for number in range(150)]
     assert max(patch.source.max() for patch in patches) < MARK
     assert max(patch.target.max() for patch in patches) < MARK
     assert patches[0].source.shape[0] == 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pix2pix_training.array_source import MemorySource, plane_indices
+from pix2pix_training.augmentation import IntensityJitter, measured_jitter
 from pix2pix_training.intensity import Mapping, category_mapping, dtype_mapping, image_mapping, resolved
-from pix2pix_training.intensity_jitter import IntensityJitter, measured_jitter
 
 MAPPING = dtype_mapping(np.dtype(np.uint8), 1)
 

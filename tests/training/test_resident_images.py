@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, MemorySource, Opacity, Region
+from pix2pix_training.batches import Batches
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
+from pix2pix_training.dataset import PatchDataset, PatchReader, ResidentReader, fits_on_device
 from pix2pix_training.intensity import Mapping, dtype_mapping, fitted_mapping
-from pix2pix_training.mapped_data import MappedPairs
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import PatchReader, PatchSampler
-from pix2pix_training.resident_images import ResidentReader, fits_on_device
 
 CPU = torch.device("cpu")
 
@@ -30,9 +32,9 @@ class CountingSource(MemorySource):
 
 
 def batches_of(
-    pairs: list[Pair], mappings: tuple[Mapping, Mapping], reader: PatchReader | None, **changes: Any
-) -> MappedPairs:
-    sampler = PatchSampler(
+    pairs: list[Pair], mappings: tuple[Mapping, Mapping], reader: PatchReader | None = None, **changes: Any
+) -> Batches:
+    sampler = PatchDataset(
         pairs,
         patch_size=16,
         augmentation=AugmentationConfig(flips="both", quarter_turns=True, scale_jitter=1.2),
@@ -42,7 +44,13 @@ def batches_of(
         reader=reader,
     )
     device = torch.device(changes.pop("device", "cpu"))
-    return MappedPairs(sampler, [mappings[0]] * len(pairs), mappings[1], 16, device, **changes)
+    return Batches(sampler, [mappings[0]] * len(pairs), device, batch_size=2, **changes)
+
+
+def assert_equal(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        assert ours is None or theirs is None or torch.equal(ours, theirs)
 
 
 def stack_with_a_hole() -> list[Pair]:
@@ -56,24 +64,28 @@ def stack_with_a_hole() -> list[Pair]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("other", ["resident", "read ahead"])
+@pytest.mark.parametrize("other", ["resident", "read ahead", "by processes"])
 def test_batches_are_the_same(device: str, other: str) -> None:
     """With every kind of augmentation, invalid pixels, and constant patches that are drawn again."""
     pairs = stack_with_a_hole()
     mappings = fitted_mapping([pairs[0].source]), dtype_mapping(pairs[0].target.dtype, 1)
-    reader = ResidentReader(pairs, torch.device(device)) if other == "resident" else None
-    uploaded = batches_of(pairs, mappings, None, device=device)
-    same = batches_of(pairs, mappings, reader, device=device, read_ahead=reader is None)
+    ways: dict[str, dict[str, Any]] = {
+        "resident": {"reader": ResidentReader(pairs, torch.device(device))},
+        "read ahead": {"ahead": True},
+        "by processes": {"ahead": True, "workers": 2},
+    }
+    uploaded = batches_of(pairs, mappings, device=device)
+    same = batches_of(pairs, mappings, device=device, **ways[other])
+    before = torch.get_rng_state()
     masks = 0
-    for number in [*range(20), 3, 4]:
-        found, expected = same.batch(number, 2), uploaded.batch(number, 2)
-        for ours, theirs in zip(found, expected, strict=True):
-            assert (ours is None) == (theirs is None)
-            assert ours is None or theirs is None or torch.equal(ours, theirs)
+    for found, expected in islice(zip(same, uploaded, strict=True), 20):
+        assert_equal(found, expected)
         masks += expected[2] is not None
     same.close()
-    assert 0 < masks < 22
+    assert 0 < masks < 20
     assert same.skipped == uploaded.skipped > 0
+    assert_equal(next(batches_of(pairs, mappings, device=device, first=19)), expected)
+    assert torch.equal(torch.get_rng_state(), before), "the random numbers of the networks are their own"
 
 
 def test_patches_that_lie_on_the_device_are_not_read_again() -> None:
@@ -82,8 +94,8 @@ def test_patches_that_lie_on_the_device_are_not_read_again() -> None:
     pairs = [Pair(images[0], images[1], "pair")]
     mapping = dtype_mapping(np.dtype(np.uint8), 1)
     batches = batches_of(pairs, (mapping, mapping), ResidentReader(pairs, CPU))
-    for number in range(30):
-        batches.batch(number, 2)
+    for _ in range(30):
+        next(batches)
     assert [image.pixels_read for image in images] == [60 * 70, 60 * 70]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -15,7 +16,7 @@ from PIL import Image
 
 from napari_pix2pix.formats.caching import MAX_OPEN_FILES, PixelCache
 from napari_pix2pix.formats.memory import available_memory_bytes
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource, Region, SelectedChannels
 from pix2pix_training.errors import ImageError
 
 AnyArray = NDArray[Any]
@@ -122,3 +123,25 @@ def test_default_budget_is_a_share_of_the_available_memory(tmp_path: Path, noise
         pixels_of(source)
         path.unlink()
         np.testing.assert_array_equal(pixels_of(source)[0], array)
+
+
+def test_another_process_opens_the_files_again(tmp_path: Path, noise: Noise, pixels_of: Pixels) -> None:
+    array = noise((20, 30), "uint8")
+    Image.fromarray(array).save(tmp_path / "a.png")
+    with PixelCache(budget_bytes=0) as cache:
+        source = cache.open(tmp_path / "a.png")
+        pixels_of(source)
+        sent = pickle.loads(pickle.dumps(SelectedChannels(source, [0])))
+    np.testing.assert_array_equal(pixels_of(sent)[0], array)
+    assert sent.name == source.name
+
+
+def test_what_is_kept_in_full_is_not_decoded_again_by_another_process(
+    tmp_path: Path, noise: Noise, pixels_of: Pixels
+) -> None:
+    Image.fromarray(noise((20, 30), "uint8")).save(tmp_path / "a.png")
+    with PixelCache() as cache:
+        source = cache.open(tmp_path / "a.png")
+        pixels_of(source)
+        with pytest.raises(pickle.PicklingError, match="in memory"):
+            pickle.dumps(source)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig, preset, usual_depth
+from pix2pix_training.dataset import Patch, PatchDataset
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.pairs import Pair
-from pix2pix_training.patches import Patch, PatchSampler, require_room
+from pix2pix_training.preparation import require_room
 from pix2pix_training.setting_options import training_config
 
 PLAIN = AugmentationConfig(flips="none")
@@ -32,9 +33,9 @@ def sampler_of(
     sampling: SamplingConfig | None = None,
     augmentation: AugmentationConfig = PLAIN,
     seed: int = 0,
-) -> PatchSampler:
+) -> PatchDataset:
     channels = pairs[0].target.shape[-3]
-    return PatchSampler(
+    return PatchDataset(
         pairs,
         patch_size=patch_size,
         augmentation=augmentation,
@@ -72,15 +73,15 @@ def centres(patches: Iterable[Patch]) -> AnyArray:
 def test_patches_depend_on_seed_and_number_alone() -> None:
     pairs = [pair(50, 70), pair(40, 40)]
     first, second = (sampler_of(pairs, patch_size=16, seed=1) for _ in range(2))
-    later = [first.patch(n) for n in range(30)]
-    assert np.array_equal(second.patch(25).source, later[25].source)
+    later = [first[n] for n in range(30)]
+    assert np.array_equal(second[25].source, later[25].source)
     assert not np.array_equal(later[0].source, later[1].source)
 
 
 def test_an_epoch_covers_each_image_by_its_area() -> None:
     sampler = sampler_of([pair(32, 48), pair(16, 16)], patch_size=16)
-    assert sampler.patches_per_epoch == 6 + 1
-    assert sorted(sampler.patch(n).pair_index for n in range(7)) == [0] * 6 + [1]
+    assert len(sampler) == 6 + 1
+    assert sorted(sampler[n].pair_index for n in range(7)) == [0] * 6 + [1]
 
 
 def test_stacks_give_patches_of_all_planes() -> None:
@@ -88,7 +89,7 @@ def test_stacks_give_patches_of_all_planes() -> None:
         np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8), axes="ZCYX"
     )
     sampler = sampler_of([Pair(stack, stack, "stack")], patch_size=8)
-    assert sorted(int(sampler.patch(n).source.max()) for n in range(3)) == [0, 1, 2]
+    assert sorted(int(sampler[n].source.max()) for n in range(3)) == [0, 1, 2]
 
 
 def _config(name: Preset, patch_size: int, **changes: Any) -> TrainingConfig:
@@ -119,7 +120,7 @@ def test_nearly_invalid_patches_are_drawn_again() -> None:
     image = np.full((1, 64, 64), np.nan, np.float32)
     image[:, :32, :32] = np.random.default_rng(0).random((32, 32))
     sampler = sampler_of([Pair(MemorySource(image), MemorySource(image), "x")], patch_size=16)
-    patches = [sampler.patch(number) for number in range(16)]
+    patches = [sampler[number] for number in range(16)]
     shares = [1.0 if p.valid is None else p.valid.mean() for p in patches]
     assert sum(share >= 0.1 for share in shares) == 16
     assert sum(patch.skipped for patch in patches) > 0
@@ -133,7 +134,7 @@ def test_constant_patches_are_drawn_again(constant_side: str) -> None:
     if constant_side == "source":
         drawn = Pair(drawn.target, drawn.source, "swapped")
     sampler = sampler_of([drawn], patch_size=16)
-    patches = [sampler.patch(n) for n in range(100)]
+    patches = [sampler[n] for n in range(100)]
     assert all(p.source.min() < p.source.max() and p.target.min() < p.target.max() for p in patches)
     assert 50 < sum(patch.skipped for patch in patches) < 200, "nearly half of the draws are constant"
 
@@ -142,7 +143,7 @@ def test_constant_patches_are_kept_on_request() -> None:
     mask = np.zeros((128, 128), bool)
     mask[:, 64:] = True
     sampler = sampler_of([noise_in(mask)], patch_size=16, sampling=SamplingConfig(skip_constant=False))
-    patches = [sampler.patch(n) for n in range(100)]
+    patches = [sampler[n] for n in range(100)]
     assert 25 < sum(patch.target.max() == 0 for patch in patches) < 65
     assert sum(patch.skipped for patch in patches) == 0
 
@@ -155,7 +156,7 @@ def test_patches_constant_but_for_invalid_pixels_are_constant() -> None:
     flat = Pair(MemorySource(varied), MemorySource(image, name="flat"), "flat")
     good = Pair(MemorySource(varied), MemorySource(varied, name="good"), "good")
     sampler = sampler_of([flat, good], patch_size=16)
-    assert {sampler.patch(n).pair_index for n in range(20)} == {1}
+    assert {sampler[n].pair_index for n in range(20)} == {1}
 
 
 @pytest.mark.parametrize("sampling", [SamplingConfig(), BY_CONTENT])
@@ -165,7 +166,7 @@ def test_an_image_without_content_is_named_once_and_others_stand_in(
     empty = noise_in(np.zeros((64, 64), bool), name="empty")
     sampler = sampler_of([empty, noise_in(np.ones((64, 64), bool), name="full")], patch_size=16, sampling=sampling)
     with caplog.at_level(logging.WARNING):
-        patches = [sampler.patch(n) for n in range(64)]
+        patches = [sampler[n] for n in range(64)]
     assert {p.pair_index for p in patches} == {1}
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["empty"]
 
@@ -175,7 +176,7 @@ def test_content_placement_finds_rare_content() -> None:
     mask = np.zeros((640, 640), bool)
     mask[400:464, 128:192] = True
     sampler = sampler_of([noise_in(mask)], patch_size=64, sampling=BY_CONTENT)
-    patches = [sampler.patch(n) for n in range(200)]
+    patches = [sampler[n] for n in range(200)]
     found = centres(patches)
     assert (np.abs(found - [432, 160]) < 64 + 16).all()
     assert sum(patch.skipped for patch in patches) < 20
@@ -190,14 +191,14 @@ def test_content_placement_is_in_proportion_to_the_spread() -> None:
     target[..., 512:1024] //= 2
     source = rng.integers(0, 100, target.shape).astype(np.uint8)
     sampler = sampler_of([Pair(MemorySource(source), MemorySource(target), "x")], patch_size=32, sampling=BY_CONTENT)
-    columns = centres(sampler.patch(n) for n in range(600))[:, 1]
+    columns = centres(sampler[n] for n in range(600))[:, 1]
     shares = np.histogram(columns, bins=[0, 500, 1024, 1536])[0] / 600
     np.testing.assert_allclose(shares, [0, 1 / 3, 2 / 3], atol=0.06)
 
 
 def test_content_placement_is_uniform_where_content_is() -> None:
     sampler = sampler_of([noise_in(np.ones((160, 160), bool))], patch_size=32, sampling=BY_CONTENT)
-    corners = centres(sampler.patch(n) for n in range(2000)) - 16
+    corners = centres(sampler[n] for n in range(2000)) - 16
     assert corners.min() == 0
     assert corners.max() == 128
     quarters = np.histogram2d(corners[:, 0], corners[:, 1], bins=2)[0] / 2000
@@ -211,7 +212,7 @@ def test_content_placement_does_not_depend_on_what_was_drawn_before() -> None:
     first, second = (
         sampler_of([noise_in(mask)], patch_size=48, sampling=BY_CONTENT, augmentation=config, seed=3) for _ in range(2)
     )
-    before = [first.patch(n) for n in range(30)]
-    assert second.patch(29).draw == before[29].draw
-    assert second.patch(7).draw == before[7].draw
+    before = [first[n] for n in range(30)]
+    assert second[29].draw == before[29].draw
+    assert second[7].draw == before[7].draw
     assert any(a.draw != b.draw for a, b in pairwise(before))
