@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.fcn_score import ScorerConfig
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.errors import InputError, SettingsError
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.validated import from_dict, validated
 
 SCORER_SHARE = 0.15
 """Of the time, for the scorer."""
@@ -18,7 +18,7 @@ RESERVE = 0.1
 """Of the time, for starting processes, translating and scoring."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class Plan:
     """What decides the results, and stays as it is while trainings are added to an output folder."""
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from napari_pix2pix.cli.console import parse_size
-from pix2pix_training.errors import SettingsError
+from napari_pix2pix.translation.settings import bytes_from
 
 
 def size_argument(text: str) -> int:
-    """`parse_size` as a type for `argparse`, which says in one line what is wrong."""
+    """`bytes_from` as a type for `argparse`, which says in one line what is wrong."""
     try:
-        size = parse_size(text)
-    except SettingsError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    assert size is not None
-    return size
+        return bytes_from(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"size {error}") from error

@@ -38,8 +38,7 @@ from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import whole_stage
-from pix2pix_trt.engine import EnginePrecision
-from pix2pix_trt.flavours import Flavour, availability, driver_cuda_version
+from pix2pix_trt.flavours import EnginePrecision, Flavour, availability, driver_cuda_version
 from pix2pix_trt.runner import EngineRunner
 
 H100_FLOOR_MS = 0.26

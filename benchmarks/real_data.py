@@ -30,9 +30,10 @@ from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.pipeline import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, Region, whole_plane
-from pix2pix_training.config import Keep, preset
+from pix2pix_training.config import Keep
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.presets import preset
 from pix2pix_training.training import TrainingData, train
 
 MOSAIC_PX = 4096

@@ -22,7 +22,7 @@ from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from pix2pix_training.array_source import AnyArray, MemorySource, Region, regions_of, whole_plane
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig, preset
+from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.intensity import resolved, to_tensor
@@ -32,6 +32,7 @@ from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator
 from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
+from pix2pix_training.presets import preset
 from pix2pix_training.training import TrainingData, train
 
 DATA_SETS = ("facades", "em_membranes", "labelfree")

@@ -40,13 +40,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.batches import Batches
-from pix2pix_training.config import DiscriminatorConfig, TrainingConfig, preset
+from pix2pix_training.config import DiscriminatorConfig, TrainingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.device import resolve_device
 from pix2pix_training.freed_memory import keep_freed_memory
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.networks import noisy_levels, parameter_count
 from pix2pix_training.pairs import Pair
+from pix2pix_training.presets import preset
 from pix2pix_training.reference_weights import discriminator_to_reference, generator_to_reference
 from pix2pix_training.training_step import TrainingStep
 from tests.training.textbook import NestedUNet, TextbookTraining, patchgan

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Annotated, Any, Literal, Self, overload
 
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.formats.channel_files import open_images
@@ -14,6 +13,7 @@ from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.training_data import (
     DEFAULT_VALIDATION_FRACTION,
     DataRequest,
+    checked_validation,
     data_of_pairs,
     load_training_data,
     pairs_of_arrays,
@@ -34,6 +34,7 @@ from pix2pix_training.pairs import Pair
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.training import train as training_events
 from pix2pix_training.training_step import settings_of
+from pix2pix_training.validated import AnyPath, Lenient, checked
 
 ImagePath = str | Path
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
@@ -64,7 +65,7 @@ class Pix2Pix:
     """
 
     def __init__(self, model: ImagePath | Model) -> None:
-        self.model = model if isinstance(model, Model) else load_model(Path(model))
+        self.model = model if isinstance(model, Model) else load_model(checked(AnyPath, model, "model"))
 
     @classmethod
     def load(cls, path: ImagePath) -> Self:
@@ -88,7 +89,7 @@ class Pix2Pix:
         target_axes: str | None = None,
         minutes: float | None = None,
         preset: Preset = "seamless",
-        validation: float = DEFAULT_VALIDATION_FRACTION,
+        validation: float | str | Path = DEFAULT_VALIDATION_FRACTION,
         z_context: int = 0,
         pixel_size: tuple[float, float] | None = None,
         unit: str = "µm",
@@ -115,8 +116,9 @@ class Pix2Pix:
         minutes : float
             Length of the training; 10 unless `steps` or `epochs` are among the settings.
         preset : "seamless" or "paper"
-        validation : float
-            Share of the pairs that is held out, or of a single pair a band of that share.
+        validation : float, str or Path
+            Share of the pairs that is held out, or of a single pair a band of that share; or a region "y0:y1,x0:x1" of
+            a single pair; of files also a folder.
         z_context : int
             Neighbouring planes along Z on each side that are seen with a plane.
         series : int
@@ -162,7 +164,7 @@ class Pix2Pix:
         >>> model.translate(photos[0], axes="YXC").shape
         (64, 64, 3)
         """
-        if minutes is None and not any(settings.get(length) for length in ("steps", "epochs")):
+        if minutes is None and all(settings.get(length) is None for length in ("steps", "epochs")):
             minutes = _MINUTES
         start = None if init is None else cls(init).model
         layer = {"preset": preset, "minutes": minutes, **settings}
@@ -179,18 +181,21 @@ class Pix2Pix:
             )
             data = load_training_data(request, patch_size=config.patch_size, seed=config.seed)
         else:
+            held_out = checked_validation(validation)
+            if isinstance(held_out, Path):
+                raise SettingsError(f"validation is the folder {held_out}; of arrays, hold out a fraction or a region")
             pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
             traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
-            data = data_of_pairs(pairs, traits, validation, patch_size=config.patch_size, seed=config.seed)
-        out = Path(out)
+            data = data_of_pairs(pairs, traits, held_out, patch_size=config.patch_size, seed=config.seed)
+        folder = checked(AnyPath, out, "out")
         events = training_events(
-            config, data, out, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
+            config, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
         )
         with closing(events):
             for event in events:
                 if on_event is not None:
                     on_event(event)
-        return cls(out / "model.safetensors")
+        return cls(folder / "model.safetensors")
 
     @property
     def source(self) -> ImageDescription:
@@ -313,38 +318,40 @@ class Pix2Pix:
         >>> model.translate("cells.tif", axes="YX").dtype
         dtype('uint8')
         """
-        with lent_translator(self.model, _settings(settings)) as translator:
+        path: Path | None = checked(AnyPath | None, out, "out")
+        nodata = checked(float | None, nodata, "nodata")
+        with lent_translator(self.model, TranslationSettings(**settings)) as translator:
             if not isinstance(image, str | Path | Sequence):
                 if series is not None:
                     raise SettingsError("series is for files that hold several images; leave it out")
+                if resume:
+                    raise SettingsError("resume is for translating files; of an array, leave it out")
                 source = DescribedArray(
                     image, axes=axes, nodata=nodata, channel_names=channel_names, pixel_size=pixel_size, unit=unit
                 )
-                if out is None:
+                if path is None:
                     return as_array(source, translator, source.order, on_progress)
-                out = Path(out)
-                to_file(source, translator, out, file_format=file_format, overwrite=overwrite, progress=on_progress)
-                return out
+                to_file(source, translator, path, file_format=file_format, overwrite=overwrite, progress=on_progress)
+                return path
             if nodata is not None or channel_names or pixel_size is not None:
                 raise SettingsError("nodata, channel_names and pixel_size are for arrays; files say them themselves")
             paths = _paths(image)
-            if out is None:
+            if path is None:
                 with open_images(paths, series) as opened:
                     return as_array(opened, translator, axes_of_result(axes, opened), on_progress)
             if axes is not None:
                 raise SettingsError("axes say how an array is to be; an output file has those of the input")
-            out = Path(out)
             translate_file(
                 paths,
                 translator,
-                out,
+                path,
                 file_format=file_format,
                 overwrite=overwrite,
                 resume=resume,
                 series=series,
                 progress=on_progress,
             )
-            return out
+            return path
 
     def evaluate(
         self,
@@ -390,17 +397,18 @@ class Pix2Pix:
         >>> sorted(result.mean.as_dict())
         ['mae', 'pearson', 'psnr', 'ssim']
         """
+        limits = checked(Annotated[tuple[float, float], Lenient] | None, data_range, "data_range")
         pairs: Sequence[Pair]
         if _are_paths(source, target):
             pairs = pairs_from_paths([Path(str(source))], [Path(str(target))], series=series)
         else:
             pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
         with (
-            lent_translator(self.model, _settings(settings)) as translator,
+            lent_translator(self.model, TranslationSettings(**settings)) as translator,
             temporary_folder(translator.scratch or scratch_folder()) as folder,
         ):
             translated = translations(pairs, translator, folder).pairs
-            return evaluate_pairs(translated, data_range=data_range, mapping=self.target.mapping)
+            return evaluate_pairs(translated, data_range=limits, mapping=self.target.mapping)
 
     def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:
         """Write the model file.
@@ -415,10 +423,10 @@ class Pix2Pix:
         >>> model.save("copy.safetensors").exists()
         True
         """
-        path = Path(path)
-        with reserved(path, overwrite):
-            save_model(self.model, path)
-        return path
+        file: Path = checked(AnyPath, path, "path")
+        with reserved(file, overwrite):
+            save_model(self.model, file)
+        return file
 
     def export(
         self,
@@ -451,22 +459,22 @@ class Pix2Pix:
         InputError
             The model has no such form, or `out` is refused.
         """
-        out = Path(out)
-        chosen = file_format or _FORMATS.get(out.suffix.lower())
+        path: Path = checked(AnyPath, out, "out")
+        chosen = file_format or _FORMATS.get(path.suffix.lower())
         if chosen not in _FORMATS.values():
-            raise SettingsError(f"{out}: the ending says no format; choose file_format onnx, bioimageio or state-dict")
-        with reserved(out, overwrite):
+            raise SettingsError(f"{path}: the ending says no format; choose file_format onnx, bioimageio or state-dict")
+        with reserved(path, overwrite):
             if chosen == "onnx":
                 from pix2pix_training.onnx_export import export_model
 
-                export_model(self.model, out, inference=inference, with_mapping=with_mapping)
+                export_model(self.model, path, inference=inference, with_mapping=with_mapping)
             elif chosen == "state-dict":
                 from pix2pix_training.reference_export import generator_state, write_state_dict
 
-                write_state_dict(generator_state(self.model), out)
+                write_state_dict(generator_state(self.model), path)
             else:
-                self._export_package(out, name, sample, inference or self.model.inference)
-        return out
+                self._export_package(path, name, sample, inference or self.model.inference)
+        return path
 
     def _export_package(
         self, out: Path, name: str | None, sample: ImagePath | None, inference: InferenceConfig
@@ -485,14 +493,6 @@ class Pix2Pix:
             for side in (self.source, self.target)
         )
         return f"Pix2Pix({architecture_name(self.model.generator_config)}, {sides})"
-
-
-def _settings(chosen: Mapping[str, Any]) -> TranslationSettings:
-    known = [field.name for field in fields(TranslationSettings)]
-    for name in chosen:
-        if name not in known:
-            raise SettingsError(f"a translation has no setting {name!r}; known are {', '.join(known)}")
-    return TranslationSettings(**chosen)
 
 
 def _are_paths(source: object, target: object) -> bool:

@@ -17,11 +17,12 @@ from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
 from pix2pix_training.array_source import AnyArray, Region, whole_plane
 from pix2pix_training.atomic import working_folder
-from pix2pix_training.config import TrainingConfig, preset, usual_depth
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError
 from pix2pix_training.events import Event
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
+from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training import train
 

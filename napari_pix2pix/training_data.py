@@ -6,9 +6,11 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field, PlainValidator
 
 from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.caching import PixelCache
@@ -21,22 +23,54 @@ from napari_pix2pix.formats.pairing import (
     pairs_from_csv,
     pairs_from_paths,
 )
-from napari_pix2pix.formats.source import AlphaChoice
+from napari_pix2pix.translation.settings import Channels
 from pix2pix_training.array_source import MemorySource, Region
 from pix2pix_training.channel_names import ordered_like
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.model_file import ImageTraits
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT, with_neighbouring_planes
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.training import TrainingData
+from pix2pix_training.validated import Lenient, shown, validated
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_VALIDATION_FRACTION = 0.1
 Validation = float | Path | Region
+ZContext = Annotated[int, Field(ge=0, le=MAX_Z_CONTEXT)]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _in_any_case(direction: object) -> object:
+    known = {choice.lower(): choice for choice in get_args(Direction)}
+    return known.get(direction.lower(), direction) if isinstance(direction, str) else direction
+
+
+def parse_validation(text: str) -> Validation:
+    """ "0.1" -> a fraction, "y0:y1,x0:x1" -> a region, anything else -> a folder that must exist."""
+    if (region := _parsed_region(text)) is not None:
+        return region
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if not Path(text).exists():
+        raise SettingsError(
+            f"validation {text!r} is neither a fraction, nor a region y0:y1,x0:x1, nor a folder that exists"
+        )
+    return Path(text)
+
+
+def checked_validation(value: object) -> Validation:
+    """What to hold out, also as the text of `parse_validation`; `SettingsError` where it is something else."""
+    if isinstance(value, str):
+        return parse_validation(value)
+    if isinstance(value, float | int | Path | Region) and not isinstance(value, bool):
+        return value
+    raise SettingsError(f"validation is {shown(value)}; give a fraction, a region y0:y1,x0:x1, or a folder")
+
+
+@validated
 class DataRequest:
     """Where the pairs are.
 
@@ -47,26 +81,22 @@ class DataRequest:
     is; see `open_image`.
     """
 
-    sources: tuple[Path, ...] = ()
-    targets: tuple[Path, ...] = ()
+    sources: Annotated[tuple[Path, ...], Lenient] = ()
+    targets: Annotated[tuple[Path, ...], Lenient] = ()
     pairs: Path | None = None
-    direction: Direction = "AtoB"
-    source_channels: tuple[int, ...] | None = None
-    target_channels: tuple[int, ...] | None = None
-    z_context: int = 0
-    series: int | None = None
+    direction: Annotated[Direction, BeforeValidator(_in_any_case)] = "AtoB"
+    source_channels: Channels | None = None
+    target_channels: Channels | None = None
+    z_context: ZContext = 0
+    series: Annotated[int, Field(ge=0)] | None = None
     alpha: AlphaChoice = "auto"
-    validation: Validation = DEFAULT_VALIDATION_FRACTION
+    validation: Annotated[Any, PlainValidator(checked_validation)] = DEFAULT_VALIDATION_FRACTION
 
     def __post_init__(self) -> None:
         if self.pairs is not None and (self.sources or self.targets):
             raise SettingsError("give either --pairs, or --source and --target, not both")
         if self.pairs is None and not (self.sources and self.targets):
             raise SettingsError("give the training images: --source and --target, or --pairs")
-        if self.alpha not in get_args(AlphaChoice):
-            raise SettingsError(f"alpha is {self.alpha!r}; choose one of {', '.join(get_args(AlphaChoice))}")
-        if not 0 <= self.z_context <= MAX_Z_CONTEXT:
-            raise SettingsError(f"z-context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
 
 
 def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> TrainingData:
@@ -111,37 +141,24 @@ def pairs_of_arrays(source: Any, target: Any, axes: str | None, target_axes: str
 
 
 def data_of_pairs(
-    pairs: Sequence[Pair], traits: ImageTraits, validation: float, *, patch_size: int, seed: int
+    pairs: Sequence[Pair], traits: ImageTraits, validation: float | Region, *, patch_size: int, seed: int
 ) -> TrainingData:
-    """Pairs that are open already, a fraction of them held out; `traits` are those of the sources, and hold for both.
+    """Pairs that are open already, with a fraction of them or a region of a single one held out.
+
+    `traits` are those of the sources, and hold for both.
 
     Raises
     ------
     SettingsError
-        The fraction leaves nothing to train on.
+        What is held out leaves nothing to train on.
     """
-    split = split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
+    split = _held_out(validation, pairs, patch_size=patch_size, seed=seed)
     reach = traits.z_context
     return TrainingData(
         split=Split(_in_context(split.training, reach), _in_context(split.validation, reach)),
         source_traits=replace(traits, axes=pairs[0].source.axes),
         target_traits=replace(traits, axes=pairs[0].target.axes, z_context=0),
     )
-
-
-def parse_validation(text: str) -> Validation:
-    """ "0.1" -> a fraction, "y0:y1,x0:x1" -> a region, anything else -> a folder that must exist."""
-    if (region := _parsed_region(text)) is not None:
-        return region
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    if not Path(text).exists():
-        raise SettingsError(
-            f"validation {text!r} is neither a fraction, nor a region y0:y1,x0:x1, nor a folder that exists"
-        )
-    return Path(text)
 
 
 def parse_region(text: str) -> Region:
@@ -179,15 +196,19 @@ def _in_context(pairs: Sequence[Pair], reach: int) -> tuple[Pair, ...]:
 
 def _split(request: DataRequest, pairs: Sequence[Pair], *, patch_size: int, seed: int) -> Split:
     validation = request.validation
-    if isinstance(validation, Region):
-        if len(pairs) != 1:
-            raise SettingsError(f"a validation region needs a single pair, and there are {len(pairs)}; give a fraction")
-        return split_region(pairs[0], validation, patch_size=patch_size)
     if isinstance(validation, Path):
         held_out = _like_training(_validation_pairs(request, validation), pairs[0])
         _check_apart(pairs, held_out, validation)
         return Split(tuple(pairs), tuple(held_out))
-    return split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
+    return _held_out(validation, pairs, patch_size=patch_size, seed=seed)
+
+
+def _held_out(validation: float | Region, pairs: Sequence[Pair], *, patch_size: int, seed: int) -> Split:
+    if not isinstance(validation, Region):
+        return split_fraction(pairs, validation, patch_size=patch_size, seed=seed)
+    if len(pairs) != 1:
+        raise SettingsError(f"a validation region needs a single pair, and there are {len(pairs)}; give a fraction")
+    return split_region(pairs[0], validation, patch_size=patch_size)
 
 
 def _validation_pairs(request: DataRequest, folder: Path) -> list[Pair]:

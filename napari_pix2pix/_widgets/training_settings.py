@@ -15,8 +15,9 @@ from napari_pix2pix._widgets.training_job import (
     training_config,
 )
 from napari_pix2pix._widgets.translation_options import DEVICES
-from pix2pix_training.config import TrainingConfig, Values, preset, usual_depth
+from pix2pix_training.config import TrainingConfig, Values
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
+from pix2pix_training.presets import preset, usual_depth
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
 PRESETS = {"seamless, for large images": "seamless", "as in the paper": "paper"}

@@ -11,7 +11,10 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, print_line, progress_bar
 from napari_pix2pix.cli.output_paths import output_folder
+from napari_pix2pix.cli.setting_options import with_setting_options
+from napari_pix2pix.translation.settings import CompileRequest
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.setting_options import settings_of_options
 
 if TYPE_CHECKING:
     from napari_pix2pix.translation.backends.engines import CompiledFile
@@ -19,10 +22,9 @@ if TYPE_CHECKING:
 Option = typer.Option
 
 
+@with_setting_options(CompileRequest)
 def compile_model(
     model: Annotated[Path, typer.Argument(help="Model file.")],
-    backend: Annotated[str, Option(help="tensorrt or tensorrt-rtx.")] = "tensorrt-rtx",
-    precision: Annotated[str, Option(help="fp32, fp16 or bf16.")] = "fp16",
     architectures: Annotated[
         str | None, Option(help="GPUs such as sm86,sm89,sm120, on any machine (tensorrt-rtx); else this machine's GPU.")
     ] = None,
@@ -30,31 +32,26 @@ def compile_model(
     sample: Annotated[
         Path | None, Option(help="Image to compare engines for this machine's GPU with PyTorch on.")
     ] = None,
-    tile: Annotated[int | None, Option(help="Side of the tiles in pixels.")] = None,
-    size: Annotated[int, Option(help="Side of the largest image to be translated, in pixels.")] = 8192,
     device: Annotated[str, Option(help="GPU: cuda or cuda:N.")] = "cuda",
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing engines.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+    **settings: Any,
 ) -> None:
     """Compile a model for TensorRT or TensorRT-RTX."""
     from dataclasses import asdict
 
     from napari_pix2pix.formats import open_image
-    from napari_pix2pix.translation.backends.engines import CompileRequest, compile_ahead, compile_here
+    from napari_pix2pix.translation.backends.engines import compile_ahead, compile_here
     from pix2pix_training.device import resolve_device
     from pix2pix_training.model_file import load_model
     from pix2pix_trt.flavours import require
 
-    if backend not in ("tensorrt", "tensorrt-rtx") or precision not in ("fp32", "fp16", "bf16"):
-        raise SettingsError("backend is tensorrt or tensorrt-rtx, precision is fp32, fp16 or bf16")
-    if not 256 <= size <= 2**17:
-        raise SettingsError(f"size {size} must lie between 256 and {2**17}")
+    request = CompileRequest(**settings_of_options(settings, CompileRequest))
     if (architectures is None) != (out is None):
         raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
     if out is not None:
         output_folder(out)
     loaded = load_model(model)
-    request = CompileRequest(flavour=backend, precision=precision, size=size, tile=tile)  # type: ignore[arg-type]
     with progress_bar("compile", "stages") as bar, interrupts.stoppable(bar.say) as cancel:
 
         def progress(done: int, count: int, fraction: float) -> None:
@@ -66,7 +63,7 @@ def compile_model(
             making = compile_ahead(loaded, model.stem, request, named, out, overwrite=overwrite, **watched)
             files = _kept(making)
         else:
-            require(request.flavour)
+            require(request.backend)
             if sample is None:
                 raise SettingsError(
                     "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
@@ -74,7 +71,7 @@ def compile_model(
             with open_image(sample) as image:
                 files = _kept(compile_here(loaded, request, image, resolve_device(device), **watched))
     if as_json:
-        print_json({"backend": backend, "files": [asdict(file) for file in files]})
+        print_json({"backend": request.backend, "files": [asdict(file) for file in files]})
     else:
         for file in files:
             print_line(file.path)

@@ -22,7 +22,6 @@ from pix2pix_training.errors import Pix2PixError, SettingsError
 if TYPE_CHECKING:
     from napari_pix2pix.formats.output_state import Part
 
-_SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _FIRST_LINES_S = (1, 2, 5, 10, 30)
 
 
@@ -194,31 +193,6 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def parse_channels(text: str | None) -> tuple[int, ...] | None:
-    """ "0,2" -> (0, 2)."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise SettingsError(f"channels {text!r} are not a list of numbers such as 0,2") from error
-
-
-def parse_size(text: str | None) -> int | None:
-    """ "2GB", "512MiB" or a number of bytes."""
-    if text is None:
-        return None
-    number = text.strip().lower().removesuffix("b")
-    digits = number.rstrip("kmgti")
-    try:
-        size = float(digits) * _SUFFIXES[number[len(digits) :]]
-        if not 0 < size < 2**60:
-            raise ValueError
-    except (ValueError, KeyError) as error:
-        raise SettingsError(f"size {text!r} is not understood; write for example 2GB or 512MiB") from error
-    return int(size)
 
 
 def parse_shard(text: str | None) -> Part:

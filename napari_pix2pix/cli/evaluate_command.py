@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_pix2pix.cli import interrupts
-from napari_pix2pix.cli.console import parse_channels, parse_range, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli.console import parse_range, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli.setting_options import with_setting_options
+from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.setting_options import settings_of_options
 
 if TYPE_CHECKING:
     from napari_pix2pix.evaluation import Evaluation
@@ -19,29 +22,23 @@ if TYPE_CHECKING:
 Option = typer.Option
 
 
+@with_setting_options(TranslationSettings, without=("region",), panel="Translation of --source")
 def evaluate(
     target: Annotated[list[Path], Option(help="Real images: file or folder; again for more channels.")],
     prediction: Annotated[Path | None, Option(help="Translated images: file or folder.")] = None,
     model: Annotated[Path | None, Option(help="Model file, to translate --source with.")] = None,
     source: Annotated[list[Path] | None, Option(help="Source images for --model; again for more channels.")] = None,
-    channels: Annotated[
-        str | None, Option(help="Channels of --source for the model, from 0, such as 2,0 [default: by their names].")
-    ] = None,
-    convert_values: Annotated[
-        str, Option(help="For a source of another type than the model's: refuse, type, values or image.")
-    ] = "refuse",
     target_values: Annotated[
         str, Option(help="What targets are: auto, intensities, categories, or foreground (0 and not 0).")
     ] = "auto",
-    alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
     data_range: Annotated[str | None, Option(help="LOW,HIGH of the targets, for PSNR and SSIM.")] = None,
     series: Annotated[
         int | None,
-        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
+        Option(help="Of files that hold several images the one of this number, from 0.", min=0, show_default="all"),
     ] = None,
     region: Annotated[str | None, Option(help="Score only y0:y1,x0:x1 of each image.")] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+    **settings: Any,
 ) -> None:
     """Score translated images against real ones: MAE, PSNR, SSIM, Pearson."""
     if (prediction is None) == (model is None or not source):
@@ -53,11 +50,11 @@ def evaluate(
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.pipeline import Translator
     from napari_pix2pix.translation.scratch import scratch_folder
-    from napari_pix2pix.translation.settings import TranslationSettings
     from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.model_file import load_model
 
-    cache = PixelCache(alpha=TranslationSettings(alpha=alpha).alpha)  # type: ignore[arg-type]
+    chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
+    cache = PixelCache(alpha=chosen.alpha)
     limits = parse_range(data_range)
     part = parse_region(region) if region else None
     extra, mapping = {}, None
@@ -67,13 +64,7 @@ def evaluate(
             pairs = pairs_from_paths([prediction], target, series=series, cache=cache)
         else:
             assert model is not None and source
-            settings = TranslationSettings(
-                device=device,
-                alpha=alpha,  # type: ignore[arg-type]  # the settings check their own choices
-                channels=parse_channels(channels),
-                convert_values=convert_values,  # type: ignore[arg-type]  # the settings check their own choices
-            )
-            translator = Translator(load_model(model), settings)
+            translator = Translator(load_model(model), chosen)
             mapping = translator.model.target.mapping
             folder = stack.enter_context(temporary_folder(scratch_folder()))
             with progress_bar("translating", "images") as bar, translator.interruptible(cancel):

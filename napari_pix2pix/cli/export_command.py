@@ -12,26 +12,28 @@ import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say
-from napari_pix2pix.cli.credits_options import Authors, Citation, License, credits_from
 from napari_pix2pix.cli.output_paths import output_file
-from pix2pix_training.config import InferenceConfig
+from napari_pix2pix.cli.setting_options import changed, with_setting_options
+from pix2pix_training.config import Credits, InferenceConfig
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.setting_options import setting_options
 
 if TYPE_CHECKING:
     from pix2pix_training.model_file import Model
 
 Option = typer.Option
 
+_CHANGES = tuple(option.name.replace("_", "-") for cls in (InferenceConfig, Credits) for option in setting_options(cls))
 _OPTIONS = {
-    "onnx": ("with-mapping", "statistics", "dropout", "author", "license", "citation"),
+    "onnx": ("with-mapping", *_CHANGES),
     "state-dict": ("discriminator",),
-    "bioimageio": ("statistics", "dropout", "author", "license", "citation", "sample", "name"),
+    "bioimageio": (*_CHANGES, "sample", "name"),
 }
 
 _SUFFIXES = {"onnx": (".onnx",), "state-dict": (".pth", ".pt"), "bioimageio": (".zip",)}
 
 
+@with_setting_options(InferenceConfig, Credits, panel="Changes of the model")
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     out: Annotated[Path, Option(help="File to write (.onnx, .pth, .zip), or a folder for it.")],
@@ -44,13 +46,9 @@ def export(
     with_mapping: Annotated[
         bool, Option("--with-mapping", help="onnx: stored pixels in and out, the mapping being part of the graph.")
     ] = False,
-    statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
-    dropout: Annotated[str | None, Option(help="off, where the model's own mode is seeded noise.")] = None,
-    author: Authors = None,
-    license_: License = None,
-    citation: Citation = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing files.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+    **settings: Any,
 ) -> None:
     """Write a model for ONNX runtimes, the BioImage Model Zoo, or the PyTorch reference implementation."""
     given = {
@@ -58,11 +56,7 @@ def export(
         "sample": sample,
         "name": name,
         "with-mapping": with_mapping or None,
-        "statistics": statistics,
-        "dropout": dropout,
-        "author": author,
-        "license": license_,
-        "citation": citation,
+        **{name.replace("_", "-"): value for name, value in settings.items() if value != []},
     }
     _check_options(format_, given)
 
@@ -80,11 +74,11 @@ def export(
         for path in outputs:
             stack.enter_context(reserved(path, overwrite))
         loaded = load_model(model)
-        loaded = replace(loaded, credits=credits_from(author, license_, citation, loaded.credits))
+        loaded = replace(loaded, credits=changed(loaded.credits, settings))
         if format_ == "state-dict":
             _export_state_dicts(loaded, out, discriminator)
         else:
-            inference = _inference(loaded.inference, statistics, dropout)
+            inference = changed(loaded.inference, settings)
             if format_ == "onnx":
                 from pix2pix_training.onnx_export import export_model
 
@@ -106,11 +100,6 @@ def _check_options(format_: str, given: Mapping[str, Any]) -> None:
         if value is not None and name not in _OPTIONS[format_]:
             homes = " or ".join(home for home, names in _OPTIONS.items() if name in names)
             raise SettingsError(f"--{name} is for --format {homes}, not for {format_}; leave it out")
-
-
-def _inference(own: InferenceConfig, statistics: str | None, dropout: str | None) -> InferenceConfig:
-    changes = {"statistics": statistics or own.statistics, "dropout": dropout or own.dropout, "seed": own.seed}
-    return from_dict(InferenceConfig, changes, where="inference")
 
 
 def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> None:

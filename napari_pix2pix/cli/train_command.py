@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
-from napari_pix2pix.cli.console import parse_channels, print_json, progress_bar, say, score_line
+from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
+from napari_pix2pix.cli.setting_options import with_setting_options
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
-from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options, training_config
+from pix2pix_training.setting_options import settings_of_options, training_config
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 
 logger = logging.getLogger(__name__)
@@ -22,34 +23,7 @@ logger = logging.getLogger(__name__)
 Option = typer.Option
 
 
-def _with_setting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each setting of a run in place of its ``**settings``; None where it is not given."""
-    parameters = inspect.signature(command, eval_str=True).parameters.values()
-    own = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    of_settings = [
-        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option))
-        for option in setting_options()
-    ]
-    command.__signature__ = inspect.Signature([*own, *of_settings])  # type: ignore[attr-defined]
-    return command
-
-
-def _annotation(option: SettingOption) -> Any:
-    kind: Any = list[option.kind] if option.is_list else option.kind  # type: ignore[name-defined]
-    choices = f" {', '.join(option.choices[:-1])} or {option.choices[-1]}." if option.choices else ""
-    table = option.paths[0][:-1]
-    return Annotated[
-        kind | None,
-        Option(
-            option.option,
-            help=option.help + choices,
-            show_default=False,
-            rich_help_panel=f"Settings: {table[0]}" if table else "Settings",
-        ),
-    ]
-
-
-@_with_setting_options
+@with_setting_options(TrainingConfig)
 def train(
     out: Annotated[Path, Option(help="Folder of the run.")],
     source: Annotated[list[Path] | None, Option(help="Source images: file or folder; again for more channels.")] = None,
@@ -62,7 +36,7 @@ def train(
     z_context: Annotated[int, Option(help="Planes of a Z stack above and below that a plane is seen with.")] = 0,
     series: Annotated[
         int | None,
-        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
+        Option(help="Of files that hold several images the one of this number, from 0.", min=0, show_default="all"),
     ] = None,
     validation: Annotated[str | None, Option(help="Fraction, folder, or region y0:y1,x0:x1 of a single pair.")] = None,
     init: Annotated[Path | None, Option(help="Model file to start from; its networks set depth, width, norm.")] = None,
@@ -95,15 +69,13 @@ def train(
         sources=tuple(source or ()),
         targets=tuple(target or ()),
         pairs=pairs,
-        direction=direction,  # type: ignore[arg-type]  # checked where it is used
-        source_channels=parse_channels(source_channels),
-        target_channels=parse_channels(target_channels),
+        direction=direction,  # type: ignore[arg-type]  # the request reads and checks its values
+        source_channels=source_channels,  # type: ignore[arg-type]
+        target_channels=target_channels,  # type: ignore[arg-type]
         z_context=z_context,
-        alpha=alpha,  # type: ignore[arg-type]  # checked there
+        alpha=alpha,  # type: ignore[arg-type]
         series=series,
-        validation=training_data.DEFAULT_VALIDATION_FRACTION
-        if validation is None
-        else training_data.parse_validation(validation),
+        **({} if validation is None else {"validation": validation}),
     )
     data = training_data.load_training_data(request, patch_size=run.patch_size, seed=run.seed)
     events = run_training(

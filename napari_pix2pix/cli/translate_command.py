@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from napari_pix2pix.cli import interrupts
-from napari_pix2pix.cli.console import parse_channels, parse_shard, parse_size, print_json, progress_bar, say
+from napari_pix2pix.cli.console import parse_shard, print_json, progress_bar, say
+from napari_pix2pix.cli.setting_options import with_setting_options
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.setting_options import settings_of_options
 
 Option = typer.Option
 
 
+@with_setting_options(TranslationSettings)
 def translate(
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, Option(help="Model file.")],
@@ -26,38 +30,7 @@ def translate(
     mosaic: Annotated[bool, Option("--mosaic", help="Each folder holds georeferenced tiles of one image.")] = False,
     series: Annotated[
         int | None,
-        Option(help="Of files that hold several images the one of this number, from 0 [default: all].", min=0),
-    ] = None,
-    backend: Annotated[str, Option(help="auto, torch, openvino, tensorrt or tensorrt-rtx.")] = "auto",
-    engines: Annotated[
-        Path | None, Option(help="Folder of TensorRT engines made by compile --architectures.", metavar="FOLDER")
-    ] = None,
-    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, Option(help="fp32, bf16, fp16 or auto.")] = "auto",
-    scheme: Annotated[str, Option(help="auto, whole, exact or blend.")] = "auto",
-    tile: Annotated[int | None, Option(help="Largest side of a tile in pixels.")] = None,
-    region: Annotated[
-        int | None,
-        Option(help="Side of the regions that are made one by one, resumed and shared [default: 8192 or more]."),
-    ] = None,
-    max_memory: Annotated[str | None, Option(help="Working set, such as 2GB [default: half of what is free].")] = None,
-    statistics: Annotated[str | None, Option(help="running, image or tile [default: as the model says].")] = None,
-    dropout: Annotated[str | None, Option(help="off or seeded [default: as the model says].")] = None,
-    dropout_samples: Annotated[int, Option(help="Translate with that many seeds: mean and deviation.", min=1)] = 1,
-    seed: Annotated[int | None, Option(help="Seed of the noise [default: as the model says].")] = None,
-    alpha: Annotated[str, Option(help="What alpha is: keep (a channel), mask (of no data), drop or auto.")] = "auto",
-    channels: Annotated[
-        str | None, Option(help="Those to take, from 0, in the model's order, such as 2,0 [default: by their names].")
-    ] = None,
-    convert_values: Annotated[
-        str, Option(help="For pixels of another type than the model's: refuse, type, values or image.")
-    ] = "refuse",
-    match_pixel_size: Annotated[
-        bool, Option("--match-pixel-size", help="Rescale to the model's pixel size, and the result back.")
-    ] = False,
-    scratch: Annotated[
-        Path | None,
-        Option(help="For what exceeds memory [default: the folder of the output].", metavar="FOLDER"),
+        Option(help="Of files that hold several images the one of this number, from 0.", min=0, show_default="all"),
     ] = None,
     resume: Annotated[
         bool, Option("--resume", help="Go on with unfinished outputs; leave complete ones as they are.")
@@ -69,6 +42,7 @@ def translate(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
+    **settings: Any,
 ) -> None:
     """Translate images of any size."""
     # Before torch is loaded: its threads that wait by spinning take time from those of OpenVINO, a tenth of it.
@@ -76,31 +50,12 @@ def translate(
 
     from napari_pix2pix.translation.batch import jobs_for, plan_lines, translate_batch
     from napari_pix2pix.translation.pipeline import Translator
-    from napari_pix2pix.translation.settings import TranslationSettings
     from pix2pix_training.errors import SettingsError
     from pix2pix_training.model_file import load_model
 
     if on_error not in ("stop", "skip"):
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
-    settings = TranslationSettings(
-        scheme=scheme,  # type: ignore[arg-type]  # the settings check their own choices
-        tile=tile,
-        region=region,
-        max_memory=parse_size(max_memory),
-        statistics=statistics,  # type: ignore[arg-type]
-        dropout=dropout,  # type: ignore[arg-type]
-        dropout_samples=dropout_samples,
-        seed=seed,
-        alpha=alpha,  # type: ignore[arg-type]
-        channels=parse_channels(channels),
-        convert_values=convert_values,  # type: ignore[arg-type]
-        match_pixel_size=match_pixel_size,
-        scratch=None if scratch is None else str(scratch),
-        device=device,
-        precision=precision,  # type: ignore[arg-type]
-        backend=backend,  # type: ignore[arg-type]
-        engines=None if engines is None else str(engines),
-    )
+    chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
     jobs = jobs_for(
         inputs,
         out,
@@ -110,7 +65,7 @@ def translate(
         series=series,
         on_error=on_error,  # type: ignore[arg-type]
     )
-    translator = Translator(load_model(model), settings)
+    translator = Translator(load_model(model), chosen)
     if dry_run:
         for line in plan_lines(jobs, translator):
             say(line)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_pix2pix.formats.opacity import to_opacity
-from napari_pix2pix.formats.source import AlphaChoice, ImageSource
+from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray, Opacity, Region, least_opaque, plane_size
+from pix2pix_training.config import AlphaChoice
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from napari_pix2pix.formats.memory import available_memory_bytes
-from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
+from napari_pix2pix.formats.source import ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, Region, whole_plane
+from pix2pix_training.config import AlphaChoice
 
 MAX_OPEN_FILES = 32
 _SHARE_OF_AVAILABLE = 4

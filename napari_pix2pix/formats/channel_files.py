@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_pix2pix.formats.naming import image_stem
-from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
+from napari_pix2pix.formats.source import ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, Region, StackedChannels
+from pix2pix_training.config import AlphaChoice
 
 
 class ChannelFiles(ImageSource):

@@ -22,13 +22,14 @@ from napari_pix2pix.formats.mosaic import MosaicSource, check_alike
 from napari_pix2pix.formats.naming import is_image_path
 from napari_pix2pix.formats.ome_xml import parsed_xml
 from napari_pix2pix.formats.opacity import with_opacity
-from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
+from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
 from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, Region, plane_size, whole_plane
 from pix2pix_training.atomic import sync_to_disk
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import numpy as np
 
 from napari_pix2pix.formats.georeference import Georeference
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.source import AlphaChoice, ImageSource, open_image
+from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tile_layout import MapTile, TileIndex, TileLayout
 from pix2pix_training.array_source import AnyArray, Opacity, Region
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 

@@ -19,6 +19,7 @@ from napari_pix2pix.formats.georeference import files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Opacity, Region
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ _ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 Alpha = Literal["none", "declared", "certain"]
 """A file's last channel is no alpha, is declared as alpha (which many programs do without being asked), or is alpha."""
-AlphaChoice = Literal["auto", "keep", "mask", "drop"]
-"""What becomes of alpha: a channel (keep), a mask of what holds no data (mask), nothing (drop), or what fits (auto)."""
 
 
 class ImageSource(ABC):

@@ -24,7 +24,8 @@ from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, p
 from pix2pix_training.atomic import working_folder
 from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError
-from pix2pix_training.model_file import Model, check_pixel_size
+from pix2pix_training.model_file import Model, PixelSize
+from pix2pix_training.validated import checked
 
 _MOST_KEPT = 4
 
@@ -78,7 +79,7 @@ class DescribedArray(MemorySource):
         self, array: AnyArray, *, pixel_size: tuple[float, float] | None = None, unit: str = "µm", **kind: Any
     ) -> None:
         super().__init__(array, **kind)
-        check_pixel_size(pixel_size)
+        checked(PixelSize | None, pixel_size, "pixel_size")
         self.metadata = ImageMetadata(
             channel_names=self.channel_names,
             pixel_size=pixel_size,

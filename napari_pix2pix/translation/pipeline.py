@@ -84,9 +84,9 @@ class Translator:
         self._interruption = Interruption(self._network)
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = self.settings.backend, None
-        self.scratch = None if self.settings.scratch is None else Path(self.settings.scratch)
+        self.scratch = self.settings.scratch
         if self.settings.engines is not None:
-            folder = Path(self.settings.engines)
+            folder = self.settings.engines
             self._asked, self._prepared = prepared_engines(self._asked, folder, self._network, self.device)
         if self._asked != "auto":
             self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway

@@ -197,5 +197,5 @@ def _request(
         "backend": [translator.backend(plan).name, translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, *plan.region, cutting.part_px, spec.masked],
     }
-    as_stored: dict[str, Any] = json.loads(json.dumps(request))
+    as_stored: dict[str, Any] = json.loads(json.dumps(request, default=str))
     return as_stored

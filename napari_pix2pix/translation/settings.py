@@ -3,25 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from napari_pix2pix.formats.source import AlphaChoice
-from pix2pix_training.config import DropoutMode, InferenceConfig, Precision, Statistics
+from pydantic import BeforeValidator, Field
+
+from pix2pix_training.config import AlphaChoice, DropoutMode, InferenceConfig, Precision, Statistics
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.intensity import CategoryMapping
-from pix2pix_training.model_file import Model
+from pix2pix_training.validated import AnyPath, Labels, Lenient, Setting, Written, shown, validated
+from pix2pix_trt.flavours import EnginePrecision, Flavour
 
-Scheme = Literal["auto", "whole", "exact", "blend"]
-ValueConversion = Literal["refuse", "type", "values", "image"]
-Backend = Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"]
+if TYPE_CHECKING:
+    from pix2pix_training.model_file import Model
+
+Scheme = Annotated[
+    Literal["auto", "whole", "exact", "blend"],
+    Labels({"auto": "automatic", "whole": "whole image at once", "exact": "exact tiles", "blend": "blended tiles"}),
+]
+ValueConversion = Annotated[
+    Literal["refuse", "type", "values", "image"],
+    Labels(
+        {
+            "refuse": "are refused",
+            "type": "from range to range of the types",
+            "values": "as they are",
+            "image": "fitted to each image",
+        }
+    ),
+]
+Backend = Annotated[
+    Literal["auto", "torch", "openvino", "tensorrt", "tensorrt-rtx"],
+    Labels(
+        {
+            "auto": "automatic",
+            "torch": "PyTorch",
+            "openvino": "OpenVINO",
+            "tensorrt": "TensorRT",
+            "tensorrt-rtx": "TensorRT-RTX",
+        }
+    ),
+]
 MIN_TILE_PX = 16
 MIN_REGION_PX = 16
 MAX_DROPOUT_SAMPLES = 10_000
+_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-@dataclass(frozen=True, kw_only=True)
+def bytes_from(text: str) -> int:
+    """ "2GB", "512MiB" or a number of bytes; `ValueError` where it is something else."""
+    number = text.strip().lower().removesuffix("b")
+    digits = number.rstrip("kmgti")
+    try:
+        size = float(digits) * _BYTES[number[len(digits) :]]
+        if not 0 < size < 2**60:
+            raise ValueError
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{text!r} is not understood; write for example 2GB or 512MiB") from error
+    return int(size)
+
+
+def _channels_from(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{text!r} are not a list of numbers such as 0,2") from error
+
+
+def _checked_channels(channels: object) -> object:
+    if isinstance(channels, Sequence) and channels and all(type(n) is int and n >= 0 for n in channels):
+        return channels
+    raise ValueError(f"are {shown(channels)}; give the numbers of channels, from 0, such as 0,2")
+
+
+def _channels_text(channels: tuple[int, ...]) -> str:
+    return ",".join(map(str, channels))
+
+
+Channels = Annotated[
+    tuple[int, ...],
+    Lenient,
+    BeforeValidator(_checked_channels),
+    Written(_channels_from, _channels_text, "such as 0,2"),
+]
+MemoryBytes = Annotated[int, Field(ge=2**20, le=2**60), Written(bytes_from, example="such as 2GB")]
+
+
+@validated
 class TranslationSettings:
     """What a user may choose about a translation; None means "as the model says", or "choose for me".
 
@@ -34,7 +100,7 @@ class TranslationSettings:
     region : side in pixels, rounded up to a multiple of 256, of the parts that an image is translated in, each on its
         own; None for parts of 8192 to 16384 pixels, or more where a network sees so far that smaller ones would cost
         too much.
-    max_memory : bytes that the working set may take; None for half of what is free.
+    max_memory : bytes that the working set may take, or a text such as "2GB"; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
     alpha : what an alpha channel of an image file is: a channel ("keep"), a mask of the pixels that hold no data
@@ -50,42 +116,84 @@ class TranslationSettings:
     engines : folder of TensorRT engines that were compiled ahead of time; they decide `backend` where that is "auto".
     """
 
-    scheme: Scheme = "auto"
-    tile: int | None = None
-    region: int | None = None
-    max_memory: int | None = None
-    statistics: Statistics | None = None
-    dropout: DropoutMode | None = None
-    dropout_samples: int = 1
-    seed: int | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-    backend: Backend = "auto"
-    alpha: AlphaChoice = "auto"
-    channels: tuple[int, ...] | None = None
-    convert_values: ValueConversion = "refuse"
-    match_pixel_size: bool = False
-    split_level: int | None = None
-    scratch: str | None = None
-    engines: str | None = None
+    scheme: Annotated[
+        Scheme, Setting("How an image is translated that is larger than memory.", group="Tiles and memory")
+    ] = "auto"
+    tile: Annotated[
+        int | None,
+        Field(ge=MIN_TILE_PX, le=2**20),
+        Setting("Largest side of a tile in pixels.", step=64, unit="px", group="Tiles and memory"),
+    ] = None
+    region: Annotated[
+        int | None,
+        Field(ge=MIN_REGION_PX, le=2**30),
+        Setting(
+            "Side of the regions that are made one by one, resumed and shared.",
+            step=256,
+            unit="px",
+            unset="8192 or more",
+            group="Tiles and memory",
+        ),
+    ] = None
+    max_memory: Annotated[
+        MemoryBytes | None,
+        Setting(
+            "Memory that the working set may take, such as 2GB.",
+            label="Memory",
+            unset="half of what is free",
+            group="Tiles and memory",
+        ),
+    ] = None
+    statistics: Annotated[
+        Statistics | None, Setting("What norm layers of the model use.", unset="as the model says", group="Model")
+    ] = None
+    dropout: Annotated[
+        DropoutMode | None, Setting("Noise of dropout layers.", unset="as the model says", group="Model")
+    ] = None
+    dropout_samples: Annotated[
+        int,
+        Field(ge=1, le=MAX_DROPOUT_SAMPLES),
+        Setting("Translate with so many seeds of the noise: mean and deviation.", group="Model"),
+    ] = 1
+    seed: Annotated[
+        int | None,
+        Field(ge=0, le=2**63 - 1),
+        Setting("Seed of the noise.", unset="as the model says", group="Model"),
+    ] = None
+    device: Annotated[
+        str, Setting("Where the network runs: auto, cpu, cuda, cuda:N or mps.", group="What it runs on")
+    ] = "auto"
+    precision: Annotated[Precision, Setting("Arithmetic of the network.", group="What it runs on")] = "auto"
+    backend: Annotated[Backend, Setting("What the network runs with.", group="What it runs on")] = "auto"
+    alpha: Annotated[AlphaChoice, Setting("What an alpha channel of the images is.", group="Images")] = "auto"
+    channels: Annotated[
+        Channels | None,
+        Setting("Channels to take, from 0, in the model's order.", unset="by their names", group="Images"),
+    ] = None
+    convert_values: Annotated[
+        ValueConversion,
+        Setting("Pixels of another type than the model's.", label="Values of another type", group="Images"),
+    ] = "refuse"
+    match_pixel_size: Annotated[
+        bool,
+        Setting("Rescale to the model's pixel size, and the result back.", option="--match-pixel-size", group="Images"),
+    ] = False
+    split_level: Annotated[
+        int | None,
+        Field(ge=1, le=9),
+        Setting("Level at which exact tiles split a U-Net.", group="Tiles and memory"),
+    ] = None
+    scratch: Annotated[
+        AnyPath | None,
+        Setting("Folder for what exceeds memory.", unset="the folder of the output", group="Tiles and memory"),
+    ] = None
+    engines: Annotated[
+        AnyPath | None,
+        Setting("Folder of TensorRT engines made by compile --architectures.", unset="none", group="What it runs on"),
+    ] = None
 
     def __post_init__(self) -> None:
-        _check_choice("scheme", self.scheme, get_args(Scheme))
-        _check_choice("backend", self.backend, get_args(Backend))
-        _check_choice("precision", self.precision, get_args(Precision))
-        _check_choice("statistics", self.statistics, (None, *get_args(Statistics)))
-        _check_choice("alpha", self.alpha, get_args(AlphaChoice))
-        _check_choice("convert_values", self.convert_values, get_args(ValueConversion))
-        _check_choice("dropout", self.dropout, (None, *get_args(DropoutMode)))
-        if self.channels is not None:
-            object.__setattr__(self, "channels", _checked_channels(self.channels))
-        _check_range("tile", self.tile, MIN_TILE_PX, 2**20)
-        _check_range("region", self.region, MIN_REGION_PX, 2**30)
-        _check_range("max_memory", self.max_memory, 2**20, 2**60)
-        _check_range("dropout_samples", self.dropout_samples, 1, MAX_DROPOUT_SAMPLES)
-        _check_range("seed", self.seed, 0, 2**63 - 1)
-        _check_range("split_level", self.split_level, 1, 9)
-        if self.scratch is not None and not Path(self.scratch).is_dir():
+        if self.scratch is not None and not self.scratch.is_dir():
             raise SettingsError(f"scratch {self.scratch} is no folder; give one that exists, on a disk with room")
         if self.scheme == "exact" and self.statistics == "tile":
             raise SettingsError(
@@ -98,6 +206,20 @@ class TranslationSettings:
             raise SettingsError("dropout_samples above 1 need noise; set dropout to 'seeded'")
 
 
+@validated
+class CompileRequest:
+    """What to compile for: a package and precision, and images of up to `size` pixels in tiles of `tile`."""
+
+    backend: Annotated[Flavour, Setting("Package to compile with.")] = "tensorrt-rtx"
+    precision: Annotated[EnginePrecision, Setting("Arithmetic of the engines.")] = "fp16"
+    size: Annotated[
+        int, Field(ge=256, le=2**17), Setting("Side of the largest image to be translated, in pixels.", step=256)
+    ] = 8192
+    tile: Annotated[int | None, Field(ge=MIN_TILE_PX, le=2**20), Setting("Side of the tiles in pixels.", step=64)] = (
+        None
+    )
+
+
 def resolved_inference(settings: TranslationSettings, model: Model) -> InferenceConfig:
     """The model's inference mode with the changes that the settings ask for.
 
@@ -106,6 +228,8 @@ def resolved_inference(settings: TranslationSettings, model: Model) -> Inference
     SettingsError
         The generator cannot run in this mode, or dropout samples are asked of one without noise.
     """
+    from pix2pix_training.intensity import CategoryMapping  # with torch, which the help of a command does without
+
     config, own = model.generator_config, model.inference
     statistics = settings.statistics or own.statistics
     if statistics == "running" and config.norm == "instance":
@@ -124,24 +248,3 @@ def resolved_inference(settings: TranslationSettings, model: Model) -> Inference
         raise SettingsError("dropout samples are averaged, and this model's target are categories; leave it at 1")
     seed = own.seed if settings.seed is None else settings.seed
     return InferenceConfig(statistics=statistics, dropout=dropout, seed=seed)
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        known = ", ".join(str(c) for c in choices if c is not None)
-        raise SettingsError(f"{name} is {value!r}; choose one of {known}")
-
-
-def _checked_channels(channels: Sequence[int]) -> tuple[int, ...]:
-    if not channels or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in channels):
-        raise SettingsError(f"channels are {channels!r}; give the numbers of channels, from 0, such as 0,2")
-    return tuple(channels)
-
-
-def _check_range(name: str, value: int | None, low: int, high: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise SettingsError(f"{name} is {value!r}; it must be a whole number")
-    if not low <= value <= high:
-        raise SettingsError(f"{name} is {value}; it must lie between {low} and {high}")

@@ -17,7 +17,7 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import CheckpointError, SettingsError
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.validated import from_dict
 
 CHECKPOINT_VERSION = 1
 MAY_CHANGE_ON_RESUME = (

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from pix2pix_training.array_source import (
@@ -26,7 +27,9 @@ from pix2pix_training.array_source import (
 )
 from pix2pix_training.errors import NoValidPixelError, SettingsError
 from pix2pix_training.invalid_pixels import invalid_values
+from pix2pix_training.validated import Lenient, validated
 
+_Byte = Annotated[int, Field(ge=0, le=255)]
 Scope = Literal["dtype", "training-set", "image"]
 SUPPORTED_DTYPES = (
     *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
@@ -40,7 +43,7 @@ _WIDE = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
 _LARGEST_END, _LARGEST_NARROW_END = 1e300, 1e38
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class LinearMapping:
     """``low`` of each channel maps to -1 and ``high`` to 1; values beyond are clipped.
 
@@ -50,8 +53,8 @@ class LinearMapping:
     dtype: str
     scope: Scope
     channels: int
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
+    low: Annotated[tuple[float, ...], Lenient] = ()
+    high: Annotated[tuple[float, ...], Lenient] = ()
 
     def __post_init__(self) -> None:
         _checked_dtype(self.dtype)
@@ -107,7 +110,7 @@ class LinearMapping:
         return low, torch.tensor(self.high, device=device, dtype=dtype).reshape(shape)
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class CategoryMapping:
     """One network channel per category: 1 where a pixel is of it, else -1; out, the largest channel wins.
 
@@ -117,8 +120,8 @@ class CategoryMapping:
     """
 
     dtype: str
-    values: tuple[tuple[int, ...], ...]
-    colors: tuple[tuple[int, int, int], ...] = ()
+    values: Annotated[tuple[Annotated[tuple[int, ...], Lenient], ...], Lenient]
+    colors: Annotated[tuple[Annotated[tuple[_Byte, _Byte, _Byte], Lenient], ...], Lenient] = ()
     foreground: bool = False
 
     def __post_init__(self) -> None:

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
@@ -32,8 +33,8 @@ from pix2pix_training.networks import (
     discriminator_channels,
     set_inference_mode,
 )
-from pix2pix_training.settings_tables import from_dict
 from pix2pix_training.strict_json import read_table
+from pix2pix_training.validated import Lenient, from_dict, shown, validated
 
 FORMAT = "pix2pix-model"
 FORMAT_VERSION = 1
@@ -52,7 +53,18 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
 """Types of entries of `Model.training`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _checked_pixel_size(size: object) -> tuple[float, ...]:
+    """Else no model or image could be opened again."""
+    lengths = size if isinstance(size, tuple | list) else ()
+    if len(lengths) != 2 or not all(isinstance(each, Real) and 0 < float(each) < math.inf for each in lengths):
+        raise ValueError(f"is {shown(size)}; it should be height and width of a pixel, each above 0")
+    return tuple(map(float, lengths))
+
+
+PixelSize = Annotated[tuple[float, float], BeforeValidator(_checked_pixel_size)]
+
+
+@validated
 class ImageTraits:
     """What is known of images besides their pixels; `pixel_size` is (y, x) in `unit`.
 
@@ -60,27 +72,13 @@ class ImageTraits:
     """
 
     axes: str = "CYX"
-    channel_names: tuple[str, ...] = ()
-    pixel_size: tuple[float, float] | None = None
+    channel_names: Annotated[tuple[str, ...], Lenient] = ()
+    pixel_size: PixelSize | None = None
     unit: str | None = None
-    z_context: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.z_context <= MAX_Z_CONTEXT:
-            raise SettingsError(f"z_context is {self.z_context}; it must lie between 0 and {MAX_Z_CONTEXT}")
-        check_pixel_size(self.pixel_size)
+    z_context: Annotated[int, Field(ge=0, le=MAX_Z_CONTEXT)] = 0
 
 
-def check_pixel_size(size: object) -> None:
-    """Refuse what is neither None nor the height and width of a pixel: no model or image could be opened again."""
-    if size is None:
-        return
-    lengths = size if isinstance(size, tuple | list) else ()
-    if len(lengths) != 2 or not all(isinstance(each, Real) and 0 < float(each) < math.inf for each in lengths):
-        raise SettingsError(f"pixel_size is {size!r:.60}; it should be height and width of a pixel, each above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
+@validated
 class ImageDescription(ImageTraits):
     """One side of the training pairs: its traits, and how its pixels are mapped to [-1, 1].
 
@@ -90,7 +88,6 @@ class ImageDescription(ImageTraits):
     mapping: Mapping
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         planes = 2 * self.z_context + 1
         if self.z_context and isinstance(self.mapping, CategoryMapping):
             raise SettingsError(
@@ -116,7 +113,7 @@ class ImageDescription(ImageTraits):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class DiscriminatorTraits:
     """Shape of a discriminator, and whether it sees the source beside the target."""
 

@@ -25,6 +25,7 @@ from pix2pix_training.fitting import (
 from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
 from pix2pix_training.intensity import Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
+from pix2pix_training.presets import patch_within
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def require_room(pairs: Sequence[Pair], config: TrainingConfig) -> None:
     height, width = plane_size(smallest.source)
     if min(height, width) >= config.patch_size:
         return
-    fitting = config.patch_within(min(height, width))
+    fitting = patch_within(config, min(height, width))
     if fitting is None:
         advice = "leave it out, or enlarge the images"
     else:

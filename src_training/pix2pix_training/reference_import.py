@@ -39,6 +39,7 @@ def import_model(
     *,
     statistics: Statistics = "image",
     dropout: DropoutMode = "off",
+    seed: int = 0,
     credits: Credits | None = None,
 ) -> Model:
     """A model from the state_dicts that the reference saves (also from DataParallel, or from a GPU).
@@ -51,6 +52,7 @@ def import_model(
     discriminator : for example ``latest_net_D.pth``, to continue training with.
     statistics : "running" or "image", the reference's usual test mode.
     dropout : "seeded" puts the reference's dropout where a U-Net has it; the file does not say if it was trained so.
+    seed : of its noise.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def import_model(
         weights=weights,
         source=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.source_channels)),
         target=ImageDescription(mapping=dtype_mapping(np.dtype(np.uint8), config.target_channels)),
-        inference=InferenceConfig(statistics=statistics, dropout=dropout),
+        inference=InferenceConfig(statistics=statistics, dropout=dropout, seed=seed),
         training={"imported_from": [path.name for path in (generator, discriminator) if path is not None]},
         credits=credits or Credits(),
         discriminator=None if discriminator is None else _imported_discriminator(discriminator, config),

@@ -19,7 +19,8 @@ from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.locks import locked
 from pix2pix_training.metrics_table import append_row, drop_rows_after, last_step
-from pix2pix_training.settings_tables import from_dict, settings_from_toml, to_toml
+from pix2pix_training.settings_tables import settings_from_toml, to_toml
+from pix2pix_training.validated import from_dict
 
 _PREVIEW_SIZE = 512
 _LOCK = ".pix2pix-run.lock"

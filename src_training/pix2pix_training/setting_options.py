@@ -1,99 +1,137 @@
-"""The options of the command line that the settings of a training run have, made of the settings classes.
+"""What the classes of settings say of each setting, for whatever shows settings or names them in a command.
 
-Whatever shows settings or names them in a command takes them from here, so a new setting is an option at once.
+Options of the command line, rows of forms and commands to copy are made of it, so a new setting is in all of them.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from pix2pix_training.config import Setting, TrainingConfig, preset, usual_depth
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.presets import preset, usual_depth
+from pix2pix_training.validated import Setting, Written, choices, from_dict
 
 _LENGTHS = ("epochs", "steps", "minutes")
+_KINDS = (bool, int, float, str, Path)
 
-Path = tuple[str, ...]
+Place = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SettingOption:
-    """One option.
+    """One setting.
 
     Attributes
     ----------
     option : such as ``--patch-size``, or ``--on/--off`` for a truth value.
-    name : the same as a name in Python.
+    name : the same as a name in Python, which no other setting of the class has.
     paths : names of the settings that it sets, from the outermost table to the entry.
-    kind : type of a value; of an entry, where the setting is a list.
+    annotation : its type, with limits and words; see `validated`.
+    kind : type of a value as it is given on the command line; of an entry, where the setting is a list.
     is_list : whether the option may be given again for more values.
     choices : the words that are allowed, empty where any value may be.
+    default : in the class; presets have others.
+    written : how it is written as a text, if it is.
     """
 
     option: str
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
+    annotation: Any
     kind: type
     is_list: bool
     choices: tuple[str, ...]
-    help: str
+    default: Any
+    setting: Setting
+    written: Written | None
+
+    @property
+    def group(self) -> str:
+        """Settings that belong together."""
+        return self.setting.group or " of the ".join(reversed(self.paths[0][:-1]))
+
+    @property
+    def label(self) -> str:
+        name = self.paths[0][-1].replace("_", " ")
+        return self.setting.label or name[0].upper() + name[1:]
+
+    @property
+    def help(self) -> str:
+        """One line, with the choices."""
+        if not self.choices:
+            return self.setting.help
+        return f"{self.setting.help.removesuffix('.')}: {', '.join(self.choices[:-1])} or {self.choices[-1]}."
+
+    @property
+    def usual(self) -> str:
+        """The default in words; empty for a truth value that is off."""
+        if self.default is None:
+            return self.setting.unset
+        return "" if self.default is False else str(self.default)
 
     def words(self, value: Any) -> list[str]:
         """The option with a value, as words of a command."""
         if self.kind is bool:
-            on, off = self.option.split("/")
-            return [on if value else off]
+            on, _, off = self.option.partition("/")
+            return [word for word in [on if value else off] if word]
         values = value if self.is_list else [value]
-        return [word for each in values for word in (self.option, str(each))]
+        write = str if self.written is None else self.written.write
+        return [word for each in values for word in (self.option, write(each))]
 
 
 @cache
-def setting_options() -> tuple[SettingOption, ...]:
-    """The options of all settings of a `TrainingConfig`, in their order there, those of its tables last."""
-    return tuple(_options_of(TrainingConfig, ()))
+def setting_options(cls: type = TrainingConfig) -> tuple[SettingOption, ...]:
+    """The options of all settings of a class, in their order there, those of its tables last."""
+    return tuple(_options_of(cls, ()))
 
 
-def _options_of(cls: type, prefix: Path) -> Iterator[SettingOption]:
+def _options_of(cls: type, prefix: Place) -> Iterator[SettingOption]:
     hints = get_type_hints(cls, include_extras=True)
-    for name, kind in hints.items():
-        if get_origin(kind) is Annotated:
-            bare, setting = get_args(kind)
-            yield _option((*prefix, name), bare, setting)
-    for name, kind in hints.items():
-        if is_dataclass(kind) and isinstance(kind, type):
-            yield from _options_of(kind, (*prefix, name))
+    defaults = {each.name: each.default for each in fields(cls)}
+    for name, annotation in hints.items():
+        for setting in (part for part in get_args(annotation) if isinstance(part, Setting)):
+            yield _option((*prefix, name), annotation, setting, defaults[name])
+    for name, annotation in hints.items():
+        if is_dataclass(annotation) and isinstance(annotation, type):
+            yield from _options_of(annotation, (*prefix, name))
 
 
-def _option(path: Path, kind: Any, setting: Setting) -> SettingOption:
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = next(each for each in get_args(kind) if each is not type(None))
-    is_list = get_origin(kind) is tuple
-    if is_list:
-        kind = get_args(kind)[0]
-    choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
+def _option(path: Place, annotation: Any, setting: Setting, default: Any) -> SettingOption:
+    parts = list(_parts(annotation))
+    written = next((part for part in parts if isinstance(part, Written)), None)
+    words = tuple(map(str, choices(annotation)))
+    kind = str if written or words else next(part for part in parts if part in _KINDS)
     dashed = path[-1].replace("_", "-")
     option = setting.option or (f"--{dashed}/--no-{dashed}" if kind is bool else f"--{dashed}")
-    name = option.split("/")[0].removeprefix("--").replace("-", "_")
-    # One width for both networks, unless the discriminator's own option says another.
-    shared: tuple[Path, ...] = (("discriminator", "base_width"),) if path == ("generator", "base_width") else ()
     return SettingOption(
         option=option,
-        name=name,
-        paths=(path, *shared),
-        kind=str if choices else kind,
-        is_list=is_list,
-        choices=choices,
-        help=setting.help,
+        name=option.split("/")[0].removeprefix("--").replace("-", "_"),
+        paths=(path, setting.also) if setting.also else (path,),
+        annotation=annotation,
+        kind=kind,
+        is_list=written is None and any(get_origin(part) is tuple for part in parts),
+        choices=words,
+        default=None if default is MISSING else default,
+        setting=setting,
+        written=written,
     )
 
 
-def settings_of_options(values: Mapping[str, Any]) -> dict[str, Any]:
+def _parts(annotation: Any) -> Iterator[Any]:
+    """All that an annotation is made of."""
+    yield annotation
+    for part in get_args(annotation) if get_origin(annotation) is not Literal else ():
+        yield from _parts(part)
+
+
+def settings_of_options(values: Mapping[str, Any], cls: type = TrainingConfig) -> dict[str, Any]:
     """Nested tables of the settings whose options were given: `values` by `SettingOption.name`, None where not."""
     tables: dict[str, Any] = {}
-    for option in setting_options():
+    for option in setting_options(cls):
         value = values.get(option.name)
         if value is None or (option.is_list and not value):
             continue
@@ -107,10 +145,15 @@ def settings_of_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def command_words(config: TrainingConfig) -> list[str]:
     """The preset of `config`, and the options that make of it what `config` is, but for what the data decides."""
-    words = ["--preset", config.preset]
-    wanted, known = _by_path(config), _by_path(preset(config.preset))
-    known["generator", "depth"] = usual_depth(config.preset, config.patch_size)
-    for option in setting_options():
+    usual = by_path(preset(config.preset))
+    usual["generator", "depth"] = usual_depth(config.preset, config.patch_size)
+    return ["--preset", config.preset, *changed_words(config, usual)]
+
+
+def changed_words(settings: Any, usual: Mapping[Place, Any]) -> list[str]:
+    """The options of what differs in `settings` from the `usual` values."""
+    wanted, known, words = by_path(settings), dict(usual), list[str]()
+    for option in setting_options(settings.__class__):
         value = wanted[option.paths[0]]
         if value is not None and value != known[option.paths[0]]:
             words += option.words(value)
@@ -118,11 +161,12 @@ def command_words(config: TrainingConfig) -> list[str]:
     return words
 
 
-def _by_path(settings: Any, prefix: Path = ()) -> dict[Path, Any]:
-    values: dict[Path, Any] = {}
+def by_path(settings: Any, prefix: Place = ()) -> dict[Place, Any]:
+    """All values by the names of their tables and their own."""
+    values: dict[Place, Any] = {}
     for field in fields(settings):
         value, path = getattr(settings, field.name), (*prefix, field.name)
-        values |= _by_path(value, path) if is_dataclass(value) else {path: value}
+        values |= by_path(value, path) if is_dataclass(value) else {path: value}
     return values
 
 

@@ -24,7 +24,7 @@ from pix2pix_training.checkpoint import (
     check_same_run,
     load_checkpoint,
 )
-from pix2pix_training.config import DEFAULT_EPOCHS, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_device
 from pix2pix_training.descriptions import describe_mapping
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
@@ -50,6 +50,7 @@ from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, prepare, require_usable
+from pix2pix_training.presets import DEFAULT_EPOCHS
 from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.run_state import RunState, check_same_data

@@ -308,7 +308,27 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda model: model.translate(IMAGE, colour=1), "no setting 'colour'; known are scheme, "),
+        (lambda model: model.translate(IMAGE, nodata=cast(Any, "x")), "nodata is 'x', a str; it should be a number"),
+        (lambda model: model.translate(IMAGE, out=cast(Any, 5)), "out is 5, a int; it should be a path"),
+        (
+            lambda model: model.translate(IMAGE, "o.tif", resume=True),
+            "resume is for translating files",
+        ),
+        (lambda model: model.evaluate(IMAGE, IMAGE, data_range=cast(Any, "x")), "data_range should be a list, not str"),
+        (lambda model: Pix2Pix.load(cast(Any, None)), "model is None, a NoneType; it should be a path"),
+        (lambda model: model.export(cast(Any, 5)), "out is 5"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", validation="."), "validation is the folder"),
+        (
+            lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", validation=cast(Any, [1])),
+            "validation is .1.; give a",
+        ),
+        (
+            lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", steps=0),
+            "steps is 0; it must lie between 1 and",
+        ),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", learning_rate=0), "learning_rate is 0; it must be above 0"),
+        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", seed="1"), "seed is '1', a str; it should be a int"),
+        (lambda model: model.translate(IMAGE, colour=1), "unknown entry 'colour'; known are scheme, "),
         (lambda model: model.translate([IMAGE]), "one image at a time"),
         (lambda model: model.translate([]), "one image at a time"),
         (lambda model: model.translate("cells.tif", nodata=0), "are for arrays"),

@@ -86,7 +86,7 @@ def test_existing_engines_are_not_replaced(
         (["--architectures", "sm86"], "belong together"),
         (["--backend", "openvino"], "backend is"),
         (["--precision", "int8"], "precision"),
-        (["--size", "3"], "size 3"),
+        (["--size", "3"], "size is 3"),
     ],
 )
 def test_wrong_use_is_one_line(

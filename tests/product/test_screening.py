@@ -34,8 +34,9 @@ from benchmarks.screening_trial import (
     training_config,
     whole,
 )
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, InferenceConfig, Statistics, preset
+from pix2pix_training.config import AugmentationConfig, GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.metrics import Scores
+from pix2pix_training.presets import preset
 from tests.product.translation.conftest import random_model
 
 REQUEST = parsed(["--data", "data", "--out", "out", "--data-sets", "facades", "labelfree"])

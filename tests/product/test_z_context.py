@@ -115,7 +115,7 @@ def test_training_refuses_what_is_no_stack(
     assert run(["train", *files, "--z-context", "2", *TINY]) == 2
     assert "is no Z stack of several planes, and 2 neighbouring planes" in capsys.readouterr().err
     assert run(["train", *files, "--z-context", "-1", *TINY]) == 2
-    assert "z-context is -1; it must lie between 0 and 50" in capsys.readouterr().err
+    assert "z_context is -1; it must lie between 0 and 50" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

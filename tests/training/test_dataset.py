@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig, preset, usual_depth
+from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig
 from pix2pix_training.dataset import Patch, PatchDataset
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.pairs import Pair
 from pix2pix_training.preparation import require_room
+from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.setting_options import training_config
 
 PLAIN = AugmentationConfig(flips="none")

@@ -71,7 +71,7 @@ def test_a_run_warns_of_an_output_that_is_constant(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pix2pix_training.diagnosis._COLLAPSED_SPREAD", 0.1)
-    config = replace(TINY, learning_rate=0.0, generator=replace(TINY.generator, norm="none", dropout="none"))
+    config = replace(TINY, learning_rate=1e-300, generator=replace(TINY.generator, norm="none", dropout="none"))
     warnings = [e for e in train(config, data, tmp_path / "run") if isinstance(e, Warned)]
     assert [(e.step, "almost constant" in e.message) for e in warnings] == [(5, True), (10, True)]
 

@@ -164,7 +164,7 @@ def test_a_model_that_was_not_written_before_a_kill_is_written_on_resuming(keep:
 
 def test_a_best_model_that_was_removed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "run"
-    config = replace(TINY, learning_rate=0.0, inference=InferenceConfig(statistics="image"), checkpoint_every=5)
+    config = replace(TINY, learning_rate=1e-300, inference=InferenceConfig(statistics="image"), checkpoint_every=5)
     trained(out, config=config, steps=5)  # the first validation is the best
     (out / "model.safetensors").unlink()
     trained(out, config=config, steps=8, resume=True)
@@ -176,9 +176,9 @@ def test_a_best_model_that_was_removed_is_told(tmp_path: Path, caplog: pytest.Lo
 
 def test_a_complete_run_whose_model_was_removed_has_one_again(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    trained(out, learning_rate=0.0)
+    trained(out, learning_rate=1e-300)
     (out / "model.safetensors").unlink()
-    events = trained(out, learning_rate=0.0, resume=True)
+    events = trained(out, learning_rate=1e-300, resume=True)
     assert saved_model_step(out / "model.safetensors") == events[-1].model_step  # type: ignore[union-attr]
 
 

@@ -22,8 +22,6 @@ from pix2pix_training.config import (
     InferenceConfig,
     ObjectiveConfig,
     TrainingConfig,
-    preset,
-    usual_depth,
 )
 from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
 from pix2pix_training.events import (
@@ -39,9 +37,10 @@ from pix2pix_training.events import (
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split
-from pix2pix_training.settings_tables import from_dict
+from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.training import TrainingData, train
 from pix2pix_training.training_step import TrainingStep, settings_of
+from pix2pix_training.validated import from_dict
 
 CPU = torch.device("cpu")
 TINY = TrainingConfig(
@@ -190,7 +189,7 @@ def test_the_average_of_the_weights_is_validated_and_saved(data: TrainingData, t
 
 
 NEVER_BETTER = replace(
-    TINY, learning_rate=0.0, inference=InferenceConfig(statistics="image"), validate_every=2, steps=100, patience=2
+    TINY, learning_rate=1e-300, inference=InferenceConfig(statistics="image"), validate_every=2, steps=100, patience=2
 )
 
 
@@ -414,7 +413,7 @@ def test_an_existing_run_is_not_touched_without_permission(data: TrainingData, t
 def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
     list(train(replace(TINY, steps=3), data, tmp_path / "first"))
     model = load_model(tmp_path / "first" / "model.safetensors")
-    frozen = replace(TINY, steps=1, learning_rate=0.0)
+    frozen = replace(TINY, steps=1, learning_rate=1e-300)
     list(train(frozen, data, tmp_path / "second", init=model))
     parameters = weights(tmp_path / "second")["generator"]
     assert torch.equal(parameters["down.0.conv.weight"], model.weights["down.0.conv.weight"])

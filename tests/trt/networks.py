@@ -9,7 +9,8 @@ import torch
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.networks import UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import StageSpec, whole_stage
-from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.engine import BuildRequest
+from pix2pix_trt.flavours import EnginePrecision
 from pix2pix_trt.stage_engines import stage_shapes
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, norm="instance")

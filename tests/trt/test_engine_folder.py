@@ -12,9 +12,9 @@ import pytest
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.stages import whole_stage
 from pix2pix_trt import engine_folder, stage_engines
-from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.engine_file import write_engine_file
 from pix2pix_trt.engine_folder import EngineFolder, PreparedEngines
+from pix2pix_trt.flavours import EnginePrecision
 from pix2pix_trt.stage_engines import engine_key, stage_shapes
 from tests.trt.networks import CONFIG, CPU, DECODE, request
 

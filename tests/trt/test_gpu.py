@@ -22,8 +22,7 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage
-from pix2pix_trt.engine import EnginePrecision
-from pix2pix_trt.flavours import Flavour, availability
+from pix2pix_trt.flavours import EnginePrecision, Flavour, availability
 from pix2pix_trt.replay import ReplayingRunner
 from pix2pix_trt.runner import Engine, EngineRunner
 

@@ -34,9 +34,10 @@ from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Interrupted
-from pix2pix_training.config import Decoder, Placement, TrainingConfig, preset
+from pix2pix_training.config import Decoder, Placement, TrainingConfig
 from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
 from pix2pix_training.events import StepDone
+from pix2pix_training.presets import preset
 from pix2pix_training.settings_tables import to_toml
 from tests.product.conftest import model_for
 

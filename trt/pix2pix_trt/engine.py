@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_trt.build_progress import BuildProgress
-from pix2pix_trt.flavours import Flavour, builds_without_gpu, load, product_name, require
+from pix2pix_trt.flavours import EnginePrecision, Flavour, builds_without_gpu, load, product_name, require
 
 logger = logging.getLogger(__name__)
 
-EnginePrecision = Literal["fp32", "fp16", "bf16"]
 Shape = tuple[int, ...]
 
 

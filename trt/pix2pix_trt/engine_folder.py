@@ -11,9 +11,9 @@ import torch
 
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.stages import StageSpec
-from pix2pix_trt.engine import EnginePrecision, ShapeRange
+from pix2pix_trt.engine import ShapeRange
 from pix2pix_trt.engine_file import SUFFIX, read_engine_file
-from pix2pix_trt.flavours import Flavour, architecture, gpu_facts, product_name, version
+from pix2pix_trt.flavours import EnginePrecision, Flavour, architecture, gpu_facts, product_name, version
 from pix2pix_trt.stage_engines import REVISION
 
 _FASTEST_FIRST: tuple[EnginePrecision, ...] = ("fp16", "bf16", "fp32")

@@ -10,13 +10,15 @@ import ctypes
 import sys
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal
 
 from pix2pix_training.errors import BackendError
 
+if TYPE_CHECKING:
+    import torch
+
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
+EnginePrecision = Literal["fp32", "fp16", "bf16"]
 
 MINIMUM_DRIVER_CUDA = (13, 0)
 """CUDA version that the driver must support; driver r580 is the first one."""
@@ -95,6 +97,8 @@ def _gpu_problem(product: str) -> str | None:
             f"{product} needs a driver for CUDA {_dotted(MINIMUM_DRIVER_CUDA)} (r580 or newer), this one is for CUDA "
             f"{_dotted(driver)}; update the NVIDIA driver, or choose another backend"
         )
+    import torch
+
     if not torch.cuda.is_available():
         return f"{product} needs an NVIDIA GPU that PyTorch can use, and there is none; choose another backend"
     capability = torch.cuda.get_device_capability()
@@ -120,6 +124,8 @@ def driver_cuda_version() -> tuple[int, int] | None:
 
 def gpu_facts(device: torch.device) -> dict[str, str]:
     """What an engine built on this GPU is tied to."""
+    import torch
+
     driver = driver_cuda_version()
     return {
         "gpu": torch.cuda.get_device_name(device),
@@ -131,6 +137,8 @@ def gpu_facts(device: torch.device) -> dict[str, str]:
 
 def architecture(device: torch.device) -> str:
     """Name such as "sm89" of a GPU's compute capability."""
+    import torch
+
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm{major}{minor}"
 

@@ -16,7 +16,7 @@ from napari_pix2pix.translation.backends.torch import TorchRunner
 from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planner import make_plan
-from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource
@@ -27,9 +27,9 @@ from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.networks import Generator
-from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.engine import BuildRequest
 from pix2pix_trt.engine_file import SUFFIX, read_engine_file
-from pix2pix_trt.flavours import Flavour, architecture, require
+from pix2pix_trt.flavours import EnginePrecision, architecture, require
 from pix2pix_trt.stage_engines import compile_to_file, rounded_window, stage_shapes
 
 _MEMORY_BYTES = 4 * 2**30
@@ -37,16 +37,6 @@ _MEMORY_BYTES = 4 * 2**30
 
 Progress = Callable[[int, int, float], None]
 """Called with the number of finished stages, of all stages, and the finished fraction of the present one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompileRequest:
-    """What to compile for: a package and precision, and images of up to `size` pixels in tiles of `tile`."""
-
-    flavour: Flavour
-    precision: EnginePrecision
-    size: int = 8192
-    tile: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +82,7 @@ def compile_ahead(
         for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
             window = rounded_window(use.spec, use.window)
             build = BuildRequest(
-                flavour=request.flavour,
+                flavour=request.backend,
                 precision=request.precision,
                 shapes=stage_shapes(network.config, use.spec, window),
                 architectures=tuple(architectures),
@@ -131,7 +121,7 @@ def compile_here(
 
     Where the precision gives other numbers than PyTorch, float32 is taken, with a warning.
     """
-    require(request.flavour)
+    require(request.backend)
     cache = cache or EngineCache()
     plan = _plan(model, request)
     uses = planned_stages(plan, model.generator_config, model.inference)
@@ -149,7 +139,7 @@ def compile_here(
         proven = proven_engine(
             network,
             use.spec,
-            request.flavour,
+            request.backend,
             precisions=precisions,
             window=rounded_window(use.spec, use.window),
             samples=[samples[use.spec]],

@@ -20,9 +20,8 @@ from pix2pix_training.config import Precision
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec
-from pix2pix_trt.engine import EnginePrecision
 from pix2pix_trt.engine_folder import EngineFolder, PreparedEngines
-from pix2pix_trt.flavours import Flavour, availability
+from pix2pix_trt.flavours import EnginePrecision, Flavour, availability
 
 logger = logging.getLogger(__name__)
 

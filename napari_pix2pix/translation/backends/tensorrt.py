@@ -19,9 +19,9 @@ from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import EngineError, EngineFileError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec, covered_size
-from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.engine import BuildRequest
 from pix2pix_trt.engine_folder import PreparedEngines
-from pix2pix_trt.flavours import Flavour, product_name, require
+from pix2pix_trt.flavours import EnginePrecision, Flavour, product_name, require
 from pix2pix_trt.replay import ReplayingRunner
 from pix2pix_trt.runner import Engine, EngineMemoryError, EngineRunner
 from pix2pix_trt.stage_engines import Progress, compile_stage, engine_key, rounded_window, stage_shapes

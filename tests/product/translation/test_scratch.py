@@ -71,7 +71,7 @@ def test_planes_go_beside_the_output(image: Path, used: list[Path], tmp_path: Pa
 def test_planes_go_where_the_user_says(image: Path, used: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "fast"
     folder.mkdir()
-    settings = TranslationSettings(**LITTLE, scratch=str(folder))
+    settings = TranslationSettings(**LITTLE, scratch=folder)
     translate_file(image, MODEL, tmp_path / "out.tif", settings)
     translate_array(random_image(1, 600, 460), MODEL, settings)
     assert set(used) == {folder}
@@ -80,7 +80,7 @@ def test_planes_go_where_the_user_says(image: Path, used: list[Path], tmp_path: 
 
 def test_a_scratch_folder_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="missing is no folder; give one that exists"):
-        TranslationSettings(scratch=str(tmp_path / "missing"))
+        TranslationSettings(scratch=tmp_path / "missing")
 
 
 @on_linux
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_take_planes_is_named(monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    settings = TranslationSettings(**LITTLE, scratch=str(tmp_path))
+    settings = TranslationSettings(**LITTLE, scratch=tmp_path)
     with pytest.raises(Pix2PixError, match=r"cannot be kept in .*: No space left on device; .*--scratch"):
         translate_array(random_image(1, 600, 460), MODEL, settings)
 
@@ -144,8 +144,8 @@ def test_the_scratch_folder_does_not_matter_for_going_on(image: Path, tmp_path: 
     tifffile.imwrite(large, random_image(1, 1100, 1030)[0])
     settings: dict[str, Any] = {"scheme": "exact", "tile": 256}
     with pytest.raises(KeyboardInterrupt):
-        translate_file(large, MODEL, out, TranslationSettings(**settings, scratch=str(first)), progress=stop)
-    translate_file(large, MODEL, out, TranslationSettings(**settings, scratch=str(second)), resume=True)
+        translate_file(large, MODEL, out, TranslationSettings(**settings, scratch=first), progress=stop)
+    translate_file(large, MODEL, out, TranslationSettings(**settings, scratch=second), resume=True)
     expected = translate_array(tifffile.imread(large), MODEL, TranslationSettings(**settings))
     with open_image(out) as image_out:
         difference = image_out.read(whole_plane(image_out)).astype(int) - expected

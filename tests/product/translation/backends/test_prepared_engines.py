@@ -16,9 +16,9 @@ from torch import Tensor
 from napari_pix2pix.translation import pipeline
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.backends import selection, tensorrt
-from napari_pix2pix.translation.backends.engines import CompileRequest, compile_ahead
+from napari_pix2pix.translation.backends.engines import compile_ahead
 from napari_pix2pix.translation.pipeline import Translator
-from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError
 from pix2pix_training.model_file import Model
@@ -33,7 +33,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("tensorrt_rtx", reason="the package tensorrt-rtx is not installed")
 
 SIZE = (300, 333)
-REQUEST = CompileRequest(flavour="tensorrt-rtx", precision="fp32", size=512, tile=64)
+REQUEST = CompileRequest(backend="tensorrt-rtx", precision="fp32", size=512, tile=64)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def result(translator: Translator) -> Any:
 
 
 def test_engines_of_another_machine_are_all_that_is_needed(model: Model, engines: Path, gpu: FakeGpu) -> None:
-    translator = translator_of(model, gpu, engines=str(engines))
+    translator = translator_of(model, gpu, engines=engines)
     plan = translator.plan(SIZE)
     expected = translate_array(random_image(3, *SIZE), model, TranslationSettings(device="cpu", scheme="whole"))
     difference = np.abs(result(translator).astype(int) - expected)
@@ -143,7 +143,7 @@ def test_engines_of_another_machine_are_all_that_is_needed(model: Model, engines
 
 
 def test_they_are_compared_once_and_then_found_in_the_cache(model: Model, engines: Path, gpu: FakeGpu) -> None:
-    first = result(translator_of(model, gpu, engines=str(engines)))
+    first = result(translator_of(model, gpu, engines=engines))
     assert len(gpu.loaded) == 2 * len(gpu.stages)
     for path in engines.iterdir():
         path.unlink()
@@ -157,17 +157,17 @@ def test_they_are_compared_once_and_then_found_in_the_cache(model: Model, engine
 def test_engine_that_gives_other_numbers_here_is_not_used(model: Model, engines: Path, gpu: FakeGpu) -> None:
     gpu.offset = 0.01
     with pytest.raises(AssertionError, match="compiled here"):  # fp32 is refused, so the next precision is tried
-        result(translator_of(model, gpu, engines=str(engines)))
+        result(translator_of(model, gpu, engines=engines))
 
 
 def test_larger_images_are_planned_as_usual(
     model: Model, engines: Path, gpu: FakeGpu, caplog: pytest.LogCaptureFixture
 ) -> None:
-    translator = translator_of(model, gpu, engines=str(engines))
+    translator = translator_of(model, gpu, engines=engines)
     plain = Translator(model, TranslationSettings(device="cpu", max_memory=2**30)).plan((513, 100))
     assert replace(translator.plan((513, 100)), working_set_bytes=0).scheme == plain.scheme == "whole"
     assert "images of up to 512 pixels a side, this one has 513 x 100" in caplog.text
-    assert translator_of(model, gpu, engines=str(engines), tile=32).plan(SIZE).tile == 32
+    assert translator_of(model, gpu, engines=engines, tile=32).plan(SIZE).tile == 32
 
 
 def test_what_does_not_fit_is_an_error_before_any_work(model: Model, engines: Path, gpu: FakeGpu) -> None:
@@ -190,4 +190,4 @@ def test_what_does_not_fit_is_an_error_before_any_work(model: Model, engines: Pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_engines_without_gpu_are_an_error(model: Model, engines: Path) -> None:
     with pytest.raises(BackendError, match="TensorRT-RTX needs"):
-        Translator(model, TranslationSettings(device="cpu", engines=str(engines)))
+        Translator(model, TranslationSettings(device="cpu", engines=engines))

@@ -15,8 +15,9 @@ from napari_pix2pix.translation.backends.tensorrt import proven_engine
 from pix2pix_training.errors import EngineError
 from pix2pix_training.stages import Stage, whole_stage
 from pix2pix_trt import stage_engines
-from pix2pix_trt.engine import BuildRequest, EnginePrecision
+from pix2pix_trt.engine import BuildRequest
 from pix2pix_trt.engine_file import read_engine_file
+from pix2pix_trt.flavours import EnginePrecision
 from pix2pix_trt.runner import Engine
 from tests.trt.networks import CONFIG, CPU, unet
 

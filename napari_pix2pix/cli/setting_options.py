@@ -1,0 +1,64 @@
+"""Options of commands, made of the classes of settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.setting_options import SettingOption, setting_options, settings_of_options
+
+T = TypeVar("T")
+Command = Callable[..., None]
+
+
+def with_setting_options(
+    *classes: type, without: Collection[str] = (), panel: str = "Settings"
+) -> Callable[[Command], Command]:
+    """Give a command an option for each setting of `classes` in place of its ``**settings``; None where not given.
+
+    `without` names settings that the command decides itself; they are grouped in the help under `panel`.
+    """
+
+    def decorated(command: Command) -> Command:
+        parameters = inspect.signature(command, eval_str=True).parameters.values()
+        own = [parameter for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        of_settings = [
+            inspect.Parameter(
+                option.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=_annotation(option, panel, shows_default=cls is not TrainingConfig),
+            )
+            for cls in classes
+            for option in setting_options(cls)
+            if option.name not in without
+        ]
+        command.__signature__ = inspect.Signature([*own, *of_settings])  # type: ignore[attr-defined]
+        return command
+
+    return decorated
+
+
+def changed(settings: T, options: Mapping[str, Any]) -> T:
+    """Settings with what was given of the options of their class."""
+    return replace(settings, **settings_of_options(options, type(settings)))  # type: ignore[type-var]
+
+
+def _annotation(option: SettingOption, panel: str, *, shows_default: bool) -> Any:
+    kind: Any = list[option.kind] if option.is_list else option.kind  # type: ignore[name-defined]
+    return Annotated[
+        kind | None,
+        typer.Option(
+            option.option,
+            help=option.help,
+            show_default=option.usual if shows_default and option.usual else False,
+            rich_help_panel=f"{panel}: {option.group}" if option.group else panel,
+            metavar="FOLDER" if option.kind is Path else None,
+        ),
+    ]
