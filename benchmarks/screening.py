@@ -44,12 +44,13 @@ from benchmarks.screening_trial import (
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Decoder, Norm, Statistics
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.validated import choices
 
 Phase = Literal["short", "long", "recipe", "decoder", "final", "report", "all"]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
-DECODERS = tuple(replace(SEAMLESS, decoder=decoder) for decoder in get_args(Decoder))
+DECODERS = tuple(replace(SEAMLESS, decoder=decoder) for decoder in choices(Decoder))
 FINALISTS = 2
 RECIPES = tuple(
     replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)

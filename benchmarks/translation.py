@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -291,7 +291,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--max-memory", type=size_argument, nargs="+", default=[size_argument("2GB")])
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    parser.add_argument("--statistics", nargs="+", choices=get_args(Statistics)[:2], default=["running", "image"])
+    parser.add_argument("--statistics", nargs="+", choices=["running", "image"], default=["running", "image"])
     arguments = parser.parse_args()
     if arguments.size % 256 or arguments.size <= 0:
         parser.error("--size must be a multiple of 256, so that no contender pads")

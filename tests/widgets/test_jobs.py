@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.presets import preset
 from pix2pix_training.settings_tables import to_toml
+from pix2pix_training.validated import choices
 from tests.product.conftest import model_for
 
 
@@ -271,9 +272,9 @@ def test_choices_are_those_of_the_settings() -> None:
     from napari_pix2pix.translation.settings import Backend, Scheme
     from pix2pix_training.config import Precision, Preset, Statistics, Values
 
-    assert set(translation_options.SCHEMES.values()) == set(get_args(Scheme))
-    assert set(translation_options.BACKENDS.values()) == set(get_args(Backend))
-    assert set(translation_options.STATISTICS.values()) == {None, *get_args(Statistics)}
-    assert set(training_settings.VALUES.values()) == set(get_args(Values))
-    assert set(training_settings.PRECISIONS.values()) == set(get_args(Precision))
-    assert set(training_settings.PRESETS.values()) == set(get_args(Preset))
+    assert set(translation_options.SCHEMES.values()) == set(choices(Scheme))
+    assert set(translation_options.BACKENDS.values()) == set(choices(Backend))
+    assert set(translation_options.STATISTICS.values()) == {None, *choices(Statistics)}
+    assert set(training_settings.VALUES.values()) == set(choices(Values))
+    assert set(training_settings.PRECISIONS.values()) == set(choices(Precision))
+    assert set(training_settings.PRESETS.values()) == set(choices(Preset))
