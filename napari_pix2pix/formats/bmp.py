@@ -20,7 +20,7 @@ NAME = "bmp"
 SUFFIXES = (".bmp",)
 SIGNATURES = (b"BM",)
 WRITTEN_AS = "png"
-LOSES = ("place", "origin", "orientation")
+LOSES = ("place", "origin", "steps", "orientation", "white")
 
 
 def open_source(path: Path) -> RasterSource:

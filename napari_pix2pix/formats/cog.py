@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from napari_pix2pix.formats.acquisition import to_tiff_tags
-from napari_pix2pix.formats.datasets import open_dataset, use_rasterio
+from napari_pix2pix.formats.datasets import check_name, open_dataset, use_rasterio
 from napari_pix2pix.formats.georeference import finish_placing, placing, tag_of
 from napari_pix2pix.formats.metadata import METADATA_KEY
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record
@@ -31,9 +31,6 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.remarks import heard_alike
-
-if TYPE_CHECKING:
-    pass
 
 _BLOCK_PX = 512
 _BIGTIFF = "IF_SAFER"
@@ -46,6 +43,7 @@ _COPIED_TAGS = (305, 306, 315, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 
 
 def begin(path: Path, spec: OutputSpec) -> None:
     """Write the waiting file without pixels; `spec` has been checked to fit the format."""
+    check_name(path)
     shape = _tile_shape(spec)
     size = spec.height, spec.width
     samples = {} if shape.channels > 1 else {"extrasamples": ()}

@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from pix2pix_training.errors import ImageError
+
 if TYPE_CHECKING:
     import rasterio
 
@@ -30,8 +32,23 @@ def use_rasterio() -> None:
     logging.getLogger("rasterio").addHandler(logging.NullHandler())
 
 
+def check_name(path: Path) -> None:
+    """Raise `ImageError` where a path is no text, so that GDAL cannot open it."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"{path}: this name is not UTF-8, which GDAL needs of GeoTIFFs; rename the file") from error
+
+
 def open_dataset(path: Path, *options: Any, **named_options: Any) -> Any:
-    """Open a local file by ``rasterio.open``."""
+    """Open a local file by ``rasterio.open``.
+
+    Raises
+    ------
+    ImageError
+        See `check_name`.
+    """
+    check_name(path)
     use_rasterio()
     import rasterio
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -43,10 +43,11 @@ logger = logging.getLogger(__name__)
 NAME = "geotiff"
 SUFFIXES = tiff.SUFFIXES
 SIGNATURES = tiff.SIGNATURES
-LOSES = ("origin",)
+LOSES = ("origin", "steps", "white")
 
 _LIMIT_CHANNELS = 65_535
 _MOST_PAGES_OF_ONE_IMAGE = 64
+_SCALES_SHOWN = 4
 
 
 def recognises(path: Path) -> bool:
@@ -72,20 +73,25 @@ def _mask_file(path: Path) -> Path:
 
 
 class GeoTiffSource(ImageSource):
-    """A TIFF of one plane as rasterio sees it; bands are channels, also a last one that is declared as alpha."""
+    """A TIFF of one plane as rasterio sees it; bands are channels, one that is declared as alpha the last of them."""
 
     def __init__(self, path: Path) -> None:
         self._datasets = DatasetPool(path, driver="GTiff")
         with self._datasets.borrowed() as dataset, tifffile.TiffFile(path) as tif:
             page = tif.pages.first
             tiff.check_supported(path, page)
-            alpha = dataset.count > 1 and dataset.colorinterp[-1].name == "alpha"
-            colours = dataset.count - alpha
+            alpha = [band for band, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if _is_alpha(kind)]
+            alpha = alpha[-1:] if dataset.count > 1 else []
+            colours = [band for band in dataset.indexes if band not in alpha]
+            self._bands = [*colours, *alpha]
             self._mask_bands = _mask_bands(dataset, colours)
-            # As for GDAL, a mask alone says what is data, where there is one.
-            self._nodata = (None,) * colours if self._mask_bands else _nodata(path, page, dataset, colours)
+            self._nodata = _nodata(path, page, dataset, colours)
             _say_scale(path, dataset)
-            metadata = read_metadata(path, tif, tif.series[0], None, colours)
+            tiff.say_alpha_moved(path, alpha[0] - 1 if alpha else None, dataset.count)
+            metadata = read_metadata(path, tif, tif.series[0], None, len(colours))
+            if alpha and alpha[0] != dataset.count:  # the first three samples are not what is left
+                kinds = [dataset.colorinterp[band - 1].name for band in colours]
+                metadata = replace(metadata, rgb=metadata.rgb and kinds == ["red", "green", "blue"])
             super().__init__(
                 path,
                 axes="CYX",
@@ -113,7 +119,7 @@ class GeoTiffSource(ImageSource):
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
         with self._datasets.borrowed() as dataset, _causes_told(self.path):
-            return self._stored(dataset.read(window=_window(region)))
+            return self._stored(dataset.read(self._bands, window=_window(region)))
 
     def _stored(self, pixels: AnyArray) -> AnyArray:
         """GDAL has no type for bits and for reals of 16 bits."""
@@ -121,7 +127,7 @@ class GeoTiffSource(ImageSource):
 
     def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
         with self._datasets.borrowed() as dataset, _causes_told(self.path):
-            pixels = self._stored(dataset.read(window=_window(region)))
+            pixels = self._stored(dataset.read(self._bands, window=_window(region)))
             masks = [to_opacity(dataset.read_masks(band, window=_window(region))) for band in self._mask_bands]
         if self._is_nodata_by_band:
             masks += [_opaque_but(channel, value) for channel, value in zip(pixels, self._nodata, strict=False)]
@@ -144,13 +150,13 @@ def open_source(path: Path) -> ImageSource:
 
 
 def _say_scale(path: Path, dataset: rasterio.DatasetReader) -> None:
-    if any(scale != 1 for scale in dataset.scales) or any(dataset.offsets):
+    scales = dict.fromkeys(zip(dataset.scales, dataset.offsets, strict=True))
+    if set(scales) != {(1, 0)}:
         logger.warning(
-            "%s: its pixels stand for other quantities (scale %g, offset %g); they are taken as they are stored, and "
-            "the output says nothing of that",
+            "%s: its pixels stand for other quantities (%s); they are taken as they are stored, and the output says "
+            "nothing of that",
             path,
-            dataset.scales[0],
-            dataset.offsets[0],
+            "; ".join(f"scale {scale:g}, offset {offset:g}" for scale, offset in islice(scales, _SCALES_SHOWN)),
         )
 
 
@@ -173,22 +179,27 @@ def _cause(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())[:200]
 
 
+def _is_alpha(kind: Any) -> bool:
+    return bool(kind.name == "alpha")
+
+
 def _nodata(
-    path: Path, page: tifffile.TiffPage, dataset: rasterio.DatasetReader, bands: int
+    path: Path, page: tifffile.TiffPage, dataset: rasterio.DatasetReader, bands: Sequence[int]
 ) -> tuple[float | None, ...]:
     """Of each band: what the TIFF says, else a file beside it."""
     if GDAL_NODATA in page.tags:
-        return (tiff.declared_nodata(path, page),) * bands
-    texts = ["" if value is None else repr(value) for value in dataset.nodatavals[:bands]]
+        return (tiff.declared_nodata(path, page),) * len(bands)
+    values = [dataset.nodatavals[band - 1] for band in bands]
+    texts = ["" if value is None else repr(value) for value in values]
     return tuple(usable_nodata(path, text, np.dtype(page.dtype)) for text in texts)
 
 
-def _mask_bands(dataset: rasterio.DatasetReader, bands: int) -> tuple[int, ...]:
+def _mask_bands(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:
     """Numbers of the bands whose masks say more than values and alpha do; one where all bands have the same."""
-    flags = [{flag.name for flag in band} for band in dataset.mask_flag_enums[:bands]]
+    flags = [{flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in bands]
     if any(not band for band in flags):
-        return tuple(range(1, bands + 1))
-    return (1,) if flags[0] == {"per_dataset"} else ()
+        return tuple(bands)
+    return (bands[0],) if flags[0] == {"per_dataset"} else ()
 
 
 def _opaque_but(channel: AnyArray, nodata: float | None) -> Opacity:
@@ -196,9 +207,9 @@ def _opaque_but(channel: AnyArray, nodata: float | None) -> Opacity:
     return np.where(channel == nodata, 0, OPAQUE).astype(np.uint8)
 
 
-def _named(metadata: ImageMetadata, dataset: rasterio.DatasetReader, bands: int) -> ImageMetadata:
+def _named(metadata: ImageMetadata, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> ImageMetadata:
     """Descriptions of bands are names of channels."""
-    names = tuple(name or "" for name in dataset.descriptions[:bands])
+    names = tuple(dataset.descriptions[band - 1] or "" for band in bands)
     return metadata if metadata.channel_names or not any(names) else replace(metadata, channel_names=names)
 
 

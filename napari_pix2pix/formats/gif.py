@@ -20,7 +20,7 @@ NAME = "gif"
 SUFFIXES = (".gif",)
 SIGNATURES = (b"GIF87a", b"GIF89a")
 WRITTEN_AS = "png"
-LOSES = ("place", "origin", "orientation", "pixel size")
+LOSES = ("place", "origin", "steps", "orientation", "pixel size", "white")
 
 
 def open_source(path: Path) -> RasterSource:

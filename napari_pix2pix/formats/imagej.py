@@ -24,7 +24,7 @@ from pix2pix_training.array_source import AnyArray, Region
 
 NAME = "imagej"
 SUFFIXES = tiff.SUFFIXES
-LOSES = ("place", "nodata", "origin", "orientation", "axes")
+LOSES = ("place", "nodata", "origin", "steps", "orientation", "axes")
 
 _LIMIT_BYTES = 4_000_000_000
 _DIGEST_BYTES = 16

@@ -39,7 +39,7 @@ from pix2pix_training.errors import ImageError
 
 NAME = "jpeg"
 SUFFIXES = (".jpg", ".jpeg", ".jpe")
-LOSES = ("place", "nodata", "origin")
+LOSES = ("place", "nodata", "origin", "steps", "white")
 SIGNATURES = (b"\xff\xd8\xff",)
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any
 import tifffile
 
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.source import MAX_PLANES
+from napari_pix2pix.formats.source import MAX_PLANES, shown
 from pix2pix_training.errors import ImageError
 
 _LENGTHS = ("Channels", "Slices", "Frames", "Positions")
@@ -40,7 +40,7 @@ def check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:
     else:
         return
     if declared > MAX_PLANES:
-        raise ImageError(f"{path} declares {declared} planes; at most {MAX_PLANES} are allowed")
+        raise ImageError(f"{path} declares {shown(declared)} planes; at most {MAX_PLANES} are allowed")
 
 
 def _declared_planes(settings: dict[str, Any]) -> int:

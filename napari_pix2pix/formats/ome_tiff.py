@@ -20,7 +20,7 @@ from napari_pix2pix.formats.writing import OutputSpec, Tile
 
 NAME = "ome-tiff"
 SUFFIXES = tuple(f".ome{suffix}" for suffix in tiff.SUFFIXES)
-LOSES = ("origin", "axes")
+LOSES = ("origin", "steps", "axes")
 
 NOT_IN_OME = (np.float16, np.int64, np.uint64)
 """Types of pixels that OME does not know."""

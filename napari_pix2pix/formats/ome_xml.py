@@ -18,13 +18,15 @@ from xml.etree.ElementTree import Element
 
 from napari_pix2pix.formats.acquisition import from_ome, time_step
 from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record
-from napari_pix2pix.formats.source import MAX_PLANES
+from napari_pix2pix.formats.source import MAX_PLANES, shown
 from napari_pix2pix.formats.units import convert_length, standard_unit
 from pix2pix_training.errors import ImageError
 
 LARGEST_BYTES = 64 << 20
 _MOST_TAGS = 2_000_000
 _FORBIDDEN = ("<!DOCTYPE", "<!ENTITY")
+_SHOWN = 40
+_SIZES = frozenset(f"Size{axis}" for axis in "XYZCT")
 _COUNTS = frozenset(("PlaneCount", "NumPlanes", "IFD", "FirstT", "FirstZ", "FirstC", "SamplesPerPixel"))
 
 
@@ -91,18 +93,33 @@ def number_of(element: Element, name: str, default: int = 1) -> int:
 
 
 def check_sizes(path: Path, root: Element) -> None:
-    """Refuse more planes than are allowed, in all images together.
+    """Refuse more planes than are allowed, in all images together, and sizes that are no numbers.
 
     Raises
     ------
     ImageError
-        There are more than `MAX_PLANES`, or as many labels along an axis.
+        There are more than `MAX_PLANES`, or as many labels along an axis; or a size is no number.
     """
+    for _, pixels in pixels_of(root):
+        _check_numbers(path, pixels, _SIZES)
+        for child in pixels:
+            _check_numbers(path, child, _COUNTS)
     most = sum(_declared_planes(pixels) for _, pixels in pixels_of(root))
     for extensions in children(root, "StructuredAnnotations"):
         most = max(most, max(map(_modulo_labels, extensions.iter())))
     if most > MAX_PLANES:
-        raise ImageError(f"{path} declares {most} planes; at most {MAX_PLANES} are allowed")
+        raise ImageError(f"{path} declares {shown(most)} planes; at most {MAX_PLANES} are allowed")
+
+
+def _check_numbers(path: Path, element: Element, names: frozenset[str]) -> None:
+    for name in sorted(names.intersection(element.keys())):
+        try:
+            int(element.get(name, ""))
+        except ValueError:
+            raise ImageError(
+                f"{path} is damaged: its OME-XML says {name}={element.get(name, '')[:_SHOWN]!r}, which is no number; "
+                "export it again"
+            ) from None
 
 
 def _declared_planes(pixels: Element) -> int:

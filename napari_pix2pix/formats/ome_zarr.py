@@ -27,7 +27,7 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
     read_record,
 )
 from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas, write
-from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr
+from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError, OutputError
@@ -47,7 +47,7 @@ __all__ = [
 
 NAME = "ome-zarr"
 SUFFIXES = (".ome.zarr", ".zarr")
-LOSES = ("place", "nodata", "orientation", "axes")
+LOSES = ("place", "nodata", "orientation", "axes", "white")
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def _open_image(path: Path, member: _Member) -> OmeZarrSource:
     labels = ome_attributes(_attributes(member.path / "labels")).get("labels")
     if isinstance(labels, list) and labels:
         logger.warning(
-            "%s has labels beside its image (%s), which are not read; to read them give %s",
+            "%s has labels beside its image (%s), which are neither read nor carried over; to read them give %s",
             path,
             _shown(list(map(str, labels))),
             member.path / "labels" / str(labels[0]),
@@ -274,10 +274,11 @@ def _check_array(path: Path, array: zarr.Array[Any]) -> None:
 
 
 def _check_axes(path: Path, letters: str, array: zarr.Array[Any]) -> None:
+    shape = shown(*array.shape)
     if len(letters) != array.ndim or any(letters.count(letter) != 1 for letter in "YX") or letters.count("C") > 1:
-        raise ImageError(f"{path} stores its axes as {letters} for an array of shape {array.shape}; Y and X are needed")
+        raise ImageError(f"{path} stores its axes as {letters} for an array of {shape}; Y and X are needed")
     if min(array.shape) < 1 or prod(array.shape[:-2]) > MAX_PLANES:
-        raise ImageError(f"{path} declares an image of shape {array.shape}; at most {MAX_PLANES} planes are allowed")
+        raise ImageError(f"{path} declares an image of {shape}; at most {MAX_PLANES} planes are allowed")
 
 
 def _open_array(path: Path, array: zarr.Array[Any]) -> OmeZarrSource:

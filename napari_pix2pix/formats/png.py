@@ -47,7 +47,7 @@ from pix2pix_training.invalid_pixels import OPAQUE
 
 NAME = "png"
 SUFFIXES = (".png",)
-LOSES = ("place", "origin")
+LOSES = ("place", "origin", "steps", "white")
 SIGNATURES = (b"\x89PNG\r\n\x1a\n",)
 
 logger = logging.getLogger(__name__)

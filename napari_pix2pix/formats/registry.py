@@ -22,7 +22,7 @@ A module of a format has, of these, what applies to it:
     All files of the image that a file is one of, itself included, where an image can be several files.
 ``LOSES``
     What its files have no field for that other programs read: "place", "pixel size", "origin", "orientation",
-    "axes"; see `lost`.
+    "axes", "steps" (between pixels, without a unit or along one axis alone), "white" (that 0 is white); see `lost`.
 ``incompatibility(spec)``
     Why it cannot hold an image without loss of shape or values, and what can; None where it can.
 ``holds_mask(spec)``

@@ -283,6 +283,14 @@ def damage_reported(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
 
 
+_MOST_SHOWN = 10**12
+
+
+def shown(*numbers: int) -> str:
+    """Sizes for messages, "3 x 4"; a damaged file may declare numbers of a thousand digits."""
+    return " x ".join(str(n) if abs(n) < _MOST_SHOWN else f"over {_MOST_SHOWN:,}".replace(",", " ") for n in numbers)
+
+
 def check_decode_budget(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
     """Refuse, before anything is allocated, a piece of a file that decodes to more than the budget.
 
@@ -293,7 +301,8 @@ def check_decode_budget(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]
     """
     size = prod(shape) * dtype.itemsize
     if size > DECODE_BUDGET_BYTES:
+        taken = f"{size / 2**30:.1f}" if size < 2**70 else shown(size >> 30)
         raise ImageError(
-            f"{path}: {what} of {' x '.join(map(str, shape))} would take {size / 2**30:.1f} GiB when decoded, "
+            f"{path}: {what} of {shown(*shape)} would take {taken} GiB when decoded, "
             f"{DECODE_BUDGET_BYTES / 2**30:.0f} GiB are allowed; save it as a tiled TIFF"
         )

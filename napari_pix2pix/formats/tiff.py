@@ -36,13 +36,16 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each 
 
 NAME = "tiff"
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
-LOSES = ("origin",)
+LOSES = (
+    "origin",
+    "steps",
+)
 READ_SUFFIXES = (".lsm", ".stk", ".qptiff", ".qpi", ".pcoraw", ".ptif", ".ptiff", ".gel", ".zif", ".eer", ".flex")
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
-_ALPHA_SAMPLES = ((1,), (2,))
+_ALPHA_SAMPLES = (1, 2)
 
 
 class TiffSource(ImageSource):
@@ -55,8 +58,8 @@ class TiffSource(ImageSource):
         page = series.keyframe
         check_supported(path, page)
         layout = plane_layout(path, tif, series)
-        has_alpha = page.samplesperpixel == layout.channels > 1 and page.extrasamples[-1:] in _ALPHA_SAMPLES
-        metadata = read_metadata(path, tif, series, root, layout.channels - has_alpha)
+        alpha = alpha_sample(page) if page.samplesperpixel == layout.channels > 1 else None
+        metadata = read_metadata(path, tif, series, root, layout.channels - (alpha is not None))
         if has_place_tags(page):
             metadata = placed(metadata, read_place(path, NAME))
         super().__init__(
@@ -68,7 +71,9 @@ class TiffSource(ImageSource):
             nodata=declared_nodata(path, page),
             palette=palette_of(path, tif, page, root),
         )
-        self.alpha: Alpha = "declared" if has_alpha else "none"
+        self.alpha: Alpha = "none" if alpha is None else "declared"
+        self._samples = sorted(range(layout.channels), key=lambda sample: sample == alpha)
+        say_alpha_moved(path, alpha, layout.channels)
         self._be_one_of([image_name(image) for image in images], number)
         self._tif = tif
         self._layout = layout
@@ -85,7 +90,7 @@ class TiffSource(ImageSource):
             first = position * self._layout.samples
             pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
             result[first : first + self._layout.samples] = pixels
-        return result
+        return result if self._samples == sorted(self._samples) else result[self._samples]
 
     def close(self) -> None:
         self._pixels.close()
@@ -146,6 +151,19 @@ def check_supported(path: Path, page: tifffile.TiffPage) -> None:
         logger.warning(
             "%s stores its colours as inks (CMYK), which become its channels; convert it to RGB or grey", path
         )
+
+
+def alpha_sample(page: tifffile.TiffPage) -> int | None:
+    """Which sample is declared as alpha; of several the last, None where there is none."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    found = [first + number for number, kind in enumerate(page.extrasamples) if kind in _ALPHA_SAMPLES]
+    return found[-1] if found else None
+
+
+def say_alpha_moved(path: Path, sample: int | None, count: int) -> None:
+    """A word where alpha is not the last of the samples, as which it is read."""
+    if sample is not None and sample != count - 1:
+        logger.warning("%s: sample %d of %d is declared as alpha and becomes the last channel", path, sample + 1, count)
 
 
 def declared_nodata(path: Path, page: tifffile.TiffPage) -> float | None:

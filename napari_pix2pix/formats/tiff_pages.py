@@ -21,7 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.axes import distinct, sorted_leading
-from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget
+from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget, shown
 from pix2pix_training.array_source import AnyArray, Region
 from pix2pix_training.errors import ImageError
 
@@ -130,7 +130,7 @@ def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageS
         raise ImageError(f"{path} lacks planes of the stack that its ImageJ header declares; copy it again")
     plane_bytes = page.imagelength * page.imagewidth * page.shaped[4] * np.dtype(page.dtype).itemsize
     if declared > MAX_PLANES:
-        raise ImageError(f"{path} declares {declared} planes; at most {MAX_PLANES} are allowed")
+        raise ImageError(f"{path} declares {shown(declared)} planes; at most {MAX_PLANES} are allowed")
     start = contiguous_start(series)
     if start is not None:
         missing = start + declared * plane_bytes > tif.filehandle.size
@@ -138,7 +138,7 @@ def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageS
         missing = declared > len(series) * page.shaped[0] or _has_gaps(series)
     if missing:
         raise ImageError(
-            f"{path} declares {declared} planes, some of which are missing; "
+            f"{path} declares {shown(declared)} planes, some of which are missing; "
             "copy the file again, with all files that belong to it beside it"
         )
 

@@ -16,7 +16,7 @@ import tifffile
 
 from napari_pix2pix.formats import micromanager, ome_xml
 from napari_pix2pix.formats.ome_xml import OmeXml
-from napari_pix2pix.formats.source import MAX_PLANES
+from napari_pix2pix.formats.source import MAX_PLANES, shown
 from pix2pix_training.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _misfit(path: Path, tif: tifffile.TiffFile, root: Element) -> str | None:
                 found = _page_size(other, page)
         declared = ome_xml.number_of(pixels, "SizeY"), ome_xml.number_of(pixels, "SizeX")
         if found is not None and found != declared:
-            return f"{declared[0]} x {declared[1]} pixels, its page has {found[0]} x {found[1]}"
+            return f"{shown(*declared)} pixels, its page has {shown(*found)}"
     return None
 
 

@@ -217,13 +217,29 @@ def lost(spec: OutputSpec, file_format: str) -> list[str]:
         if spec.nodata is not None and not np.isnan(spec.nodata)
         else "",
         "origin": "where the first pixel lies" if any(scale.origin for scale in metadata.scales) else "",
+        "steps": _untold_steps(metadata),
         "orientation": f"how rows and columns lie (orientation {metadata.orientation})"
         if metadata.orientation != 1
+        else "",
+        "white": "that 0 is white (values stay as they are stored, so that it looks inverted)"
+        if metadata.white_is_zero
         else "",
         "axes": f"what the axis {' and '.join(others)} is (it becomes T or Z)" if others else "",
     }
     found = format_named(file_format)
-    return [] if found is None else [known[aspect] for aspect in found.loses if known[aspect]]
+    loses = () if found is None else (*found.loses, *(["white"] if spec.masked else []))
+    return [known[aspect] for aspect in dict.fromkeys(loses) if known[aspect]]
+
+
+def _untold_steps(metadata: ImageMetadata) -> str:
+    """Steps along axes that the sizes which every format knows leave out; "" where there are none."""
+    sizes = {"T": metadata.time_step_s, "Z": metadata.z_spacing, "Y": metadata.pixel_size, "X": metadata.pixel_size}
+    untold = [
+        f"{scale.step:g} {scale.unit or 'without a unit'} along {scale.name}"
+        for scale in metadata.scales
+        if scale.letter in sizes and sizes[scale.letter] is None and (scale.step != 1 or scale.unit is not None)
+    ]
+    return f"how far apart its pixels are ({', '.join(untold)})" if untold else ""
 
 
 def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: bool) -> str:

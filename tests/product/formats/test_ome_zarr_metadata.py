@@ -14,7 +14,7 @@ from yaozarrs._axis import ValidSpaceUnit, ValidTimeUnit
 
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import open_image
-from napari_pix2pix.formats.writing import OutputSpec, write_image
+from napari_pix2pix.formats.writing import OutputSpec, check_output, write_image
 from pix2pix_training.array_source import Region, plane_indices, whole_plane
 
 _LENGTHS = {"t": 3, "c": 2, "z": 2, "y": 20, "x": 30}
@@ -280,3 +280,24 @@ def test_place_survives_a_format_without_a_field_for_it(tmp_path: Path, suffix: 
         write_image(tmp_path / f"b{suffix}", spec, tiles, file_format=file_format)
         with open_image(tmp_path / f"b{suffix}") as copy:
             assert copy.metadata.scales == source.metadata.scales
+
+
+@pytest.mark.parametrize(
+    ("units", "step", "words"),
+    [
+        ({}, 0.5, "how far apart its pixels are (0.5 without a unit along y, 0.5 without a unit along x)"),
+        ({"y": "micrometer", "x": "micrometer"}, 0.0, "how far apart its pixels are (0.5 micrometer along x)"),
+    ],
+)
+@pytest.mark.parametrize("file_format", ["ome-tiff", "tiff", "png", "imagej"])
+def test_steps_that_a_format_has_no_field_for_are_said(
+    tmp_path: Path, units: dict[str, str], step: float, words: str, file_format: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    transforms = [{"type": "scale", "scale": [step, 0.5]}]
+    with open_image(_store(tmp_path / "a.zarr", _axes("yx", units), transforms=transforms)) as source:
+        spec = OutputSpec(axes=source.axes, shape=source.shape, dtype=source.dtype, metadata=source.metadata)
+    check_output(tmp_path / "a", spec, file_format=file_format, overwrite=False)
+    assert f"does not say {words}" in caplog.text
+    caplog.clear()
+    check_output(tmp_path / "b.zarr", spec, file_format="ome-zarr", overwrite=False)
+    assert "how far apart" not in caplog.text

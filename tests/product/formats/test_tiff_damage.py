@@ -161,6 +161,27 @@ def test_ome_with_fewer_pages_than_declared(tmp_path: Path, noise: Noise) -> Non
         open_image(path)
 
 
+@pytest.mark.parametrize("value", ["x", "", "1e3", "9" * 5000])
+@pytest.mark.parametrize("name", ["SizeC", "SizeX", "IFD"])
+def test_ome_with_sizes_that_are_no_numbers(tmp_path: Path, noise: Noise, name: str, value: str) -> None:
+    sizes = {"SizeX": "9", "SizeY": "8", "SizeC": "1", "SizeZ": "1", "SizeT": "1", "IFD": "0"} | {name: value}
+    number = sizes.pop("IFD")
+    attributes = " ".join(f'{axis}="{length}"' for axis, length in sizes.items())
+    xml = _ome_xml(sizes=attributes, data=f'<TiffData IFD="{number}"/>')
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((8, 9), "uint8"), description=xml, metadata=None)
+    with pytest.raises(ImageError, match=f"its OME-XML says {name}='{value[:40]}', which is no number") as caught:
+        open_image(tmp_path / "a.ome.tif")
+    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+
+
+def test_ome_with_more_planes_than_digits_of_a_line(tmp_path: Path, noise: Noise) -> None:
+    most = "9" * 4000
+    xml = _ome_xml(sizes=f'SizeX="9" SizeY="8" SizeC="{most}" SizeZ="{most}" SizeT="{most}"', data="<TiffData/>")
+    tifffile.imwrite(tmp_path / "a.ome.tif", noise((8, 9), "uint8"), description=xml, metadata=None)
+    with pytest.raises(ImageError, match="declares over 1 000 000 000 000 planes; at most"):
+        open_image(tmp_path / "a.ome.tif")
+
+
 _SIZES = {"SizeX": 9, "SizeY": 8, "SizeC": 1, "SizeZ": 1, "SizeT": 1}
 _HOSTILE_OME = {
     **{f"{name} of a billion": ({name: 999_999_999}, "<TiffData/>", "") for name in _SIZES},

@@ -168,7 +168,7 @@ def test_labels_beside_an_image_are_said(tmp_path: Path, noise: Noise, caplog: p
     _image(path / "labels" / "nuclei", noise((20, 30), "uint8"), **{"image-label": {}})
     with open_image(path) as source:
         assert source.shape == (1, 20, 30)
-    assert "has labels beside its image (nuclei), which are not read" in caplog.text
+    assert "has labels beside its image (nuclei), which are neither read nor carried over" in caplog.text
     with open_image(path / "labels" / "nuclei") as source:
         assert source.shape == (1, 20, 30)
 

@@ -13,8 +13,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.array_source import whole_plane
 from tests.identity_model import identity_model
 
 Reader = Callable[[Path], NDArray[Any]]
@@ -56,3 +58,15 @@ def test_an_output_of_another_type_is_an_image_of_its_own(tmp_path: Path) -> Non
     translate_file(tmp_path / "in.tif", identity_model(), tmp_path / "out.tif", settings)
     with tifffile.TiffFile(tmp_path / "out.tif") as tif:
         assert tif.pages.first.photometric == tifffile.PHOTOMETRIC.MINISBLACK
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "ome.zarr"])
+def test_formats_that_cannot_say_that_0_is_white_keep_the_values_and_it_is_said(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    array = np.repeat(np.repeat(np.arange(35, dtype=np.uint8).reshape(5, 7), 8, axis=0), 8, axis=1)
+    tifffile.imwrite(tmp_path / "in.tif", array, photometric="miniswhite")
+    translate_file(tmp_path / "in.tif", identity_model(), tmp_path / f"out.{ending}")
+    assert "does not say that 0 is white (values stay as they are stored" in caplog.text
+    with open_image(tmp_path / f"out.{ending}") as image:
+        np.testing.assert_allclose(image.read(whole_plane(image))[0], array, atol=2)
