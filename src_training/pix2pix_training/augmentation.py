@@ -22,15 +22,18 @@ _MOST_PLANES = 64
 _TILE_PX = 256
 _MOST_TILES = 16
 _LEAST_CONTRAST = 1e-3
+_BEND_PX = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchDraw:
     """One draw: `region` to read, and what to do with its pixels.
 
-    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 the region is the patch. `contrast`
-    and `brightness` are by how much those of the source change, as shares in [-1, 1] of the largest change
-    (`IntensityJitter`).
+    `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 and margin 0 the region is the patch.
+    `contrast` and `brightness` are by how much those of the source change, as shares in [-1, 1] of the largest change
+    (`IntensityJitter`). `margin` pixels around the patch are needed to turn it by `angle` degrees and to bend it by up
+    to `elastic` pixels. `blur` and `noise` are standard deviations, in pixels and in intensity; `seed` is of what
+    differs from pixel to pixel and from channel to channel.
     """
 
     region: Region
@@ -41,6 +44,14 @@ class PatchDraw:
     quarter_turns: int
     contrast: float
     brightness: float
+    angle: float = 0.0
+    elastic: float = 0.0
+    margin: int = 0
+    leaves_image: bool = False
+    channel_jitter: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
 
 
 def draw_patch(
@@ -59,18 +70,34 @@ def draw_patch(
     corners = (enlarged[0] - size + 1, enlarged[1] - size + 1)
     offset = _uniform_corner(rng, corners) if content is None else _content_corner(rng, corners, content)
     scale = (enlarged[0] / height, enlarged[1] / width)
-    y0, y1 = _span(offset[0], size, scale[0], height)
-    x0, x1 = _span(offset[1], size, scale[1], width)
     horizontal, vertical = _flipped_axes(config.flips)
+    flip_horizontal = horizontal and bool(rng.integers(2))
+    flip_vertical = vertical and bool(rng.integers(2))
+    quarter_turns = int(rng.integers(4)) if config.quarter_turns else 0
+    contrast, brightness = (rng.uniform(-1, 1) if config.intensity_jitter else 0.0 for _ in range(2))
+    angle = rng.uniform(-config.rotation, config.rotation) if config.rotation else 0.0
+    elastic = rng.uniform(0, config.elastic) if config.elastic else 0.0
+    margin = _margin(size, angle, elastic)
+    ends = [(first - margin, first + size + margin) for first in offset]
+    y0, y1 = _span(*ends[0], scale[0], height)
+    x0, x1 = _span(*ends[1], scale[1], width)
     return PatchDraw(
         region=Region(y0, y1, x0, x1),
         scale=scale,
         offset=offset,
-        flip_horizontal=horizontal and bool(rng.integers(2)),
-        flip_vertical=vertical and bool(rng.integers(2)),
-        quarter_turns=int(rng.integers(4)) if config.quarter_turns else 0,
-        contrast=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
-        brightness=rng.uniform(-1, 1) if config.intensity_jitter else 0.0,
+        flip_horizontal=flip_horizontal,
+        flip_vertical=flip_vertical,
+        quarter_turns=quarter_turns,
+        contrast=contrast,
+        brightness=brightness,
+        angle=angle,
+        elastic=elastic,
+        margin=margin,
+        leaves_image=any(low < 0 or high > limit for (low, high), limit in zip(ends, enlarged, strict=True)),
+        channel_jitter=config.channel_jitter,
+        blur=rng.uniform(0, config.blur) if config.blur else 0.0,
+        noise=rng.uniform(0, config.noise) if config.noise else 0.0,
+        seed=int(rng.integers(2**62)) if config.elastic or config.channel_jitter or config.noise else 0,
     )
 
 
@@ -101,41 +128,107 @@ def _content_corner(rng: np.random.Generator, corners: tuple[int, int], content:
     return min(int(y * corners[0]), corners[0] - 1), min(int(x * corners[1]), corners[1] - 1)
 
 
-def _span(offset: int, size: int, scale: float, limit: int) -> tuple[int, int]:
-    """Pixels of the image that the patch, and cubic interpolation around it, may touch."""
-    if scale == 1:
-        return offset, offset + size
-    first, last = (offset + 0.5) / scale - 0.5, (offset + size - 0.5) / scale - 0.5
-    return max(0, math.floor(first) - 1), min(limit, math.ceil(last) + 2)
+def _margin(size: int, angle: float, elastic: float) -> int:
+    """Pixels around a patch that come into it when it is turned about its centre and bent."""
+    if not angle and not elastic:
+        return 0
+    spread = abs(math.cos(math.radians(angle))) + abs(math.sin(math.radians(angle)))
+    return math.ceil((size / 2 + elastic) * spread - size / 2) + 1
+
+
+def _span(first: int, end: int, scale: float, limit: int) -> tuple[int, int]:
+    """Pixels of the image that those of the enlarged one, and cubic interpolation around them, may touch."""
+    if scale != 1:
+        first = math.floor((first + 0.5) / scale - 0.5) - 1
+        end = math.ceil((end - 0.5) / scale - 0.5) + 2
+    return max(0, first), min(limit, end)
 
 
 def apply_draw(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Tensor:
-    """Pixels of `draw.region` (C, h, w) -> patch (C, size, size).
+    """Pixels of `draw.region` (C, h, w) -> patch (C, size, size); what lies beyond the image is as its border.
 
-    `smooth` interpolates with a cubic and keeps within [-1, 1]; otherwise the nearest pixel is taken, for categories
-    and masks.
+    `smooth` interpolates and keeps within [-1, 1]; otherwise the nearest pixel is taken, for categories.
     """
-    from torchvision.transforms.v2 import functional as v2  # takes a second, which translating does not need
+    return _changed(pixels, draw, size, smooth=smooth, beyond="border")
 
-    if draw.scale != (1.0, 1.0):
-        pixels = _resample(pixels, draw, size, smooth=smooth)
+
+def apply_to_mask(valid: Tensor, draw: PatchDraw, size: int) -> Tensor:
+    """Whether pixels of `draw.region` are valid (1, h, w) -> the same of a patch; beyond the image there is none."""
+    return _changed(valid.float(), draw, size, smooth=False, beyond="zeros") > 0.5
+
+
+def _changed(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool, beyond: str) -> Tensor:
+    from torchvision import tv_tensors  # takes a second, which translating does not need
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as v2
+
+    if draw.scale != (1.0, 1.0) or draw.margin:
+        pixels = _resampled(pixels, draw, size, smooth=smooth, beyond=beyond)
+    patch: Tensor = tv_tensors.Image(pixels) if smooth else tv_tensors.Mask(pixels)  # of a mask the nearest is taken
+    if draw.angle:
+        patch = v2.rotate(patch, draw.angle, interpolation=InterpolationMode.BILINEAR)
+    if draw.elastic:
+        patch = v2.elastic(patch, _displacement(draw, size).to(pixels.device), interpolation=InterpolationMode.BILINEAR)
+    if draw.margin:
+        patch = v2.center_crop(patch, [size, size])
     if draw.flip_horizontal:
-        pixels = v2.horizontal_flip(pixels)
+        patch = v2.horizontal_flip(patch)
     if draw.flip_vertical:
-        pixels = v2.vertical_flip(pixels)
-    return v2.rotate(pixels, 90.0 * draw.quarter_turns) if draw.quarter_turns else pixels
+        patch = v2.vertical_flip(patch)
+    if draw.quarter_turns:
+        patch = v2.rotate(patch, 90.0 * draw.quarter_turns)
+    return patch.as_subclass(Tensor)
 
 
-def _resample(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Tensor:
-    """The patch of the enlarged image, which is never made as a whole; pixel centres map as in any image resize."""
-    steps = torch.arange(size, device=pixels.device, dtype=torch.float32) + 0.5
+def _resampled(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool, beyond: str) -> Tensor:
+    """The patch with its margin from the enlarged image, which is never made as a whole.
+
+    Pixel centres map as in any image resize.
+    """
+    steps = torch.arange(-draw.margin, size + draw.margin, device=pixels.device, dtype=torch.float32) + 0.5
     y = (steps + draw.offset[0]) / draw.scale[0] - draw.region.y0
     x = (steps + draw.offset[1]) / draw.scale[1] - draw.region.x0
     grid_y, grid_x = torch.meshgrid(2 * y / draw.region.height - 1, 2 * x / draw.region.width - 1, indexing="ij")
     grid = torch.stack([grid_x, grid_y], -1)[None]
     mode = "bicubic" if smooth else "nearest"
-    patch = F.grid_sample(pixels[None], grid, mode=mode, padding_mode="border", align_corners=False)[0]
+    patch = F.grid_sample(pixels[None], grid, mode=mode, padding_mode=beyond, align_corners=False)[0]
     return patch.clamp(-1, 1) if smooth else patch
+
+
+def _displacement(draw: PatchDraw, size: int) -> Tensor:
+    """Where each pixel of a patch with its margin is taken from, (1, S, S, 2), x before y, in half sides of the patch.
+
+    Random moves of points about 32 pixels apart, and a cubic between them.
+    """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as v2
+
+    side = size + 2 * draw.margin
+    points = max(2, round(side / _BEND_PX))
+    moves = np.random.default_rng([draw.seed, 0]).uniform(-1, 1, (2, points, points)).astype(np.float32)
+    field: Tensor = v2.resize(
+        torch.from_numpy(moves), [side, side], interpolation=InterpolationMode.BICUBIC, antialias=False
+    )
+    return (field.clamp(-1, 1) * (2 * draw.elastic / side)).movedim(0, -1)[None]
+
+
+def apply_to_source(pixels: Tensor, draw: PatchDraw, jitter: IntensityJitter | None) -> Tensor:
+    """Change the intensities of a source patch (C, H, W) in [-1, 1], which may leave that range."""
+    from torchvision.transforms.v2 import functional as v2
+
+    if jitter is not None:
+        pixels = jitter.apply(pixels, draw)
+    if draw.channel_jitter:
+        shares = np.random.default_rng([draw.seed, 1]).uniform(-1, 1, (2, len(pixels), 1, 1)).astype(np.float32)
+        contrast, brightness = torch.from_numpy(shares).to(pixels.device)
+        pixels = (math.log1p(draw.channel_jitter) * contrast).exp() * pixels + draw.channel_jitter * brightness
+    if draw.blur:
+        side = min(2 * math.ceil(3 * draw.blur) + 1, 2 * min(pixels.shape[-2:]) - 1)
+        pixels = v2.gaussian_blur(pixels, [side, side], [draw.blur, draw.blur])
+    if not draw.noise:
+        return pixels
+    numbers = torch.Generator(pixels.device).manual_seed(draw.seed)
+    return pixels + draw.noise * torch.randn(pixels.shape, generator=numbers, device=pixels.device)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.augmentation import IntensityJitter, apply_draw
+from pix2pix_training.augmentation import IntensityJitter, apply_draw, apply_to_mask, apply_to_source
 from pix2pix_training.dataset import Patch, PatchDataset
 from pix2pix_training.errors import Pix2PixError, TrainingError
 from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
-from pix2pix_training.remarks import remarks
+from pix2pix_training.remarks import heard_alike, remarks
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,7 @@ class Batches:
         workers: int | None = 0,
     ) -> None:
         self._source_mappings = source_mappings
-        self._target_mapping = dataset.target_mapping
-        self._patch_size = dataset.patch_size
+        self._dataset = dataset
         self._device = device
         self._jitter = jitter
         numbers = (list(range(number * batch_size, (number + 1) * batch_size)) for number in count(first))
@@ -80,34 +80,33 @@ class Batches:
         """Sources and targets (N, C, S, S), and the mask (N, 1, S, S) of valid pixels, None where all are."""
         patches = next(self._patches)
         self.skipped += sum(patch.skipped for patch in patches)
-        mappings = [self._source_mappings[p.pair_index] for p in patches]
-        sources = self._images(patches, _on_device([p.source for p in patches], self._device), mappings)
-        if self._jitter is not None:
-            sources = [self._jitter.apply(s, patch.draw) for s, patch in zip(sources, patches, strict=True)]
-        stored_targets = _on_device([p.target for p in patches], self._device)
-        targets = self._images(patches, stored_targets, [self._target_mapping] * len(patches))
-        masks = self._masks(patches) if any(p.valid is not None for p in patches) else None
+        stored = [_on_device([getattr(p, side) for p in patches], self._device) for side in ("source", "target")]
+        masks = self._masks(patches) if any(p.valid is not None or p.draw.leaves_image for p in patches) else None
+        samples = zip(patches, *stored, strict=True)
+        sources, targets = zip(*(self._augmented(*sample) for sample in samples), strict=True)
         return torch.stack(sources), torch.stack(targets), masks
 
     def close(self) -> None:
         """Read no further ahead."""
         self._patches.close()
 
-    def _images(self, patches: Sequence[Patch], stored: Sequence[Tensor], mappings: Sequence[Mapping]) -> list[Tensor]:
-        images = []
-        for patch, pixels, mapping in zip(patches, stored, mappings, strict=True):
-            mapped = mapping.to_network(pixels[None])[0]
-            smooth = not isinstance(mapping, CategoryMapping)
-            images.append(apply_draw(mapped, patch.draw, self._patch_size, smooth=smooth))
-        return images
+    def _augmented(self, patch: Patch, stored_source: Tensor, stored_target: Tensor) -> tuple[Tensor, Tensor]:
+        mapping = self._source_mappings[patch.pair_index]
+        source = self._image(patch, stored_source, mapping)
+        if not isinstance(mapping, CategoryMapping):
+            source = apply_to_source(source, patch.draw, self._jitter)
+        return source, self._image(patch, stored_target, self._dataset.target_mapping)
+
+    def _image(self, patch: Patch, stored: Tensor, mapping: Mapping) -> Tensor:
+        mapped = mapping.to_network(stored[None])[0]
+        return apply_draw(mapped, patch.draw, self._dataset.patch_size, smooth=not isinstance(mapping, CategoryMapping))
 
     def _masks(self, patches: Sequence[Patch]) -> Tensor:
         uploaded = _uploaded([_valid_pixels(p)[None] for p in patches], self._device)
-        masks = [
-            apply_draw(mask.float(), patch.draw, self._patch_size, smooth=False)
-            for patch, mask in zip(patches, uploaded, strict=True)
-        ]
-        return torch.stack(masks) > 0.5
+        size = self._dataset.patch_size
+        return torch.stack(
+            [apply_to_mask(mask, patch.draw, size) for patch, mask in zip(patches, uploaded, strict=True)]
+        )
 
 
 _Read = Generator[list[Patch], None, None]
@@ -121,12 +120,12 @@ def _in_turn(dataset: PatchDataset, numbers: Iterator[list[int]]) -> _Read:
 
 def _from_thread(dataset: PatchDataset, numbers: Iterator[list[int]]) -> _Read:
     """The next batch is read meanwhile."""
-    batches, reader = _in_turn(dataset, numbers), ThreadPoolExecutor(1, "patches")
+    read, reader = heard_alike(partial(next, _in_turn(dataset, numbers))), ThreadPoolExecutor(1, "patches")
     try:
-        following = reader.submit(next, batches)
+        following = reader.submit(read)
         while True:
             ready = following.result()
-            following = reader.submit(next, batches)
+            following = reader.submit(read)
             yield ready
     finally:
         reader.shutdown(wait=False, cancel_futures=True)

@@ -224,7 +224,10 @@ class AugmentationConfig:
 
     `scale_jitter` enlarges the image before the crop, as 286 -> 256 of the reference does (286 / 256 = 1.1171875).
     `intensity_jitter` changes contrast and brightness of a source that is not made of categories, by up to so many
-    standard deviations of what they are among the images to train on.
+    standard deviations of what they are among the images to train on. `rotation` is about the centre of the patch and
+    `elastic` bends it smoothly; what then comes from beyond the image teaches nothing. `channel_jitter` c multiplies
+    each channel of a source by 1 / (1 + c) to 1 + c and adds -c to c, in [-1, 1]; `blur` and `noise` are drawn between
+    0 and these standard deviations. A source of categories is neither blurred nor otherwise changed.
     """
 
     flips: Annotated[Flips, Setting("Random flips of patches.")] = "horizontal"
@@ -235,6 +238,13 @@ class AugmentationConfig:
     intensity_jitter: Annotated[
         float, Field(ge=0, le=10), Setting("Vary contrast and brightness by so many deviations.", step=0.5)
     ] = 0.0
+    rotation: Annotated[float, Field(ge=0, le=180), Setting("Random rotation by up to so many degrees.", step=5)] = 0.0
+    elastic: Annotated[float, Field(ge=0, le=100), Setting("Bend patches by up to so many pixels.", step=1)] = 0.0
+    channel_jitter: Annotated[
+        float, Field(ge=0, le=1), Setting("Vary each channel of sources by up to this share.", step=0.05)
+    ] = 0.0
+    blur: Annotated[float, Field(ge=0, le=20), Setting("Blur sources by up to so many pixels.", step=0.5)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=1), Setting("Noise on sources, up to this deviation.", step=0.05)] = 0.0
 
 
 @validated

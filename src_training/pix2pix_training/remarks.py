@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _PACKAGES = ("napari_pix2pix", "pix2pix_training", "pix2pix_trt")
 _listeners: ContextVar[tuple[_Collector, ...]] = ContextVar("listeners", default=())
@@ -45,7 +48,7 @@ def remarks(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
             logger.removeHandler(handler)
 
 
-def heard_alike(work: Callable[[], None]) -> Callable[[], None]:
+def heard_alike(work: Callable[[], T]) -> Callable[[], T]:
     """`work` for another thread, whose warnings are heard by whoever hears those of this one."""
     return partial(copy_context().run, work)
 

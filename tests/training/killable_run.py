@@ -1,8 +1,8 @@
 """A small training run in a process of its own, for the tests that kill it: ``killable_run.py OUT STEPS [LINE]``.
 
-It resumes what is in OUT, with dropout noise, jitter and flips, validations and checkpoints every few steps. The number
-of each step that is done goes to stdout. With LINE, the process kills itself before it executes that many lines of the
-modules that keep a run's state, so that any moment of resuming, validating and saving can be met again.
+It resumes what is in OUT, with dropout noise, every augmentation, validations and checkpoints every few steps. The
+number of each step that is done goes to stdout. With LINE, the process kills itself before it executes that many lines
+of the modules that keep a run's state, so that any moment of resuming, validating and saving can be met again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def config(steps: int) -> TrainingConfig:
     return TrainingConfig(
         generator=GeneratorConfig(base_width=4, depth=3, dropout="paper"),
         discriminator=DiscriminatorConfig(base_width=4, layers=2),
-        augmentation=AugmentationConfig(flips="both", scale_jitter=1.2),
+        augmentation=AugmentationConfig(
+            flips="both", scale_jitter=1.2, rotation=20, elastic=2, channel_jitter=0.1, blur=1, noise=0.1
+        ),
         patch_size=32,
         batch_size=2,
         schedule="linear",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
+from pix2pix_training.remarks import remarks
 
 CPU = torch.device("cpu")
 
@@ -119,3 +122,27 @@ def test_arrays_too_large_to_send_are_read_by_a_thread(
     assert next(batches)[0].shape == (1, 1, 16, 16)
     batches.close()
     assert "cannot be opened by 2 processes: a thread reads them" in caplog.text
+
+
+def test_what_the_thread_says_is_heard_by_the_run_that_it_reads_for() -> None:
+    empty, noise = np.zeros((1, 16, 16), np.uint8), np.random.default_rng(0).integers(0, 9, (1, 16, 16), np.uint8)
+    mapping = dtype_mapping(np.dtype(np.uint8), 1)
+    dataset = PatchDataset(
+        [Pair(MemorySource(empty, name="empty"), MemorySource(noise), "empty")],
+        patch_size=16,
+        augmentation=AugmentationConfig(),
+        sampling=SamplingConfig(),
+        target_mapping=mapping,
+        seed=0,
+    )
+    with remarks() as others, ThreadPoolExecutor(1) as run:
+
+        def heard() -> list[str]:
+            with remarks() as own:
+                batches = Batches(dataset, [mapping], CPU, batch_size=1, ahead=True)
+                next(batches)
+                batches.close()
+                return own
+
+        assert [line.split(":")[0] for line in run.submit(heard).result()] == ["empty"]
+    assert others == []

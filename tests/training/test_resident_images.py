@@ -37,7 +37,9 @@ def batches_of(
     sampler = PatchDataset(
         pairs,
         patch_size=16,
-        augmentation=AugmentationConfig(flips="both", quarter_turns=True, scale_jitter=1.2),
+        augmentation=AugmentationConfig(
+            flips="both", quarter_turns=True, scale_jitter=1.2, rotation=20, elastic=2, channel_jitter=0.1, noise=0.1
+        ),
         sampling=SamplingConfig(),
         target_mapping=mappings[1],
         seed=0,
