@@ -93,7 +93,10 @@ AlphaChoice = Annotated[
     Labels({"auto": "automatic", "keep": "a channel", "mask": "a mask of no data", "drop": "nothing"}),
 ]
 """What becomes of alpha: a channel (keep), a mask of what holds no data (mask), nothing (drop), or what fits (auto)."""
+SSIM_WINDOW_PX = 11
+"""Side of the window in which SSIM compares images."""
 _LARGEST = 2**63 - 1
+_RECONSTRUCTION_WEIGHTS = ("pyramid_weight", "ssim_weight", "cross_entropy_weight", "dice_weight")
 
 
 @validated
@@ -186,7 +189,8 @@ class ObjectiveConfig:
 
     `gan_mode` "none" leaves L1 alone; `conditional` False hides the source from the discriminator.
     `feature_matching_weight` adds the distance of the discriminator's features between target and translation
-    (pix2pixHD, equation 4, where it is 10).
+    (pix2pixHD, equation 4, where it is 10). The other weights are of terms that compare pixels, see `reconstruction`;
+    `cross_entropy_weight` and `dice_weight` are for targets of categories.
     """
 
     gan_mode: Annotated[
@@ -203,12 +207,29 @@ class ObjectiveConfig:
         Field(ge=0, le=1e6),
         Setting("Weight of the likeness of the discriminator's features.", label="Feature matching"),
     ] = 0.0
+    l1_focus: Annotated[
+        float, Field(ge=0, le=4), Setting("With 1, large errors count for more in L1: for dark targets with few objects.")
+    ] = 0.0
+    pyramid_weight: Annotated[
+        float, Field(ge=0, le=1e6), Setting("Weight of L1 of coarser and coarser images.", label="Coarse L1", step=10)
+    ] = 0.0
+    ssim_weight: Annotated[
+        float, Field(ge=0, le=1e6), Setting("Weight of 1 - MS-SSIM, likeness of structure.", label="MS-SSIM", step=10)
+    ] = 0.0
+    cross_entropy_weight: Annotated[
+        float,
+        Field(ge=0, le=1e6),
+        Setting("Of categories: weight of the cross-entropy.", label="Cross-entropy", step=10),
+    ] = 0.0
+    dice_weight: Annotated[
+        float, Field(ge=0, le=1e6), Setting("Of categories: weight of 1 - their Dice overlap.", label="Dice", step=10)
+    ] = 0.0
     conditional: Annotated[
         bool, Setting("The discriminator sees the source.", option="--conditional/--unconditional")
     ] = True
 
     def __post_init__(self) -> None:
-        if self.gan_mode == "none" and self.l1_weight == 0:
+        if self.gan_mode == "none" and self.l1_weight == 0 and not self.has_reconstruction_terms:
             raise SettingsError(
                 "l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them"
             )
@@ -216,6 +237,16 @@ class ObjectiveConfig:
             raise SettingsError(
                 "feature_matching_weight needs a discriminator, and gan_mode is 'none'; set one of them"
             )
+
+    @property
+    def is_for_categories(self) -> bool:
+        """Whether it has a term that only targets of categories have a meaning for."""
+        return self.cross_entropy_weight > 0 or self.dice_weight > 0
+
+    @property
+    def has_reconstruction_terms(self) -> bool:
+        """Whether a term beside L1 compares translation and target pixel by pixel."""
+        return any(getattr(self, name) > 0 for name in _RECONSTRUCTION_WEIGHTS)
 
 
 @validated
@@ -386,6 +417,9 @@ class TrainingConfig:
             raise SettingsError(
                 f"patch_size {self.patch_size} is too small for this discriminator, which needs {needed}; choose "
                 f"{smallest} or more, or fewer layers or scales of the discriminator"
+                if needed > SSIM_WINDOW_PX or self.objective.ssim_weight == 0
+                else f"patch_size {self.patch_size} is too small for ssim_weight, which needs {needed}; choose "
+                f"{smallest} or more, or leave ssim_weight out"
             )
         if self.patch_size % stride:
             raise SettingsError(
@@ -396,5 +430,6 @@ class TrainingConfig:
 
     @property
     def smallest_seen(self) -> int:
-        """Side of the smallest patch that gives the discriminator something to judge."""
-        return 1 if self.objective.gan_mode == "none" else self.discriminator.smallest_patch
+        """Side of the smallest patch that gives the discriminator, and the windows of SSIM, something to judge."""
+        windows = SSIM_WINDOW_PX if self.objective.ssim_weight > 0 else 1
+        return windows if self.objective.gan_mode == "none" else max(windows, self.discriminator.smallest_patch)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pix2pix_training.config import GanMode, ObjectiveConfig
 from pix2pix_training.networks import Discriminator
+from pix2pix_training.reconstruction import focused_l1
 
 GRADIENT_PENALTY_WEIGHT = 10.0
 
@@ -68,8 +69,11 @@ def needs_gradient_penalty(mode: GanMode) -> bool:
 def generator_loss(
     discriminator: Discriminator | None, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
 ) -> GeneratorLoss:
-    """``gan_weight * L_GAN + l1_weight * mean|target - fake|``, and feature matching; the GAN term non-saturating."""
-    l1 = objective.l1_weight * F.l1_loss(fake, target)
+    """``gan_weight * L_GAN + l1_weight * mean|target - fake|``, and feature matching; the GAN term non-saturating.
+
+    L1 is focused where the objective says so; further terms are those of `reconstruction_losses`.
+    """
+    l1 = objective.l1_weight * focused_l1(fake, target, objective.l1_focus)
     nothing = torch.zeros_like(l1)
     if discriminator is None:
         return GeneratorLoss(total=l1, gan=nothing, l1=l1, feature_matching=nothing)

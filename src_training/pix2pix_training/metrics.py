@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.config import SSIM_WINDOW_PX
 
 GRID_PERIODS = (2, 4, 8)
 """Pixels between the lines that a decoder with strides of 2 draws where it draws them."""
 
-SSIM_RADIUS = 5
+SSIM_RADIUS = SSIM_WINDOW_PX // 2
 _SSIM_SIGMA = 1.5
 
 
@@ -109,7 +111,8 @@ class ScoreAccumulator:
             return
         rows = slice(centres.y0 - SSIM_RADIUS, centres.y1 + SSIM_RADIUS)
         columns = slice(centres.x0 - SSIM_RADIUS, centres.x1 + SSIM_RADIUS)
-        values = ssim_map(p[:, rows, columns], t[:, rows, columns], self._data_range)[:, mask[centres.slices]]
+        found, wanted = (torch.from_numpy(np.ascontiguousarray(image[:, rows, columns])) for image in (p, t))
+        values = ssim_maps(found, wanted, self._data_range).ssim.numpy()[:, mask[centres.slices]]
         self._ssim_sum += float(values.sum())
         self._ssim_count += values.size
 
@@ -179,19 +182,26 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(defined) / len(defined) if defined else None
 
 
-def ssim_map(a: NDArray[np.float64], b: NDArray[np.float64], data_range: float) -> NDArray[np.float64]:
-    """SSIM of each window position inside (C, H, W) images, shape (C, H - 10, W - 10)."""
-    maps = torch.from_numpy(np.stack([a, b, a * a, b * b, a * b])).flatten(0, 1)[:, None]
-    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=torch.float64)
+class SsimMaps(NamedTuple):
+    """Of each position of the window inside images: its contrast and structure, and that times its brightness."""
+
+    structure: Tensor
+    ssim: Tensor
+
+
+def ssim_maps(a: Tensor, b: Tensor, data_range: float) -> SsimMaps:
+    """SSIM of images (..., H, W), and its part without brightness, each of shape (..., H - 10, W - 10)."""
+    maps = torch.stack([a, b, a * a, b * b, a * b])
+    offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=a.dtype, device=a.device)
     weights = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
     weights = weights / weights.sum()
-    blurred = F.conv2d(F.conv2d(maps, weights[None, None, :, None]), weights[None, None, None, :])
-    mean_a, mean_b, aa, bb, ab = blurred[:, 0].numpy().reshape(5, a.shape[0], *blurred.shape[-2:])
+    rows = F.conv2d(maps.reshape(-1, 1, *a.shape[-2:]), weights[None, None, :, None])
+    blurred = F.conv2d(rows, weights[None, None, None, :])
+    mean_a, mean_b, aa, bb, ab = blurred.reshape(5, *a.shape[:-2], *blurred.shape[-2:])
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     variances = (aa - mean_a**2) + (bb - mean_b**2)
     structure = (2 * (ab - mean_a * mean_b) + c2) / (variances + c2)
-    result: NDArray[np.float64] = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure
-    return result
+    return SsimMaps(structure, (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure)
 
 
 def grid_index(image: AnyArray) -> dict[int, float] | None:

@@ -23,7 +23,7 @@ from pix2pix_training.fitting import (
     warn_of_unknown_classes,
 )
 from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
-from pix2pix_training.intensity import Mapping
+from pix2pix_training.intensity import CategoryMapping, Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
 from pix2pix_training.presets import patch_within
 
@@ -90,6 +90,11 @@ def prepare(
         training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
     )
     target_mapping = fit_mapping(training[1], config.target_values, "target", start and start[1])
+    if config.objective.is_for_categories and not isinstance(target_mapping, CategoryMapping):
+        raise SettingsError(
+            "cross_entropy_weight and dice_weight are for targets of categories, and the values of these are a range; "
+            "leave them out, or set target_values to categories or foreground"
+        )
     warn_of_lost_steps(source_mapping, training[0], "source")
     warn_of_lost_steps(target_mapping, training[1], "target")
     used = _usable(split.training, training, source_mapping)

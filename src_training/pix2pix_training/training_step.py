@@ -20,6 +20,7 @@ from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
+from pix2pix_training.reconstruction import reconstruction_losses
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class TrainingStep:
         -------
         dict
             D_fake and D_real (where there is a discriminator), G_GAN, G_L1 with its weight, and G_FM, feature matching
-            with its weight, where there is such a term; scalars on the device.
+            with its weight, and the `reconstruction_losses`, where there are such terms; scalars on the device.
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
@@ -117,12 +118,13 @@ class TrainingStep:
             self.discriminator.requires_grad_(False)
         with self._computing():
             loss = generator_loss(self.discriminator, source, target, fake, self._objective)
-        self._descend(self.optimizer_g, loss.total)
+        further = reconstruction_losses(fake, target, self._objective)
+        self._descend(self.optimizer_g, sum(further.values(), loss.total))
         self._scaler.update()
         losses = {"G_GAN": loss.gan.detach(), "G_L1": loss.l1.detach()}
         if self._objective.feature_matching_weight > 0:
             losses["G_FM"] = loss.feature_matching.detach()
-        return losses
+        return losses | {name: term.detach() for name, term in further.items()}
 
     def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
