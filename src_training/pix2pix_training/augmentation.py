@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import assert_never
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import ArraySource, Region, plane_size, regions_of
@@ -18,11 +20,15 @@ from pix2pix_training.content import ContentMap
 from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 
+log = logging.getLogger(__name__)
+
 _MOST_PLANES = 64
 _TILE_PX = 256
 _MOST_TILES = 16
 _LEAST_CONTRAST = 1e-3
 _BEND_PX = 32
+_FEWEST_TO_FOLLOW = 5
+_SHARE_TO_FOLLOW = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,25 +265,50 @@ Image = tuple[ArraySource, Sequence[tuple[int, ...]], Mapping]
 """An image, those of its planes that are used, and its mapping."""
 
 
-def measured_jitter(images: Sequence[Image], deviations: float) -> IntensityJitter | None:
+def measured_jitter(
+    images: Sequence[Image], deviations: float, targets: Sequence[Image] | None = None
+) -> IntensityJitter | None:
     """The jitter by `deviations` standard deviations of what mean and standard deviation are among images.
 
     Measured on at most 64 planes, evenly taken from all `images`, of each on at most 16 tiles of 256 pixels. Parts of
     an image that are sources of their own count as images. None where nothing would be changed: for categories, a
     single plane, or no deviations.
+
+    Where the brightness of the `targets` follows that of the images, it is what is to be learned: it is not varied, and
+    that is said. The same holds of contrast.
     """
     if deviations == 0 or any(isinstance(mapping, CategoryMapping) for _, _, mapping in images):
         return None
     planes = [(source, plane, mapping) for source, used, mapping in images for plane in used]
-    measured = np.array([_mean_and_contrast(*planes[i]) for i in _evenly(len(planes), _MOST_PLANES)])
-    if len(measured) < 2:
+    chosen = _evenly(len(planes), _MOST_PLANES)
+    if len(chosen) < 2:
         return None
-    brightness, log_contrast = measured[:, 0], np.log(np.maximum(measured[:, 1], _LEAST_CONTRAST))
+    measured = _brightness_and_contrast([planes[i] for i in chosen])
+    varied = deviations * measured.std(0)
+    if targets is not None and not any(isinstance(mapping, CategoryMapping) for _, _, mapping in targets):
+        planes = [(target, plane, mapping) for target, used, mapping in targets for plane in used]
+        followed = _brightness_and_contrast([planes[i] for i in chosen])
+        for column, name in enumerate(("brightness", "contrast")):
+            if _follows(followed[:, column], measured[:, column]):
+                log.warning("the %s of the targets follows that of the sources, so training does not vary it", name)
+                varied[column] = 0
     return IntensityJitter(
-        mean=float(brightness.mean()),
-        brightness=deviations * float(brightness.std()),
-        log_contrast=deviations * float(log_contrast.std()),
+        mean=float(measured[:, 0].mean()), brightness=float(varied[0]), log_contrast=float(varied[1])
     )
+
+
+def _brightness_and_contrast(planes: Sequence[tuple[ArraySource, tuple[int, ...], Mapping]]) -> NDArray[np.float64]:
+    """Mean and logarithm of the standard deviation of each plane, (planes, 2)."""
+    measured = np.array([_mean_and_contrast(*plane) for plane in planes])
+    measured[:, 1] = np.log(np.maximum(measured[:, 1], _LEAST_CONTRAST))
+    return measured
+
+
+def _follows(target: NDArray[np.float64], source: NDArray[np.float64]) -> bool:
+    """Whether a line through what sources are explains at least half of how targets differ; five say the least."""
+    if len(source) < _FEWEST_TO_FOLLOW or min(target.std(), source.std()) < _LEAST_CONTRAST:
+        return False
+    return float(np.corrcoef(source, target)[0, 1]) ** 2 >= _SHARE_TO_FOLLOW
 
 
 def _mean_and_contrast(source: ArraySource, plane: tuple[int, ...], mapping: Mapping) -> tuple[float, float]:

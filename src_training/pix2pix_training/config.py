@@ -208,7 +208,9 @@ class ObjectiveConfig:
         Setting("Weight of the likeness of the discriminator's features.", label="Feature matching"),
     ] = 0.0
     l1_focus: Annotated[
-        float, Field(ge=0, le=4), Setting("With 1, large errors count for more in L1: for dark targets with few objects.")
+        float,
+        Field(ge=0, le=4),
+        Setting("1: large errors count for more in L1, for dark targets with few objects."),
     ] = 0.0
     pyramid_weight: Annotated[
         float, Field(ge=0, le=1e6), Setting("Weight of L1 of coarser and coarser images.", label="Coarse L1", step=10)

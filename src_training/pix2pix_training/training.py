@@ -158,7 +158,8 @@ class _Run:
             reader=ResidentReader(pairs, device) if is_resident else None,
         )
         images = [(each.pair.source, each.planes, each.source_mapping) for each in prepared.training]
-        jitter = measured_jitter(images, config.augmentation.intensity_jitter)
+        targets = [(each.pair.target, each.planes, prepared.target_mapping) for each in prepared.training]
+        jitter = measured_jitter(images, config.augmentation.intensity_jitter, targets)
         self.steps_per_epoch = math.ceil(len(dataset) / config.batch_size)
         self.total_steps = self._total_steps()
         self.validation = Validation(self.config, self.prepared, self.device)
