@@ -13,17 +13,17 @@ from typing import cast
 
 import numpy as np
 import torch
+from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor, nn
 
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import tiles_of, window_around
-from pix2pix_training.array_source import AnyArray, MemorySource, Region
+from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.intensity import LinearMapping, dtype_mapping, resolved, to_tensor
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.networks import Generator, build_generator, norm_layers
 from pix2pix_training.padding import pad_to_stride
+from pix2pix_training.regions import Region
 
 Tiles = Iterator[tuple[Region, AnyArray]]
 """Regions of the image, and the output there: (C, region.height, region.width)."""
@@ -49,7 +49,7 @@ def whole(model: Model, statistics: Statistics, variant: Variant) -> Prepared:
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
         output = network(_network_input(model, image, variant))
-        yield Region(0, height, 0, width), output[0, :, :height, :width].numpy()
+        yield Region.whole(height, width), output[0, :, :height, :width].numpy()
 
     return run
 
@@ -61,8 +61,8 @@ def tiled(model: Model, statistics: Statistics, variant: Variant, *, tile: int, 
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
         x = _network_input(model, image, variant)
-        for region in tiles_of(Region(0, height, 0, width), tile):
-            window = window_around(region, halo, (x.shape[-2], x.shape[-1]))
+        for region in Region.whole(height, width).tiles(tile):
+            window = region.grown(halo, (x.shape[-2], x.shape[-1]))
             yield region, network(x[..., *window.slices])[0, :, *region.seen_from(window).slices].numpy()
 
     return run
@@ -78,7 +78,7 @@ def monai_windows(model: Model, statistics: Statistics, variant: Variant, *, win
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
         output = cast(Tensor, inferer(_network_input(model, image, variant), network))
-        yield Region(0, height, 0, width), output[0, :, :height, :width].numpy()
+        yield Region.whole(height, width), output[0, :, :height, :width].numpy()
 
     return run
 

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.cli.train_command import show_training
 from napari_pix2pix.evaluation import evaluate_pairs, translations
@@ -28,12 +29,12 @@ from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator
-from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, whole_plane
 from pix2pix_training.config import Keep
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.presets import preset
+from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData, train
 
 MOSAIC_PX = 4096
@@ -148,7 +149,7 @@ def mosaic(pairs: Sequence[Pair], path: Path) -> Path:
     spec = OutputSpec(
         axes="CYX", shape=pixels.shape, dtype=pixels.dtype, metadata=ImageMetadata(rgb=pixels.shape[0] == 3)
     )
-    tile = ((), Region(0, pixels.shape[1], 0, pixels.shape[2]), pixels)
+    tile = ((), Region.whole(*pixels.shape[1:]), pixels)
     return write_image(path, spec, iter([tile]), file_format="tiff", overwrite=True)
 
 
@@ -172,7 +173,7 @@ def run(task: Task, folder: Path, out: Path, pictures: Path, minutes: float, bas
     write_figure(rows, pictures / f"{task.name}.jpg")
     with open_image(translated) as image:
         height, width = image.shape[-2:]
-        corner = Region(0, min(height, 2048), 0, min(width, 2048))
+        corner = Region.whole(min(height, 2048), min(width, 2048))
         first = read(CroppedSource(image, corner))
     with open_image(large) as image:
         source = read(CroppedSource(image, corner))

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.real_data import RIGHT, labelfree_pair
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from pix2pix_training.array_source import AnyArray, MemorySource, Region, regions_of, whole_plane
+from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig
 from pix2pix_training.errors import InputError
@@ -33,6 +33,7 @@ from pix2pix_training.networks import Generator
 from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.presets import preset
+from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData, train
 
 DATA_SETS = ("facades", "em_membranes", "labelfree")
@@ -333,7 +334,7 @@ def whole(network: Generator, x: Tensor) -> Tensor:
 def tiled(network: Generator, x: Tensor) -> Tensor:
     """Every tile of `PATCH` pixels translated as if there were no others."""
     output = x.new_empty(len(x), network.config.target_channels, *x.shape[-2:])
-    for region in regions_of(x.shape[-2], x.shape[-1], PATCH):
+    for region in Region.whole(x.shape[-2], x.shape[-1]).tiles(PATCH):
         output[..., *region.slices] = whole(network, x[..., *region.slices])
     return output
 
@@ -343,7 +344,7 @@ def _in_training_mode(network: Generator, x: Tensor) -> Tensor:
     training = copy.deepcopy(network).train()
     torch.manual_seed(0)
     output = x.new_empty(len(x), network.config.target_channels, *x.shape[-2:])
-    for region in regions_of(x.shape[-2], x.shape[-1], PATCH):
+    for region in Region.whole(x.shape[-2], x.shape[-1]).tiles(PATCH):
         training.load_state_dict(network.state_dict())
         output[..., *region.slices] = whole(training, x[..., *region.slices])
     return output

@@ -31,8 +31,9 @@ from benchmarks.contenders import (
 from napari_pix2pix.figures import RGB, Panel, contrast_limits, grey, write_figure
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.model_file import Model, load_model
+from pix2pix_training.regions import Region
 
 _TICK_PX = 5
 _TICK_COLOR = (255, 30, 30)
@@ -85,7 +86,7 @@ def _said(difference: AnyArray) -> str:
 
 def _around_middle_corner(size: tuple[int, ...], window: int, crop: int) -> Region:
     y, x = (length // 2 // window * window - crop // 2 for length in size)
-    return Region(y, y + crop, x, x + crop)
+    return Region.at(y, x, crop, crop)
 
 
 def picture(output: AnyArray, limits: Sequence[tuple[float, float]]) -> RGB:
@@ -117,7 +118,7 @@ def main() -> None:
     model = load_model(arguments.model)
     with open_image(arguments.image) as image:
         height, width = (min(arguments.size, length) for length in image.shape[-2:])
-        stored = image.read(Region(0, height, 0, width))
+        stored = image.read(Region.whole(height, width))
     write_figure(figure(ways(model, stored, arguments.window), arguments.window, arguments.crop), arguments.out)
 
 

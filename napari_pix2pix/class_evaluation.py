@@ -14,18 +14,17 @@ from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
     Opacity,
-    Region,
     SourceView,
     channel_count,
     plane_indices,
     plane_size,
-    regions_of,
 )
 from pix2pix_training.class_maps import look_at
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.pairs import Pair
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +227,7 @@ def _confusion(pair: Pair, classes: Classes, tile_done: Callable[[], None] | Non
     counts = np.zeros((count + 1, count), np.int64)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (pair.source, pair.target))
     for plane in plane_indices(pair.target):
-        for region in regions_of(*plane_size(pair.target), _TILE):
+        for region in Region.whole(*plane_size(pair.target)).tiles(_TILE):
             predicted, bad_prediction = predictions.read_with_mask(region, plane)
             wanted, bad_target = targets.read_with_mask(region, plane)
             found, true = classes.numbers(predicted), classes.numbers(wanted)
@@ -294,6 +293,6 @@ def _valid_pixels(images: Sequence[ArraySource]) -> Iterator[AnyArray]:
     for image in images:
         filled = FilledSource(image, may_be_empty=True)
         for plane in plane_indices(image):
-            for region in regions_of(*plane_size(image), _TILE):
+            for region in Region.whole(*plane_size(image)).tiles(_TILE):
                 stored, invalid = filled.read_with_mask(region, plane)
                 yield stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]

@@ -15,7 +15,7 @@ from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_cells
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.files import translate_file
-from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.atomic import working_folder
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError
@@ -23,6 +23,7 @@ from pix2pix_training.events import Event
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
 from pix2pix_training.presets import preset, usual_depth
+from pix2pix_training.regions import Region
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training import train
 
@@ -125,7 +126,7 @@ def finish_demo(demo: Demo) -> dict[str, Any]:
 def _write(path: Path, pixels: AnyArray, channel_names: tuple[str, ...]) -> None:
     metadata = ImageMetadata(pixel_size=(PIXEL_SIZE_UM, PIXEL_SIZE_UM), unit="µm", channel_names=channel_names)
     spec = OutputSpec(axes="CYX", shape=pixels.shape, dtype=pixels.dtype, metadata=metadata)
-    region = Region(0, pixels.shape[1], 0, pixels.shape[2])
+    region = Region.whole(*pixels.shape[1:])
     write_image(path, spec, iter([((), region, pixels)]), file_format="tiff", overwrite=True)
 
 
@@ -147,7 +148,7 @@ def _draw(demo: Demo, translated: Path, figure: Path) -> None:
         ]
 
     height, width = source.shape[1:]
-    whole = [*panels(Region(0, height, 0, width), f"{height} x {width}, trained on 128 x 128"), _curves(demo)]
+    whole = [*panels(Region.whole(height, width), f"{height} x {width}, trained on 128 x 128"), _curves(demo)]
     write_figure([whole, panels(_DETAIL, "detail of 256 x 256")], figure)
 
 

@@ -26,13 +26,11 @@ from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
     Opacity,
-    Region,
     SourceView,
     channel_count,
     least_opaque,
     plane_indices,
     plane_size,
-    regions_of,
 )
 from pix2pix_training.channel_names import ordered_like
 from pix2pix_training.errors import ImageError, NoValidPixelError
@@ -40,6 +38,7 @@ from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, 
 from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixels
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
 from pix2pix_training.pairs import Pair
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -198,20 +197,20 @@ class _Steps:
 
 
 def _tile_count(target: ArraySource) -> int:
-    return len(list(plane_indices(target))) * len(list(regions_of(*plane_size(target), _TILE)))
+    return len(list(plane_indices(target))) * len(list(Region.whole(*plane_size(target)).tiles(_TILE)))
 
 
 def _scores(prediction: ArraySource, target: ArraySource, span: float, steps: _Steps) -> Scores:
     accumulator = ScoreAccumulator(span)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (prediction, target))
     for plane in plane_indices(target):
-        for inner in regions_of(*plane_size(target), _TILE):
-            outer = _with_margin(inner, *plane_size(target))
+        for inner in Region.whole(*plane_size(target)).tiles(_TILE):
+            outer = inner.grown(SSIM_RADIUS, plane_size(target))
             predicted, bad_prediction = predictions.read_with_mask(outer, plane)
             wanted, bad_target = targets.read_with_mask(outer, plane)
             bad = [mask for mask in (bad_prediction, bad_target) if mask is not None]
             valid = ~np.logical_or.reduce(bad) if bad else None
-            accumulator.add(predicted, wanted, _within(inner, outer), valid)
+            accumulator.add(predicted, wanted, inner.seen_from(outer), valid)
             steps.done()
     return accumulator.scores()
 
@@ -230,7 +229,7 @@ def _means(targets: Sequence[ArraySource]) -> AnyArray:
     for image in targets:
         target = FilledSource(image, may_be_empty=True)
         for plane in plane_indices(target):
-            for region in regions_of(*plane_size(target), _TILE):
+            for region in Region.whole(*plane_size(target)).tiles(_TILE):
                 stored, invalid = target.read_with_mask(region, plane)
                 pixels = stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]
                 sums += pixels.sum(1, dtype=np.float64)
@@ -258,19 +257,6 @@ class _Constant:
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, None]:
         return self.read(region, plane), None
-
-
-def _with_margin(inner: Region, height: int, width: int) -> Region:
-    return Region(
-        max(0, inner.y0 - SSIM_RADIUS),
-        min(height, inner.y1 + SSIM_RADIUS),
-        max(0, inner.x0 - SSIM_RADIUS),
-        min(width, inner.x1 + SSIM_RADIUS),
-    )
-
-
-def _within(inner: Region, outer: Region) -> Region:
-    return Region(inner.y0 - outer.y0, inner.y1 - outer.y0, inner.x0 - outer.x0, inner.x1 - outer.x0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,9 @@ from napari_pix2pix._widgets.layer_axes import (
 from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
 from napari_pix2pix.formats.source import is_zarr, open_image
 from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
-from pix2pix_training.array_source import Opacity, Region
+from pix2pix_training.array_source import Opacity
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
     Opacity,
-    Region,
     StackedChannels,
     channel_count,
     plane_indices,
@@ -24,6 +23,7 @@ from pix2pix_training.array_source import (
 )
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 _COLOURS = 3
 _STRIP_BYTES = 2**25
@@ -154,9 +154,9 @@ def content_identity(source: ArraySource, cancel: Cancel) -> list[Any]:
     height, width = plane_size(source)
     rows = max(1, _STRIP_BYTES // max(1, channel_count(source) * width * source.dtype.itemsize))
     for plane in plane_indices(source):
-        for y0 in range(0, height, rows):
+        for strip in Region.whole(height, width).strips(rows):
             cancel.check()
-            pixels, opacity = source.read_with_opacity(Region(y0, min(y0 + rows, height), 0, width), plane)
+            pixels, opacity = source.read_with_opacity(strip, plane)
             content.update(np.ascontiguousarray(pixels).data)
             content.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
     return [list(source.shape), source.dtype.name, source.nodata, content.hexdigest()]

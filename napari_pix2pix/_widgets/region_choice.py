@@ -11,8 +11,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, form
-from pix2pix_training.array_source import Region
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 _WORDS = "The rectangles around the shapes of this layer count; other outlines are not followed."
 
@@ -114,8 +114,8 @@ def rectangles(shapes: Any, image: Any) -> list[Region]:
     for number, vertices in enumerate(shapes.data, start=1):
         corners = np.array([image.world_to_data(shapes.data_to_world(vertex))[-2:] for vertex in vertices])
         (y0, x0), (y1, x1) = np.rint(corners.min(0)).astype(int), np.rint(corners.max(0)).astype(int)
-        region = Region(max(0, int(y0)), min(height, int(y1)), max(0, int(x0)), min(width, int(x1)))
-        if region.height <= 0 or region.width <= 0:
+        region = Region(int(y0), int(y1), int(x0), int(x1)).common(Region.whole(height, width))
+        if region.is_empty:
             raise ImageError(f"{shapes.name}: shape {number} lies beside {image.name}; move or delete it")
         regions.append(region)
     if not regions:

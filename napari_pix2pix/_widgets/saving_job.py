@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
-from pix2pix_training.array_source import AnyArray, MemorySource, Region, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, MemorySource, plane_indices, whole_plane
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
+from pix2pix_training.regions import Region
 
 USUAL_SUFFIX = ".ome.tif"
 _STRIP_ROWS = 1024
@@ -69,10 +70,8 @@ def _as_image(result: Translated) -> MemorySource:
 
 
 def _strips(image: MemorySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
-    height, width = plane_size(image)
     for plane in plane_indices(image):
-        for y0 in range(0, height, _STRIP_ROWS):
-            region = Region(y0, min(y0 + _STRIP_ROWS, height), 0, width)
+        for region in whole_plane(image).strips(_STRIP_ROWS):
             pixels, opacity = image.read_with_opacity(region, plane)
             if opacity is None and masked:
                 opacity = np.where(invalid_values(pixels, image.nodata).any(0), 0, OPAQUE).astype(np.uint8)

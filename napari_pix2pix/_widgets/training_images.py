@@ -21,9 +21,10 @@ from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.region_choice import RegionChoice
 from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
-from pix2pix_training.array_source import Region, channel_count
+from pix2pix_training.array_source import channel_count
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.regions import Region
 
 
 class TrainingImages(QWidget):

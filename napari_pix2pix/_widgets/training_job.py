@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
-from pix2pix_training.array_source import ArraySource, Region, whole_plane
+from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.presets import preset, usual_depth
+from pix2pix_training.regions import Region
 from pix2pix_training.remarks import remarks
 from pix2pix_training.settings_tables import settings_from_toml
 from pix2pix_training.validated import from_dict

@@ -19,11 +19,12 @@ from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.layer_sources import content_identity
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, SourceView, plane_size
 from pix2pix_training.atomic import partial_path, working_folder
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
+from pix2pix_training.regions import Region
 
 if TYPE_CHECKING:
     from napari_pix2pix.formats.writing import OutputSpec

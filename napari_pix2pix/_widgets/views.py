@@ -11,16 +11,9 @@ import numpy as np
 from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, finest_level, level_of, spatial_axes
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix.formats.tile_grid import halved
-from pix2pix_training.array_source import (
-    AnyArray,
-    ArraySource,
-    MemorySource,
-    Opacity,
-    Region,
-    plane_indices,
-    plane_size,
-)
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, Opacity, plane_indices, plane_size
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 _STRIP_PIXELS = 2**24
 
@@ -169,11 +162,11 @@ class ReducedSource:
     def _fill(self, pixels: AnyArray, opacity: Opacity | None, plane: tuple[int, ...]) -> None:
         height, width = plane_size(self._base)
         rows = max(1, _STRIP_PIXELS // (width * self._step)) * self._step
-        for y0 in range(0, height, rows):
-            strip, shown = self._base.read_with_opacity(Region(y0, min(y0 + rows, height), 0, width), plane)
+        for region in Region.whole(height, width).strips(rows):
+            strip, shown = self._base.read_with_opacity(region, plane)
             for _ in range(self._step.bit_length() - 1):
                 strip = halved(strip, average=self._average, nodata=self.nodata)
-            start = y0 // self._step
+            start = region.y0 // self._step
             pixels[:, start : start + strip.shape[1]] = strip
             if opacity is not None:
                 opacity[start : start + strip.shape[1]] = 255 if shown is None else shown[:: self._step, :: self._step]

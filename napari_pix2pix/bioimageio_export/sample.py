@@ -16,13 +16,14 @@ from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import tensor_dtype
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.image_fit import fit_of
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, SelectedChannels, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, SelectedChannels, plane_indices, plane_size
 from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import PERCENTILES, CategoryMapping, LinearMapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.regions import Region
 
 _SIDE_PX = 256
 _COVER_PX = 256
@@ -72,7 +73,7 @@ def _middle(image: ArraySource, height: int, width: int) -> AnyArray:
     filled.require_valid_pixel(plane)
     rows, columns = plane_size(image)
     y0, x0 = max(0, rows - height) // 2, max(0, columns - width) // 2
-    stored = filled.read(Region(y0, min(rows, y0 + height), x0, min(columns, x0 + width)), plane)
+    stored = filled.read(Region.at(y0, x0, height, width).common(Region.whole(rows, columns)), plane)
     missing = ((0, 0), (0, height - stored.shape[1]), (0, width - stored.shape[2]))
     return np.pad(stored, missing, mode="symmetric")
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_pix2pix.formats.opacity import to_opacity
 from napari_pix2pix.formats.source import ImageSource
-from pix2pix_training.array_source import AnyArray, Opacity, Region, least_opaque, plane_size
+from pix2pix_training.array_source import AnyArray, Opacity, least_opaque, plane_size
 from pix2pix_training.config import AlphaChoice
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,9 @@ def _first_plane(image: ImageSource) -> tuple[int, ...]:
 def _samples(image: ImageSource) -> Iterator[Region]:
     """Windows spread evenly over a plane; all of a small one."""
     height, width = plane_size(image)
-    for y0 in _starts(height):
-        for x0 in _starts(width):
-            yield Region(y0, min(y0 + _WINDOW_PX, height), x0, min(x0 + _WINDOW_PX, width))
+    for y in _starts(height):
+        for x in _starts(width):
+            yield Region.at(y, x, _WINDOW_PX, _WINDOW_PX).common(Region.whole(height, width))
 
 
 def _starts(length: int) -> list[int]:

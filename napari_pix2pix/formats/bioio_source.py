@@ -11,8 +11,9 @@ import numpy as np
 from napari_pix2pix.formats.axes import sorted_leading
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import ImageSource, check_decode_budget, check_series
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 NAME = "bioio"
 SUFFIXES = (".czi", ".nd2", ".lif")
@@ -57,8 +58,7 @@ class BioioSource(ImageSource):
         with self._lock:
             if self._kept is None or self._kept[0] != plane:
                 self._kept = None
-                height, width = self.shape[-2:]
-                self._kept = (plane, self._computed(plane, Region(0, height, 0, width)))
+                self._kept = (plane, self._computed(plane, Region.whole(*self.shape[-2:])))
             return self._kept[1][(slice(None), *region.slices)].copy()
 
     def _computed(self, plane: tuple[int, ...], region: Region) -> AnyArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.regions import Region
 
 
 class Canvas(Protocol):

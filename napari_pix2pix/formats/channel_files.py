@@ -8,8 +8,9 @@ from pathlib import Path
 
 from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.source import ImageSource, open_image
-from pix2pix_training.array_source import AnyArray, Opacity, Region, StackedChannels
+from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels
 from pix2pix_training.config import AlphaChoice
+from pix2pix_training.regions import Region
 
 
 class ChannelFiles(ImageSource):

@@ -28,8 +28,9 @@ from napari_pix2pix.formats.tiff_writing import colormap, exact_record
 from napari_pix2pix.formats.tile_grid import TileGrid
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.regions import Region
 from pix2pix_training.remarks import heard_alike
 
 _BLOCK_PX = 512
@@ -183,9 +184,7 @@ class CogCanvas:
 
 
 def _squares(region: Region) -> Iterator[Square]:
-    for row in range(region.y0 // TILE_PX, -(-region.y1 // TILE_PX)):
-        for column in range(region.x0 // TILE_PX, -(-region.x1 // TILE_PX)):
-            yield 0, 0, row, column
+    return ((0, 0, row, column) for row, column in region.in_cells(TILE_PX).places())
 
 
 def _copied(waiting: Path, made: Path, spec: OutputSpec, *, hides: bool, has_nan: bool) -> None:

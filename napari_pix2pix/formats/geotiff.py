@@ -31,9 +31,10 @@ from napari_pix2pix.formats.tiff_metadata import read_metadata
 from napari_pix2pix.formats.tiff_structure import check_structure, images_in
 from napari_pix2pix.formats.tiled_tiff import TILE_PX
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Opacity, Region, least_opaque
+from pix2pix_training.array_source import AnyArray, Opacity, least_opaque
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
+from pix2pix_training.regions import Region
 
 if TYPE_CHECKING:
     import rasterio

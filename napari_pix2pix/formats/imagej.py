@@ -20,7 +20,8 @@ from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
 from napari_pix2pix.formats.ome_tiff import NOT_IN_OME
 from napari_pix2pix.formats.tiff_writing import photometric
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.regions import Region
 
 NAME = "imagej"
 SUFFIXES = tiff.SUFFIXES

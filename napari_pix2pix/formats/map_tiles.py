@@ -27,10 +27,11 @@ from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
 from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
-from pix2pix_training.array_source import AnyArray, Region, plane_size, whole_plane
+from pix2pix_training.array_source import AnyArray, plane_size, whole_plane
 from pix2pix_training.atomic import sync_to_disk
 from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 if TYPE_CHECKING:
     from morecantile import TileMatrixSet
@@ -99,9 +100,8 @@ def _open_pyramid(path: Path, alpha: AlphaChoice) -> MosaicSource:
         if first.axes != "CYX" or first.shape[-2] != size:
             raise ImageError(f"{first.path} is no map tile: its shape is {first.shape}, a square image is needed")
         tiles = [
-            MapTile(name, Region(y, y + size, x, x + size))
+            MapTile(name, Region.at((row - top) * size, (column - left) * size, size, size))
             for (row, column), name in deepest.items()
-            for y, x in [((row - top) * size, (column - left) * size)]
         ]
         others = _of_others(first, alpha)
         return MosaicSource(
@@ -211,9 +211,8 @@ def _open_georeferenced(path: Path, alpha: AlphaChoice) -> MosaicSource:
         corners = [_corner(file, first, place, others) for file in files]
         top, left = min(corner.row for corner in corners), min(corner.column for corner in corners)
         tiles = [
-            MapTile(file.name, Region(y, y + corner.size[0], x, x + corner.size[1]))
+            MapTile(file.name, Region.at(corner.row - top, corner.column - left, *corner.size))
             for file, corner in zip(files, corners, strict=True)
-            for y, x in [(corner.row - top, corner.column - left)]
         ]
         return MosaicSource(
             path,
@@ -396,5 +395,5 @@ def _write_tile(path: Path, spec: OutputSpec, pixels: AnyArray, *, region: Regio
         metadata = replace(metadata, georeference=spec.metadata.georeference.moved(region.y0, region.x0))
     own = replace(spec, shape=(spec.channels, *pixels.shape[1:]), metadata=metadata)
     file_format = _tile_format(path.name, placed=metadata.georeference is not None)
-    whole = Region(0, own.height, 0, own.width)
+    whole = Region.whole(own.height, own.width)
     write_image(path, own, iter([((), whole, pixels)]), file_format=file_format)

@@ -29,8 +29,9 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
 from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas, write
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError, OutputError
+from pix2pix_training.regions import Region
 
 __all__ = [
     "NAME",

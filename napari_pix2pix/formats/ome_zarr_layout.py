@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.tile_grid import pyramid_sizes
 from napari_pix2pix.formats.writing import OutputSpec
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 CHUNK_PX = 256
 _SMALLEST_LEVEL_PX = 512
@@ -102,8 +102,8 @@ class Layout:
 
     def shard_region(self, level: int, row: int, column: int) -> Region:
         """The part of the image that a shard of a level holds, in pixels of the level."""
-        side, (height, width) = self.shard_px(level), self.sizes[level]
-        return Region(row * side, min((row + 1) * side, height), column * side, min((column + 1) * side, width))
+        side = self.shard_px(level)
+        return Region.at(row * side, column * side, side, side).common(Region.whole(*self.sizes[level]))
 
 
 def unit_side(spec: OutputSpec, region: tuple[int, int]) -> int:

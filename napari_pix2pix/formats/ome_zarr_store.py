@@ -24,8 +24,9 @@ from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attribute
 from napari_pix2pix.formats.parts import fill
 from napari_pix2pix.formats.tile_grid import halved
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, sync_to_disk
+from pix2pix_training.regions import Region
 
 _ZSTD_LEVEL = 3
 _DIGEST_BYTES = 16
@@ -107,13 +108,12 @@ class OmeZarrStore:
     def _reduce(self, level: int) -> None:
         """Make a level from the one before, shard by shard."""
         layout, side = self.layout, self.layout.shard_px(level)
-        height, width = layout.sizes[level - 1]
+        finer = Region.whole(*layout.sizes[level - 1])
         for plane in np.ndindex(layout.spec.leading_shape):
             for row in range(-(-layout.sizes[level][0] // side)):
                 for column in range(-(-layout.sizes[level][1] // side)):
                     region = layout.shard_region(level, row, column)
-                    above = Region(2 * region.y0, min(2 * region.y1, height), 2 * region.x0, min(2 * region.x1, width))
-                    pixels = self._halved(self.read(level - 1, plane, above))
+                    pixels = self._halved(self.read(level - 1, plane, region.of_cells(2).common(finer)))
                     self._write_shard(level, Unit(plane, row, column), region, pixels)
 
     def _limits(self) -> list[tuple[float, float]]:
@@ -124,7 +124,7 @@ class OmeZarrStore:
         level = len(self.layout.sizes) - 1
         lows, highs = np.full(spec.channels, np.inf), np.full(spec.channels, -np.inf)
         for plane in np.ndindex(spec.leading_shape):
-            pixels = self.read(level, plane, Region(0, self.layout.sizes[level][0], 0, self.layout.sizes[level][1]))
+            pixels = self.read(level, plane, Region.whole(*self.layout.sizes[level]))
             valid = np.isfinite(pixels)
             if spec.nodata is not None:
                 valid &= pixels != spec.nodata

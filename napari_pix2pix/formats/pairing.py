@@ -15,16 +15,11 @@ from napari_pix2pix.formats.caching import CachedSource, PixelCache
 from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within
 from napari_pix2pix.formats.naming import as_spelled, composed, is_image_path, natural_key
 from napari_pix2pix.formats.source import is_zarr
-from pix2pix_training.array_source import (
-    ArraySource,
-    CroppedSource,
-    Region,
-    StackedChannels,
-    plane_size,
-)
+from pix2pix_training.array_source import ArraySource, CroppedSource, StackedChannels, plane_size
 from pix2pix_training.channel_names import in_common_order
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.pairs import Pair, check_consistent
+from pix2pix_training.regions import Region
 from pix2pix_training.spreadsheet import Row, read_rows
 
 logger = logging.getLogger(__name__)
@@ -295,8 +290,8 @@ def _halves(image: CachedSource, direction: Direction) -> tuple[ArraySource, Arr
     height, width = plane_size(image)
     if width % 2:
         raise ImageError(f"{image.path} is {width} pixels wide; an image of two halves must have an even width")
-    left = CroppedSource(image, Region(0, height, 0, width // 2))
-    right = CroppedSource(image, Region(0, height, width // 2, width))
+    left = CroppedSource(image, Region.whole(height, width // 2))
+    right = CroppedSource(image, Region.at(0, width // 2, height, width // 2))
     return (left, right) if direction == "AtoB" else (right, left)
 
 

@@ -22,10 +22,11 @@ from napari_pix2pix.formats.parts import PartGrid
 from napari_pix2pix.formats.region_records import RegionRecord, RegionRecords
 from napari_pix2pix.formats.registry import Format, format_named
 from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
-from pix2pix_training.array_source import AnyArray, PlaneRegion, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, Pix2PixError
+from pix2pix_training.regions import PlaneRegion, Region
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,7 @@ class Cutting:
 
     def parts_of(self, number: int) -> list[Region]:
         """Those of a region, in reading order."""
-        region, side = self.regions[number].region, self.part_px
-        return [
-            Region(y, min(y + side, region.y1), x, min(x + side, region.x1))
-            for y in range(region.y0, region.y1, side)
-            for x in range(region.x0, region.x1, side)
-        ]
+        return list(self.regions[number].region.tiles(self.part_px))
 
 
 class PartialOutput:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from napari_pix2pix.formats.tile_grid import TileGrid
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.regions import Region
 
 Put = Callable[[tuple[int, ...], Region, AnyArray], object]
 """Takes a full part: its plane and region, and its pixels, shape (samples, region.height, region.width)."""
@@ -18,8 +19,7 @@ class PartGrid:
     def __init__(self, spec: OutputSpec, plane: tuple[int, ...], side: int, put: Put) -> None:
         def emit(row: int, column: int, square: AnyArray) -> None:
             height, width = self._grid.extent(row, column)
-            y, x = row * side, column * side
-            put(plane, Region(y, y + height, x, x + width), square[:, :height, :width])
+            put(plane, Region.at(row * side, column * side, height, width), square[:, :height, :width])
 
         self._grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, side, emit)
 

@@ -22,8 +22,9 @@ from napari_pix2pix.formats.metadata import ImageMetadata, from_record
 from napari_pix2pix.formats.opacity import to_opacity
 from napari_pix2pix.formats.source import DECODE_BUDGET_BYTES, ImageSource, check_decode_budget
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Opacity, Region
+from pix2pix_training.array_source import AnyArray, Opacity
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

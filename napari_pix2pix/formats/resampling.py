@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, SourceView
+from pix2pix_training.array_source import AnyArray, ArraySource, SourceView
+from pix2pix_training.regions import Region
 
 
 @dataclass(frozen=True)

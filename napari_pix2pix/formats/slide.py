@@ -12,8 +12,9 @@ from PIL import Image
 from napari_pix2pix.formats.acquisition import Acquisition
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import ImageSource
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 NAME = "slide"
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")

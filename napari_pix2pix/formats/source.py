@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.georeference import files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
-from pix2pix_training.array_source import AnyArray, Opacity, Region
+from pix2pix_training.array_source import AnyArray, Opacity
 from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

@@ -28,8 +28,9 @@ from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set,
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
 from napari_pix2pix.formats.tiled_tiff import TILE_PX
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs each odd tag; what matters is checked here

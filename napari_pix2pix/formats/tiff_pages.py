@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.axes import distinct, sorted_leading
 from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget, shown
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

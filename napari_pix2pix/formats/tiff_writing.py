@@ -19,7 +19,8 @@ from napari_pix2pix.formats.tile_grid import TileGrid, halved
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Tile
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.regions import Region
 
 _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
@@ -87,10 +88,7 @@ class TiffCanvas:
     def _squares(self, plane: tuple[int, ...], region: Region, level: int) -> Iterator[Square]:
         """The tiles of a level that a part fills, in reading order."""
         number = _plane_number(self._spec, plane)
-        side = TILE_PX << level
-        for row in range(region.y0 // side, -(-region.y1 // side)):
-            for column in range(region.x0 // side, -(-region.x1 // side)):
-                yield level, number, row, column
+        return ((level, number, row, column) for row, column in region.in_cells(TILE_PX << level).places())
 
     def _halved(self, pixels: AnyArray) -> AnyArray:
         return halved(pixels, average=self._spec.averaged, nodata=self._spec.nodata)
@@ -192,8 +190,7 @@ def _grid(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], plane: i
         if smaller is not None:
             height, width = grid.extent(row, column)
             half = halved(square[:, :height, :width], average=spec.averaged, nodata=spec.nodata)
-            y, x = row * TILE_PX // 2, column * TILE_PX // 2
-            smaller.add(Region(y, y + half.shape[1], x, x + half.shape[2]), half)
+            smaller.add(Region.at(row * TILE_PX // 2, column * TILE_PX // 2, *half.shape[1:]), half)
 
     grid = TileGrid((spec.channels, *sizes[level]), spec.dtype, TILE_PX, emit)
     return grid

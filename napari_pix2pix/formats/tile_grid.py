@@ -5,13 +5,14 @@ Nothing but unfinished squares is kept: a square leaves as soon as its last pixe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.invalid_pixels import keep_off_nodata
+from pix2pix_training.regions import Region
 
 Emit = Callable[[int, int, AnyArray], None]
 """Row and column of a square in the grid, and its pixels, shape (C, size, size), zero beyond the image."""
@@ -35,30 +36,15 @@ class TileGrid:
 
     def add(self, region: Region, pixels: AnyArray) -> None:
         """Take pixels of shape (C, region.height, region.width); every pixel must come once."""
-        for row, column, part in self._squares(region):
-            inside = pixels[:, part.y0 - region.y0 : part.y1 - region.y0, part.x0 - region.x0 : part.x1 - region.x0]
-            self._place(row, column, part, inside)
-
-    def _squares(self, region: Region) -> Iterator[tuple[int, int, Region]]:
-        size = self._size
-        for row in range(region.y0 // size, -(-region.y1 // size)):
-            for column in range(region.x0 // size, -(-region.x1 // size)):
-                yield (
-                    row,
-                    column,
-                    Region(
-                        max(region.y0, row * size),
-                        min(region.y1, (row + 1) * size),
-                        max(region.x0, column * size),
-                        min(region.x1, (column + 1) * size),
-                    ),
-                )
+        for row, column in region.in_cells(self._size).places():
+            place = Region.at(row * self._size, column * self._size, self._size, self._size)
+            part = region.common(place)
+            self._place(row, column, part.seen_from(place), pixels[:, *part.seen_from(region).slices])
 
     def _place(self, row: int, column: int, part: Region, pixels: AnyArray) -> None:
         square = self._unfinished.pop((row, column), None) or self._empty(row, column)
-        y, x = part.y0 - row * self._size, part.x0 - column * self._size
-        square.pixels[:, y : y + part.height, x : x + part.width] = pixels
-        square.missing -= part.height * part.width
+        square.pixels[:, *part.slices] = pixels
+        square.missing -= part.pixels
         if square.missing:
             self._unfinished[row, column] = square
         else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 TMS_FILE = "tilemapresource.xml"
 """Beside tiles whose rows count from the south."""
@@ -61,16 +61,13 @@ class TileIndex:
         self._size = max(max(tile.region.height, tile.region.width) for tile in tiles)
         self._buckets: defaultdict[tuple[int, int], list[MapTile]] = defaultdict(list)
         for tile in tiles:
-            for bucket in self._covered(tile.region):
+            for bucket in tile.region.in_cells(self._size).places():
                 self._buckets[bucket].append(tile)
-
-    def _covered(self, region: Region) -> Iterator[tuple[int, int]]:
-        for row in range(region.y0 // self._size, -(-region.y1 // self._size)):
-            for column in range(region.x0 // self._size, -(-region.x1 // self._size)):
-                yield row, column
 
     def touching(self, region: Region) -> list[MapTile]:
         """In order of their names."""
-        found = {tile.name: tile for bucket in self._covered(region) for tile in self._buckets.get(bucket, ())}
-        touching = (tile for tile in found.values() if (common := tile.region.common(region)).height and common.width)
+        found = {
+            tile.name: tile for bucket in region.in_cells(self._size).places() for tile in self._buckets.get(bucket, ())
+        }
+        touching = (tile for tile in found.values() if not tile.region.common(region).is_empty)
         return sorted(touching, key=lambda tile: tile.name)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.registry import Format, format_named, formats, writable_formats
 from napari_pix2pix.formats.source import ImageSource
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, check_writable_target
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.regions import Cut
+from napari_pix2pix.translation.region_grid import Cut
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import Span
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region, Span
 
 
 def blended_tiles(
@@ -26,8 +25,8 @@ def blended_tiles(
     that all windows are in phase with the whole image. Where they lie depends on the image alone, not on the region.
     Memory grows with the width of the region, not with its height.
     """
-    rows = _weighted(image.size[0], side, overlap, (region.y0, region.y1))
-    columns = _weighted(image.size[1], side, overlap, (region.x0, region.x1))
+    rows = _weighted(image.size[0], side, overlap, region.rows)
+    columns = _weighted(image.size[1], side, overlap, region.columns)
     left, right = columns[0].span[0], columns[-1].span[1]
     band: Tensor | None = None
     windows = (Region(*row.span, *column.span) for row in rows for column in columns)
@@ -68,7 +67,7 @@ def _cut(
     """What a band, whose finished rows lie at `place`, has of a region, in tiles."""
     for column in columns:
         kept = Region(place.y0, place.y1, column.span[0], column.ends).common(region)
-        if kept.height and kept.width:
+        if not kept.is_empty:
             yield kept, band[..., *kept.seen_from(place).slices].clone()
 
 

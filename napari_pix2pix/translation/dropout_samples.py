@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 Tiles = Generator[tuple[Region, Tensor], None, None]
 

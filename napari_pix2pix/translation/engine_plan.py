@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
-from napari_pix2pix.translation.tiling import Size
+from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)
 

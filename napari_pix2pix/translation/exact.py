@@ -30,15 +30,9 @@ from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
     balanced_tile,
     even_window_around,
-    quarters,
-    rounded_out,
-    scaled_down,
-    tiles_of,
-    whole,
-    window_around,
 )
-from pix2pix_training.array_source import Region
 from pix2pix_training.networks import UNet
+from pix2pix_training.regions import Region
 from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm
 
 logger = logging.getLogger(__name__)
@@ -73,7 +67,7 @@ def gathered_norms(
     It takes all passes over the image but the last, which would give the result; `splits` go down to the last level.
     """
     assert splits[-1].stop == stages.config.depth
-    part = image.part(whole(image.size), 0, stages.config.stride)
+    part = image.part(Region.whole(*image.size), 0, stages.config.stride)
     with _levels(stages, part, splits, memory_for_planes_bytes, None) as levels:
         return levels.gathered()
 
@@ -141,7 +135,7 @@ class _Levels:
         self._norms = norms
         self._cell = self._split.cell
         self._largest_tile = self._split.tile**2
-        self._everything = whole(source.size)
+        self._everything = Region.whole(*source.size)
 
     def output_tiles(self, needed: Region) -> Iterator[tuple[Region, Tensor]]:
         """The result in tiles of a region, for levels that start at the image."""
@@ -180,7 +174,7 @@ class _Levels:
         encoded = self._encoded_plane()
         if encoded.level == self._config.depth:
             return _Planes(encoded=encoded)
-        up = self._up_of(encoded, scaled_down(self._seen_for(needed), self._cell))
+        up = self._up_of(encoded, self._seen_for(needed).in_cells(self._cell))
         if self._has_skips:
             return _Planes(encoded=encoded, up=up)
         self._store.release(encoded)
@@ -199,7 +193,7 @@ class _Levels:
     def _up_of(self, encoded: FeaturePlane, needed: Region) -> FeaturePlane:
         if self._deeper:
             return _Levels(self._stages, encoded, self._deeper, self._store, self._norms)._up_plane(needed)
-        level, everywhere = encoded.level, whole(encoded.size)
+        level, everywhere = encoded.level, Region.whole(*encoded.size)
         spec = StageSpec(
             gives="up",
             level=level,
@@ -247,14 +241,14 @@ class _Levels:
         return self._pass(spec, planes, needed)
 
     def _pass(self, spec: StageSpec, planes: _Planes, needed: Region) -> _Pass:
-        covered = rounded_out(needed, self._cell)
-        tile = balanced_tile(self._split.tile, self._cell, (covered.height, covered.width))
-        tiles = list(tiles_of(covered, tile))
+        covered = needed.aligned(self._cell)
+        tile = balanced_tile(self._split.tile, self._cell, covered.size)
+        tiles = list(covered.tiles(tile))
         return _Pass(spec=spec, planes=planes, tiles=tiles, tile=tile, bounds=self._seen_for(needed))
 
     def _seen_for(self, needed: Region) -> Region:
         """What windows of a region may reach to: a cell more on each side."""
-        return window_around(rounded_out(needed, self._cell), self._cell, self._source.size)
+        return needed.aligned(self._cell).grown(self._cell, self._source.size)
 
     @property
     def _has_skips(self) -> bool:
@@ -270,7 +264,7 @@ class _Levels:
         with closing(self._source.windows([] if work.spec.start is None else windows)) as sources:
             for region, window in zip(work.tiles, windows, strict=True):
                 inner = self._inner(work, next(sources, None), window, region)
-                yield scaled_down(region, self._factor(work)), inner
+                yield region.in_cells(self._factor(work)), inner
 
     def _factor(self, work: _Pass) -> int:
         """Cells of the source along a cell of the output."""
@@ -282,7 +276,7 @@ class _Levels:
             try:
                 return self._computed(work, features, window, region)
             except torch.OutOfMemoryError:
-                if len(quarters(region, self._cell)) == 1:
+                if len(region.quarters(self._cell)) == 1:
                     raise
                 self._largest_tile = region.height * region.width - 1
                 logger.warning("a tile of %d x %d was too large for the device", region.height, region.width)
@@ -293,12 +287,12 @@ class _Levels:
         factor = self._factor(work)
         parts = [
             (part, self._inner(work, *self._narrowed(work, features, window, part), part))
-            for part in quarters(region, self._cell)
+            for part in region.quarters(self._cell)
         ]
         first = parts[0][1]
         joined = first.new_empty(1, first.shape[1], region.height // factor, region.width // factor)
         for part, values in parts:
-            joined[..., *scaled_down(part.seen_from(region), factor).slices] = values
+            joined[..., *part.seen_from(region).in_cells(factor).slices] = values
         return joined
 
     def _window(self, region: Region, work: _Pass, tile: int) -> Region:
@@ -317,9 +311,9 @@ class _Levels:
             tensors["features"] = features
         for name, plane in (("encoded", work.planes.encoded), ("up", work.planes.up)):
             if plane is not None:
-                tensors[name] = plane.read(scaled_down(window, 1 << (plane.level - start)))
+                tensors[name] = plane.read(window.in_cells(1 << (plane.level - start)))
         output = self._stages.run(work.spec, tensors, (window.y0 << start, window.x0 << start))
-        return output[..., *scaled_down(region.seen_from(window), self._factor(work)).slices]
+        return output[..., *region.seen_from(window).in_cells(self._factor(work)).slices]
 
     def _new_plane(self, level: int, channels: int) -> FeaturePlane:
         rows, columns = (n >> (level - self._split.start) for n in self._source.size)

@@ -30,7 +30,7 @@ from napari_pix2pix.translation.image_fit import DescribedSource
 from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.regions import region_grid
+from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.rescaling import rescaled_tiles
 from napari_pix2pix.translation.resumable import RegionsDone, all_made, regions_made

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import Tensor
 
 from napari_pix2pix.translation.moments import Moments
-from pix2pix_training.array_source import Region
 from pix2pix_training.layers import StatisticsNorm
 from pix2pix_training.networks import UNet
+from pix2pix_training.regions import Region
 from pix2pix_training.stages import decoder_norm, encoder_norm, scale_and_shift
 
 

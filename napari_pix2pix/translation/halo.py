@@ -13,8 +13,7 @@ from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import rounded_out, tiles_of, window_around
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 
 def halo_tiles(
@@ -24,8 +23,8 @@ def halo_tiles(
 
     `tile`, `halo` and the beginning of the region fit its strides.
     """
-    regions = list(tiles_of(region, tile))
-    windows = [rounded_out(window_around(kept, halo, image.size), stages.config.stride) for kept in regions]
+    regions = list(region.tiles(tile))
+    windows = [kept.grown(halo, image.size).aligned(stages.config.stride) for kept in regions]
     with closing(image.windows(windows)) as inputs:
         for kept, window, x in zip(regions, windows, inputs, strict=True):
             yield kept, stages.run_whole(x, (window.y0, window.x0))[..., *kept.seen_from(window).slices]

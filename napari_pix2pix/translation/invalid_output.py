@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.opacity import with_opacity
-from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity
 from pix2pix_training.intensity import CategoryMapping, Mapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, keep_off_nodata
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
 from napari_pix2pix.translation.seen_opacity import SeenOpacity
-from napari_pix2pix.translation.tiling import Size, rounded_out, whole, window_around
 from napari_pix2pix.translation.values_seen import ValuesSeen
-from pix2pix_training.array_source import AnyArray, Opacity, Region, plane_size
+from pix2pix_training.array_source import AnyArray, Opacity, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.padding import padded_index
+from pix2pix_training.regions import Region, Size
 
 
 class PaddedImage:
@@ -63,7 +63,7 @@ class PaddedImage:
     @property
     def area(self) -> Region:
         """The image without its padding."""
-        return whole(self.image_size)
+        return Region.whole(*self.image_size)
 
     def opacity(self, region: Region) -> Opacity | None:
         """How opaque the pixels (h, w) of a region of the image are, None where all of them show.
@@ -79,7 +79,7 @@ class PaddedImage:
 
         It ends at the border of the padded image, so that the layers' own padding acts on the region there alone.
         """
-        return ImagePart(self, rounded_out(window_around(region, halo, self.size), stride))
+        return ImagePart(self, region.grown(halo, self.size).aligned(stride))
 
     def read(self, window: Region) -> Tensor:
         return self._to_network(self._sent(window))
@@ -115,7 +115,7 @@ class ImagePart:
     def __init__(self, image: PaddedImage, window: Region) -> None:
         self._image = image
         self.window = window
-        self.size: Size = (window.height, window.width)
+        self.size: Size = window.size
 
     def read(self, window: Region) -> Tensor:
         return self._image.read(window.placed_in(self.window))

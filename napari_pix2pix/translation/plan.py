@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_pix2pix.translation.settings import Scheme
-from napari_pix2pix.translation.tiling import Size
 from pix2pix_training.config import Statistics
+from pix2pix_training.regions import Size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_pix2pix.translation.scratch import is_memory, scratch_folder
-from napari_pix2pix.translation.tiling import Size
-from pix2pix_training.array_source import Region
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +156,7 @@ class PlaneStore:
         if cells.numel() * self._dtype.itemsize <= self._left:
             return self._own(level, _MemoryCells(cells.to(self._dtype)))
         plane = self._own(level, self._on_disk((cells.shape[0], cells.shape[1], cells.shape[2])))
-        plane.write(Region(0, cells.shape[0], 0, cells.shape[1]), features)
+        plane.write(Region.whole(cells.shape[0], cells.shape[1]), features)
         return plane
 
     def release(self, plane: FeaturePlane) -> None:

@@ -10,11 +10,12 @@ from math import prod
 from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.blend import window_lengths
 from napari_pix2pix.translation.plan import Plan, Split
-from napari_pix2pix.translation.regions import DEEP_FROM, RegionGrid, one_region, region_grid
+from napari_pix2pix.translation.region_grid import DEEP_FROM, RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import Size, balanced_tile
+from napari_pix2pix.translation.tiling import balanced_tile
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,11 @@ from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.pipeline import OutputTile, Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.scratch import scratch_folder
-from pix2pix_training.array_source import plane_indices, plane_size, regions_of
+from pix2pix_training.array_source import plane_indices, plane_size
 from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.regions import Region
 
 _REGION_PX = 1024
 
@@ -55,7 +56,7 @@ def rescaled_tiles(
             filled = FilledSource(image.own)
             marks = InvalidMarks(filled, result.dtype, mapping, masked=masked)
             for plane in plane_indices(image.own):
-                for region in regions_of(*plane_size(image.own), _REGION_PX):
+                for region in Region.whole(*plane_size(image.own)).tiles(_REGION_PX):
                     pixels = result.read(region, plane)
                     yield plane, region, marks.on(pixels, filled.opacity(region, plane))
 

@@ -21,9 +21,10 @@ from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.prefetch import computed_ahead
 from napari_pix2pix.translation.translated_image import TranslatedImage
 from napari_pix2pix.translation.values_seen import ValuesSeen
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.intensity import Mapping as IntensityMapping
+from pix2pix_training.regions import Region
 
 
 @dataclass(frozen=True, kw_only=True)

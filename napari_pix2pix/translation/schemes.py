@@ -13,7 +13,7 @@ from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.whole import whole_tiles
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 
 def gathered_first(stages: Stages, image: PaddedImage, plan: Plan) -> dict[str, Tensor] | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pix2pix_training.array_source import Opacity, Region
+from pix2pix_training.array_source import Opacity
+from pix2pix_training.regions import Region, Span
 
 _MOST_BYTES = 64 << 20
-_Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class _Kept:
 
     def part(self, region: Region) -> Opacity:
         """Shape (h, w), of a region that lies in the window."""
-        whole = np.frombuffer(zlib.decompress(self.content), np.uint8).reshape(self.window.height, self.window.width)
+        whole = np.frombuffer(zlib.decompress(self.content), np.uint8).reshape(self.window.size)
         return whole[region.seen_from(self.window).slices].copy()
 
 
@@ -34,13 +34,13 @@ class SeenOpacity:
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._opaque: dict[_Span, list[_Span]] = {}
-        self._others: dict[_Span, dict[_Span, _Kept]] = {}
+        self._opaque: dict[Span, list[Span]] = {}
+        self._others: dict[Span, dict[Span, _Kept]] = {}
         self._left = most_bytes
 
     def add(self, window: Region, opacity: Opacity | None) -> None:
         """A window that was read, and its opacity (h, w), None where all pixels show."""
-        rows, columns = (window.y0, window.y1), (window.x0, window.x1)
+        rows, columns = window.rows, window.columns
         if opacity is None:
             self._opaque[rows] = _joined([*self._opaque.get(rows, ()), columns])
         elif columns not in self._others.get(rows, ()):
@@ -51,7 +51,7 @@ class SeenOpacity:
 
     def of(self, region: Region) -> Opacity | None:
         """The opacity (h, w) of a region, None where all pixels show; `KeyError` where that is not known."""
-        own_rows, own_columns = (region.y0, region.y1), (region.x0, region.x1)
+        own_rows, own_columns = region.rows, region.columns
         for rows, spans in list(self._opaque.items()):
             if _lies_in(own_rows, rows) and any(_lies_in(own_columns, columns) for columns in spans):
                 return None
@@ -62,13 +62,13 @@ class SeenOpacity:
         raise KeyError(region)
 
 
-def _lies_in(inner: _Span, outer: _Span) -> bool:
+def _lies_in(inner: Span, outer: Span) -> bool:
     return outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
-def _joined(spans: list[_Span]) -> list[_Span]:
+def _joined(spans: list[Span]) -> list[Span]:
     """The same columns with touching and overlapping spans joined."""
-    result: list[_Span] = []
+    result: list[Span] = []
     for start, stop in sorted(spans):
         if result and start <= result[-1][1]:
             result[-1] = (result[-1][0], max(result[-1][1], stop))

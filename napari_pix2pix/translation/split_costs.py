@@ -8,16 +8,10 @@ from functools import lru_cache
 
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.plan import Split
-from napari_pix2pix.translation.regions import Cut, RegionGrid
-from napari_pix2pix.translation.tiling import (
-    Size,
-    balanced_tile,
-    even_window_side,
-    rounded_out_span,
-    span_around,
-    tile_count,
-)
+from napari_pix2pix.translation.region_grid import Cut, RegionGrid
+from napari_pix2pix.translation.tiling import balanced_tile, even_window_side, tile_count
 from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.regions import Size, aligned_span, clipped_span
 
 
 def mac_overhead(
@@ -73,8 +67,8 @@ def _lengths(cells: tuple[int, ...], cut: Cut) -> tuple[int, int, int]:
     """
     plane, needed = cut.seen, cut.needed
     for cell in cells:
-        covered = rounded_out_span(needed, cell)
-        seen = span_around(covered, cell, plane)
+        covered = aligned_span(needed, cell)
+        seen = clipped_span(covered, cell, plane)
         plane, needed = plane // cell, (seen[0] // cell, seen[1] // cell)
     return plane * cell, covered[1] - covered[0], seen[1] - seen[0]
 
@@ -123,7 +117,7 @@ def window_overhead(grid: RegionGrid, tile: int) -> float:
 def _tile_windows(cuts: Sequence[Cut], tile: int, halo: int) -> int:
     padded = cuts[-1].window[1]
     spans = ((start, min(start + tile, cut.span[1])) for cut in cuts for start in range(*cut.span, tile))
-    return sum(stop - start for start, stop in (span_around(span, halo, padded) for span in spans))
+    return sum(stop - start for start, stop in (clipped_span(span, halo, padded) for span in spans))
 
 
 def tile_total(grid: RegionGrid, tile: int) -> int:

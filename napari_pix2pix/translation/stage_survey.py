@@ -15,7 +15,6 @@ from torch import Tensor
 from napari_pix2pix.translation.backends.stage_runner import StageRunner
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.regions import cut_up
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource, MemorySource
@@ -24,6 +23,7 @@ from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.intensity import dtype_mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.networks import build_generator, set_inference_mode
+from pix2pix_training.regions import Region
 from pix2pix_training.stages import StageSpec, covered_size, stage_output
 
 
@@ -68,7 +68,7 @@ def _surveyed(stages: Stages, source: ArraySource, mapping: IntensityMapping, pl
     recorded = replace(stages, runner=recorder)
     with torch.inference_mode():
         norms = gathered_first(recorded, image, plan)
-        for region in cut_up(image.image_size, plan.region):
+        for region in Region.whole(*image.image_size).tiles(*plan.region):
             for _ in network_tiles(recorded, image, region, plan, norms):
                 pass
     return list(recorder.uses.values())

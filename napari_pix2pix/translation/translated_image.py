@@ -26,19 +26,18 @@ from napari_pix2pix.translation.fitted_image import FittedImage
 from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.regions import cut_up
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import tiles_of
 from napari_pix2pix.translation.values_seen import ValuesSeen
-from pix2pix_training.array_source import AnyArray, PlaneRegion, Region, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, plane_indices, plane_size
 from pix2pix_training.errors import NoValidPixelError, Pix2PixError
 from pix2pix_training.intensity import LinearMapping, Mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.regions import PlaneRegion, Region
 
 if TYPE_CHECKING:
-    from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.translator import Translator
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class TranslatedImage:
     @property
     def regions(self) -> list[PlaneRegion]:
         """All regions: plane by plane in storage order, each in reading order."""
-        regions = cut_up(plane_size(self._source), self.plan.region)
+        regions = list(Region.whole(*plane_size(self._source)).tiles(*self.plan.region))
         return [PlaneRegion(plane, region) for plane in plane_indices(self._source) for region in regions]
 
     @cached_property
@@ -126,7 +125,7 @@ class TranslatedImage:
                     yield region, self._marks.on(stored.numpy(), image.opacity(region))
         except NoValidPixelError as error:  # found at the first read, before the first tile
             self._note_empty(place.plane, error)
-            for region in tiles_of(place.region, _EMPTY_TILE_PX):
+            for region in place.region.tiles(_EMPTY_TILE_PX):
                 yield region, self._marks.nothing(region, self._translator.output_channels)
 
     def _note_empty(self, plane: tuple[int, ...], error: NoValidPixelError) -> None:

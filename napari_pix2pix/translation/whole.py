@@ -10,8 +10,7 @@ from torch import Tensor
 from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import tiles_of, whole
-from pix2pix_training.array_source import Region
+from pix2pix_training.regions import Region
 
 
 def whole_tiles(
@@ -28,6 +27,6 @@ def whole_tiles(
     """
     part = image.part(region, receptive_radius(stages.config), stages.config.stride)
     at = replace(stages, origin=(part.window.y0, part.window.x0))
-    output = at.run_whole(part.read(whole(part.size)), (0, 0), norms)
-    for kept in tiles_of(region, tile):
+    output = at.run_whole(part.read(Region.whole(*part.size)), (0, 0), norms)
+    for kept in region.tiles(tile):
         yield kept, output[..., *kept.seen_from(part.window).slices]

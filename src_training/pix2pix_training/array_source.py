@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any, Protocol
 
@@ -16,60 +15,13 @@ from numpy.typing import NDArray
 
 from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region, Size
 
 log = logging.getLogger(__name__)
 
 AnyArray = NDArray[Any]
 Opacity = NDArray[np.uint8]
 """How opaque pixels (h, w) are: 0 where an image says that a pixel holds no data, 255 where it shows in full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Half-open rectangle of pixels, ``[y0, y1) x [x0, x1)``."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-    @property
-    def height(self) -> int:
-        return self.y1 - self.y0
-
-    @property
-    def width(self) -> int:
-        return self.x1 - self.x0
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index of the region in the last two axes of an array: ``array[..., *region.slices]``."""
-        return slice(self.y0, self.y1), slice(self.x0, self.x1)
-
-    def common(self, other: Region) -> Region:
-        """The rectangle that lies in both; of height or width 0 where there is none."""
-        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
-        return Region(y0, max(y0, min(self.y1, other.y1)), x0, max(x0, min(self.x1, other.x1)))
-
-    def seen_from(self, other: Region) -> Region:
-        """The same rectangle in coordinates that begin at the first pixel of `other`."""
-        return Region(self.y0 - other.y0, self.y1 - other.y0, self.x0 - other.x0, self.x1 - other.x0)
-
-    def placed_in(self, other: Region) -> Region:
-        """The rectangle whose coordinates begin at the first pixel of `other`, in those in which `other` is given."""
-        return Region(self.y0 + other.y0, self.y1 + other.y0, self.x0 + other.x0, self.x1 + other.x0)
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneRegion:
-    """A region of the plane with this index of leading axes."""
-
-    plane: tuple[int, ...]
-    region: Region
 
 
 _LARGEST_OF_COLOURS = 65_535
@@ -255,7 +207,7 @@ class CroppedSource(SourceView):
     def __init__(self, base: ArraySource, region: Region) -> None:
         super().__init__(base)
         height, width = base.shape[-2:]
-        if not (0 <= region.y0 < region.y1 <= height and 0 <= region.x0 < region.x1 <= width):
+        if region.is_empty or not Region.whole(height, width).contains(region):
             raise ImageError(
                 f"{base.name}: region {region.y0}:{region.y1},{region.x0}:{region.x1} does not lie within the image "
                 f"of {height} x {width} pixels"
@@ -264,9 +216,7 @@ class CroppedSource(SourceView):
         self.shape = (*base.shape[:-2], region.height, region.width)
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
-        y0, x0 = self._region.y0, self._region.x0
-        own = Region(region.y0 + y0, region.y1 + y0, region.x0 + x0, region.x1 + x0)
-        return self._base.read_with_opacity(own, plane)
+        return self._base.read_with_opacity(region.placed_in(self._region), plane)
 
 
 class SelectedChannels(SourceView):
@@ -364,23 +314,15 @@ def channel_count(source: ArraySource) -> int:
     return source.shape[-3]
 
 
-def plane_size(source: ArraySource) -> tuple[int, int]:
+def plane_size(source: ArraySource) -> Size:
     """Height and width."""
     return source.shape[-2], source.shape[-1]
 
 
 def whole_plane(source: ArraySource) -> Region:
-    height, width = plane_size(source)
-    return Region(0, height, 0, width)
+    return Region.whole(*plane_size(source))
 
 
 def plane_indices(source: ArraySource) -> Iterator[tuple[int, ...]]:
     """Indices of all planes in storage order; one empty tuple for a single image."""
     return product(*(range(n) for n in source.shape[:-3]))
-
-
-def regions_of(height: int, width: int, size: int) -> Iterator[Region]:
-    """Squares of `size` pixels that tile a plane in reading order; the last of each row and column are smaller."""
-    for y0 in range(0, height, size):
-        for x0 in range(0, width, size):
-            yield Region(y0, min(y0 + size, height), x0, min(x0 + size, width))

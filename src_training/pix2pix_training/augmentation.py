@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pix2pix_training.array_source import ArraySource, Region, plane_size, regions_of
+from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.config import AugmentationConfig, Flips
 from pix2pix_training.content import ContentMap
 from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.regions import Region
 
 log = logging.getLogger(__name__)
 
@@ -313,7 +314,7 @@ def _follows(target: NDArray[np.float64], source: NDArray[np.float64]) -> bool:
 
 def _mean_and_contrast(source: ArraySource, plane: tuple[int, ...], mapping: Mapping) -> tuple[float, float]:
     filled = FilledSource(source)
-    tiles = list(regions_of(*plane_size(source), _TILE_PX))
+    tiles = list(Region.whole(*plane_size(source)).tiles(_TILE_PX))
     values = np.concatenate(
         [
             mapping.to_network(to_tensor(filled.read(tiles[i], plane))[None]).numpy().ravel()

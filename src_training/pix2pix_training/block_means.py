@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import NoValidPixelError
+from pix2pix_training.regions import Region
 
 BLOCK = 64
 _FIELD = 16
@@ -97,22 +98,16 @@ class BlockMeans:
     def _know(self, blocks: Region) -> None:
         """Read a rectangle of blocks, where it is not known."""
         if not self._known[blocks.slices].all():
-            region = Region(
-                blocks.y0 * BLOCK,
-                min(blocks.y1 * BLOCK, self._height),
-                blocks.x0 * BLOCK,
-                min(blocks.x1 * BLOCK, self._width),
-            )
+            region = blocks.of_cells(BLOCK).common(Region.whole(self._height, self._width))
             self._learn(region, *self._read(region))
 
     def _learn(self, region: Region, stored: AnyArray, invalid: Invalid) -> None:
         self._some_valid = self._some_valid or not bool(invalid.any(0).all())
         blocks = self._blocks_within(region)
-        if blocks.height <= 0 or blocks.width <= 0 or self._known[blocks.slices].all():
+        if blocks.is_empty or self._known[blocks.slices].all():
             return
-        top, left = blocks.y0 * BLOCK - region.y0, blocks.x0 * BLOCK - region.x0
-        inner = (slice(None), slice(top, top + blocks.height * BLOCK), slice(left, left + blocks.width * BLOCK))
-        self._means[:, *blocks.slices] = _means(stored[inner], invalid[inner])
+        inner = blocks.of_cells(BLOCK).seen_from(region).slices
+        self._means[:, *blocks.slices] = _means(stored[:, *inner], invalid[:, *inner])
         self._known[blocks.slices] = True
 
     def _blocks_within(self, region: Region) -> Region:
@@ -128,8 +123,8 @@ class BlockMeans:
     def _blocks_from_the_middle(self) -> Iterator[Region]:
         """The block in the middle of the plane, which is valid as a rule, then all fields."""
         rows, columns = self._known.shape
-        yield Region(rows // 2, rows // 2 + 1, columns // 2, columns // 2 + 1)
-        fields = list(_fields_touching(Region(0, rows, 0, columns)))
+        yield Region.at(rows // 2, columns // 2, 1, 1)
+        fields = list(_fields_touching(Region.whole(rows, columns)))
         yield from sorted(fields, key=lambda f: abs(f.y0 + f.y1 - rows) + abs(f.x0 + f.x1 - columns))
 
     def _filled_field(self, field: Region) -> AnyArray:
@@ -138,11 +133,7 @@ class BlockMeans:
         Where that is further away than a field is long, all blocks of the plane are looked through.
         """
         if field not in self._filled_fields:
-            rows, columns = self._known.shape
-            around = Region(
-                max(0, field.y0 - _FIELD), min(rows, field.y1 + _FIELD), max(0, field.x0 - _FIELD),
-                min(columns, field.x1 + _FIELD),
-            )  # fmt: skip
+            around = field.grown(_FIELD, (self._known.shape[0], self._known.shape[1]))
             for other in _fields_touching(around):
                 self._know(other)
             inside = field.common(around).seen_from(around).slices
@@ -158,7 +149,7 @@ class BlockMeans:
     def _filled_plane(self) -> AnyArray:
         if self._filled is None:
             rows, columns = self._known.shape
-            for field in _fields_touching(Region(0, rows, 0, columns)):
+            for field in _fields_touching(Region.whole(rows, columns)):
                 self._know(field)
             self._filled = np.stack([_nearest(channel)[0] for channel in self._means])
         return self._filled
@@ -166,9 +157,7 @@ class BlockMeans:
 
 def _fields_touching(blocks: Region) -> Iterator[Region]:
     """Fields that lie on their grid; those at the end of a plane reach beyond it."""
-    for y0 in range(blocks.y0 - blocks.y0 % _FIELD, blocks.y1, _FIELD):
-        for x0 in range(blocks.x0 - blocks.x0 % _FIELD, blocks.x1, _FIELD):
-            yield Region(y0, y0 + _FIELD, x0, x0 + _FIELD)
+    return (Region.at(y * _FIELD, x * _FIELD, _FIELD, _FIELD) for y, x in blocks.in_cells(_FIELD).places())
 
 
 def _means(stored: AnyArray, invalid: Invalid) -> AnyArray:

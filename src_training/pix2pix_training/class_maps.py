@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_indices, plane_size, regions_of
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size
+from pix2pix_training.regions import Region
 
 _TILE_PX = 512
 _MOST_TILES = 8
@@ -114,7 +115,7 @@ def _tiles(images: Sequence[ArraySource]) -> Iterator[AnyArray]:
         (image, plane, region)
         for image in images
         for plane in plane_indices(image)
-        for region in regions_of(*plane_size(image), _TILE_PX)
+        for region in Region.whole(*plane_size(image)).tiles(_TILE_PX)
     ]
     for number in np.linspace(0, len(places) - 1, min(len(places), _MOST_TILES)).round().astype(int):
         image, plane, region = places[number]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, ArraySource, plane_size, regions_of
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
+from pix2pix_training.regions import Region
 
 SMALLEST_BLOCK_PX = 16
 MAX_BLOCKS = 4_000_000
@@ -85,7 +86,7 @@ def block_spread(image: ArraySource, plane: tuple[int, ...], mapping: Mapping, b
     """
     height, width = plane_size(image)
     spread = np.zeros((-(-height // block_px), -(-width // block_px)))
-    for region in regions_of(height, width, max(_SURVEY_TILE_PX // block_px, 1) * block_px):
+    for region in Region.whole(height, width).tiles(max(_SURVEY_TILE_PX // block_px, 1) * block_px):
         stored = image.read(region, plane)
         columns = slice(region.x0 // block_px, -(-region.x1 // block_px))
         for y0 in range(0, region.height, block_px):

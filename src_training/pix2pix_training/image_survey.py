@@ -11,17 +11,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import (
-    AnyArray,
-    ArraySource,
-    Region,
-    channel_count,
-    plane_indices,
-    plane_size,
-    regions_of,
-)
+from pix2pix_training.array_source import AnyArray, ArraySource, channel_count, plane_indices, plane_size
 from pix2pix_training.intensity import MAX_CATEGORIES, PERCENTILES, Histogram, Sample, value_counter
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, invalid_values
+from pix2pix_training.regions import Region
 
 Code = tuple[int, ...]
 """The values of a pixel, one per channel."""
@@ -148,7 +141,9 @@ class _Tiles:
     def __iter__(self) -> Iterator[tuple[Plane, Region, bool]]:
         """Plane and region of each tile to read, and whether its values count."""
         for plane in plane_indices(self.image):
-            for region, number in zip(regions_of(*plane_size(self.image), _TILE_PX), self.numbers, strict=False):
+            for region, number in zip(
+                Region.whole(*plane_size(self.image)).tiles(_TILE_PX), self.numbers, strict=False
+            ):
                 if number % self.read_every == 0:
                     yield plane, region, number % self.count_every == 0
 
@@ -196,7 +191,7 @@ def _is_usable(image: ArraySource, plane: Plane) -> bool:
     """Whether a plane of which not all tiles were read has a pixel that is valid in all channels."""
     if not can_have_invalid_pixels(image):
         return True
-    for region in regions_of(*plane_size(image), _TILE_PX):
+    for region in Region.whole(*plane_size(image)).tiles(_TILE_PX):
         stored, opacity = image.read_with_opacity(region, plane)
         if not invalid_values(stored, image.nodata, opacity).any(0).all():
             return True

@@ -23,10 +23,10 @@ from pix2pix_training.array_source import (
     channel_count,
     plane_indices,
     plane_size,
-    regions_of,
 )
 from pix2pix_training.errors import NoValidPixelError, SettingsError
 from pix2pix_training.invalid_pixels import invalid_values
+from pix2pix_training.regions import Region
 from pix2pix_training.validated import Lenient, validated
 
 _Byte = Annotated[int, Field(ge=0, le=255)]
@@ -352,7 +352,7 @@ class Sample:
 def _tiles(source: ArraySource) -> Iterable[tuple[AnyArray, NDArray[np.bool_]]]:
     """Tiles of all planes with the mask of their invalid values."""
     for plane in plane_indices(source):
-        for region in regions_of(*plane_size(source), _SURVEY_TILE):
+        for region in Region.whole(*plane_size(source)).tiles(_SURVEY_TILE):
             stored, opacity = source.read_with_opacity(region, plane)
             yield stored, invalid_values(stored, source.nodata, opacity)
 

@@ -9,17 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import (
-    AnyArray,
-    ArraySource,
-    Opacity,
-    Region,
-    SourceView,
-    equals_nodata,
-    plane_size,
-)
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, SourceView, equals_nodata, plane_size
 from pix2pix_training.block_means import BLOCK, BlockMeans
 from pix2pix_training.errors import NoValidPixelError
+from pix2pix_training.regions import Region
 
 OPAQUE = 255
 
@@ -109,7 +102,7 @@ class FilledSource(SourceView):
         return True
 
     def _fill(self, region: Region, plane: tuple[int, ...], stored: AnyArray, invalid: NDArray[np.bool_]) -> None:
-        blocks = Region(region.y0 // BLOCK, -(-region.y1 // BLOCK), region.x0 // BLOCK, -(-region.x1 // BLOCK))
+        blocks = region.in_cells(BLOCK)
         rows = np.arange(region.y0, region.y1) // BLOCK - blocks.y0
         columns = np.arange(region.x0, region.x1) // BLOCK - blocks.x0
         starts = np.searchsorted(rows, range(blocks.height)), np.searchsorted(columns, range(blocks.width))

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pix2pix_training.array_source import AnyArray, Region
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import SSIM_WINDOW_PX
+from pix2pix_training.regions import Region
 
 GRID_PERIODS = (2, 4, 8)
 """Pixels between the lines that a decoder with strides of 2 draws where it draws them."""
@@ -78,7 +79,7 @@ class ScoreAccumulator:
             pixels of its neighbours, except at the border of the image. Default: all of it.
         valid : (h, w) mask of pixels to score; SSIM leaves out windows centred on others.
         """
-        inner = inner or Region(0, target.shape[1], 0, target.shape[2])
+        inner = inner or Region.whole(*target.shape[1:])
         p, t = prediction.astype(np.float64), target.astype(np.float64)
         mask = np.ones(t.shape[1:], bool) if valid is None else valid
         keep = mask[inner.slices]
@@ -101,17 +102,11 @@ class ScoreAccumulator:
 
     def _add_ssim(self, p: NDArray[np.float64], t: NDArray[np.float64], inner: Region, mask: NDArray[np.bool_]) -> None:
         height, width = t.shape[1:]
-        centres = Region(
-            max(inner.y0, SSIM_RADIUS),
-            min(inner.y1, height - SSIM_RADIUS),
-            max(inner.x0, SSIM_RADIUS),
-            min(inner.x1, width - SSIM_RADIUS),
-        )
-        if centres.height <= 0 or centres.width <= 0:
+        centres = Region.whole(height, width).grown(-SSIM_RADIUS, (height, width)).common(inner)
+        if centres.is_empty:
             return
-        rows = slice(centres.y0 - SSIM_RADIUS, centres.y1 + SSIM_RADIUS)
-        columns = slice(centres.x0 - SSIM_RADIUS, centres.x1 + SSIM_RADIUS)
-        found, wanted = (torch.from_numpy(np.ascontiguousarray(image[:, rows, columns])) for image in (p, t))
+        seen = centres.grown(SSIM_RADIUS, (height, width)).slices
+        found, wanted = (torch.from_numpy(np.ascontiguousarray(image[:, *seen])) for image in (p, t))
         values = ssim_maps(found, wanted, self._data_range).ssim.numpy()[:, mask[centres.slices]]
         self._ssim_sum += float(values.sum())
         self._ssim_count += values.size

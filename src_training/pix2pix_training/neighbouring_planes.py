@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, Region, SourceView
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, SourceView
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, invalid_values
+from pix2pix_training.regions import Region
 
 MAX_Z_CONTEXT = 50
 """Planes on each side, at most."""

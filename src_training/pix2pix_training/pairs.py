@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pix2pix_training.array_source import (
-    ArraySource,
-    CroppedSource,
-    Region,
-    channel_count,
-    plane_size,
-    whole_plane,
-)
+from pix2pix_training.array_source import ArraySource, CroppedSource, channel_count, plane_size, whole_plane
 from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.regions import Region
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ def _split_band(pair: Pair, fraction: float, patch_size: int) -> Split:
     if longer - band - patch_size < patch_size:
         return Split((pair,), ())
     vertical = height >= width
-    region = Region(height - band, height, 0, width) if vertical else Region(0, height, width - band, width)
+    region = Region(height - band if vertical else 0, height, 0 if vertical else width - band, width)
     return split_region(pair, region, patch_size=patch_size)
 
 
@@ -117,7 +111,7 @@ def split_region(pair: Pair, region: Region, *, patch_size: int) -> Split:
 def split_regions(pair: Pair, within: Sequence[Region], held_out: Region, *, patch_size: int) -> Split:
     """Train within rectangles of a single pair, but at least a patch away from the rectangle that is held out."""
     validation = pair.crop(held_out)
-    parts = [_common(part, region) for part in _around(pair, held_out, patch_size) for region in within]
+    parts = [part.common(region) for part in _around(pair, held_out, patch_size) for region in within]
     parts = [part for part in parts if part.height >= patch_size and part.width >= patch_size]
     if not parts:
         raise SettingsError(
@@ -130,18 +124,13 @@ def split_regions(pair: Pair, within: Sequence[Region], held_out: Region, *, pat
 def _around(pair: Pair, region: Region, gap: int) -> list[Region]:
     """Four rectangles that make up what lies at least `gap` away from a region; empty ones among them."""
     height, width = plane_size(pair.source)
-    top, bottom = region.y0 - gap, region.y1 + gap
-    y0, y1 = max(top, 0), min(bottom, height)
+    kept_off = region.grown(gap, (height, width))
     return [
-        Region(0, top, 0, width),
-        Region(bottom, height, 0, width),
-        Region(y0, y1, 0, region.x0 - gap),
-        Region(y0, y1, region.x1 + gap, width),
+        Region(0, kept_off.y0, 0, width),
+        Region(kept_off.y1, height, 0, width),
+        Region(*kept_off.rows, 0, kept_off.x0),
+        Region(*kept_off.rows, kept_off.x1, width),
     ]
-
-
-def _common(a: Region, b: Region) -> Region:
-    return Region(max(a.y0, b.y0), min(a.y1, b.y1), max(a.x0, b.x0), min(a.x1, b.x1))
 
 
 def _size(source: ArraySource) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from pix2pix_training.array_source import AnyArray, ArraySource, Region, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.invalid_pixels import invalid_values
 from pix2pix_training.pairs import Pair
+from pix2pix_training.regions import Region
 
 _PATCHES = 16
 _DRAWS = 64
@@ -117,7 +118,7 @@ def _edge_patches(pairs: Sequence[Pair], size: int) -> Iterator[tuple[AnyArray, 
         pair = pairs[int(rng.integers(len(pairs)))]
         plane = tuple(int(rng.integers(n)) for n in pair.source.shape[:-3])
         y0, x0 = (int(rng.integers(n - size + 1)) for n in plane_size(pair.source))
-        region = Region(y0, y0 + size, x0, x0 + size)
+        region = Region.at(y0, x0, size, size)
         source, target = _edges(pair.source, region, plane), _edges(pair.target, region, plane)
         if source is not None and target is not None:
             yield source, target

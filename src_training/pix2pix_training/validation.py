@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pix2pix_training.array_source import Region, plane_size, regions_of
+from pix2pix_training.array_source import plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import ImageReader
 from pix2pix_training.device import is_out_of_memory
@@ -21,6 +21,7 @@ from pix2pix_training.metrics import Scores, score, score_classes
 from pix2pix_training.networks import Generator, set_inference_mode
 from pix2pix_training.padding import pad_to_stride
 from pix2pix_training.preparation import PreparedData, PreparedPair
+from pix2pix_training.regions import Region
 
 _LEAST_VALID_SHARE = 0.1
 
@@ -110,7 +111,7 @@ class _Excerpt:
         if not any(can_have_invalid_pixels(image) for image in (self.pair.pair.source, self.pair.pair.target)):
             return centre
         best, most = centre, -1.0
-        for region in (centre, *regions_of(height, width, self._size)):
+        for region in (centre, *Region.whole(height, width).tiles(self._size)):
             valid = self._reader.read(0, self._plane, region).valid
             share = 1.0 if valid is None else float(valid.mean())
             if share >= _LEAST_VALID_SHARE:
@@ -122,4 +123,4 @@ class _Excerpt:
 
 def _centre(height: int, width: int, size: int) -> Region:
     y0, x0 = max(0, (height - size) // 2), max(0, (width - size) // 2)
-    return Region(y0, min(height, y0 + size), x0, min(width, x0 + size))
+    return Region.at(y0, x0, size, size).common(Region.whole(height, width))

@@ -27,12 +27,13 @@ from PIL import Image
 from napari_pix2pix.cli.model_card import card_lines
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, describe_image, open_image, write_image
 from napari_pix2pix.formats.pairing import pairs_from_csv
-from pix2pix_training.array_source import Region, plane_indices, plane_size
+from pix2pix_training.array_source import plane_indices, plane_size
 from pix2pix_training.checkpoint import CHECKPOINT_VERSION, load_checkpoint
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, TrainingConfig
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.presets import preset
 from pix2pix_training.reference_import import import_model
+from pix2pix_training.regions import Region
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.settings_tables import settings_from_toml, to_toml

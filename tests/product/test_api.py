@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from napari_pix2pix.translation.pipeline import Translator
 
 import napari_pix2pix
 from napari_pix2pix import Pix2Pix, api
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.translation.pipeline import Translator
-from pix2pix_training.array_source import AnyArray, MemorySource, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, InputError, OutputError
 from pix2pix_training.events import Event, Finished, Started, StepDone
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.regions import Region
 from tests.identity_model import identity_model
 
 ROOT = Path(__file__).parents[2]

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.evaluation import default_range, evaluate_pairs, translations
-from napari_pix2pix.translation.pipeline import Translator
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.errors import ImageError, NoValidPixelError
 from pix2pix_training.metrics import score
 from pix2pix_training.pairs import Pair
+from pix2pix_training.regions import Region
 from tests.identity_model import identity_model
 
 

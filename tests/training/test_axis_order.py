@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 SIZES = {"T": 2, "Z": 3, "C": 4, "Y": 5, "X": 6, "Q": 7}
 

@@ -9,17 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import (
-    MemorySource,
-    Opacity,
-    Region,
-    StackedChannels,
-    plane_size,
-    regions_of,
-    whole_plane,
-)
+from pix2pix_training.array_source import MemorySource, Opacity, StackedChannels, plane_size, whole_plane
 from pix2pix_training.errors import NoValidPixelError
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 
@@ -51,7 +44,7 @@ def _holey(dtype: str = "float32", *, seed: int = 0) -> AnyArray:
 
 def _filled(source: FilledSource, size: int, *, backwards: bool = False) -> AnyArray:
     result: AnyArray = np.empty(source.shape, source.dtype)
-    regions = list(regions_of(*plane_size(source), size))
+    regions = list(Region.whole(*plane_size(source)).tiles(size))
     for region in reversed(regions) if backwards else regions:
         result[:, *region.slices] = source.read(region)
     return result

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.array_source import CroppedSource, MemorySource, Region
+from pix2pix_training.array_source import CroppedSource, MemorySource
 from pix2pix_training.errors import CheckpointError
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.pairs import Pair
+from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData, train
 from tests.training.runs import TINY, data_of, pair_of, striped, stripes, trained, usual_data
 

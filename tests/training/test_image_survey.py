@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pix2pix_training.array_source import AnyArray, MemorySource, Opacity, Region
+from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
 from pix2pix_training.image_survey import survey
 from pix2pix_training.intensity import PERCENTILES, percentiles
+from pix2pix_training.regions import Region
 
 
 class CountingSource(MemorySource):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.fitting import Side, fit_mapping
@@ -26,6 +26,7 @@ from pix2pix_training.intensity import (
     to_tensor,
 )
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.regions import Region
 
 
 def round_trip(mapping: LinearMapping | CategoryMapping, stored: np.ndarray) -> np.ndarray:

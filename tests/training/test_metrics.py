@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pix2pix_training.array_source import Region, regions_of
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores, score
+from pix2pix_training.regions import Region
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_scores_equal_scikit_image(images: tuple[NDArray[np.uint16], NDArray[np.
 def test_tiles_give_the_scores_of_the_whole(images: tuple[NDArray[np.uint16], NDArray[np.uint16]]) -> None:
     prediction, target = images
     accumulator = ScoreAccumulator(2800.0)
-    for inner in regions_of(70, 91, 23):
+    for inner in Region.whole(70, 91).tiles(23):
         outer = Region(
             max(0, inner.y0 - SSIM_RADIUS),
             min(70, inner.y1 + SSIM_RADIUS),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pix2pix_training.array_source import MemorySource, Region, whole_plane
+from pix2pix_training.array_source import MemorySource, whole_plane
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.neighbouring_planes import NeighbouringPlanes, with_neighbouring_planes
+from pix2pix_training.regions import Region
 
 
 def stack(*leading: int, channels: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:

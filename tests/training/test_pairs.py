@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pix2pix_training.array_source import (
-    CroppedSource,
-    MemorySource,
-    Region,
-    SelectedChannels,
-    StackedChannels,
-    whole_plane,
-)
+from pix2pix_training.array_source import CroppedSource, MemorySource, SelectedChannels, StackedChannels, whole_plane
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.pairs import Pair, check_consistent, split_fraction, split_region, split_regions
+from pix2pix_training.regions import Region
 
 
 def coordinates(height: int, width: int, name: str = "image") -> MemorySource:

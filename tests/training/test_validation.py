@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pix2pix_training.array_source import AnyArray, MemorySource, Opacity, Region
+from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
 from pix2pix_training.config import InferenceConfig, Values
 from pix2pix_training.events import CheckpointSaved, Event, PreviewReady, Validated, Validating
 from pix2pix_training.image_survey import result_of
@@ -21,6 +21,7 @@ from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.preparation import prepare
+from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData, train
 from pix2pix_training.validation import Validation
 from tests.training.runs import TINY, data_of, pair_of, striped, stripes, trained

@@ -164,7 +164,6 @@ def test_an_error_is_not_said_of_another_choice(
     viewer: Any, done: Any, grey_model: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari.utils.notifications import notification_manager
-
     from napari_pix2pix.translation.pipeline import Translator
 
     def failing(*_: Any, **__: Any) -> Any:

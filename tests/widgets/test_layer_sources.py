@@ -9,9 +9,10 @@ import pytest
 
 from napari_pix2pix._widgets.layer_axes import axis_letters, full_extent, labelled_channel_axis
 from napari_pix2pix._widgets.layer_sources import LazyArraySource, content_identity, pair_problem, source_of
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 from tests.widgets.stand_ins import Layer
 
 

@@ -13,10 +13,10 @@ import pytest
 import tifffile
 
 from napari_pix2pix import load_model
-from pix2pix_training.array_source import Region
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Validating, Warned
 from pix2pix_training.model_file import save_model
+from pix2pix_training.regions import Region
 from tests.product.conftest import model_for
 from tests.widgets.conftest import WaitUntil, trained_on
 

@@ -188,7 +188,7 @@ def test_saved_result_keeps_what_the_layer_knows(
 ) -> None:
     from napari_pix2pix._widgets import translate_widget
     from napari_pix2pix.formats import open_image
-    from pix2pix_training.array_source import Region
+    from pix2pix_training.regions import Region
 
     source = viewer.add_image(
         rng.integers(0, 256, (3, 40, 48), np.uint8),
@@ -266,7 +266,6 @@ def test_error_in_the_worker_ends_the_work(
     viewer: Any, translate: Any, run: Any, grey_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     from napari.utils.notifications import notification_manager
-
     from napari_pix2pix.translation.pipeline import Translator
 
     def failing(*_: Any, **__: Any) -> Any:

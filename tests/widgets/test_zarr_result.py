@@ -12,7 +12,8 @@ from napari_pix2pix import load_model, translate_array
 from napari_pix2pix._widgets.lazy_result import LazyChannel, StoredImage
 from napari_pix2pix.formats import OutputSpec, open_image, write_image
 from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
-from pix2pix_training.array_source import Region, whole_plane
+from pix2pix_training.array_source import whole_plane
+from pix2pix_training.regions import Region
 from tests.widgets.conftest import WaitUntil
 
 

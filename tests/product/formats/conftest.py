@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.writing import Tile
-from pix2pix_training.array_source import ArraySource, plane_indices, regions_of, whole_plane
+from pix2pix_training.array_source import ArraySource, plane_indices, whole_plane
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 
@@ -22,7 +23,7 @@ def _pixels_of(source: ArraySource) -> AnyArray:
 
 def _tiles_of(array: AnyArray, size: int) -> Iterator[Tile]:
     for plane in np.ndindex(array.shape[:-3]):
-        for region in regions_of(array.shape[-2], array.shape[-1], size):
+        for region in Region.whole(array.shape[-2], array.shape[-1]).tiles(size):
             yield plane, region, array[(*plane, slice(None), *region.slices)]
 
 

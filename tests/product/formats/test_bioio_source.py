@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.bioio_source import open_series, open_source
 from napari_pix2pix.formats.source import open_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

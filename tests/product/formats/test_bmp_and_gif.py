@@ -11,8 +11,9 @@ from PIL import Image
 
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, check_output, open_image, write_image
 from napari_pix2pix.formats.writing import Tile
-from pix2pix_training.array_source import AnyArray, Region, whole_plane
+from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.errors import OutputError
+from pix2pix_training.regions import Region
 from pix2pix_training.remarks import remarks
 
 Tiles = Callable[[AnyArray, int], Iterator[Tile]]

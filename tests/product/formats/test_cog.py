@@ -18,7 +18,7 @@ from napari_pix2pix.formats.cog import CogCanvas
 from napari_pix2pix.formats.georeference import web_mercator
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
-from pix2pix_training.array_source import Region, regions_of
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Noise = Callable[[tuple[int, ...], str], AnyArray]
@@ -44,7 +44,7 @@ def samples(noise: Noise) -> AnyArray:
 
 
 def _parts(samples: AnyArray) -> list[tuple[Region, AnyArray]]:
-    regions = list(regions_of(samples.shape[1], samples.shape[2], _PART_PX))
+    regions = list(Region.whole(samples.shape[1], samples.shape[2]).tiles(_PART_PX))
     return [(region, samples[:, *region.slices]) for region in regions[::-1]]
 
 

@@ -18,8 +18,9 @@ from napari_pix2pix.evaluation import evaluate_pairs
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.georeference import web_mercator
 from napari_pix2pix.formats.pairing import pairs_from_paths
-from pix2pix_training.array_source import Region, whole_plane
+from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 

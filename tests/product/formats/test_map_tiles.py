@@ -22,8 +22,9 @@ from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.formats.source import open_image
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -15,7 +15,8 @@ from yaozarrs._axis import ValidSpaceUnit, ValidTimeUnit
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, check_output, write_image
-from pix2pix_training.array_source import Region, plane_indices, whole_plane
+from pix2pix_training.array_source import plane_indices, whole_plane
+from pix2pix_training.regions import Region
 
 _LENGTHS = {"t": 3, "c": 2, "z": 2, "y": 20, "x": 30}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}

@@ -21,8 +21,9 @@ from PIL.PngImagePlugin import PngInfo
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, write_image
-from pix2pix_training.array_source import ArraySource, Region, whole_plane
+from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
 from napari_pix2pix.formats.resampling import ResampledSource
-from pix2pix_training.array_source import AnyArray, MemorySource, Region, regions_of, whole_plane
+from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
+from pix2pix_training.regions import Region
 
 _SIZES = st.integers(1, 40)
 
@@ -33,7 +34,7 @@ def test_regions_are_cut_from_the_whole(
     source = ResampledSource(MemorySource(_image(height, width, "float32")), (new_height, new_width), nearest=nearest)
     whole = source.read(whole_plane(source))
     assert whole.shape == (2, new_height, new_width)
-    for region in regions_of(new_height, new_width, piece):
+    for region in Region.whole(new_height, new_width).tiles(piece):
         np.testing.assert_array_equal(source.read(region), whole[(slice(None), *region.slices)])
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import output_suffix, resolve_format
-from pix2pix_training.array_source import Region, whole_plane
+from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 
 @pytest.fixture

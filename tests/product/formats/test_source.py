@@ -12,8 +12,8 @@ import tifffile
 from PIL import Image
 
 from napari_pix2pix.formats import image_stem, is_image_path, open_image
-from pix2pix_training.array_source import Region
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import tiff_pages
 from napari_pix2pix.formats.source import open_image
-from pix2pix_training.array_source import ArraySource, Region, whole_plane
+from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

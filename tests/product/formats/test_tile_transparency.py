@@ -14,8 +14,9 @@ from PIL import Image
 
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
-from pix2pix_training.array_source import ArraySource, Region, whole_plane
+from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.errors import OutputError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -19,8 +19,9 @@ from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.tiff_writing import TiffCanvas
 from napari_pix2pix.formats.tiled_tiff import Piece
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
-from pix2pix_training.array_source import ArraySource, PlaneRegion, Region
+from pix2pix_training.array_source import ArraySource
 from pix2pix_training.cancel import Cancel
+from pix2pix_training.regions import PlaneRegion, Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -32,8 +32,9 @@ from napari_pix2pix.formats.writing import (
     resolve_format,
     write_image,
 )
-from pix2pix_training.array_source import ArraySource, Region
+from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, InputError, OutputError, Pix2PixError
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from napari_pix2pix.translation.pipeline import Translator
 from PIL import Image
 
 from napari_pix2pix.formats import describe_image, open_image
@@ -15,13 +16,13 @@ from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags, 
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.batch import Job, jobs_for, translate_batch
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import MemorySource, Region
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import ImageError, OutputError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import ImageDescription, Model
+from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 
 EXACT = TranslationSettings(scheme="exact", tile=64)

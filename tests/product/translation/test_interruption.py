@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from napari_pix2pix.translation.pipeline import Translator
+
 from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.control import GroundControlPoint
@@ -20,7 +21,6 @@ from rasterio.transform import from_origin
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.batch import jobs_for, translate_batch
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError, NoValidPixelError

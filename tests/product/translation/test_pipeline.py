@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari_pix2pix.translation.pipeline import Translator, translate_source
 
 from napari_pix2pix.translation.arrays import translate_array
-from napari_pix2pix.translation.pipeline import Translator, translate_source
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import AnyArray, MemorySource, Region
+from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, image_mapping
 from pix2pix_training.model_file import ImageDescription, Model
+from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(base_width=4, depth=4, source_channels=2, target_channels=3)

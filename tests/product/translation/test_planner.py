@@ -11,7 +11,7 @@ import pytest
 from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
-from napari_pix2pix.translation.regions import RegionGrid, one_region, region_grid
+from napari_pix2pix.translation.region_grid import RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import SettingsError

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.seen_opacity import SeenOpacity
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import even_window_around, tiles_of, whole
-from pix2pix_training.array_source import AnyArray, MemorySource, Region
+from napari_pix2pix.translation.tiling import even_window_around
+from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 
 
@@ -66,9 +67,9 @@ def test_exact_tiles_are_read_as_often_as_the_plan_says() -> None:
     translator = Translator(random_model(UNET, InferenceConfig(), dtype="float32"), EXACT)
     plan = translator.plan((160, 176))
     list(translator.tiles(source, plan=plan))
-    split, everything = plan.splits[0], whole(plan.padded_size)
+    split, everything = plan.splits[0], Region.whole(*plan.padded_size)
     expected: NDArray[np.int64] = np.zeros((160, 176), np.int64)
-    for tile in tiles_of(everything, split.tile):
+    for tile in everything.tiles(split.tile):
         window = even_window_around(tile, split.cell, everything, split.tile)
         expected[window.slices] += 2
     np.testing.assert_array_equal(source.reads, expected)

@@ -12,14 +12,14 @@ import pytest
 import tifffile
 import torch
 import zarr
+from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.report import TranslationReport
 from torch import Tensor
 
 from napari_pix2pix.formats.output_state import Part
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.batch import Job, translate_batch
 from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator
-from napari_pix2pix.translation.report import TranslationReport
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics

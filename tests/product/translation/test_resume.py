@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
 from napari_pix2pix.formats.output_state import Part
-from napari_pix2pix.translation import regions as region_geometry
+from napari_pix2pix.translation import region_grid as region_geometry
 from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.identity import file_identity
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
@@ -402,8 +402,8 @@ def _fails_at(call: int) -> Callable[[int], None]:
 _PROGRAM = """
 import sys
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, tiff_writing, tiled_tiff
-from napari_pix2pix.translation import regions
-regions.MULTIPLE_PX = 128
+from napari_pix2pix.translation import region_grid
+region_grid.MULTIPLE_PX = 128
 ome_zarr_layout.CHUNK_PX, ome_zarr_layout._UNITS_PX, ome_zarr_layout._SMALLEST_LEVEL_PX = 32, (128,), 32
 tiled_tiff.TILE_PX = tiff_writing.TILE_PX = 32
 ome_tiff.PYRAMID_FROM_PX = 64

@@ -10,20 +10,18 @@ from napari_pix2pix.translation.tiling import (
     even_window_around,
     even_window_side,
     tile_count,
-    tiles_of,
-    whole,
-    window_around,
 )
+from pix2pix_training.regions import Region
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(0, 9))
 def test_even_windows_reach_as_far_as_clipped_ones_and_are_of_one_size(
     rows: int, columns: int, tile: int, halo: int
 ) -> None:
-    for region in tiles_of(whole((rows, columns)), tile):
-        even = even_window_around(region, halo, whole((rows, columns)), tile)
-        least = window_around(region, halo, (rows, columns))
-        assert even.common(whole((rows, columns))) == even
+    for region in Region.whole(rows, columns).tiles(tile):
+        even = even_window_around(region, halo, Region.whole(rows, columns), tile)
+        least = region.grown(halo, (rows, columns))
+        assert even.common(Region.whole(rows, columns)) == even
         assert even.y0 <= least.y0 and least.y1 <= even.y1 and even.x0 <= least.x0 and least.x1 <= even.x1
         assert even.height == even_window_side(tile, halo, rows)
         assert even.width == even_window_side(tile, halo, columns)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor
 
 from napari_pix2pix.translation import pipeline
 from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.backends import selection, tensorrt
 from napari_pix2pix.translation.backends.engines import compile_ahead
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor
 
 from napari_pix2pix.translation.arrays import translate_array
@@ -23,7 +24,6 @@ from napari_pix2pix.translation.backends.selection import (
     unavailable_reasons,
 )
 from napari_pix2pix.translation.backends.torch import TorchRunner
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics

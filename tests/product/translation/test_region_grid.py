@@ -18,9 +18,10 @@ from napari_pix2pix.translation.schemes import network_tiles
 from napari_pix2pix.translation.settings import Scheme
 from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.whole import whole_tiles
-from pix2pix_training.array_source import AnyArray, Region, regions_of
+from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import Generator, UNet
+from pix2pix_training.regions import Region
 from tests.product.translation.conftest import assembled, of_all, padded, random_generator, random_image, stages_of
 
 TOLERANCE = 1e-10
@@ -80,7 +81,7 @@ def assert_every_region_is_exact(
     expected = whole(network, pixels)
     statistics = "image" if isinstance(network, UNet) and needs_statistics(network) else "running"
     norms = norms_of(stages_of(network), padded(pixels, network.config), statistics)
-    for region in regions_of(pixels.shape[1], pixels.shape[2], side):
+    for region in Region.whole(pixels.shape[1], pixels.shape[2]).tiles(side):
         found = region_of(network, pixels, region, splits, norms, scheme)
         assert (found - expected[..., *region.slices]).abs().max() < TOLERANCE
 
@@ -140,7 +141,7 @@ def test_regions_of_a_resnet(norm: Norm, scheme: Scheme) -> None:
 def test_regions_do_not_show_in_a_blend() -> None:
     network, pixels = network_of(3), random_image(2, 130, 141)
     blended = region_of(network, pixels, Region(0, 130, 0, 141), (), None, "blend")
-    for region in regions_of(130, 141, 64):
+    for region in Region.whole(130, 141).tiles(64):
         found = region_of(network, pixels, region, (), None, "blend")
         assert torch.equal(found, blended[..., *region.slices])
 

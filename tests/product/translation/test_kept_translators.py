@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.translation import arrays
 from napari_pix2pix.translation.arrays import KeptTranslators, translate_array
-from napari_pix2pix.translation.pipeline import Translator
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError

@@ -28,23 +28,18 @@ from napari_pix2pix.translation.invalid_output import output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
-from napari_pix2pix.translation.regions import region_grid
+from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.tiling import Size
 from napari_pix2pix.translation.translated_image import TranslatedImage
-from pix2pix_training.array_source import (
-    AnyArray,
-    ArraySource,
-    Region,
-    plane_size,
-)
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError
 from pix2pix_training.export_form import widen_narrow_layers
 from pix2pix_training.folding import fold_norms
 from pix2pix_training.model_file import Model, model_digest
+from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from napari_pix2pix.translation import cost
-from napari_pix2pix.translation.tiling import Size, Span, rounded_out_span, span_around
-from pix2pix_training.array_source import Region
 from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.regions import Size, Span, aligned_span, clipped_span
 
 MULTIPLE_PX = 256
 """Sides of regions are multiples of it, so that they own whole chunks of any output."""
@@ -88,7 +87,7 @@ class RegionGrid:
         length, side = self.size[axis], self.side[axis]
         padded = -(-length // self.stride) * self.stride
         spans = ((start, min(start + side, length)) for start in range(0, length, side))
-        return tuple(Cut(span, rounded_out_span(span_around(span, self.halo, padded), self.stride)) for span in spans)
+        return tuple(Cut(span, aligned_span(clipped_span(span, self.halo, padded), self.stride)) for span in spans)
 
     @property
     def count(self) -> int:
@@ -129,15 +128,6 @@ def _alike(cuts: Sequence[Cut]) -> list[tuple[Cut, int]]:
     """A cut of each kind, and how many there are."""
     counts = Counter((cut.seen, cut.needed) for cut in cuts)
     return [(cut, counts.pop(kind)) for cut in cuts if (kind := (cut.seen, cut.needed)) in counts]
-
-
-def cut_up(size: Size, side: Size) -> list[Region]:
-    """The regions of an image in reading order, `side` being rows and columns of the largest."""
-    rows, columns = (
-        [(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(size, side, strict=True)
-    )
-    return [Region(*row, *column) for row in rows for column in columns]
 
 
 def one_region(size: Size, config: GeneratorConfig) -> RegionGrid:
