@@ -21,7 +21,7 @@ from safetensors.torch import save as serialize
 from benchmarks.ablation_configurations import Configuration, training_config
 from benchmarks.fcn_score import ScorerConfig, build_scorer, training_steps
 from benchmarks.labelled_photos import LabelledPhotos, load_labelled_photos
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.atomic import atomic_write

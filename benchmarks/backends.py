@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 
 from benchmarks.arguments import size_argument
 from benchmarks.contenders import randomized_model, with_float_output
 from napari_pix2pix.translation.cost import unet_macs
 from napari_pix2pix.translation.settings import Backend, TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Precision, Statistics

@@ -13,10 +13,10 @@ from typing import cast
 
 import numpy as np
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor, nn
 
 from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.intensity import LinearMapping, dtype_mapping, resolved, to_tensor

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.tensorrt import proven_engine
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.cli.train_command import show_training
 from napari_pix2pix.evaluation import evaluate_pairs, translations
@@ -27,8 +26,9 @@ from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, writ
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from napari_pix2pix.translation.arrays import translate_array
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
+from napari_pix2pix.translation.progress import ended
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, whole_plane
 from pix2pix_training.config import Keep
 from pix2pix_training.model_file import Model, load_model
@@ -162,7 +162,7 @@ def run(task: Task, folder: Path, out: Path, pictures: Path, minutes: float, bas
     model, facts = trained(task, data, out, minutes, base_width)
     held_out = task.held_out(folder, data)
     with TemporaryDirectory() as temporary:
-        scored = evaluate_pairs(translations(held_out, Translator(model), Path(temporary)).pairs)
+        scored = evaluate_pairs(ended(translations(held_out, Translator(model), Path(temporary))).pairs)
     large = mosaic([*data.split.training, *data.split.validation][:256], out / f"{task.name}_mosaic.tif")
     translated = out / f"{task.name}_mosaic_translated.tif"
     print(f"{task.name}: translating the mosaic, {load()}", flush=True)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from napari_pix2pix.api import Pix2Pix
     from napari_pix2pix.evaluation import evaluate_pairs
     from napari_pix2pix.formats.source import open_image
-    from napari_pix2pix.translation.arrays import translate_array
-    from napari_pix2pix.translation.files import translate_file
+    from napari_pix2pix.translation.pipeline import translate_array, translate_file
     from pix2pix_training.model_file import load_model, save_model
     from pix2pix_training.training import train
 
@@ -26,8 +25,8 @@ _HOMES = {
     "open_image": "napari_pix2pix.formats.source",
     "save_model": "pix2pix_training.model_file",
     "train": "pix2pix_training.training",
-    "translate_array": "napari_pix2pix.translation.arrays",
-    "translate_file": "napari_pix2pix.translation.files",
+    "translate_array": "napari_pix2pix.translation.pipeline",
+    "translate_file": "napari_pix2pix.translation.pipeline",
 }
 
 __all__ = [

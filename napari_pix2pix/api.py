@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, overload
 
@@ -18,12 +18,14 @@ from napari_pix2pix.training_data import (
     load_training_data,
     pairs_of_arrays,
 )
-from napari_pix2pix.translation.arrays import DescribedArray, as_array, axes_of_result, lent_translator, to_file
-from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Progress
+from napari_pix2pix.translation.image_fit import WithMetadata, metadata_of_array
+from napari_pix2pix.translation.kept_translators import lent_translator
+from napari_pix2pix.translation.pipeline import translate
+from napari_pix2pix.translation.progress import Progress, ended, told
 from napari_pix2pix.translation.scratch import scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.array_source import AnyArray
+from napari_pix2pix.translation.sinks import ArraySink, FileSink, axes_of_result
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
 from pix2pix_training.atomic import reserved, temporary_folder
 from pix2pix_training.config import InferenceConfig, Preset
 from pix2pix_training.descriptions import architecture_name
@@ -320,37 +322,31 @@ class Pix2Pix:
         """
         path: Path | None = checked(AnyPath | None, out, "out")
         nodata = checked(float | None, nodata, "nodata")
-        with lent_translator(self.model, TranslationSettings(**settings)) as translator:
-            if not isinstance(image, str | Path | Sequence):
+        chosen = TranslationSettings(**settings)
+        with lent_translator(self.model, chosen) as translator, ExitStack() as stack:
+            source: ArraySource
+            if isinstance(image, str | Path | Sequence):
+                if nodata is not None or channel_names or pixel_size is not None:
+                    raise SettingsError(
+                        "nodata, channel_names and pixel_size are for arrays; files say them themselves"
+                    )
+                if axes is not None and path is not None:
+                    raise SettingsError("axes say how an array is to be; an output file has those of the input")
+                source = stack.enter_context(open_images(_paths(image), series, chosen.alpha))
+                order = axes_of_result(axes, source)
+            else:
                 if series is not None:
                     raise SettingsError("series is for files that hold several images; leave it out")
                 if resume:
                     raise SettingsError("resume is for translating files; of an array, leave it out")
-                source = DescribedArray(
-                    image, axes=axes, nodata=nodata, channel_names=channel_names, pixel_size=pixel_size, unit=unit
-                )
-                if path is None:
-                    return as_array(source, translator, source.order, on_progress)
-                to_file(source, translator, path, file_format=file_format, overwrite=overwrite, progress=on_progress)
-                return path
-            if nodata is not None or channel_names or pixel_size is not None:
-                raise SettingsError("nodata, channel_names and pixel_size are for arrays; files say them themselves")
-            paths = _paths(image)
+                array = MemorySource(image, axes=axes, nodata=nodata, channel_names=channel_names)
+                source, order = WithMetadata(array, metadata_of_array(array, pixel_size, unit)), array.order
             if path is None:
-                with open_images(paths, series) as opened:
-                    return as_array(opened, translator, axes_of_result(axes, opened), on_progress)
-            if axes is not None:
-                raise SettingsError("axes say how an array is to be; an output file has those of the input")
-            translate_file(
-                paths,
-                translator,
-                path,
-                file_format=file_format,
-                overwrite=overwrite,
-                resume=resume,
-                series=series,
-                progress=on_progress,
-            )
+                sink = ArraySink(order)
+                ended(translate(source, translator, sink), told(on_progress))
+                return sink.without_single_channel
+            file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume)
+            ended(translate(source, translator, file), told(on_progress))
             return path
 
     def evaluate(
@@ -407,7 +403,7 @@ class Pix2Pix:
             lent_translator(self.model, TranslationSettings(**settings)) as translator,
             temporary_folder(translator.scratch or scratch_folder()) as folder,
         ):
-            translated = translations(pairs, translator, folder).pairs
+            translated = ended(translations(pairs, translator, folder)).pairs
             return evaluate_pairs(translated, data_range=limits, mapping=self.target.mapping)
 
     def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -175,15 +175,16 @@ def classes_of(pairs: Sequence[Pair], values: TargetValues, model: CategoryMappi
     return Classes(values=tuple(sorted(wanted)))
 
 
-def evaluate_classes(
-    pairs: Sequence[Pair], classes: Classes, tile_done: Callable[[], None] | None = None
-) -> ClassEvaluation:
-    """Compare the classes of predictions (the sources of `pairs`) with those of the targets, tile by tile.
+def evaluate_classes(pairs: Sequence[Pair], classes: Classes) -> Generator[None, None, ClassEvaluation]:
+    """Compare the classes of predictions (the sources of `pairs`) with those of the targets; stops after each tile.
 
     A predicted value that is no class is wrong; a pixel of which the target is no class, or which is invalid, does not
     count.
     """
-    counts = [_confusion(pair, classes, tile_done) for pair in pairs]
+    counts = []
+    for pair in pairs:
+        counted = yield from _confusion(pair, classes)
+        counts.append(counted)
     images = tuple(each.scores() for each in counts)
     total = _Confusion(np.sum([each.counts for each in counts], axis=0))
     overlaps = zip(classes.values, total.overlaps(), total.counts.sum(0), strict=True)
@@ -222,7 +223,7 @@ class _Confusion:
         return ClassScores(accuracy=accuracy, iou=means[0], dice=means[1])
 
 
-def _confusion(pair: Pair, classes: Classes, tile_done: Callable[[], None] | None) -> _Confusion:
+def _confusion(pair: Pair, classes: Classes) -> Generator[None, None, _Confusion]:
     count = len(classes.values)
     counts = np.zeros((count + 1, count), np.int64)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (pair.source, pair.target))
@@ -237,8 +238,7 @@ def _confusion(pair: Pair, classes: Classes, tile_done: Callable[[], None] | Non
                     counted &= ~bad
             places = np.where(found < 0, count, found)[counted] * count + true[counted]
             counts += np.bincount(places, minlength=counts.size).reshape(counts.shape)
-            if tile_done is not None:
-                tile_done()
+            yield
     return _Confusion(counts)
 
 

@@ -14,7 +14,7 @@ from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_cells
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_file
 from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.atomic import working_folder
 from pix2pix_training.config import TrainingConfig

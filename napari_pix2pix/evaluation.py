@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from napari_pix2pix.class_evaluation import (
     classes_of,
     evaluate_classes,
 )
-from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.translation.batch import BatchProgress, within_batch
-from napari_pix2pix.translation.fitted_image import own_shares
-from napari_pix2pix.translation.pipeline import Progress, Translator
+from napari_pix2pix.formats import open_image
+from napari_pix2pix.translation.batch import OfOne, of_one
+from napari_pix2pix.translation.pipeline import translate
+from napari_pix2pix.translation.progress import Progress, TilesDone, ended, retold, told
+from napari_pix2pix.translation.sinks import PlainFileSink
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import (
     AnyArray,
     ArraySource,
@@ -87,7 +90,23 @@ def evaluate_pairs(
     mapping: Mapping | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Compare predictions (the sources of `pairs`) with their targets, tile by tile.
+    """Compare predictions (the sources of `pairs`) with their targets, tile by tile; see `scoring`.
+
+    `progress` is called after each tile with the number of tiles that are done, and of all.
+    """
+    events = scoring(pairs, data_range=data_range, region=region, target_values=target_values, mapping=mapping)
+    return ended(events, told(progress))
+
+
+def scoring(
+    pairs: Sequence[Pair],
+    *,
+    data_range: tuple[float, float] | None = None,
+    region: Region | None = None,
+    target_values: TargetValues = "auto",
+    mapping: Mapping | None = None,
+) -> Generator[TilesDone, None, Evaluation]:
+    """Compare predictions (the sources of `pairs`) with their targets, and tell of each tile.
 
     Parameters
     ----------
@@ -97,7 +116,6 @@ def evaluate_pairs(
     region : part of each image to score.
     target_values : what the targets are; "auto" decides by the values in use where no model says it, see `classes_of`.
     mapping : of the target of the model that made the predictions.
-    progress : called after each tile with the number of tiles that are done, and of all.
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
@@ -112,15 +130,26 @@ def evaluate_pairs(
     targets = [pair.target for pair in pairs]
     limits = data_range or default_range(targets)
     span = limits[1] - limits[0]
-    passes = _PASSES + (classes is not None)
-    steps = _Steps(passes * sum(map(_tile_count, targets)), progress)
-    images = tuple((pair.name, _scores(pair.source, pair.target, span, steps)) for pair in pairs)
+    total = (_PASSES + (classes is not None)) * sum(map(_tile_count, targets))
+    done = count(1)
+    steps = _scored(pairs, span, limits, classes)
+    return (yield from retold(steps, lambda _: TilesDone(done=next(done), total=total)))
+
+
+def _scored(
+    pairs: Sequence[Pair], span: float, limits: tuple[float, float], classes: Classes | None
+) -> Generator[None, None, Evaluation]:
+    """Stops after each tile of each pass over the images."""
+    images = []
+    for pair in pairs:
+        scores = yield from _scores(pair.source, pair.target, span)
+        images.append((pair.name, scores))
     return Evaluation(
-        images=images,
+        images=tuple(images),
         mean=mean_scores([scores for _, scores in images]),
-        constant=_constant_scores(targets, span, steps),
+        constant=(yield from _constant_scores([pair.target for pair in pairs], span)),
         data_range=limits,
-        classes=None if classes is None else evaluate_classes(pairs, classes, steps.done),
+        classes=None if classes is None else (yield from evaluate_classes(pairs, classes)),
     )
 
 
@@ -184,23 +213,11 @@ def _warn_of_types(pair: Pair) -> None:
         )
 
 
-class _Steps:
-    """Counts tiles of all passes over the images."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def done(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
 def _tile_count(target: ArraySource) -> int:
     return len(list(plane_indices(target))) * len(list(Region.whole(*plane_size(target)).tiles(_TILE)))
 
 
-def _scores(prediction: ArraySource, target: ArraySource, span: float, steps: _Steps) -> Scores:
+def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Generator[None, None, Scores]:
     accumulator = ScoreAccumulator(span)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (prediction, target))
     for plane in plane_indices(target):
@@ -211,15 +228,18 @@ def _scores(prediction: ArraySource, target: ArraySource, span: float, steps: _S
             bad = [mask for mask in (bad_prediction, bad_target) if mask is not None]
             valid = ~np.logical_or.reduce(bad) if bad else None
             accumulator.add(predicted, wanted, inner.seen_from(outer), valid)
-            steps.done()
+            yield
     return accumulator.scores()
 
 
-def _constant_scores(targets: Sequence[ArraySource], span: float, steps: _Steps) -> Scores:
+def _constant_scores(targets: Sequence[ArraySource], span: float) -> Generator[None, None, Scores]:
     medians, _ = percentiles(targets, (50.0, 50.0))
     means = _means(targets)
-    by_median = mean_scores([_scores(_Constant(t, np.array(medians)), t, span, steps) for t in targets])
-    by_mean = mean_scores([_scores(_Constant(t, means), t, span, steps) for t in targets])
+    of_medians, of_means = [], []
+    for target in targets:
+        of_medians.append((yield from _scores(_Constant(target, np.array(medians)), target, span)))
+        of_means.append((yield from _scores(_Constant(target, means), target, span)))
+    by_median, by_mean = mean_scores(of_medians), mean_scores(of_means)
     return Scores(mae=by_median.mae, psnr=by_mean.psnr, ssim=by_mean.ssim, pearson=None)
 
 
@@ -267,27 +287,16 @@ class Translations:
     clipped_share: tuple[float, ...]
 
 
-def translations(
-    pairs: Sequence[Pair], translator: Translator, folder: Path, *, progress: BatchProgress | None = None
-) -> Translations:
+def translations(pairs: Sequence[Pair], translator: Translator, folder: Path) -> Generator[OfOne, None, Translations]:
     """Translate the sources of `pairs` into files in `folder`, to be compared with the targets."""
     translated, shares = [], []
     for number, pair in enumerate(pairs):
-        fitted = translator.fit(pair.source)
-        fitted.may_be_empty = True
-        names = translator.output_channel_names
-        spec = OutputSpec(
-            axes=fitted.axes,
-            shape=translator.output_shape(fitted),
-            dtype=translator.output_dtype,
-            metadata=ImageMetadata(channel_names=names if len(names) == translator.output_channels else ()),
-        )
-        path = folder / f"{number}.tif"
-        tiles = translator.tiles(fitted, progress=within_batch(progress, number, len(pairs)), scratch=folder)
-        write_image(path, spec, tiles, file_format="tiff", overwrite=False)
-        if share := own_shares(fitted, translator.model.source):
-            shares.append(share)
-        translated.append(Pair(_TranslationOf(fitted, open_image(path)), pair.target, pair.name))
+        sink = PlainFileSink(folder / f"{number}.tif")
+        events = translate(pair.source, translator, sink, may_be_empty=True)
+        report = yield from of_one(events, number, len(pairs))
+        if report.clipped_share:
+            shares.append(report.clipped_share)
+        translated.append(Pair(_TranslationOf(sink.image, open_image(sink.path)), pair.target, pair.name))
     return Translations(
         pairs=tuple(translated), clipped_share=tuple(float(n) for n in np.mean(shares, axis=0)) if shares else ()
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,11 @@ from pix2pix_training.array_source import (
     ArraySource,
     Opacity,
     StackedChannels,
-    channel_count,
-    plane_indices,
-    plane_size,
 )
-from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
 
 _COLOURS = 3
-_STRIP_BYTES = 2**25
 
 
 class LazyArraySource:
@@ -143,23 +137,6 @@ def source_of(
             )
         )
     return sources[0] if len(sources) == 1 else StackedChannels(sources)
-
-
-def content_identity(source: ArraySource, cancel: Cancel) -> list[Any]:
-    """What tells the content of an image from others, ready for JSON: every pixel counts, its name does not.
-
-    All of it is read, a strip at a time; raises `Interrupted` where `cancel` is set.
-    """
-    content = blake2b(digest_size=16)
-    height, width = plane_size(source)
-    rows = max(1, _STRIP_BYTES // max(1, channel_count(source) * width * source.dtype.itemsize))
-    for plane in plane_indices(source):
-        for strip in Region.whole(height, width).strips(rows):
-            cancel.check()
-            pixels, opacity = source.read_with_opacity(strip, plane)
-            content.update(np.ascontiguousarray(pixels).data)
-            content.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
-    return [list(source.shape), source.dtype.name, source.nodata, content.hexdigest()]
 
 
 def size_in_words(source: ArraySource) -> str:

@@ -47,7 +47,7 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
         The format cannot hold the image, or the file cannot be written.
     """
     from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
-    from napari_pix2pix.translation.files import with_mask
+    from napari_pix2pix.translation.sinks import with_mask
 
     result, path = request.result, request.path
     file_format = resolve_format(path, "same", None)

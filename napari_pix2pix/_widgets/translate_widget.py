@@ -39,9 +39,10 @@ from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.result_layers import Placed, ResultLayers, file_name
 from napari_pix2pix._widgets.saving_job import Saved, SaveRequest, saving_events, with_suffix
-from napari_pix2pix._widgets.translation_job import TilesDone, Translated, TranslationRequest, translation_events
+from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
 

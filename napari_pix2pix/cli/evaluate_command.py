@@ -44,12 +44,13 @@ def evaluate(
     if (prediction is None) == (model is None or not source):
         raise SettingsError("give either --prediction, or --model and --source")
 
-    from napari_pix2pix.evaluation import evaluate_pairs, translations
+    from napari_pix2pix.evaluation import scoring, translations
     from napari_pix2pix.formats.caching import PixelCache
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
-    from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.progress import TilesDone, ended
     from napari_pix2pix.translation.scratch import scratch_folder
+    from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.model_file import load_model
 
@@ -67,29 +68,25 @@ def evaluate(
             translator = Translator(load_model(model), chosen)
             mapping = translator.model.target.mapping
             folder = stack.enter_context(temporary_folder(scratch_folder()))
+            pairs = pairs_from_paths(source, target, series=series, cache=cache)
             with progress_bar("translating", "images") as bar, translator.interruptible(cancel):
-
-                def translated(done: int, count: int, part: float) -> None:
-                    cancel.check()
-                    bar.update((done + part) / count, done)
-
-                pairs = pairs_from_paths(source, target, series=series, cache=cache)
-                made = translations(pairs, translator, folder, progress=translated)
-                pairs, extra = list(made.pairs), {"clipped_share": made.clipped_share}
+                events = translations(pairs, translator, folder)
+                made = ended(events, lambda event: bar.update(event.fraction, event.done))
+            pairs, extra = list(made.pairs), {"clipped_share": made.clipped_share}
         with progress_bar("scoring", "tiles") as bar:
 
-            def scored(done: int, total: int) -> None:
+            def show(tiles: TilesDone) -> None:
                 cancel.check()
-                bar.update(done / total, done)
+                bar.update(tiles.fraction, tiles.done)
 
-            result = evaluate_pairs(
+            scoring_events = scoring(
                 pairs,
                 data_range=limits,
                 region=part,
                 target_values=target_values,  # type: ignore[arg-type]  # checked where it is used
                 mapping=mapping,
-                progress=scored,
             )
+            result = ended(scoring_events, show)
     for line in _lines(result):
         say(line)
     if as_json:

@@ -48,8 +48,9 @@ def translate(
     # Before torch is loaded: its threads that wait by spinning take time from those of OpenVINO, a tenth of it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-    from napari_pix2pix.translation.batch import jobs_for, plan_lines, translate_batch
-    from napari_pix2pix.translation.pipeline import Translator
+    from napari_pix2pix.translation.batch import OfOne, jobs_for, plan_lines, translate_batch
+    from napari_pix2pix.translation.progress import ended
+    from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.errors import SettingsError
     from pix2pix_training.model_file import load_model
 
@@ -78,13 +79,12 @@ def translate(
         translator.interruptible(cancel),
     ):
 
-        def progress(done: int, count: int, part: float) -> None:
+        def show(event: OfOne) -> None:
             nonlocal complete
-            complete = done
-            cancel.check()
-            bar.update((done + part) / count, done, f"file {done + 1} of {count}")
+            complete = event.done
+            bar.update(event.fraction, event.done, f"file {event.done + 1} of {event.count}")
 
-        report = translate_batch(
+        events = translate_batch(
             jobs,
             translator,
             file_format=file_format,
@@ -92,8 +92,8 @@ def translate(
             resume=resume,
             part=parse_shard(shard),
             on_error=on_error,  # type: ignore[arg-type]
-            progress=progress,
         )
+        report = ended(events, show)
     interrupts.keeps("all is written")
     for path in report.outputs:
         say(str(path))

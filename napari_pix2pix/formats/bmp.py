@@ -13,7 +13,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 
 from napari_pix2pix.formats.metadata import ImageMetadata, dots_per_inch, resolution_fields
 from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 
 NAME = "bmp"
@@ -58,10 +58,10 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return eight_bit_reason(spec, "BMP")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    image = Image.fromarray(collected(spec, tiles))
+    image = Image.fromarray((yield from collected(spec, tiles)))
     if spec.palette is not None:
         image.putpalette(spec.palette.tobytes())
     resolution = dots_per_inch(spec.metadata)

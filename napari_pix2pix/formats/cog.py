@@ -27,7 +27,7 @@ from napari_pix2pix.formats.metadata import METADATA_KEY
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record
 from napari_pix2pix.formats.tile_grid import TileGrid
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.regions import Region
@@ -116,7 +116,7 @@ class CogCanvas:
         """The directory; see `Canvas.frame`."""
         return self._tiles.frame(size)
 
-    def write_tiles(self, tiles: Iterable[Tile]) -> None:
+    def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
         """Write the whole image, from tiles as `write_image` takes them."""
         spec = self._spec
 
@@ -127,6 +127,7 @@ class CogCanvas:
         grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, TILE_PX, emit)
         for _, region, pixels in tiles:
             grid.add(region, pixels)
+            yield
         self.finish(self._path)
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:

@@ -30,7 +30,7 @@ from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budge
 from napari_pix2pix.formats.tiff_metadata import read_metadata
 from napari_pix2pix.formats.tiff_structure import check_structure, images_in
 from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray, Opacity, least_opaque
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
@@ -262,9 +262,9 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> CogCanvas:
     return CogCanvas(path, spec, part_px)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
     begin(path, spec)
     with open_canvas(path, spec, TILE_PX) as canvas:
-        canvas.write_tiles(tiles)
+        yield from canvas.write_tiles(tiles)

@@ -13,7 +13,7 @@ from PIL.GifImagePlugin import GifImageFile
 from napari_pix2pix.formats.metadata import FEWEST_GREYS, ImageMetadata
 from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded, say_frames
 from napari_pix2pix.formats.source import check_decode_budget
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 
 NAME = "gif"
@@ -78,10 +78,10 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return eight_bit_reason(spec, "GIF")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    image = Image.fromarray(collected(spec, tiles))
+    image = Image.fromarray((yield from collected(spec, tiles)))
     if spec.palette is not None:
         image.putpalette(spec.palette.tobytes())
     path.write_bytes(encoded(image, "GIF", optimize=False))  # which would number the colours anew

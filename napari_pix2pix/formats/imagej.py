@@ -19,7 +19,7 @@ from napari_pix2pix.formats.axes import time_and_depth
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
 from napari_pix2pix.formats.ome_tiff import NOT_IN_OME
 from napari_pix2pix.formats.tiff_writing import photometric
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.regions import Region
 
@@ -69,13 +69,14 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> ImagejCanvas:
     return ImagejCanvas(path, spec)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
     begin(path, spec)
     with closing(ImagejCanvas(path, spec)) as canvas:
         for tile in tiles:
             canvas.write_tile(*tile)
+            yield
         canvas.finish(path)
 
 

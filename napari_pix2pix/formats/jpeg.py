@@ -33,7 +33,7 @@ from napari_pix2pix.formats.raster import (
     single_plane_reason,
     upright,
 )
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 
@@ -100,7 +100,7 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return single_plane_reason(spec, "JPEG")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
     options: dict[str, Any] = {}
@@ -112,5 +112,5 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
         options["comment"] = comment
     if (exif := exif_of(spec.metadata)) is not None:
         options["exif"] = exif
-    image = Image.fromarray(collected(spec, tiles))
+    image = Image.fromarray((yield from collected(spec, tiles)))
     path.write_bytes(encoded(image, "JPEG", quality=_QUALITY, subsampling=0, **options))

@@ -26,7 +26,7 @@ from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
 from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
-from napari_pix2pix.formats.writing import OutputSpec, Tile, format_of_suffix, known_suffix, write_image
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, plane_size, whole_plane
 from pix2pix_training.atomic import sync_to_disk
 from pix2pix_training.config import AlphaChoice
@@ -309,7 +309,7 @@ def may_replace(path: Path, spec: OutputSpec) -> bool:
     return spec.metadata.tiles is not None and spec.metadata.tiles.names_all_of(path)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Fill a folder that does not exist yet; `spec` has been checked to have a layout that the tiles' formats fit."""
     del file_format
     layout = spec.metadata.tiles
@@ -321,6 +321,7 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     cutter = _Cutter(path, spec, layout)
     for _, region, pixels in tiles:
         cutter.add(region, pixels)
+        yield
     for name, children in layout.parents:
         _write_tile(path / name, spec, _parent(path, spec, children))
 

@@ -16,7 +16,7 @@ from napari_pix2pix.formats.metadata import METADATA_KEY
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
 from napari_pix2pix.formats.tile_grid import pyramid_sizes
 from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 
 NAME = "ome-tiff"
 SUFFIXES = tuple(f".ome{suffix}" for suffix in tiff.SUFFIXES)
@@ -55,12 +55,12 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas:
     return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
     begin(path, spec)
     with open_canvas(path, spec, TILE_PX) as canvas:
-        canvas.write_tiles(tiles)
+        yield from canvas.write_tiles(tiles)
 
 
 def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
 from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
 from napari_pix2pix.formats.parts import fill
 from napari_pix2pix.formats.tile_grid import halved
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, sync_to_disk
 from pix2pix_training.regions import Region
@@ -35,13 +35,17 @@ _UNFINISHED = re.compile(r"(\d+|zarr)\.[0-9a-f]{32}\.partial")
 """What zarr writes a shard or metadata to before it renames."""
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a group that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
     layout, name = layout_of(spec), image_stem(path)
     create_store(path, layout, name)
     store = OmeZarrStore(path, layout)
-    fill(tiles, spec, layout.unit_px, lambda plane, part, pixels: store.write_unit(layout.unit_at(plane, part), pixels))
+
+    def put(plane: tuple[int, ...], part: Region, pixels: AnyArray) -> None:
+        store.write_unit(layout.unit_at(plane, part), pixels)
+
+    yield from fill(tiles, spec, layout.unit_px, put)
     store.finish(name)
 
 

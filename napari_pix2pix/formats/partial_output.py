@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from napari_pix2pix.formats.output_state import WHOLE, Begun, OutputState, Part,
 from napari_pix2pix.formats.parts import PartGrid
 from napari_pix2pix.formats.region_records import RegionRecord, RegionRecords
 from napari_pix2pix.formats.registry import Format, format_named
-from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, write_image
+from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, written
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
 from pix2pix_training.cancel import Cancel
@@ -155,7 +155,7 @@ class PartialOutput:
                 self._require()
                 if self._canvas is not None:
                     self._verify(compute, cancel)
-                self._publish()
+                self._publish(cancel)
         return True
 
     def _verify(self, compute: Callable[[int], None], cancel: Cancel) -> None:
@@ -183,7 +183,7 @@ class PartialOutput:
             return True
         return False
 
-    def _publish(self) -> None:
+    def _publish(self, cancel: Cancel) -> None:
         spec, file_format = self._cutting.spec, self._place.output_format
         check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
         if self._place.is_output:
@@ -193,7 +193,7 @@ class PartialOutput:
                 self._note_complete(self._place.path)
             publish(self._place.path, self._path)
         else:
-            write_image(
+            steps = written(
                 self._path,
                 spec,
                 self._tiles(),
@@ -201,6 +201,9 @@ class PartialOutput:
                 overwrite=self._overwrite,
                 before_publishing=self._note_complete,
             )
+            with closing(steps):
+                for _ in steps:
+                    cancel.check()
         self._state.clear()
 
     def _note_complete(self, output: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from napari_pix2pix.formats.tile_grid import TileGrid
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.regions import Region
 
@@ -28,10 +28,11 @@ class PartGrid:
         self._grid.add(region, pixels)
 
 
-def fill(tiles: Iterable[Tile], spec: OutputSpec, side: int, put: Put) -> None:
+def fill(tiles: Iterable[Tile], spec: OutputSpec, side: int, put: Put) -> Steps:
     """Hand on a whole image in parts, from tiles as `write_image` takes them."""
     current: tuple[int, ...] | None = None
     for plane, region, pixels in tiles:
         if plane != current:
             current, grid = plane, PartGrid(spec, plane, side, put)
         grid.add(region, pixels)
+        yield

@@ -40,7 +40,7 @@ from napari_pix2pix.formats.raster import (
     single_plane_reason,
     upright,
 )
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
@@ -223,10 +223,10 @@ def holds_mask(spec: OutputSpec) -> bool:
     return spec.palette is None or len(spec.palette) < 256
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     del file_format
-    samples = collected(spec, tiles)
+    samples = yield from collected(spec, tiles)
     if spec.masked:
         _write_masked(path, spec, samples)
     else:

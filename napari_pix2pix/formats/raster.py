@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
@@ -108,11 +108,12 @@ def eight_bit_reason(spec: OutputSpec, name: str) -> str | None:
     return single_plane_reason(spec, name)
 
 
-def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> AnyArray:
-    """The whole image: shape (Y, X) for one channel, else (Y, X, samples)."""
+def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> Generator[None, None, AnyArray]:
+    """The whole image, given back in the end: shape (Y, X) for one channel, else (Y, X, samples)."""
     image = np.empty((spec.height, spec.width, spec.samples), spec.dtype)
     for _, region, pixels in tiles:
         image[region.slices] = np.moveaxis(pixels, 0, -1)
+        yield
     return image[..., 0] if spec.samples == 1 else image
 
 

@@ -30,7 +30,7 @@ A module of a format has, of these, what applies to it:
 ``holds_nodata(spec)``
     Whether it says of an image which value stands for no data.
 ``write(partial, spec, tiles, file_format)``
-    Writes a file that does not exist yet, of an image that it can hold.
+    Writes a file that does not exist yet, of an image that it can hold; yields after each of `tiles` that it has taken.
 ``begin(partial, spec, part_px)`` and ``open_canvas(partial, spec, part_px)``
     Make a file of it without pixels, and open that to be written part by part, so that each byte is written once. The
     parts are squares of that side, a multiple of 256. Without them, parts wait elsewhere until all are there.
@@ -52,7 +52,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_pix2pix.formats.canvas import Canvas
     from napari_pix2pix.formats.source import ImageSource
-    from napari_pix2pix.formats.writing import OutputSpec, Tile
+    from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 
 _MODULES = (
     "tiff",
@@ -89,7 +89,7 @@ class Format:
     incompatibility: Callable[[OutputSpec], str | None]
     holds_mask: Callable[[OutputSpec], bool]
     holds_nodata: Callable[[OutputSpec], bool]
-    write: Callable[[Path, OutputSpec, Iterator[Tile], str], None] | None
+    write: Callable[[Path, OutputSpec, Iterator[Tile], str], Steps] | None
     begin: Callable[[Path, OutputSpec, int], None] | None
     open_canvas: Callable[[Path, OutputSpec, int], Canvas] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]

@@ -27,7 +27,7 @@ from napari_pix2pix.formats.tiff_pages import PagePixels, plane_layout
 from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set, image_name, images_in
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
 from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
@@ -221,11 +221,11 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas | CogC
     return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> None:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
     begin(path, spec)
     with open_canvas(path, spec, TILE_PX) as canvas:
-        canvas.write_tiles(tiles)
+        yield from canvas.write_tiles(tiles)
 
 
 def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
 from napari_pix2pix.formats.tile_grid import TileGrid, halved
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.units import convert_length
-from napari_pix2pix.formats.writing import OutputSpec, Tile
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.regions import Region
 
@@ -60,9 +60,9 @@ class TiffCanvas:
         """The directories; see `Canvas.frame`."""
         return self._tiles.frame(size)
 
-    def write_tiles(self, tiles: Iterable[Tile]) -> None:
+    def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
         """Write the whole image, with all levels, from tiles as `write_image` takes them."""
-        fill_levels(self._tiles.put, self._spec, self._sizes, tiles)
+        yield from fill_levels(self._tiles.put, self._spec, self._sizes, tiles)
         self._tiles.finish()
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Piece:
@@ -171,7 +171,7 @@ def _plane_number(spec: OutputSpec, plane: tuple[int, ...]) -> int:
     return int(np.ravel_multi_index(plane, spec.leading_shape)) if plane else 0
 
 
-def fill_levels(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], tiles: Iterable[Tile]) -> None:
+def fill_levels(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], tiles: Iterable[Tile]) -> Steps:
     """Cut tiles into squares of `TILE_PX`, for all levels of a pyramid."""
     current: tuple[int, ...] | None = None
     for plane, region, pixels in tiles:
@@ -179,6 +179,7 @@ def fill_levels(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], ti
             current = plane
             grid = _grid(put, spec, sizes, _plane_number(spec, plane))
         grid.add(region, pixels)
+        yield
 
 
 def _grid(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], plane: int, level: int = 0) -> TileGrid:

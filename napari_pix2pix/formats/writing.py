@@ -6,7 +6,7 @@ The output appears under its final name only when it is complete; see `pix2pix_t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 Tile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane (index of the leading axes), region, and pixels of shape (C, region.height, region.width)."""
+Steps = Generator[None, None, None]
+"""Work that stops for a moment after each tile, and can be ended there by closing it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,9 +271,23 @@ def write_image(
     *,
     file_format: str,
     overwrite: bool = False,
-    before_publishing: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write an image from tiles, and give back its path.
+    """Write an image from tiles, and give back its path; see `written`."""
+    for _ in written(path, spec, tiles, file_format=file_format, overwrite=overwrite):
+        pass
+    return path
+
+
+def written(
+    path: Path,
+    spec: OutputSpec,
+    tiles: Iterator[Tile],
+    *,
+    file_format: str,
+    overwrite: bool = False,
+    before_publishing: Callable[[Path], None] | None = None,
+) -> Steps:
+    """Write an image from tiles; closed before its end, it leaves everything as it was.
 
     Parameters
     ----------
@@ -280,6 +296,11 @@ def write_image(
     file_format : one of `writable_formats`; see `resolve_format`.
     overwrite : replace an existing file, once the new one is complete.
     before_publishing : is given the complete output before it gets its name.
+
+    Yields
+    ------
+    None
+        After each tile.
 
     Raises
     ------
@@ -292,10 +313,9 @@ def write_image(
     write = _writable(file_format).write
     assert write is not None
     with atomic_write(path, overwrite=overwrite) as partial:
-        write(partial, spec, _checked(path, spec, tiles), file_format)
+        yield from write(partial, spec, _checked(path, spec, tiles), file_format)
         if before_publishing is not None:
             before_publishing(partial)
-    return path
 
 
 def _checked(path: Path, spec: OutputSpec, tiles: Iterator[Tile]) -> Iterator[Tile]:

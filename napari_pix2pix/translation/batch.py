@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +17,31 @@ from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
-from napari_pix2pix.translation.files import translate_file
-from napari_pix2pix.translation.pipeline import Translator
+from napari_pix2pix.translation.pipeline import file_events
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.report import TranslationReport
+from napari_pix2pix.translation.progress import Event, TilesDone, TranslationReport, retold
+from napari_pix2pix.translation.sinks import FileSink
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import plane_size
 from pix2pix_training.errors import ImageError, InputError, OutputError, Pix2PixError
 
 logger = logging.getLogger(__name__)
 
 OnError = Literal["stop", "skip"]
-BatchProgress = Callable[[int, int, float], None]
-"""Called with the number of finished files, of all files, and the finished fraction of the present one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfOne:
+    """An event of one of several images; `done` of the `count` were finished before it."""
+
+    done: int
+    count: int
+    event: Event
+
+    @property
+    def fraction(self) -> float:
+        """How much of all is done."""
+        return (self.done + (self.event.fraction if isinstance(self.event, TilesDone) else 0)) / self.count
 
 
 @dataclass(frozen=True)
@@ -242,9 +255,8 @@ def translate_batch(
     resume: bool = False,
     part: Part = WHOLE,
     on_error: OnError = "stop",
-    progress: BatchProgress | None = None,
-) -> BatchReport:
-    """Translate all `jobs`.
+) -> Generator[OfOne, None, BatchReport]:
+    """Translate all `jobs`; see `pipeline.translate`.
 
     Parameters
     ----------
@@ -267,18 +279,9 @@ def translate_batch(
         try:
             if job.failure:
                 raise ImageError(job.failure)
-            report = translate_file(
-                job.inputs,
-                translator,
-                job.output,
-                file_format=file_format,
-                overwrite=overwrite,
-                resume=resume,
-                part=own_part,
-                series=job.series,
-                may_be_empty=may_be_empty,
-                progress=within_batch(progress, number, len(jobs)),
-            )
+            sink = FileSink(job.output, file_format=file_format, overwrite=overwrite, resume=resume, part=own_part)
+            events = file_events(job.inputs, translator, sink, series=job.series, may_be_empty=may_be_empty)
+            report = yield from of_one(events, number, len(jobs))
             reports.append(report)
             if report.complete:
                 outputs.append(job.output)
@@ -294,11 +297,11 @@ def translate_batch(
     return BatchReport(outputs=tuple(outputs), total=_summed(reports), failed=failed)
 
 
-def within_batch(progress: BatchProgress | None, number: int, count: int) -> Callable[[int, int], None] | None:
-    """The progress of one file, number `number` from 0 of `count`, told as that of all."""
-    if progress is None:
-        return None
-    return lambda done, tiles: progress(number, count, done / tiles)
+def of_one(
+    events: Generator[Event, None, TranslationReport], number: int, count: int
+) -> Generator[OfOne, None, TranslationReport]:
+    """The events of one image, number `number` from 0 of `count`, as events of all."""
+    return retold(events, lambda event: OfOne(done=number, count=count, event=event))
 
 
 def _summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:

@@ -7,12 +7,18 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_pix2pix.formats.source import ImageSource, damage_reported
+from pix2pix_training.array_source import ArraySource, channel_count, plane_indices, plane_size
+from pix2pix_training.cancel import Cancel
+from pix2pix_training.regions import Region
 
 _WHOLE_BYTES = 64 << 20
 """Up to here all of a file counts, and when it was changed does not; of larger ones samples, and when."""
 _SAMPLES = 64
 _SAMPLE_BYTES = 1 << 20
+_STRIP_BYTES = 1 << 25
 
 
 def image_identity(source: ImageSource) -> list[Any]:
@@ -22,6 +28,23 @@ def image_identity(source: ImageSource) -> list[Any]:
         with damage_reported(path):
             identity.append(file_identity(path))
     return [*identity, *([source.series] if source.series else [])]
+
+
+def content_identity(source: ArraySource, cancel: Cancel) -> list[Any]:
+    """What tells the content of an image from others, ready for JSON: every pixel counts, its name does not.
+
+    All of it is read, a strip at a time; raises `Interrupted` where `cancel` is set.
+    """
+    content = blake2b(digest_size=16)
+    height, width = plane_size(source)
+    rows = max(1, _STRIP_BYTES // max(1, channel_count(source) * width * source.dtype.itemsize))
+    for plane in plane_indices(source):
+        for strip in Region.whole(height, width).strips(rows):
+            cancel.check()
+            pixels, opacity = source.read_with_opacity(strip, plane)
+            content.update(np.ascontiguousarray(pixels).data)
+            content.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
+    return [list(source.shape), source.dtype.name, source.nodata, content.hexdigest()]
 
 
 def file_identity(path: Path) -> list[Any]:

@@ -13,8 +13,9 @@ import numpy as np
 
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
+from napari_pix2pix.formats.units import standard_unit
 from napari_pix2pix.translation.settings import TranslationSettings, ValueConversion
-from pix2pix_training.array_source import ArraySource, channel_count
+from pix2pix_training.array_source import ArraySource, SourceView, channel_count
 from pix2pix_training.channel_names import listed, match_names
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import (
@@ -27,8 +28,9 @@ from pix2pix_training.intensity import (
     lost_step,
     type_range,
 )
-from pix2pix_training.model_file import ImageDescription
+from pix2pix_training.model_file import ImageDescription, PixelSize
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
+from pix2pix_training.validated import checked
 
 _LARGEST_FACTOR = 64
 _MOST_LAST = 16
@@ -41,6 +43,21 @@ class DescribedSource(ArraySource, Protocol):
 
     @property
     def metadata(self) -> ImageMetadata: ...
+
+
+class WithMetadata(SourceView):
+    """An image with what a file of it would say."""
+
+    def __init__(self, base: ArraySource, metadata: ImageMetadata) -> None:
+        super().__init__(base)
+        self.metadata = metadata
+
+
+def metadata_of_array(array: ArraySource, pixel_size: tuple[float, float] | None, unit: str) -> ImageMetadata:
+    """What a file of an array would say; `pixel_size` is (y, x) in `unit`."""
+    checked(PixelSize | None, pixel_size, "pixel_size")
+    own_unit = None if pixel_size is None else standard_unit(unit)
+    return ImageMetadata(channel_names=array.channel_names, pixel_size=pixel_size, unit=own_unit)
 
 
 @dataclass(frozen=True, kw_only=True)

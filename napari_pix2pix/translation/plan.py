@@ -1,14 +1,26 @@
-"""What is going to happen: scheme, split levels, tile size, and what they cost; decided before any pixel is read."""
+"""What is going to happen: backend, scheme, split levels, tile size and cost; decided before any pixel is read."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from napari_pix2pix.translation.settings import Scheme
+from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
 from pix2pix_training.config import Statistics
 from pix2pix_training.regions import Size
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendChoice:
+    """The backend to use and the reason, in words; `alternative` where PyTorch takes over if it fails."""
+
+    name: Backend
+    reason: str
+    alternative: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,7 @@ class Plan:
     regions : number of regions of a plane.
     gathering : with more than one region, how the statistics of the image are gathered first; None where norms need
         none.
+    backend : what runs it, and why.
     scheme : "whole", "exact" or "blend".
     statistics : what the norm layers use under this scheme.
     tile : side of the tiles of the result in pixels; of the windows for "blend".
@@ -63,6 +76,7 @@ class Plan:
     region: Size
     regions: int
     gathering: Plan | None = None
+    backend: BackendChoice
     scheme: Scheme
     statistics: Statistics
     tile: int
@@ -81,6 +95,7 @@ class Plan:
         """What `dataclasses.asdict` gave, as JSON brings it back."""
         fields = dict(stored)
         fields["region"], fields["padded_size"] = tuple(stored["region"]), tuple(stored["padded_size"])
+        fields["backend"] = BackendChoice(**stored["backend"])
         fields["splits"] = tuple(Split(**split) for split in stored["splits"])
         fields["gathering"] = None if stored["gathering"] is None else cls.from_json(stored["gathering"])
         return cls(**fields)
@@ -92,3 +107,43 @@ class Plan:
     @property
     def planes_on_disk(self) -> bool:
         return self.plane_bytes > self.memory_for_planes_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnginePlan:
+    """The plan that engines were compiled for, so that another machine cuts images up in the same way and they fit.
+
+    Scheme, tile and splits of images whose sides are at most `size` pixels.
+    """
+
+    size: int
+    scheme: Scheme
+    tile: int
+    splits: tuple[Split, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, size: int) -> EnginePlan:
+        return cls(size=size, scheme=plan.scheme, tile=plan.tile, splits=plan.splits)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> EnginePlan:
+        return cls(**{**stored, "splits": tuple(Split(**split) for split in stored["splits"])})
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "splits": [asdict(split) for split in self.splits]}
+
+    def serves(self, settings: TranslationSettings, size: Size) -> bool:
+        """Whether a plane of `size` is to be cut up in this way: not where the user decides, or it is too large."""
+        if settings.scheme != "auto" or settings.tile is not None or settings.split_level is not None:
+            return False
+        if max(size) > self.size:
+            logger.warning(
+                "the engines are for images of up to %d pixels a side, this one has %d x %d; what they lack is "
+                "compiled here", self.size, *size,
+            )  # fmt: skip
+            return False
+        return True
+
+    def settings(self, settings: TranslationSettings) -> TranslationSettings:
+        """`settings` with this plan's scheme and tile."""
+        return replace(settings, scheme=self.scheme, tile=self.tile)

@@ -9,7 +9,7 @@ from math import prod
 
 from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.blend import window_lengths
-from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.plan import BackendChoice, Plan, Split
 from napari_pix2pix.translation.region_grid import DEEP_FROM, RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.tiling import balanced_tile
@@ -32,6 +32,7 @@ _MACS_PER_FRESH_BYTE = 45
 """Arithmetic in the time of making a byte of such a page, on a CPU."""
 _MACS_PER_DISK_BYTE = 70
 """Arithmetic in the time of writing a byte to disk and reading it back."""
+PYTORCH = BackendChoice(name="torch", reason="asked for")
 
 
 def make_plan(
@@ -43,6 +44,7 @@ def make_plan(
     *,
     on_cpu: bool = False,
     splits: tuple[Split, ...] = (),
+    backend: BackendChoice = PYTORCH,
 ) -> Plan:
     """The plan for a plane of `size` (rows, columns) within `budget_bytes`.
 
@@ -52,6 +54,7 @@ def make_plan(
     ----------
     on_cpu : whether memory for tensors is asked of the system, where devices have a pool for it.
     splits : of the exact scheme for U-Nets, where they are settled already.
+    backend : what is to run it.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def make_plan(
     """
     for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
     grid = region_grid(size, config, settings.region, gathers=gathers(config, inference))
-    request = _Request(grid, config, inference, settings, budget_bytes - for_samples, on_cpu, splits)
+    request = _Request(grid, config, inference, settings, budget_bytes - for_samples, on_cpu, splits, backend)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
     sums = min(for_samples, 2 * prod(plan.region) * config.target_channels * _ELEMENT_BYTES)
@@ -86,6 +89,7 @@ class _Request:
     budget_bytes: int
     on_cpu: bool
     splits: tuple[Split, ...]
+    backend: BackendChoice
 
     @property
     def size(self) -> Size:
@@ -193,6 +197,7 @@ def _whole_plan(request: _Request) -> Plan:
     plan = Plan(
         region=request.grid.side,
         regions=request.grid.count,
+        backend=request.backend,
         scheme="whole",
         statistics=request.statistics,
         tile=tile,
@@ -337,6 +342,7 @@ def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
     return Plan(
         region=request.grid.side,
         regions=request.grid.count,
+        backend=request.backend,
         scheme="exact",
         statistics=request.statistics,
         tile=splits[0].tile,
@@ -361,6 +367,7 @@ def _resnet_plan(request: _Request) -> Plan:
     return Plan(
         region=request.grid.side,
         regions=request.grid.count,
+        backend=request.backend,
         scheme="exact",
         statistics=request.statistics,
         tile=tile,
@@ -391,6 +398,7 @@ def _blend_plan(request: _Request) -> Plan:
     return Plan(
         region=request.grid.side,
         regions=request.grid.count,
+        backend=request.backend,
         scheme="blend",
         statistics="tile" if request.gathers else request.statistics,
         tile=side,

@@ -1,16 +1,58 @@
-"""What a translation did, in the fields that ``translate --json`` prints."""
+"""What a translation tells while it goes, and what it did in the end. Importing it costs nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from napari_pix2pix.translation.settings import Scheme
-from pix2pix_training.config import Statistics
+if TYPE_CHECKING:
+    from napari_pix2pix.formats.writing import OutputSpec
+    from napari_pix2pix.translation.plan import Plan
+    from napari_pix2pix.translation.settings import Scheme
+    from pix2pix_training.config import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Everything is decided, and nothing computed yet.
+
+    `plan` says how, by which backend and why that; `spec` what is going to be made; `tiles` are those of all planes.
+    """
+
+    plan: Plan
+    spec: OutputSpec
+    tiles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilesDone:
+    """Tiles finished, of how many."""
+
+    done: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        return self.done / max(1, self.total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionDone:
+    """The region of this number is written and recorded; so many are `done` of those that are this process's."""
+
+    number: int
+    done: int
+    total: int
+
+
+Event = Planned | TilesDone | RegionDone
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationReport:
-    """What ran, which may differ from what was asked for where that was "auto".
+    """What ran, which may differ from what was asked for where that was "auto", in the fields of ``translate --json``.
 
     `seconds` is without set-up (opening, loading the network, planning); `pixels` counts all planes;
     `tiles_reused` were there from an earlier run; `complete` is False while other shards are still to come.
@@ -36,3 +78,48 @@ class TranslationReport:
     tiles_reused: int = 0
     complete: bool = True
     clipped_share: tuple[float, ...] = ()
+
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished tiles and of all tiles."""
+AnyEvent = TypeVar("AnyEvent")
+Result = TypeVar("Result")
+Told = TypeVar("Told")
+
+
+def ended(events: Generator[AnyEvent, None, Result], each: Callable[[AnyEvent], None] | None = None) -> Result:
+    """Go through events to their end, and give what they lead to. `each` is told of every one.
+
+    What `each` raises ends the work.
+    """
+    steps = retold(events, each or (lambda _: None))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def retold(
+    events: Generator[AnyEvent, None, Result], tell: Callable[[AnyEvent], Told]
+) -> Generator[Told, None, Result]:
+    """What `tell` makes of each event, and in the end what the events lead to."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield tell(event)
+
+
+def told(progress: Progress | None) -> Callable[[object], None]:
+    """Tells `progress` of the tiles among events."""
+
+    def each(event: object) -> None:
+        if progress is not None and isinstance(event, TilesDone):
+            progress(event.done, event.total)
+
+    return each

@@ -16,19 +16,19 @@ from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.partial_output import Cutting, PartialOutput, open_partial
 from napari_pix2pix.formats.writing import OutputSpec
 from napari_pix2pix.translation.fitted_image import FittedImage, warn_of_values
-from napari_pix2pix.translation.pipeline import Progress, Translator
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.prefetch import computed_ahead
+from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.translated_image import TranslatedImage
+from napari_pix2pix.translation.translator import Translator
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.regions import Region
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionsDone:
+class Amount:
     """What a run did: the plan that it followed, how much was its part, and whether the output is complete now."""
 
     plan: Plan
@@ -36,21 +36,6 @@ class RegionsDone:
     tiles: int
     tiles_reused: int
     complete: bool
-
-
-def all_made(making: Generator[tuple[int, int], None, RegionsDone], progress: Progress | None) -> RegionsDone:
-    """Run `regions_made` to its end, which completes the output if its regions were the last."""
-    with closing(making):
-        while True:
-            try:
-                done, total = next(making)
-            except StopIteration as end:
-                result: RegionsDone = end.value
-                return result
-            except ImageError as error:
-                raise Pix2PixError(str(error)) from error  # midway: the output is begun
-            if progress is not None:
-                progress(done, total)
 
 
 def regions_made(
@@ -65,7 +50,7 @@ def regions_made(
     part: Part = WHOLE,
     resume: bool = False,
     overwrite: bool = False,
-) -> Generator[tuple[int, int], None, RegionsDone]:
+) -> Generator[TilesDone | RegionDone, None, Amount]:
     """Make the missing regions of this process's part, and complete the output if they were the last.
 
     Closed before its end, it leaves an unfinished output that can be resumed.
@@ -75,11 +60,6 @@ def regions_made(
     identity : what tells the image from others, ready for JSON; see `image_identity`.
     plan : for an output that is begun now; one that is resumed keeps the plan that it was begun with.
     resume, overwrite : see `open_partial`.
-
-    Yields
-    ------
-    tuple of int
-        After each tile the number of tiles that are done, and of all.
     """
     regions = TranslatedImage(translator, fitted, plan).regions
     cutting = Cutting(spec=spec, regions=regions, part_px=unit_side(spec, plan.region))
@@ -102,14 +82,19 @@ def regions_made(
         tiles = max(1, round(plan.tiles * total * spec.channels / prod(spec.shape[-3:])))
         missing = [number for number in mine if number not in output.finished()]
         reused = done = total - sum(pixels[number] for number in missing)
-        for tile_pixels in work.make(missing):
-            done += tile_pixels
-            yield tiles * done // total, tiles
+        for number, tile_pixels in work.make(missing):
+            if tile_pixels is not None:
+                done += tile_pixels
+                yield TilesDone(done=tiles * done // total, total=tiles)
+            else:
+                present = len(mine) - len(missing) + missing.index(number) + 1
+                yield RegionDone(number=number, done=present, total=len(mine))
+            translator.cancel.check()
         mapping = work.values_of_all()
         complete = output.finish(work.make_one, translator.cancel)
         warn_of_values(fitted, mapping, translator.model.source)
         reused_tiles = tiles * reused // max(1, total)
-        return RegionsDone(plan=plan, pixels=total, tiles=tiles, tiles_reused=reused_tiles, complete=complete)
+        return Amount(plan=plan, pixels=total, tiles=tiles, tiles_reused=reused_tiles, complete=complete)
 
 
 class _Work:
@@ -138,8 +123,10 @@ class _Work:
             shared=lambda name, make: output.shared(name, make, translator.cancel),
         )
 
-    def make(self, numbers: Iterable[int]) -> Iterator[int]:
-        """Compute, write and record regions, one after the other; gives the pixels of each tile when it is written.
+    def make(self, numbers: Iterable[int]) -> Iterator[tuple[int, int | None]]:
+        """Compute, write and record regions, one after the other.
+
+        Gives the number of the region with the pixels of each tile when it is written, and with None at its end.
 
         The next tile is computed while one is written.
         """
@@ -154,9 +141,10 @@ class _Work:
                     begun = number
                 if tile is not None:
                     self._output.add(*tile)
-                    yield tile[0].pixels
+                    yield number, tile[0].pixels
                 else:
                     self._output.record(number, facts)
+                    yield number, None
 
     def make_one(self, number: int) -> None:
         for _ in self.make([number]):
@@ -195,7 +183,7 @@ def _request(
         "model": translator.model_digest,
         "input": list(identity),
         "settings": {**asdict(translator.settings), **asdict(translator.inference), "scratch": None},
-        "backend": [translator.backend(plan).name, translator.device.type, str(translator.precision)],
+        "backend": [translator.ran_with(plan)[0].name, translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, *plan.region, cutting.part_px, spec.masked],
     }
     as_stored: dict[str, Any] = json.loads(json.dumps(request, default=str))

@@ -1,10 +1,10 @@
-"""From an open image to finished tiles: read ahead, map, run the generator, map back, restore invalid pixels."""
+"""A generator made ready on a device: plans, and gives finished tiles of open images."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from napari_pix2pix.translation.backends.selection import (
-    BackendChoice,
     RunnerWithAlternative,
     choose_backend,
     make_runner,
@@ -21,12 +20,10 @@ from napari_pix2pix.translation.backends.selection import (
 )
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, precision_name
 from napari_pix2pix.translation.cost import generator_macs
-from napari_pix2pix.translation.engine_plan import EnginePlan
 from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
-from napari_pix2pix.translation.interruption import Interruption
 from napari_pix2pix.translation.invalid_output import output_nodata
 from napari_pix2pix.translation.memory import default_budget_bytes
-from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.plan import BackendChoice, EnginePlan, Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
@@ -43,8 +40,6 @@ from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Called with the number of finished tiles and of all tiles."""
 OutputTile = tuple[tuple[int, ...], Region, AnyArray]
 """Plane, region, and stored pixels of shape (C, region.height, region.width)."""
 
@@ -76,7 +71,7 @@ class Translator:
         if self.device.type == "cpu":
             widen_narrow_layers(network)
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._interruption = Interruption(self._network)
+        self.cancel = Cancel()
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = self.settings.backend, None
         self.scratch = self.settings.scratch
@@ -86,31 +81,37 @@ class Translator:
         if self._asked != "auto":
             self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway
 
-    def interruptible(self, cancel: Cancel) -> AbstractContextManager[None]:
-        """Within it, `tiles` raises `Interrupted` soon after `cancel` is set.
+    @contextmanager
+    def interruptible(self, cancel: Cancel) -> Iterator[None]:
+        """Within it, work raises `Interrupted` soon after `cancel` is set.
 
         With PyTorch that is within a layer, with other backends within a stage: a pass over a tile, or over the small
-        planes of the deep levels.
+        planes of the deep levels. `cancel` is looked at from whichever thread computes.
         """
-        return self._interruption.when(cancel)
+        self.cancel = cancel
+        layers = [m for m in self._network.modules() if next(m.parameters(recurse=False), None) is not None]
+        hooks = [layer.register_forward_pre_hook(self._check) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.cancel = Cancel()
 
-    @property
-    def cancel(self) -> Cancel:
-        """What is set to end the work at hand."""
-        return self._interruption.cancel
+    def _check(self, *_: Any) -> None:
+        self.cancel.check()
 
-    def backend(self, plan: Plan) -> BackendChoice:
-        """What runs a plan, and why; PyTorch may still have to take over where `alternative` is set."""
-        choice = self._choice(plan.padded_size)
-        runner = self._runners.get(choice)
+    def ran_with(self, plan: Plan) -> tuple[BackendChoice, str]:
+        """What has run a plan, and the precision of its arithmetic.
+
+        PyTorch may have had to take over where the plan has an alternative, and TensorRT to take another precision than
+        the first one.
+        """
+        runner = self._runners.get(plan.backend)
+        precision = precision_name(self.precision) if runner is None else runner.precision
         if isinstance(runner, RunnerWithAlternative) and runner.problem is not None:
-            return BackendChoice(name="torch", reason=runner.problem)
-        return choice
-
-    def precision_in_use(self, plan: Plan) -> str:
-        """Of the arithmetic that a plan was run with; TensorRT may have had to take another than the first one."""
-        runner = self._runners.get(self._choice(plan.padded_size))
-        return precision_name(self.precision) if runner is None else runner.precision
+            return BackendChoice(name="torch", reason=runner.problem), precision
+        return plan.backend, precision
 
     def _choice(self, size: Size) -> BackendChoice:
         macs = generator_macs(self.model.generator_config) * size[0] * size[1] * self.settings.dropout_samples
@@ -132,13 +133,21 @@ class Translator:
         Without `max_memory` it depends on what is free at this moment; with it, the weights, what the backend keeps
         beside them, and the rows that wait for the output file count too, as far as half of it.
         """
+        backend = self._choice(padded_size(size, self.model.generator_config.stride))
         budget = default_budget_bytes(self.device)
         if self.settings.max_memory is not None:
-            budget = max(self.settings.max_memory - self._set_aside_bytes(size), self.settings.max_memory // 2)
+            aside = self._set_aside_bytes(size, backend)
+            budget = max(self.settings.max_memory - aside, self.settings.max_memory // 2)
         settings, splits = self._cut_up(size)
-        on_cpu = self.device.type == "cpu"
         return make_plan(
-            size, self.model.generator_config, self.inference, settings, budget, on_cpu=on_cpu, splits=splits
+            size,
+            self.model.generator_config,
+            self.inference,
+            settings,
+            budget,
+            on_cpu=self.device.type == "cpu",
+            splits=splits,
+            backend=backend,
         )
 
     def _cut_up(self, size: Size) -> tuple[TranslationSettings, tuple[Split, ...]]:
@@ -149,10 +158,10 @@ class Translator:
                 return engine_plan.settings(self.settings), engine_plan.splits
         return self.settings, ()
 
-    def _set_aside_bytes(self, size: Size) -> int:
+    def _set_aside_bytes(self, size: Size, backend: BackendChoice) -> int:
         rows, columns = region_grid(size, self.model.generator_config, self.settings.region).side
         waiting = min(rows, _WAITING_ROWS) * columns * self.output_channels * self.output_dtype.itemsize
-        if self._choice(padded_size(size, self.model.generator_config.stride)).name != "openvino":
+        if backend.name != "openvino":
             return self._weights_bytes + waiting
         return 2 * self._weights_bytes + _OPENVINO_BYTES + waiting
 
@@ -177,7 +186,6 @@ class Translator:
         source: ArraySource,
         *,
         plan: Plan | None = None,
-        progress: Progress | None = None,
         masked: bool = False,
         scratch: Path | None = None,
     ) -> Generator[OutputTile, None, None]:
@@ -195,7 +203,7 @@ class Translator:
         fitted = source if isinstance(source, FittedImage) else self.fit(source)
         plan = plan or self.plan(plane_size(fitted))
         image = TranslatedImage(self, fitted, plan, masked=masked, scratch=self.scratch or scratch)
-        return self._tiles(image, fitted, progress)
+        return self._tiles(image, fitted)
 
     def output_shape(self, source: ArraySource) -> tuple[int, ...]:
         return (*source.shape[:-3], self.output_channels, *plane_size(source))
@@ -221,19 +229,13 @@ class Translator:
         """The value that stands for no data in the output, None where there is none; see `output_nodata`."""
         return output_nodata(self.output_dtype, source.nodata, self.model.target.mapping, masked=source.masked)
 
-    def _tiles(
-        self, image: TranslatedImage, fitted: FittedImage, progress: Progress | None
-    ) -> Generator[OutputTile, None, None]:
-        mapping, places, done = image.mapping, image.regions, 0
-        total = len(places) * image.plan.tiles // image.plan.regions
+    def _tiles(self, image: TranslatedImage, fitted: FittedImage) -> Generator[OutputTile, None, None]:
+        mapping = image.mapping
         try:
-            for place in places:
+            for place in image.regions:
                 with closing(image.tiles(place, fitted.values_seen)) as tiles:
                     for region, pixels in tiles:
                         yield place.plane, region, pixels
-                        done += 1
-                        if progress is not None:
-                            progress(done, total)
         finally:
             warn_of_values(fitted, mapping, self.model.source)
 
@@ -242,40 +244,8 @@ class Translator:
         seed = self.inference.seed + sample if self.inference.dropout == "seeded" else None
         return Stages(
             network=self._network,
-            runner=self._runner(self.backend(plan)),
+            runner=self._runner(plan.backend),
             seed=seed,
-            before_each=self._interruption.check,
+            before_each=self._check,
             scratch=scratch,
         )
-
-
-def translate_source(
-    source: ArraySource,
-    model: Model,
-    settings: TranslationSettings | None = None,
-    *,
-    progress: Progress | None = None,
-) -> Generator[OutputTile, None, None]:
-    """Translate an image tile by tile.
-
-    Parameters
-    ----------
-    source : any size; its channels must be those that the model was trained on, in the same order unless both are
-        named, and its pixels of the same type (see `TranslationSettings.convert_values`). A model that was trained with
-        neighbouring planes needs a stack with a Z axis.
-    progress : called after each tile.
-
-    Yields
-    ------
-    tuple
-        Plane (index of the leading axes), region, and pixels (C, region.height, region.width) in the dtype of the
-        model's target; planes in storage order, within a plane region by region, within these row by row.
-
-    Raises
-    ------
-    InputError
-        Image, model and settings do not fit together, or a plane has no valid pixel.
-    Pix2PixError
-        Memory ran out.
-    """
-    return Translator(model, settings).tiles(source, progress=progress)

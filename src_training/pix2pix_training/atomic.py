@@ -75,7 +75,7 @@ def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bo
             raise OutputError(f"{path} is a folder; give the name of a file")
         _refuse_lost_links(path)
         folder = working_folder(path)
-        if is_locked(folder / _LOCK):
+        if _unfinished.get(folder) != (path, get_ident()) and is_locked(folder / _LOCK):
             raise busy(path)
         _require_own(folder)
         _put_back(path, folder)
@@ -171,12 +171,12 @@ def atomic_write(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def reserved(path: Path, overwrite: bool) -> Iterator[None]:
+def reserved(path: Path, overwrite: bool, *, replaceable_folder: bool = False) -> Iterator[None]:
     """Hold off other processes that would write `path` while it is worked for; this thread may write it.
 
     Raises what `check_writable_target` raises, at once.
     """
-    check_writable_target(path, overwrite)
+    check_writable_target(path, overwrite, replaceable_folder=replaceable_folder)
     with _claimed(path):
         _require_free(path, overwrite)
         yield

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 
 import napari_pix2pix
 from napari_pix2pix import Pix2Pix, api
 from napari_pix2pix.formats import open_image
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, InputError, OutputError

@@ -15,6 +15,7 @@ from PIL import Image
 from napari_pix2pix.class_evaluation import Classes, classes_of, evaluate_classes
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.evaluation import evaluate_pairs
+from napari_pix2pix.translation.progress import ended
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
@@ -71,7 +72,7 @@ def test_a_perfect_and_a_useless_prediction() -> None:
 def test_values_that_are_no_class_are_wrong_and_classes_that_are_nowhere_do_not_count() -> None:
     target = np.array([[0, 0, 1, 1]], np.uint8)
     prediction = np.array([[0, 9, 1, 9]], np.uint8)
-    scored = evaluate_classes([_pair(prediction, target)], Classes(values=((0,), (1,), (5,))))
+    scored = ended(evaluate_classes([_pair(prediction, target)], Classes(values=((0,), (1,), (5,)))))
     assert scored.all_pixels.as_dict() == {"accuracy": 0.5, "iou": 0.5, "dice": pytest.approx(2 / 3)}
     assert scored.classes[2].iou is None
 
@@ -80,7 +81,7 @@ def test_images_and_pixels_are_averaged_apart() -> None:
     small, large = np.ones((10, 10), np.uint8), np.ones((10, 30), np.uint8)
     small[0, 0] = large[0, 0] = 0
     pairs = [_pair(small, small, "a"), _pair(np.zeros_like(large), large, "b")]
-    scored = evaluate_classes(pairs, Classes(values=((0,), (1,))))
+    scored = ended(evaluate_classes(pairs, Classes(values=((0,), (1,)))))
     assert scored.mean.iou == 0.5
     assert scored.all_pixels.iou == pytest.approx(99 / (99 + 299))
 
@@ -93,7 +94,7 @@ def test_invalid_pixels_do_not_count() -> None:
     opacity = np.full((20, 20), 255, np.uint8)
     opacity[10:] = 0
     pair = Pair(MemorySource(prediction), MemorySource(target, opacity=opacity), "pair")
-    scored = evaluate_classes([pair], Classes(values=((0,), (1,))))
+    scored = ended(evaluate_classes([pair], Classes(values=((0,), (1,)))))
     assert scored.all_pixels.as_dict() == {"accuracy": 1, "iou": 1, "dice": 1}
     assert sum(overlap.pixels for overlap in scored.classes) == 200
 
@@ -106,7 +107,7 @@ def test_colours_are_classes_of_several_channels() -> None:
     found = classes_of([pair], "categories")
     assert found is not None
     assert found.values == ((0, 255, 0), (9, 9, 9), (255, 0, 0))
-    scored = evaluate_classes([pair], found)
+    scored = ended(evaluate_classes([pair], found))
     assert scored.images[0].accuracy == pytest.approx((prediction == target).mean())
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.evaluation import default_range, evaluate_pairs, translations
+from napari_pix2pix.translation.progress import ended
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.errors import ImageError, NoValidPixelError
 from pix2pix_training.metrics import score
@@ -132,7 +133,7 @@ def test_scores_of_a_model_say_what_was_clipped_and_leave_out_what_is_invalid(
     source = MemorySource(np.where(opacity == 0, 0, image), name="s", opacity=opacity)
     translator = Translator(identity_model(ends=(0, 200)))
     with caplog.at_level(logging.WARNING):
-        made = translations([Pair(source, MemorySource(image.clip(0, 200)), "pair")], translator, tmp_path)
+        made = ended(translations([Pair(source, MemorySource(image.clip(0, 200)), "pair")], translator, tmp_path))
     assert made.clipped_share == pytest.approx((1 / 3,))
     assert "s: 33 % of the values lie beyond 0 to 200" in caplog.text
     assert evaluate_pairs(made.pairs).mean.mae == 0
@@ -144,7 +145,7 @@ def test_a_translation_that_is_scored_is_called_after_its_source(
     image = np.random.default_rng(0).integers(0, 256, (1, 40, 50)).astype(np.uint8)
     pairs = [Pair(MemorySource(image, name="s"), MemorySource(image.astype(np.uint16)), "pair")]
     with caplog.at_level(logging.WARNING):
-        evaluate_pairs(translations(pairs, Translator(identity_model()), tmp_path).pairs)
+        evaluate_pairs(ended(translations(pairs, Translator(identity_model()), tmp_path)).pairs)
     assert "the translation of s has uint8 pixels, its target uint16 pixels" in caplog.text
     assert str(tmp_path) not in caplog.text
 

@@ -14,7 +14,7 @@ from napari_pix2pix.bioimageio_export.blocks import block_sizes
 from napari_pix2pix.bioimageio_export.description import _channels
 from napari_pix2pix.bioimageio_export.sample import test_sample as sample_of_package
 from napari_pix2pix.cli.application import run
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.errors import ImageError, ModelFileError, SettingsError
 from pix2pix_training.intensity import CategoryMapping

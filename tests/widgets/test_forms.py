@@ -164,7 +164,8 @@ def test_an_error_is_not_said_of_another_choice(
     viewer: Any, done: Any, grey_model: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari.utils.notifications import notification_manager
-    from napari_pix2pix.translation.pipeline import Translator
+
+    from napari_pix2pix.translation.translator import Translator
 
     def failing(*_: Any, **__: Any) -> Any:
         raise ValueError("unexpected")
@@ -195,16 +196,18 @@ def test_what_is_decided_about_an_image_stands_in_the_form_once(
 ) -> None:
     import logging
 
-    from napari_pix2pix.translation import pipeline
+    from napari_pix2pix.translation import translator
 
-    whole = pipeline.Translator.tiles
+    whole = translator.Translator.tiles
 
     def remarking(*arguments: Any, **options: Any) -> Any:
         for _ in range(2):
-            logging.getLogger("napari_pix2pix.translation.pipeline").warning("cells: band 4 is\ntaken for %s", "alpha")
+            logging.getLogger("napari_pix2pix.translation.translator").warning(
+                "cells: band 4 is\ntaken for %s", "alpha"
+            )
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(pipeline.Translator, "tiles", remarking)
+    monkeypatch.setattr(translator.Translator, "tiles", remarking)
     viewer.add_image(np.zeros((40, 48), np.uint8), name="cells")
     translate.set_model(grey_model)
     wait_until(translate.translate_button.isEnabled)

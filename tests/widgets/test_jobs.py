@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import threading
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,6 @@ import numpy as np
 import pytest
 
 from napari_pix2pix._widgets import form_words
-from napari_pix2pix._widgets.callback_events import told_events
 from napari_pix2pix._widgets.command_line import train_command, translate_command
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.loss_history import History
@@ -33,9 +29,8 @@ from napari_pix2pix._widgets.training_job import (
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.cancel import Interrupted
 from pix2pix_training.config import Decoder, Placement, TrainingConfig
-from pix2pix_training.errors import CheckpointError, ImageError, SettingsError
+from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.presets import preset
 from pix2pix_training.settings_tables import to_toml
@@ -228,41 +223,6 @@ def test_another_pixel_size_is_noticed_across_units() -> None:
     assert rescaling(card, large) == (2, 4)
     assert rescaling(card, ImageMetadata()) is None
     assert rescaling(replace(card, unit="px"), large) is None
-
-
-def test_work_that_tells_is_a_generator_of_what_it_tells() -> None:
-    def work(tell: Callable[[int], None]) -> None:
-        for number in range(3):
-            tell(number)
-
-    assert list(told_events(work)) == [0, 1, 2]
-
-    def failing(tell: Callable[[int], None]) -> None:
-        tell(1)
-        raise ImageError("no image")
-
-    events = told_events(failing)
-    assert next(events) == 1
-    with pytest.raises(ImageError, match="no image"):
-        next(events)
-
-
-def test_closing_ends_the_work_that_tells() -> None:
-    ends: list[str] = []
-
-    def work(tell: Callable[[int], None]) -> None:
-        try:
-            for number in count():
-                tell(number)
-        except Interrupted:
-            ends.append("interrupted")
-            raise
-
-    events = told_events(work)
-    assert next(events) == 0
-    events.close()
-    assert ends == ["interrupted"]
-    assert "work that tells" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_choices_are_those_of_the_settings() -> None:

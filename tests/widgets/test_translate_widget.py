@@ -266,7 +266,8 @@ def test_error_in_the_worker_ends_the_work(
     viewer: Any, translate: Any, run: Any, grey_model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     from napari.utils.notifications import notification_manager
-    from napari_pix2pix.translation.pipeline import Translator
+
+    from napari_pix2pix.translation.translator import Translator
 
     def failing(*_: Any, **__: Any) -> Any:
         raise error

@@ -11,7 +11,7 @@ import pytest
 from napari_pix2pix._widgets.layer_sources import LazyArraySource
 from napari_pix2pix._widgets.model_card import card_of, fit_problem
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation.pipeline import translate_array
 from pix2pix_training.errors import ImageError
 from pix2pix_training.model_file import load_model, save_model
 from tests.product.conftest import model_for

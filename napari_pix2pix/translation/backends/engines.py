@@ -13,8 +13,7 @@ from napari_pix2pix.translation.backends.cache import EngineCache
 from napari_pix2pix.translation.backends.keys import model_key
 from napari_pix2pix.translation.backends.tensorrt import proven_engine
 from napari_pix2pix.translation.backends.torch import TorchRunner
-from napari_pix2pix.translation.engine_plan import EnginePlan
-from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.plan import BackendChoice, EnginePlan, Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
@@ -159,7 +158,9 @@ def compile_here(
 
 def _plan(model: Model, request: CompileRequest) -> Plan:
     settings = TranslationSettings(tile=request.tile)
-    return make_plan((request.size, request.size), model.generator_config, model.inference, settings, _MEMORY_BYTES)
+    backend = BackendChoice(name=request.backend, reason="asked for")
+    size = request.size, request.size
+    return make_plan(size, model.generator_config, model.inference, settings, _MEMORY_BYTES, backend=backend)
 
 
 def _network(model: Model) -> Generator:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +14,7 @@ from napari_pix2pix.translation.backends import openvino
 from napari_pix2pix.translation.backends.keys import model_key
 from napari_pix2pix.translation.backends.stage_runner import StageRunner
 from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Backend
 from pix2pix_training.config import Precision
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
@@ -30,15 +30,6 @@ COMPILING_PAYS_MACS = 5e11
 
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
 _PRECISIONS: tuple[EnginePrecision, ...] = ("fp16", "fp32")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackendChoice:
-    """The backend to use and the reason, in words; `alternative` where PyTorch takes over if it fails."""
-
-    name: Backend
-    reason: str
-    alternative: bool = False
 
 
 def unavailable_reasons() -> dict[str, str | None]:

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_pix2pix.bioimageio_export.package import export_bioimageio
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation.pipeline import translate_array
 from pix2pix_training.model_file import Model
 from tests.product.bioimageio_export.conftest import INFO, model_with, smooth_image
 

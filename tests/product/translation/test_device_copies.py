@@ -7,12 +7,12 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.translation import device_copies
-from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.device_copies import Uploader, downloaded
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from tests.product.translation.conftest import random_image, random_model
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.intensity import LinearMapping

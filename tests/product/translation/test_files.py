@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from napari_pix2pix.translation.pipeline import Translator
 from PIL import Image
 
 from napari_pix2pix.formats import describe_image, open_image
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags, web_mercator
-from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.batch import Job, jobs_for, translate_batch
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
+from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import ImageError, OutputError
@@ -94,7 +94,7 @@ def test_czi_becomes_ome_tiff(tmp_path: Path, model: Model) -> None:
     wide = random_model(replace(model.generator_config, source_channels=2), InferenceConfig(), dtype="uint16")
     wide = replace(wide, target=replace(wide.target, channel_names=("nuclei", "membrane")))
     (job,) = jobs_for([tmp_path / "stack.czi"], tmp_path / "out.ome.tif", file_format="same")
-    translate_batch([job], Translator(wide, EXACT), file_format="same", overwrite=False)
+    ended(translate_batch([job], Translator(wide, EXACT), file_format="same", overwrite=False))
     expected = translate_array(pixels, wide, EXACT, axes="ZCYX")
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as written, open_image(tmp_path / "out.ome.tif") as source:
         assert (written.series[0].axes, written.series[0].dtype.name) == ("ZCYX", "uint16")
@@ -139,7 +139,7 @@ def test_map_tiles_are_translated_as_one_raster(model: Model, tmp_path: Path) ->
         Image.fromarray(raster[64 * row :, 64 * column :][:64, :64]).save(path)
     colours = random_model(replace(model.generator_config, target_channels=3), InferenceConfig(statistics="image"))
     (job,) = jobs_for([tmp_path / "in"], tmp_path / "out", file_format="same")
-    translate_batch([job], Translator(colours, EXACT), file_format="same", overwrite=False)
+    ended(translate_batch([job], Translator(colours, EXACT), file_format="same", overwrite=False))
     with open_image(tmp_path / "out") as written:
         pixels = written.read(Region(0, 192, 0, 128))
     np.testing.assert_array_equal(pixels, translate_array(raster, colours, EXACT))

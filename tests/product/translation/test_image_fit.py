@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.translation.arrays import translate_array
-from napari_pix2pix.translation.files import translate_file
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.image_fit import fit_of
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.settings import TranslationSettings, ValueConversion
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.intensity import CategoryMapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from napari_pix2pix.translation.pipeline import Translator
 
 from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.invalid_output import invalid_marker
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, dtype_mapping

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
-from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.control import GroundControlPoint
@@ -20,8 +19,10 @@ from rasterio.transform import from_origin
 
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.batch import jobs_for, translate_batch
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_file
+from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError, NoValidPixelError
 from tests.identity_model import identity_model
@@ -280,7 +281,7 @@ def test_an_empty_tile_of_a_folder_is_written_without_data(tmp_path: Path, caplo
     model = Translator(identity_model(), TranslationSettings(scheme="exact", tile=128))
     jobs = jobs_for([tmp_path / "in"], tmp_path / "out", file_format="same")
     with caplog.at_level(logging.WARNING):
-        report = translate_batch(jobs, model, file_format="same", overwrite=False)
+        report = ended(translate_batch(jobs, model, file_format="same", overwrite=False))
     assert [path.name for path in report.outputs] == ["land.tif", "sea.tif"]
     assert "sea.tif holds no valid pixel, and its output holds none" in caplog.text
     assert not _valid_in(tmp_path / "out" / "sea.tif").any()
@@ -304,7 +305,7 @@ def test_empty_tiles_of_every_kind(tmp_path: Path, kind: str) -> None:
         dtype, scope="image" if kind == "per image" else "training-set", ends=(0, 1) if kind == "nan" else None
     )
     jobs = jobs_for([tmp_path / "in"], tmp_path / "out", file_format="same")
-    report = translate_batch(jobs, Translator(model), file_format="same", overwrite=False)
+    report = ended(translate_batch(jobs, Translator(model), file_format="same", overwrite=False))
     assert len(report.outputs) == 2
     assert not _valid_in(tmp_path / "out" / "empty.tif").any()
 

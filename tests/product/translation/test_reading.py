@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari_pix2pix.translation.pipeline import Translator
 from numpy.typing import NDArray
 
 from napari_pix2pix.translation.seen_opacity import SeenOpacity
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.tiling import even_window_around
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.regions import Region

@@ -14,6 +14,7 @@ from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.exact import gathered_norms
 from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan, Split
+from napari_pix2pix.translation.planner import PYTORCH
 from napari_pix2pix.translation.schemes import network_tiles
 from napari_pix2pix.translation.settings import Scheme
 from napari_pix2pix.translation.stages import Stages
@@ -47,8 +48,8 @@ def splits_at(*levels: int, tile_cells: int = 3) -> tuple[Split, ...]:
 
 def plan_of(image: PaddedImage, splits: tuple[Split, ...], scheme: Scheme = "exact", tile: int = 32) -> Plan:
     return Plan(
-        region=image.image_size, regions=1, scheme=scheme, statistics="running", tile=tile, splits=splits,
-        halo=32 if scheme == "exact" else 8, padded_size=image.size, working_set_bytes=0,
+        region=image.image_size, regions=1, backend=PYTORCH, scheme=scheme, statistics="running", tile=tile,
+        splits=splits, halo=32 if scheme == "exact" else 8, padded_size=image.size, working_set_bytes=0,
         memory_for_planes_bytes=MEMORY, mac_overhead=1, tiles=0,
     )  # fmt: skip
 

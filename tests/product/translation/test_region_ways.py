@@ -12,16 +12,15 @@ import pytest
 import tifffile
 import torch
 import zarr
-from napari_pix2pix.translation.pipeline import Translator
-from napari_pix2pix.translation.report import TranslationReport
 from torch import Tensor
 
 from napari_pix2pix.formats.output_state import Part
-from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.batch import Job, translate_batch
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
+from napari_pix2pix.translation.progress import TranslationReport, ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stages import Stages
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import OutputError
 from pix2pix_training.intensity import LinearMapping
@@ -188,7 +187,7 @@ def test_batches_go_through_one_list(tmp_path: Path) -> None:
     translator = Translator(model, SETTINGS)
     totals = []
     for index in (2, 1, 3):
-        report = translate_batch(jobs, translator, file_format="same", overwrite=False, part=Part(index, 3))
+        report = ended(translate_batch(jobs, translator, file_format="same", overwrite=False, part=Part(index, 3)))
         assert report.total is not None
         totals.append(report.total.pixels)
     assert sum(totals) == 100 * 90 + 520 * 300 + 60 * 200 + 256 * 700

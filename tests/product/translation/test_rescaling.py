@@ -12,8 +12,7 @@ import tifffile
 
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.formats.resampling import ResampledSource
-from napari_pix2pix.translation.arrays import translate_array
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

@@ -14,8 +14,7 @@ import tifffile
 
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation import scratch
-from napari_pix2pix.translation.arrays import translate_array
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.scratch import is_memory, scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import whole_plane

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.translation.files import translate_file
+from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import whole_plane
 from tests.identity_model import identity_model

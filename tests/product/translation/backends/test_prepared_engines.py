@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor
 
-from napari_pix2pix.translation import pipeline
-from napari_pix2pix.translation.arrays import translate_array
+from napari_pix2pix.translation import translator
 from napari_pix2pix.translation.backends import selection, tensorrt
 from napari_pix2pix.translation.backends.engines import compile_ahead
+from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError
 from pix2pix_training.model_file import Model
@@ -104,7 +104,7 @@ def gpu(engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeG
     fake = FakeGpu(engines)
     monkeypatch.setattr("napari_pix2pix.translation.backends.cache.default_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(selection, "_require", lambda asked, device: None)
-    monkeypatch.setattr(pipeline, "widen_narrow_layers", lambda network: None)  # not done on GPUs
+    monkeypatch.setattr(translator, "widen_narrow_layers", lambda network: None)  # not done on GPUs
     monkeypatch.setattr(tensorrt, "require", lambda flavour: None)
     for module in (engine_folder, stage_engines):
         monkeypatch.setattr(module, "gpu_facts", lambda device: {"gpu": "this"})
@@ -137,8 +137,8 @@ def test_engines_of_another_machine_are_all_that_is_needed(model: Model, engines
     difference = np.abs(result(translator).astype(int) - expected)
     assert difference.max() <= 1
     assert np.count_nonzero(difference) < 10
-    assert (plan.scheme, plan.tile, translator.backend(plan).name) == ("exact", 64, "tensorrt-rtx")
-    assert translator.precision_in_use(plan) == "fp32"
+    assert (plan.scheme, plan.tile, translator.ran_with(plan)[0].name) == ("exact", 64, "tensorrt-rtx")
+    assert translator.ran_with(plan)[1] == "fp32"
     assert set(gpu.loaded) == set(gpu.stages.values())
 
 

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from napari_pix2pix.translation.pipeline import Translator
 from torch import Tensor
 
-from napari_pix2pix.translation.arrays import translate_array
 from napari_pix2pix.translation.backends import selection
 from napari_pix2pix.translation.backends.selection import (
     COMPILING_PAYS_MACS,
-    BackendChoice,
     RunnerWithAlternative,
     choose_backend,
     unavailable_reasons,
 )
 from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.pipeline import translate_array
+from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
+from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
@@ -163,10 +163,10 @@ def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setattr(OpenVinoRunner, "_compiled", fail)
     translator = Translator(model_of(), EXACT)
     plan = translator.plan(SIZE)
-    assert translator.backend(plan).name == "openvino"
+    assert translator.ran_with(plan)[0].name == "openvino"
     found = result_of(translator)
     assert np.array_equal(found, result(model_of(), replace(EXACT, backend="torch")))
-    assert translator.backend(plan) == BackendChoice(name="torch", reason="openvino failed: the results differ")
+    assert translator.ran_with(plan)[0] == BackendChoice(name="torch", reason="openvino failed: the results differ")
     assert "torch goes on: the results differ" in caplog.text
 
 

@@ -1,0 +1,385 @@
+"""Where translated images go: an array, a file of any format, a plain file for further use.
+
+A sink takes one translation, which `pipeline.translate` drives.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.output_state import WHOLE, Part
+from napari_pix2pix.formats.partial_output import clear_completed, is_begun
+from napari_pix2pix.formats.source import ImageSource
+from napari_pix2pix.formats.writing import (
+    OutputSpec,
+    Steps,
+    check_output,
+    holds_mask,
+    holds_nodata,
+    incompatibility,
+    resolve_format,
+    written,
+)
+from napari_pix2pix.translation.fitted_image import FittedImage
+from napari_pix2pix.translation.identity import content_identity, image_identity
+from napari_pix2pix.translation.image_fit import DescribedSource
+from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.progress import RegionDone, TilesDone
+from napari_pix2pix.translation.region_grid import region_grid
+from napari_pix2pix.translation.rescaling import at_own_size
+from napari_pix2pix.translation.resumable import Amount, regions_made
+from napari_pix2pix.translation.scratch import scratch_folder
+from napari_pix2pix.translation.translator import OutputTile, Translator
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
+from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder
+from pix2pix_training.axis_order import AxisOrder, axis_order
+from pix2pix_training.errors import ImageError, OutputError, Pix2PixError, SettingsError
+from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.invalid_pixels import can_have_invalid_pixels
+
+logger = logging.getLogger(__name__)
+
+Filling = Generator[TilesDone | RegionDone, None, Amount]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """An image, what it goes through, and how."""
+
+    source: ArraySource
+    fitted: FittedImage
+    translator: Translator
+    plan: Plan
+
+    @property
+    def planes(self) -> int:
+        return prod(self.source.shape[:-3])
+
+    @property
+    def tiles(self) -> int:
+        return self.planes * self.plan.tiles
+
+    @property
+    def all_of_it(self) -> Amount:
+        pixels = self.planes * prod(plane_size(self.source))
+        return Amount(plan=self.plan, pixels=pixels, tiles=self.tiles, tiles_reused=0, complete=True)
+
+
+class Sink(ABC):
+    """Takes a translation."""
+
+    def has_share(self, source: ArraySource, translator: Translator) -> bool:
+        """Whether there is anything to do for this process."""
+        del source, translator
+        return True
+
+    @abstractmethod
+    def spec(self, work: Work) -> OutputSpec | None:
+        """What is going to be made; None where it is there already. Refuses what cannot be made."""
+
+    @abstractmethod
+    def fill(self, work: Work, spec: OutputSpec) -> Filling:
+        """Make it."""
+
+
+class ArraySink(Sink):
+    """An array in memory.
+
+    Parameters
+    ----------
+    order : axes of the array, see `axes_of_result`; by default those of the image. Channels that it does not have come
+        before Y and X.
+    with_opacity : where no value can say of pixels that they hold no data, the array gets one sample more than
+        channels: how opaque they are.
+
+    Attributes
+    ----------
+    array : there when the translation has ended.
+    """
+
+    array: AnyArray
+
+    def __init__(self, order: AxisOrder | None = None, *, with_opacity: bool = False) -> None:
+        self._order = order
+        self._with_opacity = with_opacity
+
+    def spec(self, work: Work) -> OutputSpec:
+        spec = output_spec(work.source, work.translator)
+        tells = spec.dtype.kind == "f" or spec.nodata is not None
+        masked = self._with_opacity and not tells and can_have_invalid_pixels(work.source)
+        return replace(spec, masked=masked)
+
+    def fill(self, work: Work, spec: OutputSpec) -> Filling:
+        self.array = _allocated(spec, self._axes(spec))
+        return (yield from _in_one_piece(work, spec, lambda tiles: self._put(tiles, spec), None))
+
+    def _axes(self, spec: OutputSpec) -> AxisOrder:
+        return (self._order or AxisOrder(spec.axes)).with_channels()
+
+    def _put(self, tiles: Iterator[OutputTile], spec: OutputSpec) -> Steps:
+        view = self.array.transpose(self._axes(spec).positions())
+        for plane, region, pixels in tiles:
+            index: tuple[Any, ...] = (*plane, slice(None), *region.slices)
+            view[index] = pixels
+            yield
+
+    @property
+    def without_single_channel(self) -> AnyArray:
+        """The array, without an axis of one channel that the order of axes does not have."""
+        assert self._order is not None
+        axis = self._order.with_channels().letters.index("C")
+        return self.array if self._order.has_channels or self.array.shape[axis] > 1 else self.array.squeeze(axis)
+
+
+def _allocated(spec: OutputSpec, order: AxisOrder) -> AnyArray:
+    lengths = dict(zip(order.normal, (*spec.leading_shape, spec.samples, spec.height, spec.width), strict=True))
+    shape = [lengths[letter] for letter in order.letters]
+    try:
+        return np.empty(shape, spec.dtype)
+    except MemoryError as error:
+        raise Pix2PixError(
+            f"the result would take {prod(shape) * spec.dtype.itemsize / 1e9:.1f} GB, more than is free; translate a "
+            "part, or write to a file, which the command line does"
+        ) from error
+
+
+def axes_of_result(axes: str | None, source: ArraySource) -> AxisOrder:
+    """The axes that somebody wants the result of an image to have; those of the image where none are given.
+
+    Raises
+    ------
+    ImageError
+        The image has other axes.
+    """
+    if axes is None:
+        return AxisOrder(source.axes)
+    shown = source.axes if set("CS") & set(axes.upper()) else source.axes.replace("C", "")
+    order = axis_order(axes, [1] * len(axes), source.name)
+    if sorted(order.letters) != sorted(shown):
+        raise ImageError(f"{source.name} has the axes {source.axes}, which cannot be given in the order {axes}")
+    return order
+
+
+class FileSink(Sink):
+    """A file, which has its name only when it is complete.
+
+    An image of several regions is written region by region, can be gone on with, and shared by several processes.
+
+    Parameters
+    ----------
+    path : its ending decides the format where `file_format` is "same".
+    resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
+    part : of the work, for this process; the last of them to finish completes the output.
+    in_place : fill it where others can look, as an image of several regions, also where it is of one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        part: Part = WHOLE,
+        in_place: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._format = file_format
+        self._overwrite = overwrite
+        self._resume = resume
+        self._part = part
+        self._in_place = in_place
+
+    def has_share(self, source: ArraySource, translator: Translator) -> bool:
+        settings, config = translator.settings, translator.model.generator_config
+        one_piece = settings.match_pixel_size or (settings.scheme == "whole" and settings.region is None)
+        regions = 1 if one_piece else region_grid(plane_size(source), config, settings.region).count
+        return len(self._part.of(regions * prod(source.shape[:-3]))) > 0
+
+    def spec(self, work: Work) -> OutputSpec | None:
+        path, source = self.path, work.source
+        spec = output_spec(source, work.translator)
+        file = source if isinstance(source, ImageSource) else None
+        requested = resolve_format(path, self._format, file)
+        goes_on = self._resume or self._part.count > 1
+        clear_completed(path)
+        if goes_on and path.exists() and not is_begun(path):
+            clear_leftovers(path)
+            logger.warning("%s is complete already, nothing to do", path)
+            return None
+        for input_file in file.files if file is not None else ():
+            if path.exists() and path.samefile(input_file):  # its pixels are still read while the output is written
+                raise OutputError(f"{path} would take the place of the input {input_file}; give another name")
+        self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
+        spec = with_mask(spec, source, self._format)
+        if goes_on and not _goes_by_regions(work, spec):
+            raise SettingsError(
+                f"{path}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"
+            )
+        return spec
+
+    def fill(self, work: Work, spec: OutputSpec) -> Filling:
+        if self._is_resumable(work) and _goes_by_regions(work, spec):
+            return (yield from self._region_by_region(work, spec))
+
+        def write(tiles: Iterator[OutputTile]) -> Steps:
+            return written(self.path, spec, tiles, file_format=self._format, overwrite=self._overwrite)
+
+        with reserved(self.path, self._overwrite, replaceable_folder=True):
+            return (yield from _in_one_piece(work, spec, write, self.path.absolute().parent))
+
+    def _is_resumable(self, work: Work) -> bool:
+        """Whether it pays; what tells an array from others is found by reading all of it."""
+        if self._in_place or is_begun(self.path):
+            return True
+        return work.plan.regions * work.planes > 1 and (isinstance(work.source, ImageSource) or self._resume)
+
+    def _region_by_region(self, work: Work, spec: OutputSpec) -> Filling:
+        source, cancel = work.source, work.translator.cancel
+        identity = image_identity(source) if isinstance(source, ImageSource) else content_identity(source, cancel)
+        making = regions_made(
+            work.fitted,
+            identity,
+            work.translator,
+            self.path,
+            spec,
+            file_format=self._format,
+            plan=work.plan,
+            part=self._part,
+            resume=self._resume,
+            overwrite=self._overwrite,
+        )
+        try:
+            return (yield from making)
+        except ImageError as error:
+            raise Pix2PixError(str(error)) from error  # midway: the output is begun
+
+
+class PlainFileSink(Sink):
+    """A TIFF of nothing but the pixels, for further use within the program.
+
+    `image` is what it is the translation of: the channels that the model takes.
+    """
+
+    image: ArraySource
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def spec(self, work: Work) -> OutputSpec:
+        self.image = work.fitted.own
+        return plain_spec(work.source, work.translator)
+
+    def fill(self, work: Work, spec: OutputSpec) -> Filling:
+        def write(tiles: Iterator[OutputTile]) -> Steps:
+            return written(self.path, spec, tiles, file_format="tiff")
+
+        return (yield from _in_one_piece(work, spec, write, self.path.parent))
+
+
+def plain_spec(source: ArraySource, translator: Translator) -> OutputSpec:
+    """A file of the translation that says no more than what its channels are called."""
+    names = translator.output_channel_names
+    return OutputSpec(
+        axes=source.axes,
+        shape=translator.output_shape(source),
+        dtype=translator.output_dtype,
+        metadata=ImageMetadata(channel_names=names if len(names) == translator.output_channels else ()),
+    )
+
+
+def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:
+    return not work.fitted.is_rescaled and incompatibility(replace(spec, masked=False), "ome-zarr") is None
+
+
+def _in_one_piece(
+    work: Work, spec: OutputSpec, write: Callable[[Iterator[OutputTile]], Steps], scratch: Path | None
+) -> Filling:
+    """Hand all tiles to what writes them, those of a rescaled image at its own size again.
+
+    Tiles of a rescaled image are counted while the network runs; going back takes little beside it.
+
+    Parameters
+    ----------
+    scratch : folder for what does not fit into memory, where the settings name none; None for a place of its own.
+    """
+    fitted, translator = work.fitted, work.translator
+    with ExitStack() as stack:
+        if fitted.is_rescaled:
+            place = translator.scratch or scratch or scratch_folder()
+            small = stack.enter_context(temporary_folder(place)) / "matched.tif"
+            tiles = translator.tiles(fitted, plan=work.plan, scratch=small.parent)
+            made = written(small, plain_spec(fitted, translator), tiles, file_format="tiff")
+            yield from _counted(work, tiles, made)
+            tiles = at_own_size(fitted, small, translator.model.target.mapping, masked=spec.masked)
+        else:
+            tiles = translator.tiles(fitted, plan=work.plan, masked=spec.masked, scratch=scratch)
+        for event in _counted(work, tiles, write(tiles)):
+            yield TilesDone(done=work.tiles, total=work.tiles) if fitted.is_rescaled else event
+    return work.all_of_it
+
+
+def _counted(work: Work, tiles: Generator[OutputTile, None, None], steps: Steps) -> Generator[TilesDone, None, None]:
+    with closing(tiles), closing(steps):
+        for done, _ in enumerate(steps, start=1):
+            yield TilesDone(done=done, total=work.tiles)
+            work.translator.cancel.check()
+
+
+def output_spec(source: ArraySource, translator: Translator) -> OutputSpec:
+    """What the translation of an image will be: shape, dtype, and what is kept of the input's metadata."""
+    mapping = translator.model.target.mapping
+    palette = mapping.palette() if isinstance(mapping, CategoryMapping) else None
+    return OutputSpec(
+        axes=source.axes,
+        shape=translator.output_shape(source),
+        dtype=translator.output_dtype,
+        metadata=_output_metadata(source, translator, colored=palette is not None),
+        palette=palette,
+        categories=isinstance(mapping, CategoryMapping),
+        nodata=translator.nodata(source),
+    )
+
+
+def with_mask(spec: OutputSpec, source: ArraySource, file_format: str) -> OutputSpec:
+    """The output with a mask beside its pixels, where some may be invalid and the format has no nodata value for them.
+
+    Reals need none: they are NaN there.
+    """
+    if spec.dtype.kind == "f" or not can_have_invalid_pixels(source) or not holds_mask(spec, file_format):
+        return spec
+    if spec.nodata is not None and holds_nodata(spec, file_format):
+        return spec
+    return replace(spec, masked=True, nodata=None)
+
+
+def _output_metadata(source: ArraySource, translator: Translator, *, colored: bool) -> ImageMetadata:
+    """What concerns place, scale and acquisition from the input; channels of the target."""
+    own = source.metadata if isinstance(source, DescribedSource) else ImageMetadata()
+    channels, names = translator.output_channels, translator.output_channel_names
+    return replace(
+        own,
+        channel_names=names if len(names) == channels else (),
+        channel_colors=(),
+        display_ranges=(),
+        bit_depth=None,
+        rgb=channels == 3 and not colored and _looks_rgb(names, own),
+        white_is_zero=own.white_is_zero and source.dtype == translator.output_dtype,
+    )
+
+
+def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
+    """Three target channels are colours where they are named so, or are unnamed as an image's colours are."""
+    if names:
+        return [name.lower()[:1] for name in names] == ["r", "g", "b"]
+    return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
