@@ -43,8 +43,8 @@ from pix2pix_training.batches import Batches
 from pix2pix_training.config import DiscriminatorConfig, TrainingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.device import resolve_device
-from pix2pix_training.freed_memory import keep_freed_memory
 from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.machine import keep_freed_memory
 from pix2pix_training.networks import noisy_levels, parameter_count
 from pix2pix_training.pairs import Pair
 from pix2pix_training.presets import preset

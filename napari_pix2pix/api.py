@@ -22,7 +22,6 @@ from napari_pix2pix.translation.image_fit import WithMetadata, metadata_of_array
 from napari_pix2pix.translation.kept_translators import lent_translator
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
-from napari_pix2pix.translation.scratch import scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink, axes_of_result
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
@@ -31,6 +30,7 @@ from pix2pix_training.config import InferenceConfig, Preset
 from pix2pix_training.descriptions import architecture_name
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Event
+from pix2pix_training.machine import scratch_folder
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
 from pix2pix_training.pairs import Pair
 from pix2pix_training.setting_options import training_config

@@ -41,8 +41,8 @@ def diagnose() -> dict[str, Any]:
     """Facts for ``doctor``; `problems` lists what needs attention, in words."""
     import torch
 
-    from napari_pix2pix.formats.memory import available_memory_bytes
     from pix2pix_training.device import has_bfloat16, resolve_device
+    from pix2pix_training.machine import available_memory_bytes
 
     required = {name: _version(name) for name in _REQUIRED}
     bfloat16 = "with" if has_bfloat16() else "no"

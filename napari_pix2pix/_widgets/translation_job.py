@@ -17,7 +17,7 @@ from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.translation.progress import Planned, TilesDone
 from pix2pix_training.array_source import AnyArray, ArraySource
-from pix2pix_training.atomic import check_writable_target, partial_path
+from pix2pix_training.atomic import partial_path
 from pix2pix_training.cancel import Cancel
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ def translation_events(
     translator = (translators or LastTranslator()).get(request)
     source, out = WithMetadata(request.source, request.metadata), request.out
     in_memory, is_shown = ArraySink(with_opacity=True), False
-    sink: Sink = in_memory
-    if out is not None:
-        check_writable_target(out, overwrite=False)
-        sink = FileSink(out, file_format="ome-zarr", resume=True, in_place=True)
+    sink: Sink = in_memory if out is None else FileSink(out, file_format="ome-zarr", in_place=True)
     with translator.interruptible(cancel or Cancel()), closing(translate(source, translator, sink)) as events:
         for event in events:
             if isinstance(event, Planned):

@@ -49,9 +49,9 @@ def evaluate(
     from napari_pix2pix.formats.pairing import pairs_from_paths
     from napari_pix2pix.training_data import parse_region
     from napari_pix2pix.translation.progress import TilesDone, ended
-    from napari_pix2pix.translation.scratch import scratch_folder
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.atomic import temporary_folder
+    from pix2pix_training.machine import scratch_folder
     from pix2pix_training.model_file import load_model
 
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))

@@ -53,7 +53,7 @@ def train(
 ) -> None:
     """Train a model on paired images."""
     from napari_pix2pix import training_data
-    from pix2pix_training.freed_memory import keep_freed_memory
+    from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
     from pix2pix_training.training import train as run_training

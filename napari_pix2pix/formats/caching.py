@@ -14,10 +14,10 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
-from napari_pix2pix.formats.memory import available_memory_bytes
 from napari_pix2pix.formats.source import ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, whole_plane
 from pix2pix_training.config import AlphaChoice
+from pix2pix_training.machine import available_memory_bytes
 from pix2pix_training.regions import Region
 
 MAX_OPEN_FILES = 32

@@ -11,13 +11,13 @@ from napari_pix2pix.formats.channel_files import open_images
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.kept_translators import lent_translator
-from napari_pix2pix.translation.memory import peak_memory_bytes
 from napari_pix2pix.translation.progress import Event, Planned, Progress, TranslationReport, ended, told
 from napari_pix2pix.translation.resumable import Amount
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink, Sink, Work
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
+from pix2pix_training.machine import peak_memory_bytes
 from pix2pix_training.model_file import Model
 
 

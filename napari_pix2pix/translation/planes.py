@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_pix2pix.translation.scratch import is_memory, scratch_folder
 from pix2pix_training.errors import Pix2PixError
+from pix2pix_training.machine import is_memory, scratch_folder
 from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)

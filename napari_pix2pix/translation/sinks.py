@@ -38,7 +38,6 @@ from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.rescaling import at_own_size
 from napari_pix2pix.translation.resumable import Amount, regions_made
-from napari_pix2pix.translation.scratch import scratch_folder
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder
@@ -46,6 +45,7 @@ from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError, SettingsError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
+from pix2pix_training.machine import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,8 @@ class FileSink(Sink):
     path : its ending decides the format where `file_format` is "same".
     resume : go on with an unfinished output; one that is complete already is left as it is, and nothing is computed.
     part : of the work, for this process; the last of them to finish completes the output.
-    in_place : fill it where others can look, as an image of several regions, also where it is of one.
+    in_place : where it can be made region by region, go on with one that was begun, and fill also one of a single
+        region where others can look.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ class FileSink(Sink):
             file_format=self._format,
             plan=work.plan,
             part=self._part,
-            resume=self._resume,
+            resume=self._resume or self._in_place,
             overwrite=self._overwrite,
         )
         try:

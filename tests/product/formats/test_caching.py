@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.formats.caching import MAX_OPEN_FILES, PixelCache
-from napari_pix2pix.formats.memory import available_memory_bytes
 from pix2pix_training.array_source import ArraySource, SelectedChannels
 from pix2pix_training.errors import ImageError
+from pix2pix_training.machine import available_memory_bytes
 from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]

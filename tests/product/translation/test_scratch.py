@@ -6,20 +6,22 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.translation import scratch
 from napari_pix2pix.translation.pipeline import translate_array, translate_file
-from napari_pix2pix.translation.scratch import is_memory, scratch_folder
 from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training import machine
 from pix2pix_training.array_source import whole_plane
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import Pix2PixError, SettingsError
+from pix2pix_training.machine import is_memory, scratch_folder
 from tests.product.translation.conftest import random_image, random_model
 
 MODEL = random_model(
@@ -51,11 +53,15 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.fixture
-def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A list of mounts that a test can write."""
-    path = tmp_path / "mounts"
-    monkeypatch.setattr(scratch, "_MOUNTS", path)
-    return path
+def mounts(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """A list of mounts that a test can fill."""
+    found: list[SimpleNamespace] = []
+    monkeypatch.setattr(psutil, "disk_partitions", lambda *, all: found)
+    return found
+
+
+def mount(point: Path | str, kind: str) -> SimpleNamespace:
+    return SimpleNamespace(mountpoint=str(point), fstype=kind)
 
 
 def test_planes_go_beside_the_output(image: Path, used: list[Path], tmp_path: Path) -> None:
@@ -83,36 +89,37 @@ def test_a_scratch_folder_must_be_there(tmp_path: Path) -> None:
 
 
 @on_linux
-def test_memory_is_told_from_disk_by_the_innermost_mount(mounts: Path, tmp_path: Path) -> None:
+def test_memory_is_told_from_disk_by_the_innermost_mount(mounts: list[SimpleNamespace], tmp_path: Path) -> None:
     (tmp_path / "a b" / "disk").mkdir(parents=True)
-    escaped = str(tmp_path / "a b").replace(" ", "\\040")
-    mounts.write_text(f"none / ext4 rw 0 0\nnone {escaped} tmpfs rw 0 0\nnone {escaped}/disk xfs rw 0 0\n")
+    mounts += [mount("/", "ext4"), mount(tmp_path / "a b", "tmpfs"), mount(tmp_path / "a b" / "disk", "xfs")]
     assert not is_memory(tmp_path)
     assert is_memory(tmp_path / "a b")
     assert not is_memory(tmp_path / "a b" / "disk")
-    mounts.unlink()
+    mounts.clear()
     assert not is_memory(tmp_path)
 
 
 @on_linux
 def test_arrays_use_the_cache_of_the_user_where_temporary_files_are_in_memory(
-    mounts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mounts: list[SimpleNamespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary, cache = tmp_path / "tmp", tmp_path / "cache"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setattr(scratch, "user_cache_path", lambda _: cache)
-    mounts.write_text("none / ext4 rw 0 0\n")
+    monkeypatch.setattr(machine, "user_cache_path", lambda _: cache)
+    mounts.append(mount("/", "ext4"))
     assert scratch_folder() == temporary
-    mounts.write_text(f"none / ext4 rw 0 0\nnone {temporary} tmpfs rw 0 0\n")
+    mounts.append(mount(temporary, "tmpfs"))
     assert scratch_folder() == cache
-    mounts.write_text("none / tmpfs rw 0 0\n")
+    mounts[:] = [mount("/", "tmpfs")]
     assert scratch_folder() == temporary
 
 
 @on_linux
-def test_planes_in_memory_are_said(mounts: Path, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    mounts.write_text("none / tmpfs rw 0 0\n")
+def test_planes_in_memory_are_said(
+    mounts: list[SimpleNamespace], image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mounts.append(mount("/", "tmpfs"))
     with caplog.at_level(logging.WARNING):
         translate_file(image, MODEL, tmp_path / "out.tif", TranslationSettings(**LITTLE))
     assert f"go to {tmp_path}, which is memory on this machine; choose a folder on a disk with --scratch" in caplog.text
