@@ -33,7 +33,7 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.device import resolve_device
 from pix2pix_training.errors import BackendError, Pix2PixError
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import fold_norms
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode

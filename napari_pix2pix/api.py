@@ -465,7 +465,7 @@ class Pix2Pix:
 
                 export_model(self.model, path, inference=inference, with_mapping=with_mapping)
             elif chosen == "state-dict":
-                from pix2pix_training.reference_export import generator_state, write_state_dict
+                from pix2pix_training.reference_weights import generator_state, write_state_dict
 
                 write_state_dict(generator_state(self.model), path)
             else:

@@ -104,7 +104,7 @@ def _check_options(format_: str, given: Mapping[str, Any]) -> None:
 
 def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> None:
     from pix2pix_training.descriptions import describe_mapping
-    from pix2pix_training.reference_export import discriminator_state, generator_state, write_state_dict
+    from pix2pix_training.reference_weights import discriminator_state, generator_state, write_state_dict
 
     states = {out: generator_state(model)}
     if discriminator is not None:

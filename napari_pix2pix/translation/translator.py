@@ -32,8 +32,7 @@ from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.device import default_budget_bytes, resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError
-from pix2pix_training.export_form import widen_narrow_layers
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import fold_norms, widen_narrow_layers
 from pix2pix_training.model_file import Model, model_digest
 from pix2pix_training.regions import Region, Size
 

@@ -1,23 +1,25 @@
-"""A stage of a trained generator rewritten for compilers: the same function in fewer and more portable operations.
+"""A trained generator, or a stage of one, rewritten: the same function in fewer and more portable operations.
 
-In half precision the norms stay in float32; transposed convolutions become plain ones where a compiler lacks them
-(bfloat16).
+Batch norm on running averages is a fixed scale and shift, so it is made part of the convolution before it. In half
+precision the norms stay in float32; transposed convolutions become plain ones where a compiler lacks them (bfloat16).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from pix2pix_training.decoders import ResizeConvolution
 from pix2pix_training.layers import StatisticsNorm
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
+from pix2pix_training.strided_convolution import ResizeConvolution
 
 ExportPrecision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[ExportPrecision, torch.dtype] = {
@@ -116,3 +118,33 @@ class _InPrecision(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.layer(x.to(self.inner))).to(self.outer)
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold each norm on running averages into the convolution just before it, in place.
+
+    The network must be in eval mode; it stays the same function. Norms on other statistics are left alone.
+    """
+    for module in network.modules():
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            foldable = isinstance(norm, StatisticsNorm) and norm.uses_running_statistics
+            if foldable and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+                _fold(conv, cast(StatisticsNorm, norm))
+                setattr(module, name, nn.Identity())
+
+
+def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: StatisticsNorm) -> None:
+    """In float64, so that the rounding of the product is the only one."""
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(),
+        None if conv.bias is None else conv.bias.double(),
+        cast(nn.Parameter, norm.running_mean).double(),
+        cast(nn.Parameter, norm.running_var).double(),
+        norm.eps,
+        cast(nn.Parameter, norm.weight).double(),
+        cast(nn.Parameter, norm.bias).double(),
+        transpose=isinstance(conv, nn.ConvTranspose2d),
+    )
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)

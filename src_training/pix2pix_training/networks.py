@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.config import Decoder, DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
-from pix2pix_training.decoders import ShuffleConvolution, doubling_convolution
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.layers import (
     PositionedDropout,
@@ -25,7 +24,7 @@ from pix2pix_training.layers import (
     make_activation,
     make_norm,
 )
-from pix2pix_training.strided_convolution import HalvingConv2d
+from pix2pix_training.strided_convolution import HalvingConv2d, ShuffleConvolution, doubling_convolution
 
 
 class DownBlock(nn.Module):

@@ -27,8 +27,7 @@ from pix2pix_training.networks import Generator
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, changed_image
 from pix2pix_training.run_folder import RunFolder
-from pix2pix_training.training_step import TrainingStep
-from pix2pix_training.weight_average import WeightAverage
+from pix2pix_training.training_step import TrainingStep, WeightAverage
 
 log = logging.getLogger(__name__)
 

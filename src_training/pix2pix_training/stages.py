@@ -6,8 +6,8 @@ and leave a stage *as a convolution gave them*. The norm and the dropout that fo
 that takes its features; so the norm's statistics can be gathered in between. The result u_0 alone is finished, by tanh.
 
 Norms either are layers of the stage (then running averages are best folded into the convolutions first, see
-`pix2pix_training.folding`; statistics "image" are those of the features at hand), or, with `StageSpec.given_norms`,
-come as inputs. The noise of dropout always comes as an input.
+`pix2pix_training.export_form.fold_norms`; statistics "image" are those of the features at hand), or, with
+`StageSpec.given_norms`, come as inputs. The noise of dropout always comes as an input.
 
 | input | shape | content |
 |---|---|---|

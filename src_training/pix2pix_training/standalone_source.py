@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from pix2pix_training import decoders, layers, networks, strided_convolution
+from pix2pix_training import layers, networks, strided_convolution
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 
 CALLABLE = "pix2pix_generator"
@@ -56,9 +56,9 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     strided_convolution.HalvingConv2d,
     strided_convolution.DoublingConvTranspose2d,
     strided_convolution._product,
-    decoders.ResizeConvolution,
-    decoders.ShuffleConvolution,
-    decoders.doubling_convolution,
+    strided_convolution.ResizeConvolution,
+    strided_convolution.ShuffleConvolution,
+    strided_convolution.doubling_convolution,
     networks.DownBlock,
     networks.UpBlock,
     networks.UNet,

@@ -5,6 +5,7 @@ The order of a step is that of the paper (section 3.3).
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -19,7 +20,13 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.model_file import Model, TrainedDiscriminator
-from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels, initialize_weights
+from pix2pix_training.networks import (
+    Discriminator,
+    Generator,
+    build_generator,
+    discriminator_channels,
+    initialize_weights,
+)
 from pix2pix_training.reconstruction import reconstruction_losses
 
 log = logging.getLogger(__name__)
@@ -236,3 +243,38 @@ def _on_this_kernel(state: Mapping[str, Any], optimizer: torch.optim.Adam) -> di
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     return {**state, "param_groups": groups}
+
+
+class WeightAverage:
+    """Exponential moving average ``average <- d * average + (1 - d) * weight``, kept as a generator of its own.
+
+    ``d = min(decay, (1 + step) / (10 + step))``, so that the average of a short run is not one of the weights that it
+    started with. The running statistics of norms are averaged alike: those of the last step belong to the weights of
+    that step, and the longer the average, the less they fit it. Counters are those of the generator.
+    """
+
+    def __init__(self, generator: Generator, decay: float) -> None:
+        self.generator = copy.deepcopy(generator).requires_grad_(False)
+        self._decay = decay
+        self._averages, self._average_counters = _floats_and_counters(self.generator)
+        self._values, self._counters = _floats_and_counters(generator)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step `step`, counted from 1."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._averages, self._values, 1 - decay)
+        if self._counters:
+            torch._foreach_copy_(self._average_counters, self._counters)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.generator.state_dict()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.generator.load_state_dict(state)
+
+
+def _floats_and_counters(generator: Generator) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and running statistics, and what is counted in integers."""
+    tensors = [*generator.parameters(), *generator.buffers()]
+    return [t for t in tensors if t.is_floating_point()], [t for t in tensors if not t.is_floating_point()]

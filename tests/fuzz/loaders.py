@@ -171,7 +171,7 @@ def _checkpoint_bytes() -> bytes:
 
 @cache
 def _reference_state() -> bytes:
-    from pix2pix_training.reference_export import generator_state, write_state_dict
+    from pix2pix_training.reference_weights import generator_state, write_state_dict
 
     config = GeneratorConfig(base_width=1, depth=5, source_channels=1, target_channels=1)
     return _saved(lambda path: write_state_dict(generator_state(random_model(config, InferenceConfig())), path))

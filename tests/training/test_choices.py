@@ -17,11 +17,11 @@ from pix2pix_training.config import (
     InferenceConfig,
     ObjectiveConfig,
 )
-from pix2pix_training.decoders import doubling_convolution
 from pix2pix_training.device import resolve_precision
 from pix2pix_training.layers import StatisticsNorm, keeps_running_statistics, make_activation, make_norm
 from pix2pix_training.losses import adversarial_loss, needs_gradient_penalty
 from pix2pix_training.networks import build_generator, noise_seed, noisy_levels
+from pix2pix_training.strided_convolution import doubling_convolution
 
 NEW: Any = "one of tomorrow"
 

@@ -17,8 +17,7 @@ import torch
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Architecture, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import BackendError, SettingsError
-from pix2pix_training.export_form import ExportPrecision
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import ExportPrecision, fold_norms
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, dtype_mapping, image_mapping
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.networks import set_inference_mode

@@ -15,8 +15,8 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator
 from pix2pix_training.networks import Discriminator, build_generator
-from pix2pix_training.reference_export import discriminator_state, generator_state, write_state_dict
 from pix2pix_training.reference_import import import_model
+from pix2pix_training.reference_weights import discriminator_state, generator_state, write_state_dict
 from tests.training.textbook import NestedUNet, patchgan
 
 

@@ -23,9 +23,8 @@ from pix2pix_training.config import (
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
-from pix2pix_training.reference_export import discriminator_state, generator_state
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
-from pix2pix_training.reference_weights import discriminator_to_reference
+from pix2pix_training.reference_weights import discriminator_state, discriminator_to_reference, generator_state
 from pix2pix_training.training_step import TrainingStep, settings_of
 from pix2pix_training.validated import from_dict
 from tests.training.textbook import NestedUNet, patchgan

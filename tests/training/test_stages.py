@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.config import Architecture, DropoutPlacement, GeneratorConfig, InferenceConfig, Norm, Statistics
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import fold_norms
 from pix2pix_training.layers import StatisticsNorm, dropout_noise
 from pix2pix_training.networks import Generator, UNet, build_generator, norm_layers, set_inference_mode
 from pix2pix_training.stages import (

@@ -7,7 +7,7 @@ import torch
 
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.networks import build_generator
-from pix2pix_training.weight_average import WeightAverage
+from pix2pix_training.training_step import WeightAverage
 
 NAME = "down.0.conv.weight"
 

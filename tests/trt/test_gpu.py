@@ -18,7 +18,7 @@ from napari_pix2pix.translation.backends.parity import TOLERANCES
 from napari_pix2pix.translation.backends.tensorrt import proven_engine
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import EngineFileError
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import fold_norms
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage

@@ -22,7 +22,7 @@ from pix2pix_training.array_source import ArraySource
 from pix2pix_training.atomic import reserved
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError
-from pix2pix_training.folding import fold_norms
+from pix2pix_training.export_form import fold_norms
 from pix2pix_training.model_file import Model
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.networks import Generator
