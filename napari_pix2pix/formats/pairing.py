@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,7 +258,26 @@ def _open_pairs(
     targets = in_common_order([target for _, target in stacked], target_channels)
     pairs = [_pair(*images) for images in zip(entries, sources, targets, strict=True)]
     check_consistent(pairs)
+    if list(source_channels or ()) == list(target_channels or ()):
+        _say_equal_sides(entries)
     return pairs
+
+
+def _say_equal_sides(entries: Sequence[_Entry]) -> None:
+    """A word where images are their own targets, from which nothing can be learned."""
+    equal = [entry for entry in entries if _places(entry.sources) == _places(entry.targets)]
+    if equal:
+        logger.warning(
+            "%d of %d images are source and target at once (%s): a model would learn to copy them; give other targets, "
+            "or other channels of each side",
+            len(equal),
+            len(entries),
+            equal[0].sources[0].path,
+        )
+
+
+def _places(images: Sequence[ImageFile]) -> list[tuple[str, int]]:
+    return [(os.path.realpath(image.path), image.series) for image in images]
 
 
 def _opened(entry: _Entry, files: Sequence[ImageFile], cache: PixelCache) -> list[CachedSource]:

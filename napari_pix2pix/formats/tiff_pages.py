@@ -32,7 +32,7 @@ CACHE_BYTES = 128 << 20
 """Decoded strips and tiles to keep per file; the last one is kept whatever its size."""
 
 _MAX_OPEN_FILES = 16
-_FEW_CHANNELS = 4
+_MOST_CHANNELS = 32
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
 
 
@@ -98,7 +98,7 @@ def _outer_axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[str, tuple
 def _remark_on_channels_last(path: Path, series: Any, outer: str, lengths: tuple[int, ...]) -> None:
     """Many very narrow planes along an axis without a name may be an array with its channels last."""
     height, width = series.keyframe.imagelength, series.keyframe.imagewidth
-    if outer[-1:] in ("Q", "I") and width <= _FEW_CHANNELS and min(height, lengths[-1]) > _FEW_CHANNELS:
+    if outer[-1:] in ("Q", "I") and width <= _MOST_CHANNELS and min(height, lengths[-1]) >= 2 * width:
         logger.warning(
             "%s is read as %d planes of %d x %d pixels, as it is stored; if these are %d channels of one image, "
             "save it with the channels first",

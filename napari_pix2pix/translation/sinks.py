@@ -19,7 +19,7 @@ import numpy as np
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.partial_output import clear_completed, is_begun
-from napari_pix2pix.formats.source import ImageSource
+from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     Steps,
@@ -216,7 +216,10 @@ class FileSink(Sink):
         clear_completed(path)
         if goes_on and path.exists() and not is_begun(path):
             clear_leftovers(path)
-            logger.warning("%s is complete already, nothing to do", path)
+            _check_finished(path, spec)
+            logger.warning(
+                "%s is complete already, nothing to do; it does not say which model and settings made it", path
+            )
             return None
         for input_file in file.files if file is not None else ():
             if path.exists() and path.samefile(input_file):  # its pixels are still read while the output is written
@@ -384,3 +387,14 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
     if names:
         return [name.lower()[:1] for name in names] == ["r", "g", "b"]
     return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
+
+
+def _check_finished(path: Path, spec: OutputSpec) -> None:
+    """Refuse to take a file for the finished output where it has other pixels than that would have."""
+    with open_image(path, 0) as found:
+        same_type = found.dtype == spec.dtype or (spec.dtype == np.bool_ and found.dtype == np.uint8)
+        if found.shape[-3:] != spec.shape[-3:] or prod(found.shape) != prod(spec.shape) or not same_type:
+            raise OutputError(
+                f"{path} is there already, of {found.shape} {found.dtype}, and is not what would be made, of "
+                f"{spec.shape} {spec.dtype}; give another name, or --overwrite without --resume"
+            )

@@ -16,6 +16,9 @@ from pix2pix_training.intensity import Mapping as IntensityMapping
 TOLERATED_SHARE = 0.01
 """Ends are percentiles 0.1 and 99.9 of the training images, so that a little beyond them is normal."""
 
+_LARGEST_EXACT = 2**53
+"""Up to here floats hold every integer."""
+
 
 class ValuesSeen:
     """Counts of the values of each channel that were read, of all planes of an image.
@@ -87,6 +90,8 @@ def _beyond(values: AnyArray, low: float, high: float) -> int:
     """How many of `values` lie below `low` or above `high`."""
     if values.dtype.kind == "b":
         return 0
+    if values.dtype.itemsize == 8 and max(abs(low), abs(high)) > _LARGEST_EXACT:
+        values = values.astype(np.float64)  # ends that were numbers of the image are rounded as these are
     if values.dtype.kind == "f":
         return int(np.count_nonzero(values < low)) + int(np.count_nonzero(values > high))
     limits = np.iinfo(values.dtype)  # integers are compared with integers, for speed and because floats are not exact

@@ -32,7 +32,7 @@ def read_rows(content: bytes) -> list[Row]:
     ValueError
         This is no such text; says what is wrong.
     """
-    lines = content.decode("utf-16" if content[:2] in _UTF_16_MARKS else "utf-8-sig").splitlines()
+    lines = _decoded(content).splitlines()
     above = 0
     delimiter = max(_DELIMITERS, key=lines[0].count) if lines else ","
     if lines and lines[0].lower().startswith("sep=") and len(lines[0]) == len("sep=;"):
@@ -43,3 +43,16 @@ def read_rows(content: bytes) -> list[Row]:
     except csv.Error as error:
         raise ValueError(str(error)) from error
     return [row for number, row in enumerate(rows) if number == 0 or not row.is_blank]
+
+
+def _decoded(content: bytes) -> str:
+    """As UTF-8, or UTF-16, which without a mark has a zero byte beside its first letter."""
+    if content[:2] in _UTF_16_MARKS:
+        text = content.decode("utf-16")
+    elif 0 in content[:2]:
+        text = content.decode("utf-16-be" if content[0] == 0 else "utf-16-le")
+    else:
+        text = content.decode("utf-8-sig")
+    if "\0" in text:
+        raise ValueError("it is no text in UTF-8 or UTF-16")
+    return text

@@ -250,6 +250,8 @@ def test_missing_folder_or_table(tmp_path: Path, missing: str) -> None:
 AS_SAVED = {
     "tabs": lambda text: text.replace(",", "\t").encode(),
     "UTF-16 of a spreadsheet": lambda text: text.replace(",", "\t").encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16 the other way round, without a mark": lambda text: text.encode("utf-16-be"),
     "a line that names the separator": lambda text: ("sep=;\r\n" + text.replace(",", ";")).encode("utf-8-sig"),
     "rows without text": lambda text: (text + ",,\r\n\r\n , ,\r\n").encode(),
     "old Mac lines": lambda text: text.replace("\r\n", "\r").encode(),
@@ -300,6 +302,10 @@ def test_table(tmp_path: Path, save: Save, pixels_of: Pixels, separator: str, ma
         (b"source,target\na.png,wide.png\n", r"pairs\.csv, line 2: .*equal height and width"),
         (b"source,source_2,target\na.png,wide.png,a.png\n", r"pairs\.csv, line 2: .*cannot be channels of one image"),
         (b"\xff\xfe\x00\x01", "has no column 'source'"),
+        (
+            "source,target\na.png,a.png\n".encode("utf-32"),
+            "as a table: it is no text in UTF-8 or UTF-16",
+        ),
         (b"\xff\x00\x01", "cannot be read as a table"),
         (b'source,target\n"a.png,a.png\n', "cannot be read as a table"),
     ],
@@ -362,3 +368,21 @@ def test_zarr_without_the_ending_is_an_image_and_no_folder(tmp_path: Path, save:
     zarr.create_array(tmp_path / "array", shape=(6, 8), dtype="uint8")[...] = 3
     (pair,) = pairs_from_paths([tmp_path / "array"], [save("b.png", 4)])
     assert (pixels_of(pair.source) == 3).all()
+
+
+def test_images_that_are_their_own_targets_are_said(
+    tmp_path: Path, save: Save, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [save(f"in/{number}.png", shape=(6, 8, 3)) for number in range(2)]
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    words = "2 of 2 images are source and target at once"
+    for source, target in ((tmp_path / "in", tmp_path / "in"), (tmp_path / "in", tmp_path / "link")):
+        caplog.clear()
+        pairs_from_paths([source], [target])
+        assert words in caplog.text
+    (tmp_path / "pairs.csv").write_text(f"source,target\nin/0.png,in/1.png\nin/1.png,{paths[1]}\n", encoding="utf-8")
+    pairs_from_csv(tmp_path / "pairs.csv")
+    assert "1 of 2 images are source and target at once" in caplog.text
+    caplog.clear()
+    pairs_from_paths([tmp_path / "in"], [tmp_path / "in"], source_channels=[0], target_channels=[1])
+    assert "at once" not in caplog.text

@@ -367,3 +367,22 @@ def test_decoded_pieces_are_kept_up_to_a_limit(
     with open_image(tmp_path / "a.tif") as source:
         for _ in range(2):
             np.testing.assert_array_equal(pixels_of(source)[0], array)
+
+
+@pytest.mark.parametrize("shape", [(40, 56, 2), (40, 56, 5), (40, 56, 7), (3, 40, 56, 5)])
+@pytest.mark.parametrize("options", [{}, {"metadata": None}])
+def test_channels_behind_rows_and_columns_that_the_file_does_not_name_are_asked_for(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), photometric="minisblack", **options)
+    open_image(tmp_path / "a.tif").close()
+    assert f"planes of 56 x {shape[-1]} pixels, as it is stored; if these are {shape[-1]} channels" in caplog.text
+
+
+@pytest.mark.parametrize("shape", [(40, 56, 30), (3, 56, 5), (5, 40, 56)])
+def test_planes_that_are_no_channels_are_read_without_a_word(
+    tmp_path: Path, shape: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), photometric="minisblack")
+    open_image(tmp_path / "a.tif").close()
+    assert caplog.text == ""

@@ -23,6 +23,7 @@ from pix2pix_training.errors import ImageError, OutputError
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import ImageDescription, Model
 from pix2pix_training.regions import Region
+from tests.identity_model import identity_model
 from tests.product.translation.conftest import random_image, random_model
 
 EXACT = TranslationSettings(scheme="exact", tile=64)
@@ -182,3 +183,33 @@ def test_georeferenced_tiles_need_the_mosaic_option(tmp_path: Path) -> None:
         tifffile.imwrite(folder / name, np.zeros((8, 8), np.uint8))
     assert len(jobs_for([folder], tmp_path / "out", file_format="tiff")) == 2
     assert jobs_for([folder], tmp_path / "out", file_format="same", mosaic=True) == [Job((folder,), tmp_path / "out")]
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint64", 2**64 - 1), ("int64", -(2**63) + 3), ("int64", 2**62 + 1)])
+def test_a_constant_image_of_64_bits_lies_within_its_own_range(
+    tmp_path: Path, dtype: str, value: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", np.full((40, 56), value, dtype))
+    settings = TranslationSettings(convert_values="image")
+    report = translate_file(tmp_path / "in.tif", identity_model(), tmp_path / "out.tif", settings)
+    assert report.clipped_share == (0.0,)
+    assert "beyond" not in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["tif", "png", "ome.zarr"])
+def test_a_file_with_other_pixels_is_not_taken_for_the_finished_output(tmp_path: Path, ending: str) -> None:
+    path, out = tmp_path / "in.tif", tmp_path / f"out.{ending}"
+    tifffile.imwrite(path, np.zeros((40, 56), np.uint8))
+    translate_file(path, identity_model(), out)
+    assert translate_file(path, identity_model(), out, resume=True).tiles_reused == 1
+    tifffile.imwrite(path, np.zeros((40, 60), np.uint8))
+    with pytest.raises(OutputError, match=r"is there already, of \(1, 40, 56\) uint8, and is not what would be made"):
+        translate_file(path, identity_model(), out, resume=True)
+
+
+def test_an_output_of_bits_is_known_again(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((40, 56), bool))
+    for ending in ("tif", "png", "bmp", "gif", "ome.zarr"):
+        out = tmp_path / f"out.{ending}"
+        translate_file(tmp_path / "in.tif", identity_model("bool"), out)
+        translate_file(tmp_path / "in.tif", identity_model("bool"), out, resume=True)
