@@ -21,8 +21,7 @@ from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
 from pix2pix_training.intensity import LinearMapping, dtype_mapping, resolved, to_tensor
 from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.networks import Generator, build_generator, norm_layers
-from pix2pix_training.padding import pad_to_stride
+from pix2pix_training.networks import Generator, build_generator, norm_layers, pad_to_stride
 from pix2pix_training.regions import Region
 
 Tiles = Iterator[tuple[Region, AnyArray]]

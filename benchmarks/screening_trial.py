@@ -29,8 +29,7 @@ from pix2pix_training.intensity import resolved, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.metrics import GRID_PERIODS, Scores, grid_index, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
-from pix2pix_training.networks import Generator
-from pix2pix_training.padding import pad_to_stride
+from pix2pix_training.networks import Generator, pad_to_stride
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.presets import preset
 from pix2pix_training.regions import Region

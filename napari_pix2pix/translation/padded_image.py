@@ -18,7 +18,7 @@ from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray, Opacity, plane_size
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.padding import padded_index
+from pix2pix_training.networks import padded_index
 from pix2pix_training.regions import Region, Size
 
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.device import computing_in
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.losses import discriminator_loss, generator_loss
-from pix2pix_training.lower_precision import computing_in
 from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.networks import (
     Discriminator,

@@ -18,8 +18,7 @@ from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import CategoryMapping, to_tensor
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.metrics import Scores, score, score_classes
-from pix2pix_training.networks import Generator, set_inference_mode
-from pix2pix_training.padding import pad_to_stride
+from pix2pix_training.networks import Generator, pad_to_stride, set_inference_mode
 from pix2pix_training.preparation import PreparedData, PreparedPair
 from pix2pix_training.regions import Region
 

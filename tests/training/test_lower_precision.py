@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pix2pix_training.device import has_bfloat16, resolve_precision
-from pix2pix_training.lower_precision import Rounded, computing_in
+from pix2pix_training.device import Rounded, computing_in, has_bfloat16, resolve_precision
 
 CPU = torch.device("cpu")
 ULP = 2.0**-7

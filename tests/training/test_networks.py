@@ -18,9 +18,9 @@ from pix2pix_training.networks import (
     initialize_weights,
     noise_layers,
     norm_layers,
+    pad_to_stride,
     set_inference_mode,
 )
-from pix2pix_training.padding import pad_to_stride
 
 
 def small_unet(**changes: object) -> UNet:

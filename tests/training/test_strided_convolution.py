@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pix2pix_training import strided_convolution
-from pix2pix_training.lower_precision import computing_in
+from pix2pix_training.device import computing_in
 from pix2pix_training.strided_convolution import DoublingConvTranspose2d, HalvingConv2d
 
 

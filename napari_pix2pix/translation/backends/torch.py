@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.stage_runner import precision_name
-from pix2pix_training.lower_precision import computing_in
+from pix2pix_training.device import computing_in
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
 

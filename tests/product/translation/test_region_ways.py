@@ -25,7 +25,7 @@ from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, Infe
 from pix2pix_training.errors import OutputError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.model_file import ImageDescription, Model
-from pix2pix_training.padding import pad_to_stride
+from pix2pix_training.networks import pad_to_stride
 from pix2pix_training.stages import StageSpec, covered_size
 from tests.product.translation.conftest import random_image, random_model, stage_macs
 
