@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -143,15 +144,15 @@ def _from_processes(dataset: PatchDataset, numbers: Iterator[list[int]], workers
         generator=torch.Generator(),  # else it would take from the random numbers of the networks
     )
     said: set[str] = set()
-    with _interrupts_held():
+    with _own_signals():
         batches = iter(loader)
     while True:
         try:
             batch = next(batches)
         except RuntimeError as error:
             raise TrainingError(
-                f"a process that reads images has ended ({str(error).splitlines()[0]}); it may have run out of memory: "
-                "try fewer --workers"
+                f"a process that reads images has ended ({str(error).splitlines()[0]}): it ran out of memory, or the "
+                "script that trains does so outside of `if __name__ == '__main__'`; try fewer workers"
             ) from error
         for line in dict.fromkeys(line for _, lines in batch for line in lines):
             if line not in said:
@@ -202,16 +203,21 @@ _INTERRUPTS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes that are started within it do not hear interrupts; Windows knows no such thing."""
+def _own_signals() -> Iterator[None]:
+    """Processes that are started within it do not hear interrupts; one that dies raises nothing amid a step.
+
+    That is then noticed where its batch is missing. Windows knows neither.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    mask, on_death = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS), signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, on_death)
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from pix2pix_training.augmentation import IntensityJitter
 from pix2pix_training.batches import Batches
 from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.dataset import PatchDataset
-from pix2pix_training.errors import ImageError
+from pix2pix_training.errors import ImageError, TrainingError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
 from pix2pix_training.regions import Region
@@ -103,6 +104,27 @@ def test_what_processes_say_of_the_images_and_what_is_wrong_with_them_is_said_he
         for _ in range(30):
             next(batches)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["empty"]
+
+
+@pytest.mark.slow  # a dead process is noticed after five seconds
+def test_a_process_that_dies_ends_the_run_in_words() -> None:
+    noise = MemorySource(np.random.default_rng(0).integers(0, 9, (1, 16, 16), np.uint8))
+    mapping = dtype_mapping(np.dtype(np.uint8), 1)
+    dataset = PatchDataset(
+        [Pair(noise, noise, "noise")],
+        patch_size=16,
+        augmentation=AugmentationConfig(),
+        sampling=SamplingConfig(),
+        target_mapping=mapping,
+        seed=0,
+    )
+    batches = Batches(dataset, [mapping], CPU, batch_size=1, ahead=True, workers=1)
+    next(batches)
+    for process in active_children():
+        process.kill()
+    with pytest.raises(TrainingError, match=r"a process that reads images has ended .*; try fewer workers"):
+        for _ in range(10):
+            next(batches)
 
 
 def test_arrays_too_large_to_send_are_read_by_a_thread(
