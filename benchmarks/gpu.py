@@ -26,7 +26,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.tensorrt import proven_engine
+from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.atomic import atomic_write

@@ -27,9 +27,9 @@ from napari_pix2pix.translation.sinks import ArraySink, FileSink, axes_of_result
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
 from pix2pix_training.atomic import reserved, temporary_folder
 from pix2pix_training.config import InferenceConfig, Preset
-from pix2pix_training.descriptions import architecture_name
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Event
+from pix2pix_training.in_words import architecture_name
 from pix2pix_training.machine import scratch_folder
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
 from pix2pix_training.pairs import Pair
@@ -475,8 +475,8 @@ class Pix2Pix:
     def _export_package(
         self, out: Path, name: str | None, sample: ImagePath | None, inference: InferenceConfig
     ) -> None:
-        from napari_pix2pix.bioimageio_export.description import PackageInfo
         from napari_pix2pix.bioimageio_export.package import export_bioimageio
+        from napari_pix2pix.bioimageio_export.package_description import PackageInfo
 
         if name is None or sample is None:
             raise SettingsError("a BioImage Model Zoo package needs a name, and a sample image to be tested with")

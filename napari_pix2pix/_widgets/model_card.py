@@ -117,7 +117,7 @@ def _described(side: str, image: ImageDescription) -> dict[str, Any]:
 
 
 def _architecture(model: Model) -> str:
-    from pix2pix_training.descriptions import architecture_name
+    from pix2pix_training.in_words import architecture_name
 
     config = model.generator_config
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"depth {config.depth}"

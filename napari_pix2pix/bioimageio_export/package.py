@@ -14,7 +14,8 @@ import tifffile
 import torch
 
 from napari_pix2pix.bioimageio_export.blocks import block_sizes
-from napari_pix2pix.bioimageio_export.description import (
+from napari_pix2pix.bioimageio_export.operations import preprocessing
+from napari_pix2pix.bioimageio_export.package_description import (
     COVER,
     README,
     SAMPLE_SOURCE,
@@ -24,7 +25,6 @@ from napari_pix2pix.bioimageio_export.description import (
     PackageInfo,
     description,
 )
-from napari_pix2pix.bioimageio_export.operations import preprocessing
 from napari_pix2pix.bioimageio_export.readme import readme
 from napari_pix2pix.bioimageio_export.sample import test_sample
 from pix2pix_training.array_source import AnyArray

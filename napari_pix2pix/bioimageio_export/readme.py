@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_pix2pix.bioimageio_export.blocks import BlockSizes
-from napari_pix2pix.bioimageio_export.description import PackageInfo
+from napari_pix2pix.bioimageio_export.package_description import PackageInfo
 from pix2pix_training.config import InferenceConfig
-from pix2pix_training.descriptions import describe_generator, describe_inference, describe_mapping
+from pix2pix_training.in_words import describe_generator, describe_inference, describe_mapping
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, print_line, progress_bar
 from napari_pix2pix.cli.output_paths import output_folder
-from napari_pix2pix.cli.setting_options import with_setting_options
 from napari_pix2pix.translation.settings import CompileRequest
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import settings_of_options
 
 if TYPE_CHECKING:
-    from napari_pix2pix.translation.backends.engines import CompiledFile
+    from napari_pix2pix.translation.backends.compilation import CompiledFile
 
 Option = typer.Option
 
@@ -41,7 +41,7 @@ def compile_model(
     from dataclasses import asdict
 
     from napari_pix2pix.formats import open_image
-    from napari_pix2pix.translation.backends.engines import compile_ahead, compile_here
+    from napari_pix2pix.translation.backends.compilation import compile_ahead, compile_here
     from pix2pix_training.device import resolve_device
     from pix2pix_training.model_file import load_model
     from pix2pix_trt.flavours import require

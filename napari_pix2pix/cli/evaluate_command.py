@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import parse_range, print_json, progress_bar, say, score_line
-from napari_pix2pix.cli.setting_options import with_setting_options
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import settings_of_options

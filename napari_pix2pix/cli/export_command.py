@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import print_json, say
 from napari_pix2pix.cli.output_paths import output_file
-from napari_pix2pix.cli.setting_options import changed, with_setting_options
 from pix2pix_training.config import Credits, InferenceConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import setting_options
@@ -103,7 +103,7 @@ def _check_options(format_: str, given: Mapping[str, Any]) -> None:
 
 
 def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> None:
-    from pix2pix_training.descriptions import describe_mapping
+    from pix2pix_training.in_words import describe_mapping
     from pix2pix_training.reference_weights import discriminator_state, generator_state, write_state_dict
 
     states = {out: generator_state(model)}
@@ -119,8 +119,8 @@ def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> 
 def _export_bioimageio(
     model: Model, out: Path, sample: Path | None, name: str | None, inference: InferenceConfig
 ) -> None:
-    from napari_pix2pix.bioimageio_export.description import PackageInfo
     from napari_pix2pix.bioimageio_export.package import export_bioimageio
+    from napari_pix2pix.bioimageio_export.package_description import PackageInfo
 
     if sample is None or name is None:
         raise SettingsError(

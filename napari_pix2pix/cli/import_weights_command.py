@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import say
 from napari_pix2pix.cli.output_paths import output_file
-from napari_pix2pix.cli.setting_options import changed, with_setting_options
 from pix2pix_training.config import Credits, InferenceConfig
 
 Option = typer.Option
@@ -28,7 +28,7 @@ def import_weights(
 ) -> None:
     """Open networks of the PyTorch reference implementation and save them as a model file."""
     from pix2pix_training.atomic import reserved
-    from pix2pix_training.descriptions import describe_discriminator, describe_generator, describe_inference
+    from pix2pix_training.in_words import describe_discriminator, describe_generator, describe_inference
     from pix2pix_training.model_file import save_model
     from pix2pix_training.networks import parameter_count
     from pix2pix_training.reference_import import import_model

@@ -38,7 +38,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
 
 def _model_card(path: Path) -> Iterator[str]:
-    from napari_pix2pix.cli.model_card import card_lines
+    from napari_pix2pix.cli.card_lines import card_lines
     from pix2pix_training.model_file import load_model
 
     yield f"model: {path}, {path.stat().st_size / 1e6:.1f} MB"

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
-from napari_pix2pix.cli.setting_options import with_setting_options
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
 from pix2pix_training.setting_options import settings_of_options, training_config

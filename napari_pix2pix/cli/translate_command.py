@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import parse_shard, print_json, progress_bar, say
-from napari_pix2pix.cli.setting_options import with_setting_options
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.setting_options import settings_of_options
 

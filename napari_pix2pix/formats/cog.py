@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 
 from napari_pix2pix.formats.acquisition import to_tiff_tags
-from napari_pix2pix.formats.datasets import check_name, open_dataset, use_rasterio
+from napari_pix2pix.formats.gdal_datasets import check_name, open_dataset, use_rasterio
 from napari_pix2pix.formats.georeference import finish_placing, placing, tag_of
 from napari_pix2pix.formats.metadata import METADATA_KEY
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record

@@ -13,7 +13,7 @@ from math import hypot, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_pix2pix.formats.datasets import opened, use_rasterio
+from napari_pix2pix.formats.gdal_datasets import opened, use_rasterio
 
 if TYPE_CHECKING:
     import rasterio

@@ -16,7 +16,7 @@ import tifffile
 
 from napari_pix2pix.formats import cog, tiff, tiff_writing
 from napari_pix2pix.formats.cog import CogCanvas
-from napari_pix2pix.formats.datasets import DatasetPool, use_rasterio
+from napari_pix2pix.formats.gdal_datasets import DatasetPool, use_rasterio
 from napari_pix2pix.formats.georeference import (
     GDAL_METADATA,
     GDAL_NODATA,

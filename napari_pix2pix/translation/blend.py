@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.region_grid import Cut
-from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.regions import Region, Span
 
 

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.cost import receptive_radius
-from napari_pix2pix.translation.gathered_norms import GatheredNorms
+from napari_pix2pix.translation.norm_statistics import GatheredNorms
 from napari_pix2pix.translation.padded_image import ImagePart, PaddedImage
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
-from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.tiling import (
     balanced_tile,
     even_window_around,

@@ -25,9 +25,9 @@ from napari_pix2pix.translation.dropout_samples import sampled_tiles
 from napari_pix2pix.translation.fitted_image import FittedImage
 from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles
-from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray, plane_indices, plane_size
 from pix2pix_training.errors import NoValidPixelError, Pix2PixError

@@ -22,11 +22,11 @@ from napari_pix2pix.translation.backends.stage_runner import StageRunner, precis
 from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
 from napari_pix2pix.translation.invalid_output import output_nodata
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import BackendChoice, EnginePlan, Plan, Split
 from napari_pix2pix.translation.planner import make_plan, padded_size
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
-from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.translated_image import TranslatedImage
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.cancel import Cancel

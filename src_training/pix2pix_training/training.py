@@ -26,7 +26,6 @@ from pix2pix_training.checkpoint import (
 )
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_device
-from pix2pix_training.descriptions import describe_mapping
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
 from pix2pix_training.diagnosis import (
     DiscriminatorWatch,
@@ -46,6 +45,7 @@ from pix2pix_training.events import (
     Validating,
     Warned,
 )
+from pix2pix_training.in_words import describe_mapping
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
 from pix2pix_training.pairs import Split

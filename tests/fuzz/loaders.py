@@ -24,7 +24,7 @@ import zarr
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_pix2pix.cli.model_card import card_lines
+from napari_pix2pix.cli.card_lines import card_lines
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, describe_image, open_image, write_image
 from napari_pix2pix.formats.pairing import pairs_from_csv
 from pix2pix_training.array_source import plane_indices, plane_size

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from napari_pix2pix.cli.application import run
-from napari_pix2pix.translation.backends import engines
+from napari_pix2pix.translation.backends import compilation
 from pix2pix_training.cancel import Cancel
 from pix2pix_trt import stage_engines
 from pix2pix_trt.engine_file import read_engine_file
@@ -61,7 +61,7 @@ def test_cancelled_midway_leaves_whole_engines_only(
         finally:
             stop.set()
 
-    monkeypatch.setattr(engines, "compile_to_file", then_stop)
+    monkeypatch.setattr(compilation, "compile_to_file", then_stop)
     assert run([*arguments, "--precision", "fp32"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; finished engines that are kept: 1"
     assert [path.name for path in (tmp_path / "engines").iterdir()] == ["model-1-encoded2-fp32.engine"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_pix2pix.translation.backends.cache import EngineCache
 from napari_pix2pix.translation.backends.parity import TOLERANCES
-from napari_pix2pix.translation.backends.tensorrt import proven_engine
+from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.export_form import fold_norms

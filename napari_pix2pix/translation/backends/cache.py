@@ -14,13 +14,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 import platformdirs
+import torch
 
 from pix2pix_training.errors import EngineFileError, OutputError, Pix2PixError
+from pix2pix_training.networks import Generator, norm_layers
 from pix2pix_trt.engine_file import SUFFIX, EngineFile, read_engine_file, write_engine_file
 
 logger = logging.getLogger(__name__)
@@ -161,3 +164,26 @@ def _require_own(folder: Path) -> None:
     if facts.st_mode & 0o055:
         with suppress(OSError):
             folder.chmod(0o700)
+
+
+def model_key(network: Generator) -> dict[str, Any]:
+    """What of a key is the same for all stages of a network, and in every package."""
+    return {
+        "weights": weights_digest(network),
+        "generator": _as_json(asdict(network.config)),
+        "statistics": sorted({norm.statistics for norm in norm_layers(network)}),
+    }
+
+
+def weights_digest(network: Generator) -> str:
+    """SHA-256 of names, shapes and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """As it will be read again: tuples are lists."""
+    return cast(dict[str, Any], json.loads(json.dumps(values)))

@@ -10,10 +10,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends import openvino
-from napari_pix2pix.translation.backends.keys import model_key
-from napari_pix2pix.translation.backends.stage_runner import StageRunner
-from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.backends import openvino_runner
+from napari_pix2pix.translation.backends.cache import model_key
+from napari_pix2pix.translation.backends.stage_runner import StageRunner, TorchRunner
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Backend
 from pix2pix_training.config import Precision
@@ -34,7 +33,7 @@ _PRECISIONS: tuple[EnginePrecision, ...] = ("fp16", "fp32")
 
 def unavailable_reasons() -> dict[str, str | None]:
     """For each backend why it cannot run on this machine, in one line; None where it can."""
-    reasons: dict[str, str | None] = {"torch": None, "openvino": openvino.unavailable_reason()}
+    reasons: dict[str, str | None] = {"torch": None, "openvino": openvino_runner.unavailable_reason()}
     return reasons | {flavour: availability(flavour) for flavour in _FLAVOURS}
 
 
@@ -61,7 +60,7 @@ def choose_backend(
         return BackendChoice(name="torch", reason=f"on the GPU; {'; '.join(reasons)}")
     if device.type != "cpu":
         return BackendChoice(name="torch", reason=f"the only one for device {device}")
-    reason = openvino.unavailable_reason()
+    reason = openvino_runner.unavailable_reason()
     if reason is not None:
         return BackendChoice(name="torch", reason=reason)
     if dtype is not torch.float32:
@@ -122,8 +121,8 @@ def _compiled_runner(
     name: Backend, network: Generator, precision: Precision, dtype: torch.dtype, prepared: PreparedEngines | None
 ) -> StageRunner:
     if name == "openvino":
-        return openvino.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
-    from napari_pix2pix.translation.backends.tensorrt import TensorRtRunner
+        return openvino_runner.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
+    from napari_pix2pix.translation.backends.tensorrt_runner import TensorRtRunner
 
     return TensorRtRunner(cast(Flavour, name), network, _engine_precisions(precision, prepared), prepared)
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from napari_pix2pix.bioimageio_export.description import PackageInfo
 from napari_pix2pix.bioimageio_export.package import export_bioimageio
+from napari_pix2pix.bioimageio_export.package_description import PackageInfo
 from pix2pix_training.config import Credits, GeneratorConfig, InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.backends.stage_runner import TorchRunner
 from napari_pix2pix.translation.cost import down_macs, up_macs
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.stages import Stages
+from napari_pix2pix.translation.placed_stages import Stages
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_pix2pix.translation.blend import blended_tiles, spans, weights
-from napari_pix2pix.translation.whole import whole_tiles
+from napari_pix2pix.translation.schemes import whole_tiles
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 

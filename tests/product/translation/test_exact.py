@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.backends.stage_runner import TorchRunner
 from napari_pix2pix.translation.exact import exact_tiles
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Split
-from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.whole import whole_tiles
+from napari_pix2pix.translation.schemes import whole_tiles
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import UNet

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_pix2pix.translation.seen_opacity import SeenOpacity
+from napari_pix2pix.translation.padded_image import SeenOpacity
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.tiling import even_window_around
 from napari_pix2pix.translation.translator import Translator

@@ -13,12 +13,11 @@ from torch import Tensor
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.exact import gathered_norms
 from napari_pix2pix.translation.padded_image import PaddedImage
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import PYTORCH
-from napari_pix2pix.translation.schemes import network_tiles
+from napari_pix2pix.translation.schemes import network_tiles, whole_tiles
 from napari_pix2pix.translation.settings import Scheme
-from napari_pix2pix.translation.stages import Stages
-from napari_pix2pix.translation.whole import whole_tiles
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.config import Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.networks import Generator, UNet

@@ -17,9 +17,9 @@ from torch import Tensor
 from napari_pix2pix.formats.output_state import Part
 from napari_pix2pix.translation.batch import Job, translate_batch
 from napari_pix2pix.translation.pipeline import translate_array, translate_file
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.progress import TranslationReport, ended
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.stages import Stages
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import Architecture, Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
 from pix2pix_training.errors import OutputError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from napari_pix2pix.translation.backends.keys import model_key, weights_digest
+from napari_pix2pix.translation.backends.cache import model_key, weights_digest
 from pix2pix_training.config import InferenceConfig
 from pix2pix_training.networks import UNet, set_inference_mode
 from pix2pix_training.stages import StageSpec, whole_stage

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation import translator
-from napari_pix2pix.translation.backends import selection, tensorrt
-from napari_pix2pix.translation.backends.engines import compile_ahead
+from napari_pix2pix.translation.backends import selection, tensorrt_runner
+from napari_pix2pix.translation.backends.compilation import compile_ahead
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
@@ -105,12 +105,12 @@ def gpu(engines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeG
     monkeypatch.setattr("napari_pix2pix.translation.backends.cache.default_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr(selection, "_require", lambda asked, device: None)
     monkeypatch.setattr(translator, "widen_narrow_layers", lambda network: None)  # not done on GPUs
-    monkeypatch.setattr(tensorrt, "require", lambda flavour: None)
+    monkeypatch.setattr(tensorrt_runner, "require", lambda flavour: None)
     for module in (engine_folder, stage_engines):
         monkeypatch.setattr(module, "gpu_facts", lambda device: {"gpu": "this"})
     monkeypatch.setattr(engine_folder, "architecture", lambda device: "sm86")
-    monkeypatch.setattr(tensorrt, "compile_stage", compiled)
-    monkeypatch.setattr(tensorrt, "EngineRunner", fake)
+    monkeypatch.setattr(tensorrt_runner, "compile_stage", compiled)
+    monkeypatch.setattr(tensorrt_runner, "EngineRunner", fake)
     return fake
 
 

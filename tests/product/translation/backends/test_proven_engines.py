@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from napari_pix2pix.translation.backends import tensorrt
+from napari_pix2pix.translation.backends import tensorrt_runner
 from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.tensorrt import proven_engine
+from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from pix2pix_training.errors import EngineError
 from pix2pix_training.stages import Stage, whole_stage
 from pix2pix_trt import stage_engines
@@ -53,8 +53,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         built.append(request.precision)
         return b"nan" if request.precision == "fp16" else b"0.0"
 
-    monkeypatch.setattr(tensorrt, "EngineRunner", FakeRunner)
-    monkeypatch.setattr(tensorrt, "compile_stage", compile_stage)
+    monkeypatch.setattr(tensorrt_runner, "EngineRunner", FakeRunner)
+    monkeypatch.setattr(tensorrt_runner, "compile_stage", compile_stage)
     monkeypatch.setattr(stage_engines, "version", lambda flavour: "11.0")
     monkeypatch.setattr(stage_engines, "gpu_facts", lambda device: {"gpu": "some"})
     return built

@@ -20,7 +20,7 @@ from napari_pix2pix.translation.backends.selection import (
     choose_backend,
     unavailable_reasons,
 )
-from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.backends.stage_runner import TorchRunner
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
@@ -75,7 +75,7 @@ def test_openvino_equals_torch_in_exact_tiles(norm: Norm, statistics: Statistics
 @pytest.mark.usefixtures("openvino")
 def test_openvino_has_models_of_one_size_for_full_tiles_only() -> None:
     """What is run must depend on the window alone, or a resumed translation might end in other numbers."""
-    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino_runner import OpenVinoRunner
 
     network = model_of().generator()
     runner, torch_runner = OpenVinoRunner(network, "fp32"), TorchRunner(network)
@@ -131,7 +131,7 @@ def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.Mo
     def compiled_again(*_: object) -> None:
         raise AssertionError("compiled again")
 
-    monkeypatch.setattr("napari_pix2pix.translation.backends.openvino.OpenVinoRunner._converted", compiled_again)
+    monkeypatch.setattr("napari_pix2pix.translation.backends.openvino_runner.OpenVinoRunner._converted", compiled_again)
     assert np.array_equal(result(model_of(), settings), expected)
     with pytest.raises(AssertionError, match="compiled again"):
         result(model_of(base_width=5), settings)
@@ -139,7 +139,7 @@ def test_compiled_stages_are_found_again(own_cache: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("openvino")
 def test_other_numbers_than_those_of_torch_are_refused(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino_runner import OpenVinoRunner
 
     inferred = OpenVinoRunner._inferred
 
@@ -154,7 +154,7 @@ def test_other_numbers_than_those_of_torch_are_refused(own_cache: Path, monkeypa
 
 @pytest.mark.usefixtures("openvino")
 def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino_runner import OpenVinoRunner
 
     def fail(*_: object) -> Tensor:
         raise EngineError("the results differ")
@@ -263,7 +263,7 @@ def test_damaged_models_in_the_cache_are_made_again(own_cache: Path, caplog: pyt
 @pytest.mark.usefixtures("openvino")
 def test_what_is_compared_is_what_comes_back_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is changed by being stored would be noticed."""
-    from napari_pix2pix.translation.backends.openvino import OpenVinoRunner
+    from napari_pix2pix.translation.backends.openvino_runner import OpenVinoRunner
 
     imported = OpenVinoRunner._imported
 

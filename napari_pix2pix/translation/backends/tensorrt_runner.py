@@ -11,8 +11,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.keys import model_key
+from napari_pix2pix.translation.backends.cache import EngineCache, model_key
 from napari_pix2pix.translation.backends.parity import TOLERANCES, Sample, UnequalEngineError, require_parity
 from napari_pix2pix.translation.prefetch import current_cancel
 from pix2pix_training.cancel import Cancel

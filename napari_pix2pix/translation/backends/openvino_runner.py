@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.keys import model_key
+from napari_pix2pix.translation.backends.cache import EngineCache, model_key
 from napari_pix2pix.translation.backends.parity import require_parity
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import torch
 
-from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.keys import model_key
-from napari_pix2pix.translation.backends.tensorrt import proven_engine
-from napari_pix2pix.translation.backends.torch import TorchRunner
+from napari_pix2pix.translation.backends.cache import EngineCache, model_key
+from napari_pix2pix.translation.backends.stage_runner import TorchRunner
+from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
+from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import BackendChoice, EnginePlan, Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
-from napari_pix2pix.translation.stages import Stages
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.atomic import reserved
 from pix2pix_training.cancel import Cancel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_pix2pix.translation.moments import Moments
+from napari_pix2pix.translation.norm_statistics import Moments
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from napari_pix2pix.translation.backends import tensorrt
-from napari_pix2pix.translation.backends.tensorrt import TensorRtRunner
+from napari_pix2pix.translation.backends import tensorrt_runner
+from napari_pix2pix.translation.backends.tensorrt_runner import TensorRtRunner
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
 from pix2pix_training.errors import BackendError, EngineFileError
 from pix2pix_training.networks import Generator, build_generator, set_inference_mode
@@ -68,9 +68,9 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngines]:
     network = build_generator(CONFIG)
     set_inference_mode(network, InferenceConfig(statistics="image"))
     fake = FakeEngines(network)
-    monkeypatch.setattr(tensorrt, "require", lambda flavour: None)
-    monkeypatch.setattr(tensorrt, "proven_engine", fake.proven)
-    monkeypatch.setattr(tensorrt, "EngineRunner", fake.runner)
+    monkeypatch.setattr(tensorrt_runner, "require", lambda flavour: None)
+    monkeypatch.setattr(tensorrt_runner, "proven_engine", fake.proven)
+    monkeypatch.setattr(tensorrt_runner, "EngineRunner", fake.runner)
     with torch.inference_mode():
         yield fake
 
@@ -135,7 +135,7 @@ def test_engine_without_memory_is_tried_smaller(engines: FakeEngines, monkeypatc
             raise EngineMemoryError("the GPU lacks the memory")
         return engines.runner(engine, device)
 
-    monkeypatch.setattr(tensorrt, "EngineRunner", refuse)
+    monkeypatch.setattr(tensorrt_runner, "EngineRunner", refuse)
     runner = TensorRtRunner("tensorrt", engines.network, ["fp32"])
     with pytest.raises(torch.OutOfMemoryError, match="lacks the memory"):
         runner.run(WHOLE, image(512, 256))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pix2pix_training.descriptions import (
+from pix2pix_training.in_words import (
     describe_discriminator,
     describe_generator,
     describe_inference,

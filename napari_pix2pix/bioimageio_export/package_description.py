@@ -12,8 +12,8 @@ import numpy as np
 from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import postprocessing, preprocessing, tensor_dtype
 from pix2pix_training.config import Credits, InferenceConfig
-from pix2pix_training.descriptions import describe_generator, describe_mapping
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.in_words import describe_generator, describe_mapping
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import ImageDescription, Model, model_header
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_pix2pix.translation.cost import receptive_radius
-from napari_pix2pix.translation.halo import halo_tiles
-from napari_pix2pix.translation.whole import whole_tiles
+from napari_pix2pix.translation.schemes import halo_tiles, whole_tiles
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
 from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
