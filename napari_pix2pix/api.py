@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, overload
+from typing import Any, Self
 
-from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
-from napari_pix2pix.formats.channel_files import open_images
-from napari_pix2pix.formats.pairing import pairs_from_paths
-from napari_pix2pix.training_data import (
-    DEFAULT_VALIDATION_FRACTION,
-    DataRequest,
-    checked_validation,
-    data_of_pairs,
-    load_training_data,
-    pairs_of_arrays,
-)
-from napari_pix2pix.translation.image_fit import WithMetadata, metadata_of_array
-from napari_pix2pix.translation.kept_translators import lent_translator
-from napari_pix2pix.translation.pipeline import translate
-from napari_pix2pix.translation.progress import Progress, ended, told
-from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.sinks import ArraySink, FileSink, axes_of_result
-from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
-from pix2pix_training.atomic import reserved, temporary_folder
+from napari_pix2pix.exports import ExportFormat, export_format, write_export
+from napari_pix2pix.loaded_model import LoadedModel
+from napari_pix2pix.script_inputs import ImagePath, Images, training_data_of
+from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
+from napari_pix2pix.translation.progress import ended
+from pix2pix_training.atomic import reserved
 from pix2pix_training.config import InferenceConfig, Preset
-from pix2pix_training.errors import SettingsError
 from pix2pix_training.events import Event
 from pix2pix_training.in_words import architecture_name
-from pix2pix_training.machine import scratch_folder
-from pix2pix_training.model_file import ImageDescription, ImageTraits, Model, load_model, save_model
-from pix2pix_training.pairs import Pair
+from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.training import train as training_events
 from pix2pix_training.training_step import settings_of
-from pix2pix_training.validated import AnyPath, Lenient, checked
+from pix2pix_training.validated import AnyPath, checked
 
-ImagePath = str | Path
-ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
-
-_FORMATS: dict[str, ExportFormat] = {".onnx": "onnx", ".zip": "bioimageio", ".pth": "state-dict", ".pt": "state-dict"}
 _MINUTES = 10.0
 
 
-class Pix2Pix:
+class Pix2Pix(LoadedModel):
     """A trained model, ready to use.
 
     Parameters
@@ -66,9 +45,6 @@ class Pix2Pix:
     Pix2Pix(U-Net, 1 channel of uint8 -> 1 channel of uint8)
     """
 
-    def __init__(self, model: ImagePath | Model) -> None:
-        self.model = model if isinstance(model, Model) else load_model(checked(AnyPath, model, "model"))
-
     @classmethod
     def load(cls, path: ImagePath) -> Self:
         """Open a model file, such as the ``model.safetensors`` of a run.
@@ -83,8 +59,8 @@ class Pix2Pix:
     @classmethod
     def train(
         cls,
-        source: AnyArray | Sequence[AnyArray] | ImagePath,
-        target: AnyArray | Sequence[AnyArray] | ImagePath,
+        source: Images,
+        target: Images,
         *,
         out: ImagePath,
         axes: str | None = None,
@@ -171,240 +147,24 @@ class Pix2Pix:
         start = None if init is None else cls(init).model
         layer = {"preset": preset, "minutes": minutes, **settings}
         config = training_config({} if start is None else settings_of(start), layer)
-        if _are_paths(source, target):
-            if axes is not None or target_axes is not None or pixel_size is not None:
-                raise SettingsError("axes and pixel_size are for arrays; files say them themselves, so leave them out")
-            request = DataRequest(
-                sources=(Path(str(source)),),
-                targets=(Path(str(target)),),
-                z_context=z_context,
-                series=series,
-                validation=validation,
-            )
-            data = load_training_data(request, patch_size=config.patch_size, seed=config.seed)
-        else:
-            held_out = checked_validation(validation)
-            if isinstance(held_out, Path):
-                raise SettingsError(f"validation is the folder {held_out}; of arrays, hold out a fraction or a region")
-            pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
-            traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
-            data = data_of_pairs(pairs, traits, held_out, patch_size=config.patch_size, seed=config.seed)
+        data = training_data_of(
+            source,
+            target,
+            config,
+            axes=axes,
+            target_axes=target_axes,
+            pixel_size=pixel_size,
+            unit=unit,
+            z_context=z_context,
+            series=series,
+            validation=validation,
+        )
         folder = checked(AnyPath, out, "out")
         events = training_events(
             config, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
         )
-        with closing(events):
-            for event in events:
-                if on_event is not None:
-                    on_event(event)
+        ended(events, on_event)
         return cls(folder / "model.safetensors")
-
-    @property
-    def source(self) -> ImageDescription:
-        """What the model knows of its source images: channels and their names, type, range, pixel size."""
-        return self.model.source
-
-    @property
-    def target(self) -> ImageDescription:
-        """The same of the images that it makes."""
-        return self.model.target
-
-    @property
-    def metrics(self) -> Mapping[str, Any]:
-        """Scores of the validation images in training, in [-1, 1]."""
-        return self.model.metrics
-
-    @overload
-    def translate(
-        self,
-        image: AnyArray | ImagePath | Sequence[ImagePath],
-        out: None = None,
-        *,
-        axes: str | None = None,
-        nodata: float | None = None,
-        channel_names: Sequence[str] = (),
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "µm",
-        series: int | None = None,
-        on_progress: Progress | None = None,
-        **settings: Any,
-    ) -> AnyArray: ...
-
-    @overload
-    def translate(
-        self,
-        image: AnyArray | ImagePath | Sequence[ImagePath],
-        out: ImagePath,
-        *,
-        axes: str | None = None,
-        nodata: float | None = None,
-        channel_names: Sequence[str] = (),
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "µm",
-        series: int | None = None,
-        file_format: str = "same",
-        overwrite: bool = False,
-        resume: bool = False,
-        on_progress: Progress | None = None,
-        **settings: Any,
-    ) -> Path: ...
-
-    def translate(
-        self,
-        image: AnyArray | ImagePath | Sequence[ImagePath],
-        out: ImagePath | None = None,
-        *,
-        axes: str | None = None,
-        nodata: float | None = None,
-        channel_names: Sequence[str] = (),
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "µm",
-        series: int | None = None,
-        file_format: str = "same",
-        overwrite: bool = False,
-        resume: bool = False,
-        on_progress: Progress | None = None,
-        **settings: Any,
-    ) -> AnyArray | Path:
-        """Translate an image of any size.
-
-        What makes the model ready (a second or more) is done at the first call, and kept as long as the model is alive.
-
-        Parameters
-        ----------
-        image : array, str, Path, or sequence of paths
-            Of the type and with the channels that the model was trained on. Arrays may also be anything that is sliced
-            like one (dask, zarr), which is read part by part. Several files are the channels of one image.
-        out : str or Path
-            File to write; its ending decides the format where `file_format` is "same". Without it an array is given.
-        axes : str
-            One letter per axis of the array in any order, such as "YXC" or "TCZYX". Without it an array is (Y, X) or
-            (*leading, C, Y, X). For files: the order that the result is to have.
-        nodata : float
-            Value of pixels of an array that hold no data, besides those that are not finite.
-        channel_names : sequence of str
-            Of an array; where the model has names too, channels are taken by them.
-        pixel_size, unit : (float, float) and str
-            Height and width of a pixel, of an array.
-        series : int
-            Of files that hold several images the one of this number, from 0. Without it the first, with a warning.
-        overwrite, resume : bool
-            Replace `out`, or go on with it where it was begun.
-        on_progress : callable
-            Is given the number of tiles done, and of all.
-        **settings
-            Fields of `TranslationSettings`, such as ``tile=1024``, ``max_memory=2 << 30``, ``convert_values="type"``.
-
-        Returns
-        -------
-        ndarray or Path
-            The path `out`, or an array in the dtype of the model's target. It has the axes of the image in the same
-            order; channels that only the result has come before Y and X, and a single one is left out where the image
-            has no axis of channels.
-
-        Raises
-        ------
-        InputError
-            Image, model and settings do not fit together, or `out` is refused; nothing was computed.
-        Pix2PixError
-            Memory ran out, or the output could not be written.
-
-        Examples
-        --------
-        >>> model = Pix2Pix.load("run/model.safetensors")
-        >>> stack = np.zeros((3, 48, 40), dtype=np.uint8)
-        >>> model.translate(stack, axes="ZYX").shape
-        (3, 48, 40)
-        >>> model.translate("cells.tif", "translated.tif").name
-        'translated.tif'
-        >>> model.translate("cells.tif", axes="YX").dtype
-        dtype('uint8')
-        """
-        path: Path | None = checked(AnyPath | None, out, "out")
-        nodata = checked(float | None, nodata, "nodata")
-        chosen = TranslationSettings(**settings)
-        with lent_translator(self.model, chosen) as translator, ExitStack() as stack:
-            source: ArraySource
-            if isinstance(image, str | Path | Sequence):
-                if nodata is not None or channel_names or pixel_size is not None:
-                    raise SettingsError(
-                        "nodata, channel_names and pixel_size are for arrays; files say them themselves"
-                    )
-                if axes is not None and path is not None:
-                    raise SettingsError("axes say how an array is to be; an output file has those of the input")
-                source = stack.enter_context(open_images(_paths(image), series, chosen.alpha))
-                order = axes_of_result(axes, source)
-            else:
-                if series is not None:
-                    raise SettingsError("series is for files that hold several images; leave it out")
-                if resume:
-                    raise SettingsError("resume is for translating files; of an array, leave it out")
-                array = MemorySource(image, axes=axes, nodata=nodata, channel_names=channel_names)
-                source, order = WithMetadata(array, metadata_of_array(array, pixel_size, unit)), array.order
-            if path is None:
-                sink = ArraySink(order)
-                ended(translate(source, translator, sink), told(on_progress))
-                return sink.without_single_channel
-            file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume)
-            ended(translate(source, translator, file), told(on_progress))
-            return path
-
-    def evaluate(
-        self,
-        source: AnyArray | Sequence[AnyArray] | ImagePath,
-        target: AnyArray | Sequence[AnyArray] | ImagePath,
-        *,
-        axes: str | None = None,
-        target_axes: str | None = None,
-        series: int | None = None,
-        data_range: tuple[float, float] | None = None,
-        **settings: Any,
-    ) -> Evaluation:
-        """Translate source images and score the results against the targets.
-
-        Parameters
-        ----------
-        source, target : array, sequence of arrays, str or Path
-            As for `train`; best images that were not trained on.
-        axes, target_axes, series
-            As for `train`.
-        data_range : (float, float)
-            Smallest and largest value that targets can take, for PSNR and SSIM; by default 0 to 255 for 8-bit targets,
-            else the percentiles 0.1 and 99.9 of all targets.
-        **settings
-            Fields of `TranslationSettings`.
-
-        Returns
-        -------
-        Evaluation
-            MAE, PSNR, SSIM and Pearson correlation of each image, their mean, and scores of the best constant image;
-            of categories also accuracy and overlap (IoU, Dice).
-
-        Raises
-        ------
-        InputError
-            Images, model and settings do not fit together.
-
-        Examples
-        --------
-        >>> result = model.evaluate("source", "target")
-        >>> result.mean.mae >= 0
-        True
-        >>> sorted(result.mean.as_dict())
-        ['mae', 'pearson', 'psnr', 'ssim']
-        """
-        limits = checked(Annotated[tuple[float, float], Lenient] | None, data_range, "data_range")
-        pairs: Sequence[Pair]
-        if _are_paths(source, target):
-            pairs = pairs_from_paths([Path(str(source))], [Path(str(target))], series=series)
-        else:
-            pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
-        with (
-            lent_translator(self.model, TranslationSettings(**settings)) as translator,
-            temporary_folder(translator.scratch or scratch_folder()) as folder,
-        ):
-            translated = ended(translations(pairs, translator, folder)).pairs
-            return evaluate_pairs(translated, data_range=limits, mapping=self.target.mapping)
 
     def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:
         """Write the model file.
@@ -456,32 +216,18 @@ class Pix2Pix:
             The model has no such form, or `out` is refused.
         """
         path: Path = checked(AnyPath, out, "out")
-        chosen = file_format or _FORMATS.get(path.suffix.lower())
-        if chosen not in _FORMATS.values():
-            raise SettingsError(f"{path}: the ending says no format; choose file_format onnx, bioimageio or state-dict")
+        chosen = export_format(path, file_format)
         with reserved(path, overwrite):
-            if chosen == "onnx":
-                from pix2pix_training.onnx_export import export_model
-
-                export_model(self.model, path, inference=inference, with_mapping=with_mapping)
-            elif chosen == "state-dict":
-                from pix2pix_training.reference_weights import generator_state, write_state_dict
-
-                write_state_dict(generator_state(self.model), path)
-            else:
-                self._export_package(path, name, sample, inference or self.model.inference)
+            write_export(
+                self.model,
+                path,
+                chosen,
+                inference=inference,
+                with_mapping=with_mapping,
+                name=name,
+                sample=None if sample is None else Path(sample),
+            )
         return path
-
-    def _export_package(
-        self, out: Path, name: str | None, sample: ImagePath | None, inference: InferenceConfig
-    ) -> None:
-        from napari_pix2pix.bioimageio_export.package import export_bioimageio
-        from napari_pix2pix.bioimageio_export.package_description import PackageInfo
-
-        if name is None or sample is None:
-            raise SettingsError("a BioImage Model Zoo package needs a name, and a sample image to be tested with")
-        info = PackageInfo(name=name, credits=self.model.credits)
-        export_bioimageio(self.model, out, info, Path(sample), inference=inference)
 
     def __repr__(self) -> str:
         sides = " -> ".join(
@@ -489,17 +235,3 @@ class Pix2Pix:
             for side in (self.source, self.target)
         )
         return f"Pix2Pix({architecture_name(self.model.generator_config)}, {sides})"
-
-
-def _are_paths(source: object, target: object) -> bool:
-    kinds = [isinstance(images, str | Path) for images in (source, target)]
-    if kinds[0] != kinds[1]:
-        raise SettingsError("source and target must both be arrays, or both be files or folders")
-    return kinds[0]
-
-
-def _paths(image: ImagePath | Sequence[ImagePath]) -> list[Path]:
-    paths = [image] if isinstance(image, str | Path) else list(image)
-    if not paths or not all(isinstance(path, str | Path) for path in paths):
-        raise SettingsError("one image at a time: give an array, a file, or the files that are its channels")
-    return [Path(path) for path in paths]

@@ -60,6 +60,7 @@ def export(
     }
     _check_options(format_, given)
 
+    from napari_pix2pix.exports import write_export
     from pix2pix_training.atomic import reserved
     from pix2pix_training.model_file import load_model
 
@@ -78,13 +79,12 @@ def export(
         if format_ == "state-dict":
             _export_state_dicts(loaded, out, discriminator)
         else:
+            if format_ == "bioimageio" and (sample is None or name is None):
+                raise SettingsError(
+                    "a BioImage Model Zoo package needs --name TEXT, and --sample IMAGE to be tested with and shown by"
+                )
             inference = changed(loaded.inference, settings)
-            if format_ == "onnx":
-                from pix2pix_training.onnx_export import export_model
-
-                export_model(loaded, out, inference=inference, with_mapping=with_mapping)
-            else:
-                _export_bioimageio(loaded, out, sample, name, inference)
+            write_export(loaded, out, format_, inference=inference, with_mapping=with_mapping, name=name, sample=sample)
     interrupts.keeps(f"{out} is written")
     for path in outputs:
         say(str(path))
@@ -114,16 +114,3 @@ def _export_state_dicts(model: Model, out: Path, discriminator: Path | None) -> 
     say("a state_dict holds weights alone; the pixels that this model was trained on were mapped like this:")
     say(f"source: {describe_mapping(model.source.mapping)}")
     say(f"target: {describe_mapping(model.target.mapping)}")
-
-
-def _export_bioimageio(
-    model: Model, out: Path, sample: Path | None, name: str | None, inference: InferenceConfig
-) -> None:
-    from napari_pix2pix.bioimageio_export.package import export_bioimageio
-    from napari_pix2pix.bioimageio_export.package_description import PackageInfo
-
-    if sample is None or name is None:
-        raise SettingsError(
-            "a BioImage Model Zoo package needs --name TEXT, and --sample IMAGE to be tested with and shown by"
-        )
-    export_bioimageio(model, out, PackageInfo(name=name, credits=model.credits), sample, inference=inference)

@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 import napari_pix2pix
-from napari_pix2pix import Pix2Pix, api
+from napari_pix2pix import Pix2Pix, api, loaded_model
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
@@ -50,7 +50,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_examples_of_the_docstrings(workplace: Path) -> None:
-    tests = [test for test in doctest.DocTestFinder().find(api, "napari_pix2pix.api") if test.examples]
+    found = [test for module in (api, loaded_model) for test in doctest.DocTestFinder().find(module)]
+    tests = [test for test in found if test.examples]
     assert {test.name.rpartition(".")[2] for test in tests} >= {"Pix2Pix", "load", "train", "translate", "evaluate"}
     names = {"np": np, "Pix2Pix": Pix2Pix, "model": Pix2Pix("run/model.safetensors")}
     said: list[str] = []
@@ -285,17 +286,9 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
     def record(config: TrainingConfig, *_: Any, **__: Any) -> Any:
         configs.append(config)
         save_model(identity_model(), tmp_path / "model.safetensors")
-        return iter(())
-
-    class Closing:
-        def __init__(self, _: Any) -> None: ...
-        def __enter__(self) -> tuple[()]:
-            return ()
-
-        def __exit__(self, *_: object) -> None: ...
+        yield from ()
 
     monkeypatch.setattr(api, "training_events", record)
-    monkeypatch.setattr(api, "closing", Closing)
     for length in ({}, {"minutes": 3}, {"steps": 5}, {"epochs": 2}):
         Pix2Pix.train([IMAGE] * 2, [IMAGE] * 2, out=tmp_path, **SMALL, **length)  # type: ignore[arg-type]
     assert [(c.minutes, c.steps, c.epochs) for c in configs] == [

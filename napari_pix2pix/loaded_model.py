@@ -1,0 +1,225 @@
+"""A trained model in use: what it knows of its images, translating and scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, overload
+
+from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
+from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
+from napari_pix2pix.translation.kept_translators import lent_translator
+from napari_pix2pix.translation.pipeline import translate
+from napari_pix2pix.translation.progress import Progress, ended, told
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.sinks import ArraySink, FileSink
+from pix2pix_training.array_source import AnyArray
+from pix2pix_training.atomic import temporary_folder
+from pix2pix_training.machine import scratch_folder
+from pix2pix_training.model_file import ImageDescription, Model, load_model
+from pix2pix_training.validated import AnyPath, Lenient, checked
+
+
+class LoadedModel:
+    """What `Pix2Pix` does with images."""
+
+    def __init__(self, model: ImagePath | Model) -> None:
+        self.model = model if isinstance(model, Model) else load_model(checked(AnyPath, model, "model"))
+
+    @property
+    def source(self) -> ImageDescription:
+        """What the model knows of its source images: channels and their names, type, range, pixel size."""
+        return self.model.source
+
+    @property
+    def target(self) -> ImageDescription:
+        """The same of the images that it makes."""
+        return self.model.target
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Scores of the validation images in training, in [-1, 1]."""
+        return self.model.metrics
+
+    @overload
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: None = None,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        series: int | None = None,
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> AnyArray: ...
+
+    @overload
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: ImagePath,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        series: int | None = None,
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> Path: ...
+
+    def translate(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        out: ImagePath | None = None,
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        series: int | None = None,
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
+    ) -> AnyArray | Path:
+        """Translate an image of any size.
+
+        What makes the model ready (a second or more) is done at the first call, and kept as long as the model is alive.
+
+        Parameters
+        ----------
+        image : array, str, Path, or sequence of paths
+            Of the type and with the channels that the model was trained on. Arrays may also be anything that is sliced
+            like one (dask, zarr), which is read part by part. Several files are the channels of one image.
+        out : str or Path
+            File to write; its ending decides the format where `file_format` is "same". Without it an array is given.
+        axes : str
+            One letter per axis of the array in any order, such as "YXC" or "TCZYX". Without it an array is (Y, X) or
+            (*leading, C, Y, X). For files: the order that the result is to have.
+        nodata : float
+            Value of pixels of an array that hold no data, besides those that are not finite.
+        channel_names : sequence of str
+            Of an array; where the model has names too, channels are taken by them.
+        pixel_size, unit : (float, float) and str
+            Height and width of a pixel, of an array.
+        series : int
+            Of files that hold several images the one of this number, from 0. Without it the first, with a warning.
+        overwrite, resume : bool
+            Replace `out`, or go on with it where it was begun.
+        on_progress : callable
+            Is given the number of tiles done, and of all.
+        **settings
+            Fields of `TranslationSettings`, such as ``tile=1024``, ``max_memory=2 << 30``, ``convert_values="type"``.
+
+        Returns
+        -------
+        ndarray or Path
+            The path `out`, or an array in the dtype of the model's target. It has the axes of the image in the same
+            order; channels that only the result has come before Y and X, and a single one is left out where the image
+            has no axis of channels.
+
+        Raises
+        ------
+        InputError
+            Image, model and settings do not fit together, or `out` is refused; nothing was computed.
+        Pix2PixError
+            Memory ran out, or the output could not be written.
+
+        Examples
+        --------
+        >>> model = Pix2Pix.load("run/model.safetensors")
+        >>> stack = np.zeros((3, 48, 40), dtype=np.uint8)
+        >>> model.translate(stack, axes="ZYX").shape
+        (3, 48, 40)
+        >>> model.translate("cells.tif", "translated.tif").name
+        'translated.tif'
+        >>> model.translate("cells.tif", axes="YX").dtype
+        dtype('uint8')
+        """
+        path: Path | None = checked(AnyPath | None, out, "out")
+        nodata = checked(float | None, nodata, "nodata")
+        chosen = TranslationSettings(**settings)
+        image_given = opened(
+            image,
+            axes=axes,
+            into_file=path is not None,
+            resume=resume,
+            series=series,
+            alpha=chosen.alpha,
+            pixel_size=pixel_size,
+            unit=unit,
+            nodata=nodata,
+            channel_names=channel_names,
+        )
+        with lent_translator(self.model, chosen) as translator, image_given as (source, order):
+            if path is None:
+                sink = ArraySink(order)
+                ended(translate(source, translator, sink), told(on_progress))
+                return sink.without_single_channel
+            file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume)
+            ended(translate(source, translator, file), told(on_progress))
+            return path
+
+    def evaluate(
+        self,
+        source: Images,
+        target: Images,
+        *,
+        axes: str | None = None,
+        target_axes: str | None = None,
+        series: int | None = None,
+        data_range: tuple[float, float] | None = None,
+        **settings: Any,
+    ) -> Evaluation:
+        """Translate source images and score the results against the targets.
+
+        Parameters
+        ----------
+        source, target : array, sequence of arrays, str or Path
+            As for `train`; best images that were not trained on.
+        axes, target_axes, series
+            As for `train`.
+        data_range : (float, float)
+            Smallest and largest value that targets can take, for PSNR and SSIM; by default 0 to 255 for 8-bit targets,
+            else the percentiles 0.1 and 99.9 of all targets.
+        **settings
+            Fields of `TranslationSettings`.
+
+        Returns
+        -------
+        Evaluation
+            MAE, PSNR, SSIM and Pearson correlation of each image, their mean, and scores of the best constant image;
+            of categories also accuracy and overlap (IoU, Dice).
+
+        Raises
+        ------
+        InputError
+            Images, model and settings do not fit together.
+
+        Examples
+        --------
+        >>> result = model.evaluate("source", "target")
+        >>> result.mean.mae >= 0
+        True
+        >>> sorted(result.mean.as_dict())
+        ['mae', 'pearson', 'psnr', 'ssim']
+        """
+        limits = checked(Annotated[tuple[float, float], Lenient] | None, data_range, "data_range")
+        pairs = pairs_of(source, target, axes, target_axes, series)
+        with (
+            lent_translator(self.model, TranslationSettings(**settings)) as translator,
+            temporary_folder(translator.scratch or scratch_folder()) as folder,
+        ):
+            translated = ended(translations(pairs, translator, folder)).pairs
+            return evaluate_pairs(translated, data_range=limits, mapping=self.target.mapping)
