@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -28,7 +29,7 @@ class RecentModels(QObject):
 
     def paths(self) -> list[Path]:
         """Those that still exist."""
-        return [path for path in map(Path, self._read()) if path.is_file()]
+        return [Path(name) for name in self._read() if os.path.isfile(name)]  # noqa: PTH113 (asks of any text)
 
     def add(self, path: Path) -> None:
         path = path.absolute()
@@ -43,7 +44,7 @@ class RecentModels(QObject):
     def _read(self) -> list[str]:
         try:
             names = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 

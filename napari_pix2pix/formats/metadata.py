@@ -149,7 +149,7 @@ def from_record(record: object) -> ImageMetadata:
         return ImageMetadata()
     known: dict[str, Any] = {}
     for name, convert in _CONVERTERS.items():
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             known[name] = convert(record[name])
     return ImageMetadata(**known)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from unicodedata import normalize
 
@@ -29,9 +30,10 @@ def composed(name: str) -> str:
 
 def as_spelled(path: Path) -> Path:
     """A path to a file whose folder spells its name differently, see `composed`; others as they are."""
-    if path.exists() or not path.parent.is_dir():
-        return path
-    return next((other for other in path.parent.iterdir() if composed(other.name) == composed(path.name)), path)
+    with suppress(OSError):  # what no file can be called; said where it is opened
+        if not path.exists() and path.parent.is_dir():
+            return next((other for other in path.parent.iterdir() if composed(other.name) == composed(path.name)), path)
+    return path
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

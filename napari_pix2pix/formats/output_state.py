@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from napari_pix2pix.formats.region_records import RECORDS
+from napari_pix2pix.formats.region_records import DAMAGE, RECORDS, sealed_json, unsealed_json
 from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, partial_path, remove
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, SettingsError
@@ -100,9 +100,8 @@ class OutputState:
 
     def begun(self) -> Begun | None:
         """None where nothing was begun, or is not known any more."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            stored: Any = json.loads((self.folder / _REQUEST).read_text(encoding="utf-8"))
-            return Begun(**stored)
+        with suppress(OSError, *DAMAGE):
+            return Begun(**unsealed_json((self.folder / _REQUEST).read_text(encoding="utf-8")))
         return None
 
     @property
@@ -115,7 +114,7 @@ class OutputState:
         return self._noted_complete(partial)
 
     def _noted_complete(self, output: Path) -> bool:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             noted: Any = json.loads((self.folder / _COMPLETE).read_text(encoding="utf-8"))
             return noted is not None and noted == output_identity(output)
         return False
@@ -150,7 +149,7 @@ class OutputState:
     def _noted(self, begun: Begun) -> Begun:
         """As it is read back."""
         with atomic_write(self.folder / _REQUEST) as partial:
-            partial.write_text(json.dumps(asdict(begun), indent=1), encoding="utf-8")
+            partial.write_text(sealed_json(asdict(begun)), encoding="utf-8")
         stored = self.begun()
         if stored is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))

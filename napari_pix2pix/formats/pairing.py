@@ -156,8 +156,11 @@ def files_of_table(table: Path) -> list[tuple[tuple[Path, ...], tuple[Path, ...]
 
 def _check_existing(paths: Iterable[Path]) -> None:
     for path in paths:
-        if not path.exists():
-            raise ImageError(f"{path} does not exist")
+        try:
+            if not path.exists():
+                raise ImageError(f"{path} does not exist")
+        except OSError as error:
+            raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _is_folder(path: Path) -> bool:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,27 @@ from pix2pix_training.atomic import atomic_write
 
 RECORDS = "regions"
 """Folder of the records, within the state."""
+
+
+DAMAGE = (ValueError, KeyError, TypeError, RecursionError)
+"""What `unsealed_json` raises of a damaged text."""
+
+
+def sealed_json(content: Mapping[str, Any]) -> str:
+    """A table as text, with a checksum of it."""
+    return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
+
+
+def unsealed_json(text: str) -> dict[str, Any]:
+    """The inverse of `sealed_json`."""
+    content: Any = json.loads(text)
+    if not isinstance(content, dict) or content.pop("checksum") != _checksum(content):
+        raise ValueError("the checksum is that of another content")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -42,12 +64,12 @@ class RegionRecords:
     def write(self, number: int, record: RegionRecord) -> None:
         """Note a finished region; returns when that is on the disk."""
         with atomic_write(self._path(number)) as partial:
-            partial.write_text(json.dumps({"parts": record.notes, "facts": record.facts}), encoding="utf-8")
+            partial.write_text(sealed_json({"parts": record.notes, "facts": record.facts}), encoding="utf-8")
 
     def read(self, number: int) -> RegionRecord | None:
         """The record of a region, None where there is none that can be read."""
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            entry: Any = json.loads(self._path(number).read_text(encoding="utf-8"))
+        with suppress(OSError, *DAMAGE):
+            entry = unsealed_json(self._path(number).read_text(encoding="utf-8"))
             return RegionRecord(list(entry["parts"]), dict(entry["facts"]))
         return None
 

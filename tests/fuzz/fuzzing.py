@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from napari_pix2pix.formats import raster, source
 from pix2pix_training.errors import Pix2PixError
-from tests.fuzz.loaders import LOADERS, Loader, clear
+from tests.fuzz.loaders import LOADERS
+from tests.fuzz.loading import Loader, clear
 
 BUDGET_BYTES = 1 << 30
 _DECODE_BUDGET_BYTES = 1 << 28
@@ -52,6 +53,8 @@ class Watch:
                 self.seen.append(f"{'wrote' if writes else 'read'} {path}")
         elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
             path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100
+            if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # within an open folder
+                path = f"{Path(f'/proc/self/fd/{arguments[1]}').readlink()}/{os.fsdecode(arguments[0])}"
             if not path.startswith(self.folder):
                 self.seen.append(f"{event} {path}")
         elif event in ("subprocess.Popen", "os.system", "socket.connect"):

@@ -30,6 +30,8 @@ FOUND: tuple[tuple[str, Any], ...] = (
     ("gif", [Edit(kind="number", at=6, value=0), Edit(kind="insert", at=6, value=128, width=16)]),
     ("settings", [NodeEdit(kind="set", at=10, value=10**400)]),
     ("checkpoint file", [Edit(kind="flip", at=0)]),
+    ("pairs.csv", [Edit(kind="insert", at=14, value=1, width=100)] * 3),
+    ("output state", ("o.tif.partial.state/request.json", "tree", [NodeEdit(kind="set", at=0, value=None)])),
     ("metrics.csv", [Edit(kind="number", at=138, value=0)]),
 )
 """Damage that a loader did not withstand once."""

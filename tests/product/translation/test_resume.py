@@ -276,6 +276,22 @@ def test_resume_refuses_what_differs(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda _: "null", lambda _: "[" * 10**5, lambda text: text.replace('"tile": ', '"tile": 1')]
+)
+def test_a_damaged_request_is_nothing_to_go_on_with(
+    tmp_path: Path, image: Path, model: Model, damage: Callable[[str], str]
+) -> None:
+    out = tmp_path / "out.ome.zarr"
+    interrupted(image, model, out, STOP)
+    request = tmp_path / "out.ome.zarr.partial.state" / "request.json"
+    text = request.read_text()
+    request.write_text(damage(text))
+    assert request.read_text() != text
+    with pytest.raises(OutputError, match="no unfinished output that this program can go on with; rename or remove"):
+        translate_file(image, model, out, EXACT, resume=True)
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -> None:
     out = tmp_path / "out.ome.zarr"
     refused: list[str] = []
