@@ -10,7 +10,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Event, Thread
@@ -38,6 +38,8 @@ _BIGTIFF = "IF_SAFER"
 _BIGTIFF_FROM_BYTES = 3_500_000_000
 _STATE_SUFFIX = ".state"
 _STILL_COPYING_S = 0.1
+_TRAILER_BYTES = 4
+"""Behind each tile of a cloud-optimised GeoTIFF its last bytes stand again."""
 _TAG_NAMES = {271: "Make", 272: "Model", 305: "TIFFTAG_SOFTWARE", 306: "TIFFTAG_DATETIME", 315: "TIFFTAG_ARTIST"}
 _COPIED_TAGS = (305, 306, 315, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113, 50844)
 
@@ -294,10 +296,10 @@ def _change_view(view: Path, *, is_mask: bool, hides: bool, has_nan: bool) -> No
 
 
 def _check_whole(path: Path) -> None:
-    """GDAL says nothing where the last bytes do not fit on the disk."""
-    size = path.stat().st_size
-    with tifffile.TiffFile(path) as tif:
+    """GDAL says nothing where the last bytes do not fit on the disk, among them those that say where the image is."""
+    size, ends = path.stat().st_size, [0]
+    with suppress(tifffile.TiffFileError), tifffile.TiffFile(path) as tif:
         for page in tif.pages:
-            ends = np.add(page.dataoffsets, page.databytecounts)
-            if len(ends) and ends.max() > size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            ends += [int(end) + _TRAILER_BYTES for end in np.add(page.dataoffsets, page.databytecounts)]
+    if not 0 < max(ends) <= size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

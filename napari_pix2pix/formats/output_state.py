@@ -177,6 +177,12 @@ class OutputState:
         for name in last:
             remove(self.folder / name)
 
+    def remove_free_locks(self) -> None:
+        """Those that a killed process has left."""
+        for file in self.folder.glob("*.lock"):
+            with suppress(OSError, OutputError), locked(file, self.path):
+                pass
+
     def remove_if_empty(self) -> None:
         with suppress(OSError):
             self.folder.rmdir()

@@ -185,7 +185,10 @@ class PartialOutput:
 
     def _publish(self, cancel: Cancel) -> None:
         spec, file_format = self._cutting.spec, self._place.output_format
-        check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
+        try:
+            check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
+        except OutputError as error:
+            raise Pix2PixError(str(error)) from error  # midway
         if self._place.is_output:
             if self._canvas is not None:
                 self._canvas.finish(self._path)
@@ -390,7 +393,9 @@ def clear_completed(path: Path) -> None:
         if begun is not None and (begun.alone or path.is_dir()):
             remove(partial_path(path))  # what the output has taken the place of
         state.clear()
-        state.remove_if_empty()
+    if state.begun() is None:
+        state.remove_free_locks()
+    state.remove_if_empty()
 
 
 def _require_own(state: OutputState) -> None:

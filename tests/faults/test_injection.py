@@ -112,7 +112,7 @@ def require_no_harm_of_a_limit(scenario: Scenario, golden: Golden, limit: Limit)
     prepare(scenario, root)
     with no_file_longer_than(limit.length):
         code, lines = command(scenario.command(root / "in", root / "out"), root / "tmp")
-    assert code == 1 or scenario.skips, lines
+    assert code == 1 or scenario.skips or scenario.earlier, lines  # what is left to write may be short
     require_one_line(code, lines)
     require_whole(scenario, golden, code)
 

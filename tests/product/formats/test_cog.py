@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from napari_pix2pix.formats.cog import CogCanvas
 from napari_pix2pix.formats.georeference import web_mercator
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
+from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.regions import Region
+from tests.faults.injection import no_file_longer_than
 
 AnyArray = NDArray[Any]
 Noise = Callable[[tuple[int, ...], str], AnyArray]
@@ -169,3 +172,19 @@ def test_bytes_written_are_at_most_two_and_a_half_times_the_file(
     before = written()
     path = write_image(tmp_path / "a.tif", _spec(tile, masked=True), tiles_of(tile, 1024), file_format="geotiff")
     assert written() - before < 2.5 * path.stat().st_size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the length of files as Linux does")
+@pytest.mark.parametrize("missing", [1, 5, 300])
+def test_a_file_whose_end_is_not_on_the_disk_is_told(
+    tmp_path: Path, noise: Noise, tiles_of: Tiles, missing: int
+) -> None:
+    """Among what GDAL writes last is where the image lies, and it does not say that this failed."""
+    samples = noise((1, 272, 264), "uint8")
+    spec = _spec(samples, masked=False)
+    path = write_image(tmp_path / "a.tif", spec, tiles_of(samples, 600), file_format="geotiff")
+    length = path.stat().st_size
+    path.unlink()
+    with no_file_longer_than(length - missing), pytest.raises(Pix2PixError, match=r"a\.tif could not be completed"):
+        write_image(path, spec, tiles_of(samples, 600), file_format="geotiff")
+    assert list(tmp_path.iterdir()) == []

@@ -292,6 +292,16 @@ def test_a_damaged_request_is_nothing_to_go_on_with(
         translate_file(image, model, out, EXACT, resume=True)
 
 
+def test_locks_of_a_killed_process_beside_a_complete_output_go(tmp_path: Path, image: Path, model: Model) -> None:
+    out = tmp_path / "out.ome.zarr"
+    translate_file(image, model, out, EXACT)
+    state = tmp_path / "out.ome.zarr.partial.state"
+    state.mkdir()
+    (state / "part-1-of-1.lock").touch()
+    translate_file(image, model, out, EXACT, resume=True)
+    assert leftovers(out) == []
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -> None:
     out = tmp_path / "out.ome.zarr"
     refused: list[str] = []
