@@ -239,7 +239,7 @@ def _of_candidate(variant: Variant) -> TrainingConfig:
     config = _with_jitter(preset("seamless"), 0.0)
     return replace(
         config,
-        generator=replace(config.generator, depth=variant.depth, norm=variant.norm),
+        generator=replace(config.generator, depth=variant.depth, norm=variant.norm, decoder="transposed"),
         discriminator=replace(config.discriminator, norm="instance" if variant.norm == "instance" else "batch"),
         inference=variant.inferences[0],
         learning_rate=preset("paper").learning_rate,

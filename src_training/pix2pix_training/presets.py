@@ -17,9 +17,9 @@ def preset(name: Preset) -> TrainingConfig:
     """Settings of a preset.
 
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
-    "seamless": batch renorm with running statistics, twice the paper's rate, averaged weights, and intensities that are
-    jittered as images differ, the best of the screening in docs/quality.md; no noise. For other patches than of 256
-    pixels, `usual_depth` says how often it down-samples.
+    "seamless": batch renorm with running statistics, a decoder that leaves no grid, twice the paper's rate, averaged
+    weights, and intensities that are jittered as images differ, the best of the screening in docs/quality.md; no noise.
+    For other patches than of 256 pixels, `usual_depth` says how often it down-samples.
     """
     match name:
         case "paper":
@@ -32,7 +32,7 @@ def preset(name: Preset) -> TrainingConfig:
         case "seamless":
             return TrainingConfig(
                 preset="seamless",
-                generator=GeneratorConfig(norm="batch-renorm"),
+                generator=GeneratorConfig(norm="batch-renorm", decoder="resize"),
                 inference=InferenceConfig(statistics="running"),
                 augmentation=AugmentationConfig(intensity_jitter=2.5),
                 learning_rate=4e-4,

@@ -16,6 +16,8 @@ from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import Model
+from pix2pix_training.networks import build_generator
+from pix2pix_training.strided_convolution import ResizeConvolution, transposed_weight
 
 _LEAST_DEPTH = 5
 StateDict = Mapping[str, Tensor]
@@ -90,7 +92,8 @@ def generator_state(model: Model) -> dict[str, Tensor]:
     """The generator's state_dict under the reference's names, as ``latest_net_G.pth`` has them.
 
     These are weights alone: intensity mapping, statistics and dropout mode stay behind. The reference maps 8-bit pixels
-    from [0, 255] to [-1, 1]. A batch renorm becomes the batch norm that it is outside of training.
+    from [0, 255] to [-1, 1]. A batch renorm becomes the batch norm that it is outside of training, and a resize
+    convolution the transposed one that it equals.
 
     Raises
     ------
@@ -99,8 +102,15 @@ def generator_state(model: Model) -> dict[str, Tensor]:
     """
     config = model.generator_config
     _require_counterpart(config)
-    weights = generator_to_reference(model.weights, config)
+    weights = generator_to_reference(_with_transposed_convolutions(model), config)
     return _without_zero_biases(weights, _biased(config)) if config.norm == "none" else weights
+
+
+def _with_transposed_convolutions(model: Model) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        modules = dict(build_generator(model.generator_config).named_modules())
+    resized = {f"{name}.weight" for name, module in modules.items() if isinstance(module, ResizeConvolution)}
+    return {name: transposed_weight(w) if name in resized else w for name, w in model.weights.items()}
 
 
 def discriminator_state(model: Model) -> dict[str, Tensor]:
@@ -168,8 +178,8 @@ def _require_counterpart(config: GeneratorConfig) -> None:
         problem = "no encoder-decoder without skip connections"
     elif config.output != "tanh":
         problem = "only generators with tanh output"
-    elif config.decoder != "transposed":
-        problem = "only decoders of transposed convolutions"
+    elif config.decoder == "pixel-shuffle":
+        problem = "no decoder with pixel shuffle"
     elif config.architecture == "unet" and config.depth < _LEAST_DEPTH:
         problem = f"only U-Nets with {_LEAST_DEPTH} down-samplings or more, and this one has {config.depth}"
     if problem is not None:

@@ -174,19 +174,28 @@ def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> Tra
     """The preset that the last of the `layers` names, changed by what the model to `start` from decides, and by each.
 
     Layers are nested tables of settings, of the TOML file and of the options. With another patch than that of the
-    preset, the network has as many down-samplings as are usual for it, unless a layer says how many.
+    preset, the network has as many down-samplings as are usual for it, unless a layer says how many. A ResNet has the
+    one decoder that there is for it.
     """
     name = next((layer["preset"] for layer in reversed(layers) if layer.get("preset") is not None), "seamless")
     base = preset(name)  # type: ignore[arg-type]  # an unknown name is refused there
     merged = asdict(base)
     for size in [layer["patch_size"] for layer in layers if type(layer.get("patch_size")) is int]:
         merged["generator"]["depth"] = usual_depth(base.preset, size)
+    for layer in (start, *layers):
+        if _entry(layer, "generator", "architecture") == "resnet":
+            merged["generator"]["decoder"] = "transposed"
     _merge(merged, start)
     for layer in layers:
         if any(layer.get(name) is not None for name in _LENGTHS):
             merged.update(dict.fromkeys(_LENGTHS))
         _merge(merged, layer)
     return from_dict(TrainingConfig, merged)
+
+
+def _entry(layer: Mapping[str, Any], table: str, name: str) -> Any:
+    entries = layer.get(table)
+    return entries.get(name) if isinstance(entries, Mapping) else None
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:

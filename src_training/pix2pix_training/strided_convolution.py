@@ -105,13 +105,7 @@ class ResizeConvolution(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv_transpose2d(input, self.transposed_weight(), self.bias, 2, 1)
-
-    def transposed_weight(self) -> Tensor:
-        """(inputs, outputs, 4, 4)"""
-        taps = F.pad(self.weight.flip(2, 3), (1, 1, 1, 1))
-        by_rows = taps[:, :, 1:] + taps[:, :, :-1]
-        return (by_rows[..., 1:] + by_rows[..., :-1]).transpose(0, 1)
+        return F.conv_transpose2d(input, transposed_weight(self.weight), self.bias, 2, 1)
 
     @torch.no_grad()
     def as_transposed(self) -> nn.ConvTranspose2d:
@@ -119,10 +113,17 @@ class ResizeConvolution(nn.Conv2d):
         layer = nn.ConvTranspose2d(
             self.in_channels, self.out_channels, 4, 2, 1, bias=self.bias is not None, device=self.weight.device
         ).to(self.weight.dtype)
-        layer.weight.copy_(self.transposed_weight())
+        layer.weight.copy_(transposed_weight(self.weight))
         if layer.bias is not None:
             layer.bias.copy_(cast(Tensor, self.bias))
         return layer
+
+
+def transposed_weight(weight: Tensor) -> Tensor:
+    """Of a resize convolution, (outputs, inputs, 3, 3), that of the transposed one: (inputs, outputs, 4, 4)."""
+    taps = F.pad(weight.flip(2, 3), (1, 1, 1, 1))
+    by_rows = taps[:, :, 1:] + taps[:, :, :-1]
+    return (by_rows[..., 1:] + by_rows[..., :-1]).transpose(0, 1)
 
 
 class ShuffleConvolution(nn.Conv2d):

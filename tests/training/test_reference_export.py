@@ -16,7 +16,12 @@ from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import ImageDescription, Model, TrainedDiscriminator
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.reference_import import import_model
-from pix2pix_training.reference_weights import discriminator_state, generator_state, write_state_dict
+from pix2pix_training.reference_weights import (
+    discriminator_state,
+    generator_from_reference,
+    generator_state,
+    write_state_dict,
+)
 from tests.training.textbook import NestedUNet, patchgan
 
 
@@ -93,6 +98,17 @@ def test_files_of_the_reference_come_back_unchanged(
         assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+def test_a_resize_decoder_leaves_as_the_transposed_one_that_it_equals() -> None:
+    model = model_of(GeneratorConfig(base_width=2, depth=5, decoder="resize"))
+    state = generator_state(model)
+    config = replace(model.generator_config, decoder="transposed")
+    again = replace(model, generator_config=config, weights=generator_from_reference(state, config))
+    x = torch.rand(1, 3, 32, 64) * 2 - 1
+    with torch.inference_mode():
+        expected = model.generator(model.inference)(x)
+        assert torch.allclose(again.generator(model.inference)(x), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["unet", "resnet"])
 def test_networks_without_norms_are_exported_where_they_have_no_biases(architecture: Any) -> None:
     model = model_of(GeneratorConfig(architecture=architecture, base_width=2, depth=5, blocks=3, norm="none"))
@@ -116,7 +132,7 @@ def _unbiased(name: str, value: torch.Tensor) -> torch.Tensor:
         (GeneratorConfig(architecture="encoder-decoder", depth=5), "no encoder-decoder"),
         (GeneratorConfig(base_width=2, depth=4), "5 down-samplings or more, and this one has 4"),
         (GeneratorConfig(base_width=2, depth=5, output="linear"), "tanh"),
-        (GeneratorConfig(base_width=2, depth=5, decoder="resize"), "only decoders of transposed convolutions"),
+        (GeneratorConfig(base_width=2, depth=5, decoder="pixel-shuffle"), "no decoder with pixel shuffle"),
     ],
 )
 def test_networks_that_the_reference_lacks_are_refused(config: GeneratorConfig, message: str) -> None:

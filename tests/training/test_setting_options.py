@@ -101,3 +101,11 @@ def _parsed(words: list[str]) -> dict[str, Any]:
         else:
             values[option.name] = option.kind(next(rest))
     return values
+
+
+def test_a_resnet_of_the_preset_has_the_decoder_that_there_is_for_it() -> None:
+    from pix2pix_training.setting_options import training_config
+
+    config = training_config({}, settings_of_options({"architecture": "resnet", "patch_size": 64}))
+    assert config.generator.decoder == "transposed"
+    assert training_config({}, {"patch_size": 64}).generator.decoder == "resize"
