@@ -429,7 +429,8 @@ def test_info_prints_the_card_of_a_model(
     assert run(["info", str(tmp_path / "run" / "model.safetensors")]) == 0
     card = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert card["network"].startswith(
-        "U-Net, 3 down-samplings, base width 4, batch renorm, no dropout, 1 -> 1 channels"
+        "U-Net, 3 down-samplings, base width 4, batch renorm, no dropout, decoder by resizing and convolution, "
+        "1 -> 1 channels"
     )
     assert card["source"] == "1 channel; uint8, 0..255 to [-1, 1]"
     assert card["mode"] == "norms use running averages of training, dropout off"
