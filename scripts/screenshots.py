@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_pix2pix._widgets import recent_models
+from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets.train_widget import TrainWidget
 from napari_pix2pix._widgets.training_job import run_state
+from napari_pix2pix._widgets.translate_widget import TranslateWidget
 
 _PLUGIN = "napari-pix2pix"
-_SIZE = (1280, 800)
+_SIZES = ((1280, 800), (1920, 1080))
+_THEMES = ("dark", "light")
 _PREVIEWS = 10
 _SHARE_BEFORE_PICTURE = 650
 """Parts of 1000 of the training after which its picture is taken."""
+_STEPS_OF_VARIANT = 30
 
 
 def main() -> None:
@@ -32,117 +38,139 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images/napari"), help="for the pictures")
     parser.add_argument("--steps", type=int, default=300, help="length of the training")
     parser.add_argument("--work", type=Path, help="folder that keeps the run; what is done there is not done again")
+    parser.add_argument(
+        "--variants", action="store_true", help="both themes and sizes too, in folders named after them"
+    )
     options = parser.parse_args()
     folder = options.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         work.mkdir(parents=True, exist_ok=True)
         os.chdir(work)  # so that pictures show short paths
         recent_models._shared = recent_models.RecentModels(Path("recent.json").resolve())
         run = Path("pix2pix-runs") / "cells"
-        train_and_translate(folder, run, options.steps)
-        large_image(folder, run / "model.safetensors")
+        make_run(folder, run, options.steps)
+        six_clicks(_Pictures(folder, _SIZES[0], _THEMES[0]), run)
+        for size, theme in product(_SIZES, _THEMES) if options.variants else ():
+            pictures = _Pictures(folder / f"{theme}-{size[0]}x{size[1]}", size, theme)
+            train_for_a_moment(pictures)
+            six_clicks(pictures, run)
 
 
-def train_and_translate(folder: Path, run: Path, steps: int) -> None:
+class _Pictures:
+    """Windows of a size and theme, and where their pictures go."""
+
+    def __init__(self, folder: Path, size: tuple[int, int], theme: str) -> None:
+        self.folder, self.size, self.theme = folder, size, theme
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def window(self) -> Any:
+        viewer = napari.Viewer(show=True)
+        viewer.theme = self.theme
+        viewer.window.resize(*self.size)
+        return viewer
+
+    def docked(self, viewer: Any, name: str) -> Any:
+        widget = opened(viewer, name, {"Train": TrainWidget, "Translate": TranslateWidget}[name])
+        _settle(0.3)
+        viewer.window.resize(*self.size)
+        return widget
+
+    def save(self, viewer: Any, name: str) -> None:
+        _settle(1.0)
+        pixels = viewer.window.screenshot(canvas_only=False, flash=False)
+        path = self.folder / f"{name}.png"
+        picture = Image.fromarray(pixels[..., :3])
+        picture.quantize(256, kmeans=1).save(path, optimize=True)  # a quarter of the size
+        print(path)
+
+
+def make_run(folder: Path, run: Path, steps: int) -> None:
     """Pictures of the training are only taken where it happens, and not where the run is complete already."""
     if run_state(run) == "model":  # killed before its first checkpoint
         shutil.rmtree(run)
     is_new = run_state(run) == "nothing"
-    viewer = _window()
+    pictures = _Pictures(folder, _SIZES[0], _THEMES[0])
+    viewer, widget = _train_form(pictures, run, is_new=is_new)
+    _set_length(widget, steps)
+    (widget.train_button if is_new else widget.resume_button).click()
+    _wait(lambda: not widget.is_running or _shows_much(widget), seconds=3600)
+    if widget.is_running:
+        pictures.save(viewer, "train-running")
+    _wait(lambda: not widget.is_running, seconds=3600)
+    viewer.close()
+
+
+def _shows_much(widget: Any) -> bool:
+    return widget.preview.preview is not None and widget.progress.value() > _SHARE_BEFORE_PICTURE
+
+
+def train_for_a_moment(pictures: _Pictures) -> None:
+    """The forms before and in a run that is thrown away."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        viewer, widget = _train_form(pictures, Path(folder) / "run", is_new=True)
+        _set_length(widget, _STEPS_OF_VARIANT)
+        widget.train_button.click()
+        _wait(lambda: not widget.is_running or _shows_much(widget), seconds=3600)
+        pictures.save(viewer, "train-running")
+        _wait(lambda: not widget.is_running, seconds=3600)
+        viewer.close()
+
+
+def _train_form(pictures: _Pictures, run: Path, *, is_new: bool) -> tuple[Any, Any]:
+    viewer = pictures.window()
     viewer.open_sample(_PLUGIN, "pair")
-    widget = _docked(viewer, "Train", 430)
+    widget = pictures.docked(viewer, "Train")
     widget.out.set_path(run)
-    _wait(lambda: widget.settings.base_width.value() == 32, seconds=60)
+    _wait(lambda: widget.settings.base_width.value() == 32, seconds=120)
     if is_new:
-        _save(viewer, folder / "train-form.png")
+        pictures.save(viewer, "train-form")
+    return viewer, widget
+
+
+def _set_length(widget: Any, steps: int) -> None:
     widget.settings.base_width.setValue(16)
     widget.settings.patch_size.setValue(128)
     widget.settings.preview_every.setValue(max(1, steps // _PREVIEWS))
     widget.settings.unit.choose("steps")
     widget.settings.length.setValue(steps)
-    (widget.train_button if is_new else widget.resume_button).click()
-    _wait(lambda: not widget.is_running or widget.progress.value() > _SHARE_BEFORE_PICTURE, seconds=1800)
-    if widget.is_running:
-        _show_bottom(widget)
-        _save(viewer, folder / "train-running.png")
-    _wait(lambda: not widget.is_running, seconds=1800)
-    for layer in [layer for layer in viewer.layers if layer.name.startswith("preview")]:
-        viewer.layers.remove(layer)
-    viewer.reset_view()
+
+
+def six_clicks(pictures: _Pictures, run: Path) -> None:
+    """From the finished run to a result; then a large image, live and translated."""
+    viewer = pictures.window()
+    viewer.open_sample(_PLUGIN, "pair")
+    widget = pictures.docked(viewer, "Train")
+    widget.out.set_path(run)
     widget.translate_button.click()
-    translate = _translate_widget(viewer)
+    translate = opened(viewer, "Translate", TranslateWidget)
     _wait(lambda: translate.translate_button.isEnabled(), seconds=60)
-    _save(viewer, folder / "translate-form.png")
+    pictures.save(viewer, "translate-form")
     translate.translate_button.click()
     _wait(lambda: not translate.is_running, seconds=600)
-    for layer in list(viewer.layers)[:3]:
-        layer.visible = False
-    _save(viewer, folder / "translate-done.png")
+    pictures.save(viewer, "translate-done")
+    translate.kind.choose("folder")
+    pictures.save(viewer, "translate-folder")
     viewer.close()
+    large_image(pictures, run / "model.safetensors")
 
 
-def large_image(folder: Path, model: Path) -> None:
-    viewer = _window()
+def large_image(pictures: _Pictures, model: Path) -> None:
+    viewer = pictures.window()
     viewer.open_sample(_PLUGIN, "large")
-    widget = _docked(viewer, "Translate", 380)
+    widget = pictures.docked(viewer, "Translate")
     widget.set_model(model)
     _wait(lambda: widget.translate_button.isEnabled(), seconds=60)
     viewer.scene.camera.zoom *= 6
     widget.live.setChecked(True)
     _wait(lambda: len(viewer.layers) > 1 and not widget.live_view.is_running, seconds=300)
-    viewer.layers[0].visible = False
-    _save(viewer, folder / "live-view.png")
+    pictures.save(viewer, "live-view")
     widget.live.setChecked(False)
-    viewer.layers[0].visible = True
     viewer.reset_view()
-    widget.advanced.expand(animate=False)
     widget.translate_button.click()
     _wait(lambda: not widget.is_running, seconds=1800)
-    viewer.layers[0].visible = False
-    _save(viewer, folder / "large-done.png")
+    pictures.save(viewer, "large-done")
     viewer.close()
-
-
-def _translate_widget(viewer: Any) -> Any:
-    return next(widget for name, widget in viewer.window.dock_widgets.items() if name.startswith("Translate"))
-
-
-def _window() -> Any:
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(*_SIZE)
-    return viewer
-
-
-def _docked(viewer: Any, name: str, width: int) -> Any:
-    dock, widget = viewer.window.add_plugin_dock_widget(_PLUGIN, name)
-    _settle(0.3)
-    window = viewer.window._qt_window
-    window.resizeDocks([dock], [width], _horizontal())
-    viewer.window.resize(*_SIZE)
-    return widget
-
-
-def _horizontal() -> Any:
-    from qtpy.QtCore import Qt
-
-    return Qt.Orientation.Horizontal
-
-
-def _show_bottom(widget: Any) -> None:
-    from qtpy.QtWidgets import QScrollArea
-
-    bar = widget.findChild(QScrollArea).verticalScrollBar()
-    _settle(0.3)
-    bar.setValue(bar.maximum())
-
-
-def _save(viewer: Any, path: Path) -> None:
-    _settle(1.0)
-    pixels = viewer.window.screenshot(canvas_only=False, flash=False)
-    Image.fromarray(pixels[..., :3]).quantize(256).save(path, optimize=True)  # a quarter of the size
-    print(path)
 
 
 def _settle(seconds: float) -> None:

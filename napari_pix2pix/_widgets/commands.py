@@ -8,12 +8,16 @@ from typing import Any
 
 import napari.viewer
 from napari.utils.notifications import show_error
+from qtpy.QtWidgets import QFileDialog
 
 from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets.layer_reader import add_file
 from napari_pix2pix._widgets.model_card import MODEL_NAME
 from napari_pix2pix._widgets.train_widget import TrainWidget
 from napari_pix2pix._widgets.training_job import run_state
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
+from napari_pix2pix.formats.source import is_zarr
+from pix2pix_training.errors import Pix2PixError
 
 _NO_LAYERS: list[tuple[None]] = [(None,)]
 Reader = Callable[[str | list[str]], list[tuple[None]]]
@@ -33,9 +37,18 @@ def train_selected(viewer: napari.viewer.Viewer) -> None:
         widget.choose_layers(layers[:1], layers[1:])
 
 
+def open_placed(viewer: napari.viewer.Viewer) -> None:
+    """Ask for image files, and show each where and as large as it says."""
+    for name in QFileDialog.getOpenFileNames(None, "Open images with place and scale")[0]:
+        try:
+            add_file(viewer, Path(name))
+        except Pix2PixError as error:
+            show_error(str(error))
+
+
 def model_reader(path: str | list[str]) -> Reader | None:
-    """A reader for one model file, or the folder of a run; None for several paths."""
-    return _read_model if isinstance(path, str) else None
+    """A reader for one model file, or the folder of a run; None for several paths, and for images that are folders."""
+    return _read_model if isinstance(path, str) and not is_zarr(Path(path)) else None
 
 
 def _read_model(path: str | list[str]) -> list[tuple[None]]:

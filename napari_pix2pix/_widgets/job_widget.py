@@ -28,6 +28,10 @@ class JobWidget(QWidget):
         self.inputs: list[QWidget] = []
         self._worker: CoreWorker | None = None
         self._said_about: object = None
+        self._docked = QTimer(self)  # which goes with the widget, unlike a single shot
+        self._docked.setSingleShot(True)
+        self._docked.setInterval(0)
+        self._docked.timeout.connect(self._share_place)
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +103,7 @@ class JobWidget(QWidget):
             if self.parent() is None:
                 self.on_closed()
             elif isinstance(self.parent(), QDockWidget):
-                QTimer.singleShot(0, self._share_place)  # once the dock is in the window
+                self._docked.start()  # looks once the dock is in the window
         return handled
 
     def _share_place(self) -> None:

@@ -54,6 +54,11 @@ def finest_level(layer: ImageLayer) -> Any:
     return level_of(layer, 0)
 
 
+def move_to_front(axis: str) -> str:
+    """The advice for a layer whose channels are not before its rows and columns."""
+    return f"move {axis} to the front, for example by np.moveaxis(layer.data, -1, 0), and add that as a layer"
+
+
 def is_rgb(layer: ImageLayer) -> bool:
     return bool(getattr(layer, "rgb", False))
 
@@ -79,6 +84,11 @@ def axis_letters(layer: ImageLayer, channel_axis: int | None = None) -> str:
         raise ImageError(f"{layer.name}: has one axis only; choose an image")
     if is_rgb(layer):
         return _leading_letters(layer, None) + "YXC"
+    if beside := [label for label in layer.axis_labels[-2:] if label.lower() in _CHANNEL_LABELS]:
+        raise ImageError(
+            f"{layer.name}: axis {beside[0]} lies among rows and columns, which are the last two; "
+            f"{move_to_front(f'axis {beside[0]}')}"
+        )
     if channel_axis is not None and not 0 <= channel_axis < layer.ndim - 2:
         raise ImageError(f"{layer.name}: axis {channel_axis} cannot hold the channels of a layer of {layer.ndim} axes")
     return _leading_letters(layer, channel_axis) + "YX"

@@ -23,9 +23,10 @@ from napari_pix2pix._widgets.layer_axes import (
     finest_level,
     is_rgb,
     labelled_channel_axis,
+    move_to_front,
 )
 from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
-from napari_pix2pix.formats.source import is_zarr, open_image
+from napari_pix2pix.formats.source import ImageSource, is_zarr, open_image
 from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
 from pix2pix_training.array_source import Opacity
 from pix2pix_training.errors import Pix2PixError
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 FACTS_KEY = "napari-pix2pix-image"
 """In the metadata of layers that this plugin makes: their `ImageFacts`."""
 
+_CHANNELS_LAST = 4
+"""So many times longer are the two axes before a last one that looks like channels."""
 _CLOSE = 1e-3
 _RGBA = 4
 
@@ -152,7 +155,7 @@ def _scales(known: ImageMetadata, layer: Any, letters: str, starts: Mapping[str,
 
 
 def _axis_scale(layer: Any, axis: int, letter: str) -> AxisScale:
-    label, unit = layer.axis_labels[axis], standard_unit(str(layer.units[axis]))
+    label, unit = layer.axis_labels[axis], _unit(layer, axis, letter)
     return AxisScale(
         letter=letter,
         name=letter.lower() if NO_LABEL.fullmatch(label) else label,
@@ -179,14 +182,55 @@ def _in_unit(length: float, own: Any, unit: str | None) -> float | None:
 
 def _time_step(layer: Any, letters: str) -> float | None:
     axis = letters.find("T")
-    unit = None if axis < 0 else standard_unit(str(layer.units[axis]))
+    unit = None if axis < 0 else _unit(layer, axis, "T")
     return None if unit is None else in_seconds(abs(float(layer.scale[axis])), unit)
+
+
+def _unit(layer: Any, axis: int, letter: str) -> str | None:
+    """The unit of an axis; where one that is labelled as time has a scale without a unit, seconds."""
+    unit = standard_unit(str(layer.units[axis]))
+    is_scaled_time = letter == "T" and layer.scale[axis] != 1 and not NO_LABEL.fullmatch(layer.axis_labels[axis])
+    return "s" if unit is None and is_scaled_time else unit
+
+
+def doubts(layer: Any, channel_axis: int | None = None) -> list[str]:
+    """Words about what is assumed of the axes of a layer, and may be wrong."""
+    words = []
+    time = axis_letters(layer, channel_axis).find("T")
+    if time >= 0 and standard_unit(str(layer.units[time])) is None and _unit(layer, time, "T") is not None:
+        label, step = layer.axis_labels[time], layer.scale[time]
+        words.append(f"{layer.name}: the scale {step:g} of axis {label} is taken for seconds.")
+    shape = finest_level(layer).shape
+    if (
+        channel_axis is None
+        and not is_rgb(layer)
+        and layer.ndim > 2
+        and shape[-1] * _CHANNELS_LAST <= min(shape[-3:-1])
+    ):
+        words.append(
+            f"{layer.name}: rows have {shape[-1]} pixels only. If these are channels, {move_to_front('the last axis')}."
+        )
+    return words
 
 
 def pixel_size(layer: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Height and width of a pixel and their unit; None where nobody says in which."""
     metadata = image_metadata(layer)
     return (metadata.pixel_size, metadata.unit) if metadata.unit is not None else (None, None)
+
+
+def facts_of(image: ImageSource) -> ImageFacts:
+    """What an open file says about its image."""
+    channels, height, width = image.shape[-3:]
+    return ImageFacts(
+        metadata=image.metadata,
+        nodata=image.nodata,
+        size=(height, width),
+        dtype=np.dtype(image.dtype).name,
+        channels=channels,
+        planes=prod(image.shape[:-3]),
+        mask=FileMask(image.path) if image.masked and len(image.shape) == 3 else None,
+    )
 
 
 def _facts_of_path(path: str) -> ImageFacts | None:
@@ -207,16 +251,7 @@ def _read_facts(path: Path, _changed: int) -> ImageFacts | None:
             metadata = image.metadata
             if metadata.file_format in ("png", "jpeg"):
                 metadata = replace(metadata, orientation=1)  # readers turn such pixels, so the layer is upright
-            channels, height, width = image.shape[-3:]
-            return ImageFacts(
-                metadata=metadata,
-                nodata=image.nodata,
-                size=(height, width),
-                dtype=np.dtype(image.dtype).name,
-                channels=channels,
-                planes=prod(image.shape[:-3]),
-                mask=FileMask(path) if image.masked and len(image.shape) == 3 else None,
-            )
+            return replace(facts_of(image), metadata=metadata)
     except Pix2PixError as error:  # napari has read it in another way
         logger.debug("%s says nothing about its layer: %s", path, error)
         return None

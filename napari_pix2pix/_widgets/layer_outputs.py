@@ -19,6 +19,8 @@ from pix2pix_training.array_source import AnyArray
 METADATA_KEY = "napari-pix2pix"
 _BEYOND = 0.5
 """How far percentiles of real colours may lie beyond 0 and 1."""
+_SEEN_PX = 1024
+"""Rows and columns of a result that its contrast is found from."""
 _COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -113,3 +115,20 @@ def _appearance(result: Translated, number: int, channels: int, layer: ImageLaye
     if result.limits is not None:
         look["contrast_limits"] = result.limits[number]
     return look
+
+
+def resembled(look: Mapping[str, Any], pixels: Any, twin: Image | None) -> dict[str, Any]:
+    """`look` with colours and contrast of the layer of true targets, else with the contrast of its own values.
+
+    Parameters
+    ----------
+    pixels : of the layer; of one that is read lazily its levels, from fine to coarse.
+    twin : a layer that shows the same thing; None where there is none.
+    """
+    if twin is not None:
+        return {**look, "colormap": twin.colormap, "contrast_limits": tuple(twin.contrast_limits)}
+    seen = np.asarray(pixels[-1]) if isinstance(pixels, list) else pixels
+    seen = seen[..., :: max(1, seen.shape[-2] // _SEEN_PX), :: max(1, seen.shape[-1] // _SEEN_PX)]
+    finite = seen[np.isfinite(seen)]
+    low, high = (float(finite.min()), float(np.percentile(finite, 99.9))) if finite.size else (0.0, 0.0)
+    return {**look, "contrast_limits": (low, high)} if low < high else dict(look)

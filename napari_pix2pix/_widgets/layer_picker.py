@@ -9,7 +9,7 @@ from weakref import ref
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.command_line import NamedFiles, files_of
 from napari_pix2pix._widgets.forms import Choice
@@ -43,6 +43,7 @@ class LayerPicker(QWidget):
         self.list.setToolTip(tip)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width
         self.list.setFixedHeight(_ROWS_SHOWN * (self.list.fontMetrics().height() + 4) + 6)
         self.list.itemChanged.connect(self._on_ticked)
         self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")

@@ -85,16 +85,16 @@ class StoredImage:
         image = multiscales(zarr.open_group(path, mode="r").attrs.asdict())[0]
         self.path = path
         self._axes = time_and_depth(axes[:-3]) + "CYX"
-        self._levels = [zarr.open_array(path / name, mode="r") for name in level_paths(image)]
-        self._letters = axis_letters(image["axes"], self._levels[0].ndim)
-        lengths = dict(zip(self._letters, self._levels[0].shape, strict=True))
+        self.levels = [zarr.open_array(path / name, mode="r") for name in level_paths(image)]
+        self._letters = axis_letters(image["axes"], self.levels[0].ndim)
+        lengths = dict(zip(self._letters, self.levels[0].shape, strict=True))
         self.shape = tuple(lengths.get(axis, 1) for axis in self._axes)
-        self.dtype = np.dtype(self._levels[0].dtype)
+        self.dtype = np.dtype(self.levels[0].dtype)
 
     def channel(self, number: int) -> list[LazyChannel]:
         """One channel, from fine to coarse; shape (*leading, Y, X) each."""
-        return [LazyChannel(level, self._letters, self._axes.replace("C", ""), number) for level in self._levels]
+        return [LazyChannel(level, self._letters, self._axes.replace("C", ""), number) for level in self.levels]
 
     def colours(self) -> list[LazyChannel]:
         """All channels as colours, from fine to coarse; shape (*leading, Y, X, C) each."""
-        return [LazyChannel(level, self._letters, self._axes.replace("C", "") + "C") for level in self._levels]
+        return [LazyChannel(level, self._letters, self._axes.replace("C", "") + "C") for level in self.levels]

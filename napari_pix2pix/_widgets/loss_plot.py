@@ -1,4 +1,4 @@
-"""The curves of a run: losses above, the error on validation images below."""
+"""The curve of a run: how far the output is from held-out targets; and behind a switch what the two networks do."""
 
 from __future__ import annotations
 
@@ -6,50 +6,81 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QPalette, QWheelEvent
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QMouseEvent, QPalette, QWheelEvent
+from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.loss_history import History
-from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, background_of
+from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Message, background_of
 from napari_pix2pix._widgets.status_colours import Colour, status_colour
+from pix2pix_training.events import Started, Validated
 
-_LOSSES = {"G_L1": "blue", "G_GAN": "warning", "D_real": "good", "D_fake": "error"}
+_HELD_OUT, _TRAINED = "violet", "blue"
+_CONTEST = {"G_GAN": "warning", "D_real": "good", "D_fake": "error"}
 """With their kinds of colour, see `status_colour`."""
-_SCORE, _SCORE_KIND = "mae", "violet"
-_HEIGHT_PX = 204
+_CONTEST_WORDS = {
+    "G_GAN": "generator: high while its output is recognised as made",
+    "D_real": "discriminator on true targets: low where it recognises them",
+    "D_fake": "discriminator on outputs: low where it recognises them; all three near 0.7 are in balance",
+}
+_SMALLEST_PX, _USUAL_PX, _LARGEST_PX = 110, 190, 800
+_EDGE_PX = 5
 
 
-class LossPlot(pg.GraphicsLayoutWidget):
-    """Redrawn by `redraw` only, so that many steps cost one drawing."""
+class LossPlot(QWidget):
+    """Redrawn by `redraw` only, so that many steps cost one drawing; dragging its lower edge makes it higher."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setBackground(None)
-        self.setFixedHeight(_HEIGHT_PX)
-        self.losses = self._plot(0, "loss")
-        self.losses.setLogMode(y=True)
-        self.scores = self._plot(1, "held-out MAE")
-        self.scores.setLabel("bottom", "step")
-        self.scores.setXLink(self.losses)
-        self._curves = {name: self.losses.plot(name=name) for name in _LOSSES}
-        self._score = self.scores.plot(symbol="o", symbolSize=5)
+        self.words = Message()
+        self.graphs = _Graphs()
+        self.main = self.graphs.plot("")
+        self._trained = self.main.plot()
+        self._held_out = self.main.plot(symbol="o", symbolSize=6)
+        self._best_line = pg.InfiniteLine(angle=0)
+        self._best_line.setVisible(False)
+        self.main.addItem(self._best_line)
+        self.contest_button = QCheckBox("how the two networks compete")
+        self.contest_button.setToolTip("Curves that tell whether generator and discriminator keep each other going.")
+        self.contest_words = QLabel()
+        self.contest_words.setWordWrap(True)
+        self.contest = _Graphs()
+        self._contest_plot = self.contest.plot("loss")
+        self._contest_curves = {name: self._contest_plot.plot() for name in _CONTEST}
+        self._dragged_from: tuple[int, int] | None = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(_EDGE_PX)
+        for part in (self.words, self.graphs, self.contest_button, self.contest_words, self.contest):
+            part.setCursor(Qt.CursorShape.ArrowCursor)
+            layout.addWidget(part)
+        self.setCursor(Qt.CursorShape.SizeVerCursor)  # of the edges between the parts
         self._background: Colour | None = None
-        self._colour()
         self.clear_run()
+        self.contest_button.toggled.connect(self._show_contest)
+        self._show_contest(False)
 
-    def _plot(self, row: int, label: str) -> Any:
-        plot = self.addPlot(row=row, col=0)
-        plot.setLabel("left", label)
-        plot.getAxis("left").setWidth(58)
-        plot.getAxis("left").enableAutoSIPrefix(False)
-        plot.showGrid(x=True, y=True, alpha=0.2)
-        plot.setMenuEnabled(False)
-        plot.hideButtons()
-        return plot
+    def _show_contest(self, shown: bool) -> None:
+        self.contest_words.setVisible(shown)
+        self.contest.setVisible(shown)
+        self.redraw()
 
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """The wheel scrolls the form and zooms no curve."""
-        event.ignore()
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """The edge below the plot is where it is dragged to another height."""
+        position = event.position().toPoint()
+        edge = self.graphs.geometry().bottom()
+        if edge < position.y() <= edge + _EDGE_PX:
+            self._dragged_from = position.y(), self.graphs.height()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if self._dragged_from is not None:
+            start, height = self._dragged_from
+            wanted = height + event.position().toPoint().y() - start
+            self.graphs.setFixedHeight(min(max(wanted, _SMALLEST_PX), _LARGEST_PX))
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        del event
+        self._dragged_from = None
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -62,31 +93,112 @@ class LossPlot(pg.GraphicsLayoutWidget):
         if background == self._background:
             return
         self._background = background
-        colours = {name: status_colour(kind, background) for name, kind in (*_LOSSES.items(), (_SCORE, _SCORE_KIND))}
-        titles = (f'<span style="color: {colours[name]}">{name}</span>' for name in _LOSSES)
-        self.losses.setTitle("&nbsp;&nbsp;".join(titles), size="8pt")
-        for name, curve in self._curves.items():
-            curve.setPen(pg.mkPen(colours[name]))
-        self._score.setPen(pg.mkPen(colours[_SCORE]))
-        self._score.setSymbolBrush(colours[_SCORE])
+        kinds = (_HELD_OUT, _TRAINED, *_CONTEST.values())
+        self.colours = {kind: status_colour(kind, background) for kind in kinds}
+        self._trained.setPen(pg.mkPen(self.colours[_TRAINED]))
+        self._held_out.setPen(pg.mkPen(self.colours[_HELD_OUT], width=2))
+        self._held_out.setSymbolBrush(self.colours[_HELD_OUT])
+        self._best_line.setPen(pg.mkPen(self.colours[_HELD_OUT], style=Qt.PenStyle.DashLine))
+        for name, curve in self._contest_curves.items():
+            curve.setPen(pg.mkPen(self.colours[_CONTEST[name]]))
+        self.contest_words.setText(
+            "<br>".join(
+                f'<span style="color: {self.colours[_CONTEST[name]]}">{words}</span>'
+                for name, words in _CONTEST_WORDS.items()
+            )
+        )
         words = self.palette().color(QPalette.ColorRole.WindowText)
-        for plot in (self.losses, self.scores):
-            for side in ("left", "bottom"):
-                plot.getAxis(side).setTextPen(words)
-                plot.getAxis(side).setPen(words)
+        for graphs in (self.graphs, self.contest):
+            graphs.colour(words)
+        self._title()
+
+    # The run
 
     def clear_run(self) -> None:
         """Forget all points, for a new run."""
         self._losses, self._scores = History(), History()
+        self._score, self._factor, self._unit = "mae", 50.0, "% of the range"
+        self._l1_factor: float | None = None
+        self._best: tuple[float, int] | None = None
+        self.words.say("")
+        self._colour()
+        self._title()
         self.redraw()
 
-    def add_losses(self, step: int, losses: Mapping[str, float]) -> None:
-        self._losses.add(step, losses)
+    def begin(self, run: Started) -> None:
+        """In which units to say what comes; scores of the run are those of values from -1 to 1."""
+        if run.target_span is not None:
+            self._factor, self._unit = run.target_span / 2, "in units of the target"
+        weight = run.config.objective.l1_weight
+        self._l1_factor = self._factor / weight if weight and run.target_span is not None else None
+        self._title()
 
-    def add_scores(self, step: int, scores: Mapping[str, float | None]) -> None:
-        self._scores.add(step, scores)
+    def add_losses(self, step: int, losses: Mapping[str, float]) -> None:
+        shown = {name: value for name, value in losses.items() if name in _CONTEST}
+        if self._l1_factor is not None and "G_L1" in losses:
+            shown["difference"] = losses["G_L1"] * self._l1_factor
+        self._losses.add(step, shown)
+
+    def add_scores(self, event: Validated) -> None:
+        """Scores after a validation; of classes their overlap with the true ones."""
+        if event.scores.get("iou") is not None:
+            self._score, self._factor, self._unit = "iou", 1.0, "IoU, 1 is perfect"
+        value = event.scores.get(self._score)
+        if value is None:
+            return
+        value *= self._factor
+        self._scores.add(event.step, {"difference": value})
+        if event.is_best:
+            self._best = value, event.step
+        if self._best is not None:
+            self.words.say(f"now {value:.4g}, best so far {self._best[0]:.4g} at step {self._best[1]}")
+        self._title()
+
+    def _title(self) -> None:
+        """What the curves are, above them in their colours."""
+        what = "overlap with held-out labels" if self._score == "iou" else "difference on held-out images"
+        title = f'<span style="color: {self.colours[_HELD_OUT]}">{what}</span>, {self._unit}'
+        if self._l1_factor is not None and self._score != "iou":
+            title += f'; <span style="color: {self.colours[_TRAINED]}">on trained patches</span>'
+        self.main.setTitle(title, size="8pt")
 
     def redraw(self) -> None:
-        for name, curve in self._curves.items():
-            curve.setData(*self._losses.curve(name))
-        self._score.setData(*self._scores.curve(_SCORE))
+        self._held_out.setData(*self._scores.curve("difference"))
+        shows_trained = self._score != "iou"
+        self._trained.setData(*(self._losses.curve("difference") if shows_trained else ([], [])))
+        self._best_line.setVisible(self._best is not None)
+        if self._best is not None:
+            self._best_line.setValue(self._best[0])
+        if not self.contest.isHidden():
+            for name, curve in self._contest_curves.items():
+                curve.setData(*self._losses.curve(name))
+
+
+class _Graphs(pg.GraphicsLayoutWidget):
+    """One plot over the steps of a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setBackground(None)
+        self.setFixedHeight(_USUAL_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides how wide it is
+
+    def plot(self, label: str) -> Any:
+        self._plot = self.addPlot(row=0, col=0)
+        self._plot.setLabel("left", label or None)
+        self._plot.setLabel("bottom", "step")
+        self._plot.getAxis("left").enableAutoSIPrefix(False)
+        self._plot.showGrid(x=True, y=True, alpha=0.2)
+        self._plot.setMenuEnabled(False)
+        self._plot.hideButtons()
+        return self._plot
+
+    def colour(self, words: Any) -> None:
+        self._plot.titleLabel.setText(self._plot.titleLabel.text, color=words)
+        for side in ("left", "bottom"):
+            self._plot.getAxis(side).setTextPen(words)
+            self._plot.getAxis(side).setPen(words)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """The wheel scrolls the form and zooms no curve."""
+        event.ignore()

@@ -7,7 +7,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
@@ -30,6 +30,7 @@ class ModelChoice(QWidget):
         self._worker: CoreWorker | None = None
         self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
         self.file = PathField(ask_model, MODEL_NAME)
+        self.file.line.setAcceptDrops(False)  # it would take the text of a URL; the form takes the path
         self.words = QLabel(_NOTHING)
         self.words.setWordWrap(True)
         layout = QVBoxLayout(self)
@@ -104,6 +105,13 @@ class ModelChoice(QWidget):
 
     def _on_end(self) -> None:
         self.changed.emit()
+
+
+def dropped_model(dropped: QMimeData) -> Path | None:
+    """The model file or folder that is dragged; None for something else, or for several."""
+    urls = dropped.urls()
+    path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
+    return path if path is not None and (path.is_dir() or path.suffix == Path(MODEL_NAME).suffix) else None
 
 
 def _absence(path: Path) -> str:

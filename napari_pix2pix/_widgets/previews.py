@@ -1,98 +1,86 @@
-"""The layers that show how a run is getting on: source, output and target of a validation image, side by side."""
+"""How a run is getting on, as pictures in the form: source, output and target of an image, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer
+from numpy.typing import NDArray
+from qtpy.QtCore import QRectF
+from qtpy.QtGui import QImage, QPainter, QPaintEvent, QResizeEvent
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_pix2pix._widgets.training_job import Preview
 
 PREVIEW_KEY = "napari-pix2pix-preview"
-_GAP = 0.05
-_END = object()
+"""In the metadata of layers that come and go with what is on the screen."""
+
+_GAP_PX = 4
+_LARGEST_PX = 320
 
 
-class PreviewLayers(QObject):
-    """Three layers below everything else in the viewer; one that the user removes stays away until the next run.
+class PreviewStrip(QWidget):
+    """The pictures of a preview, as wide as the form; takes no room while there is none."""
 
-    napari takes its time for each layer, so one is added or changed in a turn of the event loop.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self.preview: Preview | None = None
+        self._images: list[QImage] = []
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setToolTip("An image that is not trained on: what the network sees, what it makes of it, and the truth.")
+        self.setVisible(False)
 
-    def __init__(self, viewer: Viewer, parent: QObject) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        self._are_shown = False
-        self._turns: Iterator[None] = iter(())
-        self._next: tuple[Preview, Mapping[str, Any]] | None = None
-        self._timer = QTimer(self)
-        self._timer.setInterval(0)
-        self._timer.timeout.connect(self._on_turn)
+    def show_preview(self, preview: Preview) -> None:
+        self.preview = preview
+        self._images = [_as_qimage(pixels) for pixels in preview.images.values()]
+        self.setFixedHeight(self.heightForWidth(self.width()))
+        self.setVisible(True)
+        self.update()
 
-    def start(self) -> None:
-        """Begin a run; where a layer of an earlier one was removed, all are shown anew."""
-        self._are_shown = False
+    def clear(self) -> None:
+        """For a new run."""
+        self.preview, self._images = None, []
+        self.setVisible(False)
 
-    def stop(self) -> None:
-        """Leave the viewer as it is from now on, and let go of its layers."""
-        self._timer.stop()
-        self._turns, self._next = iter(()), None
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self._images:
+            self.setFixedHeight(self.heightForWidth(self.width()))
 
-    def show(self, preview: Preview, pixels: Mapping[str, Any]) -> None:
-        """Add the layers, or change their pixels, soon; `pixels` are scale, units and axis labels of the source.
+    def heightForWidth(self, width: int) -> int:
+        if not self._images:
+            return 0
+        words: int = self.fontMetrics().height()
+        return round(self._side(width)[1]) + words + _GAP_PX
 
-        Of previews that come while one is being shown, the last is shown after it.
-        """
-        self._next = preview, pixels
-        self._timer.start()
+    def _side(self, width: int) -> tuple[float, float]:
+        """Width and height of a picture."""
+        own = self._images[0]
+        each = (width - _GAP_PX * (len(self._images) - 1)) / len(self._images)
+        factor = min(each / own.width(), _LARGEST_PX / own.height())
+        return own.width() * factor, own.height() * factor
 
-    def _on_turn(self) -> None:
-        if next(self._turns, _END) is not _END:
+    def paintEvent(self, event: QPaintEvent) -> None:
+        del event
+        if self.preview is None:
             return
-        if self._next is None:
-            self._timer.stop()
-        else:
-            self._turns, self._next = self._shown_in_turns(*self._next), None
+        width, height = self._side(self.width())
+        words = self.fontMetrics().height()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        painter.setPen(self.palette().windowText().color())
+        for number, (name, image) in enumerate(zip(self.preview.images, self._images, strict=True)):
+            left = number * (width + _GAP_PX)
+            title = f"{name}, step {self.preview.step}" if name == "output" else name
+            painter.drawText(QRectF(left, 0, width, words), 0, title)
+            painter.drawImage(QRectF(left, words + _GAP_PX / 2, width, height), image)
+        painter.end()
 
-    def _shown_in_turns(self, preview: Preview, pixels: Mapping[str, Any]) -> Iterator[None]:
-        present = [layer for layer in self._viewer.layers if layer.metadata.get(PREVIEW_KEY) in preview.images]
-        if self._are_shown or len(present) == len(preview.images):
-            for layer in present:
-                layer.data = preview.images[layer.metadata[PREVIEW_KEY]]
-                yield
-        else:
-            for layer in present:
-                self._viewer.layers.remove(layer)
-                yield
-            yield from self._added_in_turns(preview, pixels)
-            self._viewer.reset_view()
-        self._are_shown = True
 
-    def _added_in_turns(self, preview: Preview, pixels: Mapping[str, Any]) -> Iterator[None]:
-        height, width = pixels["scale"]
-        top, left = self._free_place(height)
-        for name, image in preview.images.items():
-            self._viewer.add_image(
-                image,
-                name=f"preview: {name}",
-                rgb=True,  # which napari does not see in an image that is less than 30 pixels wide
-                translate=(top, left),
-                metadata={PREVIEW_KEY: name},
-                **pixels,
-            )
-            left += image.shape[1] * width * (1 + _GAP)
-            yield
-
-    def _free_place(self, least_gap: float) -> tuple[float, float]:
-        """Where the first layer goes: below the left corner of all that is there."""
-        if not len(self._viewer.layers):
-            return 0.0, 0.0
-        low, high = np.asarray(self._viewer.layers.extent.world)
-        height = high[-2] - low[-2]
-        return float(high[-2] + max(least_gap, _GAP * height)), float(low[-1])
+def _as_qimage(pixels: NDArray[np.uint8]) -> QImage:
+    """(H, W, 3) as an image with pixels of its own."""
+    height, width, _ = pixels.shape
+    return QImage(np.ascontiguousarray(pixels).tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()
 
 
 def is_preview(layer: Any) -> bool:

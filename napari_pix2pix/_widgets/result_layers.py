@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
-from napari_pix2pix._widgets.layer_axes import Extent, finest_level
-from napari_pix2pix._widgets.layer_outputs import output_layers, shown_in_colours
+from napari_pix2pix._widgets.layer_axes import Extent, finest_level, is_rgb
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY
+from napari_pix2pix._widgets.layer_outputs import output_layers, resembled, shown_in_colours
 from napari_pix2pix._widgets.saving_job import USUAL_SUFFIX
 from napari_pix2pix._widgets.translation_job import Translated
 
@@ -29,11 +30,13 @@ class Placed:
     Attributes
     ----------
     layer : the first source layer, or the only one.
+    sources : all source layers.
     place : see `placement`.
     extent : the part of the source that was translated; None for all of it.
     """
 
     layer: Any
+    sources: tuple[Any, ...]
     place: Mapping[str, Any]
     extent: Extent | None
 
@@ -68,10 +71,11 @@ class ResultLayers:
         proposed = self._last.proposed
         return proposed if proposed.parent.is_dir() and proposed.is_absolute() else folder / proposed.name
 
-    def add(self, result: Translated, placed: Placed) -> list[str]:
+    def add(self, result: Translated, placed: Placed) -> tuple[list[Any], list[str]]:
         """Show a result, or that one that is being filled is complete.
 
-        Other labels would be seen through labels; names of the layers that are hidden for that.
+        Nothing else but its sources stays visible in its place, least of all the true targets. Given back are the
+        layers of the result, and the names of those that are hidden.
         """
         model = Path(result.provenance["model"]).parent.name
         if placed.extent is not None:
@@ -84,26 +88,42 @@ class ResultLayers:
                 layer.data = data
                 layer.metadata = attributes["metadata"]
         else:
-            filling = [getattr(self._viewer, f"add_{kind}")(data, **attributes) for data, attributes, kind in contents]
-            self._hidden = self._uncover(filling, placed.layer)
+            twins = self._twins(result)
+            self._hidden = self._uncover(placed)
+            filling = [
+                self._added(data, attributes, kind, result, twins.get(name))
+                for name, (data, attributes, kind) in zip(_channels(result, contents), contents, strict=True)
+            ]
         if not result.is_complete:
             self._filling = filling
         elif isinstance(result.pixels, np.ndarray):
             self._last = _Last(
                 result=_as_shown(result, placed.layer), layers=filling, proposed=_proposed(result, placed.layer, model)
             )
-        return self._hidden
+        return filling, self._hidden
 
-    def _uncover(self, shown: list[Any], source: Any) -> list[str]:
-        """Hide labels of the same size below a result that is labels."""
-        below = [layer for layer in self._viewer.layers if layer not in shown and layer is not source]
+    def _twins(self, result: Translated) -> dict[str, Any]:
+        """Layers of true targets by the name of their channel, of the type of the result."""
+        images = [
+            layer for layer in self._viewer.layers if isinstance(layer, Image) and FACTS_KEY not in layer.metadata
+        ]
+        return {layer.name: layer for layer in images if np.dtype(finest_level(layer).dtype) == result.spec.dtype}
+
+    def _added(self, data: Any, attributes: Any, kind: str, result: Translated, twin: Any) -> Any:
+        if kind == "image" and result.is_complete and not attributes.get("rgb") and result.limits is not None:
+            attributes = resembled(attributes, data, twin)
+        return getattr(self._viewer, f"add_{kind}")(data, **attributes)
+
+    def _uncover(self, placed: Placed) -> list[str]:
+        """Hide what lies in the place of a result, its sources apart; names of the layers."""
+        size = tuple(finest_level(placed.layer).shape)
         hidden = [
             layer
-            for layer in below
-            if isinstance(layer, Labels)
-            and isinstance(shown[0], Labels)
+            for layer in self._viewer.layers
+            if isinstance(layer, Image | Labels)
             and layer.visible
-            and _same_size(layer, shown[0])
+            and layer not in placed.sources
+            and _plane_of(finest_level(layer).shape, layer) == _plane_of(size, placed.layer)
         ]
         for layer in hidden:
             layer.visible = False
@@ -126,8 +146,14 @@ class ResultLayers:
         self._filling = []
 
 
-def _same_size(first: Any, second: Any) -> bool:
-    return tuple(finest_level(first).shape[-2:]) == tuple(finest_level(second).shape[-2:])
+def _plane_of(shape: Any, layer: Any) -> tuple[int, ...]:
+    """Rows and columns."""
+    return tuple(shape[-3:-1] if is_rgb(layer) else shape[-2:])
+
+
+def _channels(result: Translated, contents: list[Any]) -> list[str]:
+    """The name of the channel that each layer shows; empty where it shows several."""
+    return list(result.channel_names) if len(result.channel_names) == len(contents) else [""] * len(contents)
 
 
 def _as_shown(result: Translated, layer: Any) -> Translated:

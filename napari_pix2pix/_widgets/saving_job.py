@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
-from pix2pix_training.array_source import AnyArray, MemorySource, plane_indices, whole_plane
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, whole_plane
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 from pix2pix_training.regions import Region
+
+if TYPE_CHECKING:
+    from napari_pix2pix.formats.writing import OutputSpec
 
 USUAL_SUFFIX = ".ome.tif"
 _STRIP_ROWS = 1024
@@ -46,22 +50,25 @@ def saving_events(request: SaveRequest) -> Generator[Saved, None, None]:
     OutputError
         The format cannot hold the image, or the file cannot be written.
     """
+    result = request.result
+    save_image(request.path, replace(result.spec, masked=False), as_image(result))
+    yield Saved(path=request.path)
+
+
+def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> None:
+    """Write the file of an image, in place of one that is there; see `saving_events`."""
     from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
     from napari_pix2pix.translation.sinks import with_mask
 
-    result, path = request.result, request.path
     file_format = resolve_format(path, "same", None)
-    if file_format == "tiff" and result.spec.metadata.georeference is not None:
+    if file_format == "tiff" and spec.metadata.georeference is not None:
         file_format = "geotiff"
-    image = _as_image(result)
-    spec = replace(result.spec, masked=False)
     chosen = check_output(path, spec, file_format=file_format, overwrite=True)
     spec = with_mask(spec, image, chosen)
     write_image(path, spec, _strips(image, masked=spec.masked), file_format=chosen, overwrite=True)
-    yield Saved(path=path)
 
 
-def _as_image(result: Translated) -> MemorySource:
+def as_image(result: Translated) -> MemorySource:
     """A result in memory as an image that knows which of its pixels hold no data."""
     samples, spec = result.pixels, result.spec
     assert isinstance(samples, np.ndarray)  # other results are files already
@@ -69,7 +76,7 @@ def _as_image(result: Translated) -> MemorySource:
     return MemorySource(samples[..., : spec.channels, :, :], axes=spec.axes, nodata=spec.nodata, opacity=opacity)
 
 
-def _strips(image: MemorySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
+def _strips(image: ArraySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
     for plane in plane_indices(image):
         for region in whole_plane(image).strips(_STRIP_ROWS):
             pixels, opacity = image.read_with_opacity(region, plane)

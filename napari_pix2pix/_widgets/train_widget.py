@@ -14,11 +14,12 @@ from qtpy.QtWidgets import QApplication, QPushButton
 from napari_pix2pix._widgets.command_line import train_command
 from napari_pix2pix._widgets.docks import opened
 from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, form, row, scrolling
+from napari_pix2pix._widgets.help_links import HelpLinks
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.loss_plot import LossPlot
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.preferences import preferences
-from napari_pix2pix._widgets.previews import PreviewLayers
+from napari_pix2pix._widgets.previews import PreviewStrip
 from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.training_images import TrainingImages
 from napari_pix2pix._widgets.training_job import (
@@ -52,8 +53,7 @@ class TrainWidget(JobWidget):
         super().__init__(napari_viewer)
         self.images = TrainingImages(napari_viewer)
         self.settings = TrainingSettings()
-        self._previews = PreviewLayers(napari_viewer, self)
-        self._pixels: dict[str, Any] = {}
+        self._auto_device = ""
         self._model: Path | None = None
         self._first_step: StepDone | None = None
         self._steps_per_epoch = 1
@@ -76,17 +76,20 @@ class TrainWidget(JobWidget):
         self.stop_button = QPushButton("Stop")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
+        self.badge = Message()
         self.problem = Message()
         self.epoch_progress, self.progress = ProgressBar(), ProgressBar()
         self.epoch_progress.setToolTip("Steps of this epoch, and images while those for validation are translated.")
         self.progress.setToolTip("The whole run.")
         self._show_bars(False)
+        self.preview = PreviewStrip()
         self.plot = LossPlot()
         self.plot.setVisible(False)
         self.translate_button = QPushButton("Translate with it")
         self.translate_button.setToolTip("Open the model of the run folder in the Translate widget.")
         self.copy_button = QPushButton("Copy command line")
         self.values = ValuesWords()
+        self.help = HelpLinks()
         self.inputs = [self.images, self.values, self.settings, self.out]
         scrolling(
             self,
@@ -94,6 +97,7 @@ class TrainWidget(JobWidget):
                 self.images,
                 self.values,
                 self.settings,
+                self.badge,
                 form([("Run folder", self.out)]),
                 self.problem,
                 row(self.train_button, self.stop_button, self.resume_button),
@@ -101,8 +105,10 @@ class TrainWidget(JobWidget):
                 self.progress,
                 self.state,
                 self.remarks,
+                self.preview,
                 self.plot,
                 row(self.translate_button, self.copy_button),
+                self.help,
             ],
         )
         self.setMinimumWidth(380)
@@ -131,6 +137,8 @@ class TrainWidget(JobWidget):
 
     def _on_device_known(self, kinds: list[str]) -> None:
         self.settings.suggest_width_for(kinds[-1])
+        self._auto_device = f"{_DEVICES.get(kinds[-1], kinds[-1])} of this machine will be used."
+        self._refresh()
 
     def _on_no_device(self, error: Exception) -> None:
         self.state.say(str(error), "error")
@@ -145,6 +153,8 @@ class TrainWidget(JobWidget):
         self.lock_inputs()
         has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
         self._look_at_values(has_images)
+        if not self.is_running:
+            self.badge.say(self._auto_device if self.settings.device.value == "auto" else "")
         obstacle = self._obstacle()
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
         self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
@@ -201,16 +211,15 @@ class TrainWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        self._pixels = self.images.source_pixels()
         self._model = _model_in(self.out.path)
         self._first_step, self._has_outcome = None, False
-        self._previews.start()
+        self.preview.clear()
         if not resume:
             self.plot.clear_run()
-        self.plot.setVisible(True)
+        self.plot.setVisible(False)
         for bar in (self.epoch_progress, self.progress):
             bar.tell(0, 0)
-        self._show_bars(True)
+        self._show_run(True)
         self.state.say("getting ready…")
         self.run(partial(training_events, request))
         self._refresh()
@@ -239,12 +248,14 @@ class TrainWidget(JobWidget):
                     self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
                     self.state.say("looking at the images…")
                 case Started():
+                    self.plot.setVisible(True)
                     self.state.say("getting ready…")
                     self._steps_per_epoch = event.steps_per_epoch
+                    self.plot.begin(event)
                 case StepDone() if event.losses is not None:
                     self.plot.add_losses(event.step, event.losses)
                 case Validated():
-                    self.plot.add_scores(event.step, event.scores)
+                    self.plot.add_scores(event)
                 case Warned():
                     words = f"{event.words[0].upper()}{event.words[1:]}."
                     show_warning(words)
@@ -255,7 +266,7 @@ class TrainWidget(JobWidget):
         if time.monotonic() - self._redrawn >= _REDRAW_SECONDS:
             self._redraw()
         if previews := [event for event in events if isinstance(event, Preview)]:
-            self._previews.show(previews[-1], self._pixels)
+            self.preview.show_preview(previews[-1])
         if steps := [event for event in events if isinstance(event, StepDone)]:
             self._show_progress(steps)
         if isinstance(events[-1], Validating):
@@ -264,6 +275,13 @@ class TrainWidget(JobWidget):
     def _redraw(self) -> None:
         self.plot.redraw()
         self._redrawn = time.monotonic()
+
+    def _show_run(self, running: bool) -> None:
+        """While a run is on, what it shows has the room of the fields, which cannot be changed then."""
+        for fields in (self.images, self.values, self.settings, self.help):
+            fields.setVisible(not running)
+        self.badge.setVisible(not running and bool(self.badge.text()))
+        self._show_bars(running)
 
     def _show_bars(self, shown: bool) -> None:
         self.epoch_progress.setVisible(shown)
@@ -301,7 +319,7 @@ class TrainWidget(JobWidget):
 
     def on_end(self) -> None:
         self._redraw()
-        self._show_bars(False)
+        self._show_run(False)
         if not self._has_outcome:
             self.state.say("stopped; Resume goes on from here")
         if self._model is not None and self._model.is_file():
@@ -345,11 +363,11 @@ class TrainWidget(JobWidget):
 
     def on_closed(self) -> None:
         super().on_closed()
-        self._previews.stop()
         self.values.stop()
         self.images.disconnect_viewer()
 
 
+_DEVICES = {"cpu": "The processor", "cuda": "The NVIDIA GPU", "mps": "The Apple GPU"}
 _HINTS = {
     "run": "The run folder holds a run: Resume goes on with it.",
     "model": "The run folder holds a model, and nothing to go on with.",

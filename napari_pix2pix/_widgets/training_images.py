@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
-from napari_pix2pix._widgets.layer_facts import file_facts, likely_channel_axis, pixel_size
+from napari_pix2pix._widgets.layer_facts import doubts, file_facts, likely_channel_axis, pixel_size
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words
@@ -115,13 +115,6 @@ class TrainingImages(QWidget):
             return None
         return height, width
 
-    def source_pixels(self) -> dict[str, Any]:
-        """Scale, units and axis labels of a source plane, as arguments for a layer beside it."""
-        if not self.are_layers:
-            return {"scale": (1.0, 1.0)}
-        layer = self.source.layers[0]
-        return {name: getattr(layer, name)[-2:] for name in ("scale", "units", "axis_labels")}
-
     def chosen(self) -> LayerPair | FolderPair:
         """The images, for a worker; only after `judge` found no problem."""
         folders = self._folders()
@@ -160,13 +153,14 @@ class TrainingImages(QWidget):
         """
         apart, warnings = None, list[str]()
         if self.are_layers:
-            problem, words = self._judge_layers(patch_size, z_context)
+            problem, words, doubted = self._judge_layers(patch_size, z_context)
             apart, warnings = self._judge_places(problem is None)
+            warnings += doubted
         else:
             problem, words = self._judge_folders()
             warnings = [f"{line}." for line in self._checked.remarks] if self._checked is not None else []
         problem = problem or apart
-        text = problem or "\n".join([words, *warnings])
+        text = "\n".join([problem or words, *warnings])
         self.message.say(text, "error" if problem else "warning" if warnings else "plain")
         return problem is None
 
@@ -175,21 +169,22 @@ class TrainingImages(QWidget):
         groups = [(picker.layers, picker.channel_axis) for picker in (self.source, self.target)]
         return self.same_pixels.judge(misplaced_among(groups) if is_pair else [])
 
-    def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str]:
+    def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str, list[str]]:
         for picker, side in ((self.source, "source"), (self.target, "target")):
             if not picker.layers:
-                return f"Tick a {side} layer.", ""
+                return f"Tick a {side} layer.", "", []
         if any(layer in self.target.layers for layer in self.source.layers):
-            return "A layer is ticked as source and as target.", ""
+            return "A layer is ticked as source and as target.", "", []
         try:
             source, target = self.source.source(), self.target.source()
             with_neighbouring_planes(source, z_context)  # raises where there are none
             regions = self.regions.words(self.source.layers[0])
             too_small = self.regions.problem(self.source.layers[0], patch_size)
         except Pix2PixError as error:
-            return str(error), ""
+            return str(error), "", []
         words = f"Source: {size_in_words(source)}.\nTarget: {size_in_words(target)}.\n{regions}".rstrip()
-        return pair_problem(source, target, patch_size) or too_small, words
+        doubted = [line for each in (self.source, self.target) for line in doubts(each.layers[0], each.channel_axis)]
+        return pair_problem(source, target, patch_size) or too_small, words, doubted
 
     def _judge_folders(self) -> tuple[str | None, str]:
         folders = self._folders()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pix2pix_training.pairs import Pair, Split
 
 VALIDATION_FRACTION = 0.1
+PREVIEW_SECONDS = 15.0
+"""Between previews; the first comes after the first step."""
 _PATCHES = (256, 128, 64, 32)
 _PATCHES_ALONG_IMAGE = 3  # one to train on, one to validate on, a gap between them
 _COLORS = ((0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1))
@@ -203,7 +205,15 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
         data = load_training_data(wanted, patch_size=config.patch_size, seed=config.seed)
     else:
         data = _data_of_layers(images, config, request)
-    for event in train(config, data, request.out, device=request.device, resume=request.resume, init=init):
+    for event in train(
+        config,
+        data,
+        request.out,
+        device=request.device,
+        resume=request.resume,
+        init=init,
+        preview_seconds=PREVIEW_SECONDS,
+    ):
         if isinstance(event, PreviewReady):
             sides = {"source": event.source, "output": event.output, "target": event.target}
             yield Preview(step=event.step, images={name: as_rgb(image.numpy()) for name, image in sides.items()})

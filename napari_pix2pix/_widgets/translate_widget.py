@@ -8,9 +8,13 @@ from typing import Any
 
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
+from napari_pix2pix._widgets.comparison import Comparison
+from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
+from napari_pix2pix._widgets.folder_job import FilesDone, FolderRequest, FolderTranslated, folder_events
 from napari_pix2pix._widgets.forms import (
     Choice,
     PathField,
@@ -23,28 +27,35 @@ from napari_pix2pix._widgets.forms import (
     row,
     scrolling,
 )
+from napari_pix2pix._widgets.help_links import HelpLinks
 from napari_pix2pix._widgets.job_widget import JobWidget
-from napari_pix2pix._widgets.layer_axes import finest_level, is_rgb
-from napari_pix2pix._widgets.layer_facts import image_metadata
-from napari_pix2pix._widgets.layer_picker import LayerPicker
-from napari_pix2pix._widgets.layer_places import misplaced_among, placement
-from napari_pix2pix._widgets.layer_sources import size_in_words
+from napari_pix2pix._widgets.layer_places import placement
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.messages import Message
-from napari_pix2pix._widgets.model_card import fit_problem, fit_warnings, rescaling, size_comparison
-from napari_pix2pix._widgets.model_choice import ModelChoice
+from napari_pix2pix._widgets.model_actions import ModelActions
+from napari_pix2pix._widgets.model_choice import ModelChoice, dropped_model
+from napari_pix2pix._widgets.model_jobs import (
+    Evaluated,
+    EvaluationRequest,
+    Exported,
+    ExportRequest,
+    evaluation_events,
+    export_events,
+)
 from napari_pix2pix._widgets.part_choice import PartChoice
-from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.preferences import preferences
 from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.result_layers import Placed, ResultLayers, file_name
 from napari_pix2pix._widgets.saving_job import Saved, SaveRequest, saving_events, with_suffix
+from napari_pix2pix._widgets.translation_images import TranslationImages
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix._widgets.workers import MakeEvents
 from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
+
+_PROGRESS_PARTS = 1000
 
 
 class TranslateWidget(JobWidget):
@@ -53,21 +64,22 @@ class TranslateWidget(JobWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._placed: Placed | None = None
-        self._can_go_on = False
+        self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
         self.results = ResultLayers(napari_viewer)
+        self.comparison = Comparison(napari_viewer)
         self._build()
         self._connect()
-        self._choose_active_layer()
+        self.images.choose_first()
 
     def _build(self) -> None:
         self.model = ModelChoice()
-        self.picker = LayerPicker(self.viewer, tip="Tick the image; several layers are the channels of one image.")
-        self.fit = Message()
-        self.same_pixels = PlaceCheck()
-        self.rescale = QCheckBox("rescale to the model's pixel size")
-        self.rescale.setToolTip("The model sees pixels as large as those it was trained on; the result is scaled back.")
-        self.rescale.setVisible(False)
+        self.images = TranslationImages(self.viewer)
+        self.picker, self.fit = self.images.picker, self.images.message
+        self.same_pixels, self.rescale = self.images.same_pixels, self.images.rescale
         self.part = PartChoice(self.viewer, self.picker)
+        self.kind = Choice({"open layers": "layers", "a folder": "folder"}, "Where the images are.")
+        self.folder, self.folder_results = FolderChoice(), FolderResults(self.viewer)
+        self.folder.setVisible(False)
         self.settings = TranslationOptions()
         self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
         self.out = PathField(ask_ome_zarr, "result.ome.zarr")
@@ -83,130 +95,116 @@ class TranslateWidget(JobWidget):
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
+        self.model_actions = ModelActions(self.viewer)
         self.advanced = collapsed("Advanced", self.settings)
         destination = column(self.destination, self.out)
-        self.inputs = [self.model, self.picker, self.same_pixels, self.rescale, self.part, destination, self.advanced]
+        self._of_layers = [
+            self.images,
+            column(form([("Live view", self.live)]), self.live_words),
+            form([("Part", self.part), ("Result", destination)]),
+        ]
+        self.inputs = [self.model, self.kind, self.images, self.part, destination, self.folder, self.advanced]
         scrolling(
             self,
             [
                 self.model,
-                form([("Image", self.picker)]),
-                self.fit,
-                self.same_pixels,
-                self.rescale,
-                form([("Live view", self.live)]),
-                self.live_words,
-                form([("Part", self.part), ("Result", destination)]),
+                form([("Images from", self.kind)]),
+                *self._of_layers,
+                self.folder,
                 self.advanced,
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,
+                self.comparison,
+                self.folder_results,
                 self.remarks,
                 row(self.save_button, self.copy_button),
+                collapsed("Evaluate, export", self.model_actions),
+                HelpLinks(),
             ],
         )
         self.setMinimumWidth(330)
+        self.setAcceptDrops(True)
         self.progress.setVisible(False)
 
     def _connect(self) -> None:
         self.model.changed.connect(self._on_model_changed)
-        self.picker.changed.connect(self._refresh)
-        self.picker.arrived.connect(self._on_arrived)
-        self.same_pixels.toggled.connect(self._refresh)
-        self.rescale.toggled.connect(self._refresh)
+        self.images.changed.connect(self._refresh)
         self.part.changed.connect(self._refresh)
         self.settings.changed.connect(self._refresh)
         self.destination.currentIndexChanged.connect(self._on_destination_changed)
         self.out.changed.connect(self._refresh)
+        self.kind.currentIndexChanged.connect(self._on_kind_changed)
+        self.folder.changed.connect(self._refresh)
         self.live.toggled.connect(self.live_view.switch)
         self.live_view.said.connect(self.live_words.say)
         self.translate_button.clicked.connect(self._on_translate)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
+        self.model_actions.changed.connect(self._refresh)
+        self.model_actions.wants_evaluation.connect(self._on_evaluate)
+        self.model_actions.wants_export.connect(self._on_export)
 
     def set_model(self, path: Path) -> None:
         """Choose a model file, or the folder of a run."""
         self.model.set_path(path)
 
-    def _choose_active_layer(self) -> None:
-        active = self.viewer.layers.selection.active
-        self.picker.choose([active] if active in self.picker.offered else self.picker.images[:1], decided=False)
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if not self.is_running and dropped_model(event.mimeData()) is not None:
+            event.acceptProposedAction()
 
-    def _on_arrived(self) -> None:
-        """A layer that comes when none is ticked is what there is to translate."""
-        if not self.picker.layers:
-            self.picker.choose(self.picker.images[:1], decided=False)
+    def dropEvent(self, event: QDropEvent) -> None:
+        """A model file, or the folder of a run, that is dropped anywhere on the form is chosen."""
+        if (path := dropped_model(event.mimeData())) is not None:
+            self.set_model(path)
+            event.acceptProposedAction()
 
     def _on_model_changed(self) -> None:
         if self.model.card is not None:
             self.settings.offer_samples(self.model.card.has_noise)
+            self.model_actions.choose_targets(self.model.card)
         self._refresh()
 
     # The choice, in words
 
+    @property
+    def _is_of_folder(self) -> bool:
+        return bool(self.kind.value == "folder")
+
+    def _on_kind_changed(self) -> None:
+        for part in (*self._of_layers, self.save_button):
+            part.setVisible(not self._is_of_folder)
+        self.comparison.compare([])
+        self.folder.setVisible(self._is_of_folder)
+        if self._is_of_folder:
+            self.live.setChecked(False)
+        self._refresh()
+
     def choice(self) -> object:
+        if self._is_of_folder:
+            return self.model.path, self.folder.choice(), self.settings.options()
         layers = tuple(map(id, self.picker.layers))
         out = self.out.path if self.destination.value else None
         return self.model.path, layers, self.picker.channel_axis, self.part.choice(), out, self.options()
 
     def _refresh(self, *_: Any) -> None:
-        self.rescale.setVisible(self._may_rescale())
-        problem, warnings = self._judge()
-        text = problem or "\n".join([*warnings, *([] if warnings else self._summary())])
-        self.fit.say(text, "error" if problem and self.picker.layers else "warning" if warnings else "plain")
+        problem = self.images.say(self.model.card, self.settings)
         self.forget_stale_words()
         self.lock_inputs()
+        self.comparison.forget_removed()
+        if self._is_of_folder:
+            problem = self.folder.problem() or self.settings.problem()
         is_ready = problem is None and self.model.card is not None
-        has_place = not self.destination.value or self.out.path is not None
+        has_place = self._is_of_folder or not self.destination.value or self.out.path is not None
         self.translate_button.setEnabled(is_ready and has_place and not self.is_running)
-        self.cancel_button.setEnabled(self.is_running and self._placed is not None)
+        self.cancel_button.setEnabled(self.is_running and self._is_cancellable)
         self.save_button.setEnabled(self.results.last is not None and not self.is_running)
         self.copy_button.setEnabled(is_ready)
-
-    def _judge(self) -> tuple[str | None, list[str]]:
-        """What forbids the translation, and what may spoil it."""
-        try:
-            source = self.picker.source()
-        except ImageError as error:
-            self.same_pixels.judge([])
-            return str(error), []
-        apart, words = self.same_pixels.judge(misplaced_among([(self.picker.layers, self.picker.channel_axis)]))
-        card = self.model.card
-        if card is None or apart is not None:
-            return apart, words
-        options = self.settings.options()
-        problem = self.settings.problem() or fit_problem(card, source, options)
-        if problem is not None and self._may_hold_channels(card.source_channels):
-            problem += f" If it holds them, choose its axis of {card.source_channels} as channel axis."
-        warnings = fit_warnings(card, source, None if self._rescales() else self._metadata(), options)
-        return problem, words + warnings
-
-    def _may_hold_channels(self, count: int) -> bool:
-        """Whether a layer without a channel axis has an axis of that many."""
-        layer, *others = self.picker.layers
-        if others or is_rgb(layer) or self.picker.channel_axis is not None:
-            return False
-        return count in finest_level(layer).shape[: layer.ndim - 2]
-
-    def _metadata(self) -> ImageMetadata:
-        return image_metadata(self.picker.layers[0], self.picker.channel_axis)
-
-    def _summary(self) -> list[str]:
-        words = [size_in_words(self.picker.source())]
-        if self.model.card is not None and self._rescales():
-            comparison = size_comparison(self.model.card, self._metadata())
-            words += [f"{comparison} The layer is rescaled for it, the result back."]
-        return words
-
-    def _may_rescale(self) -> bool:
-        """Whether the pixels of the layers have clearly another size than those that the model was trained on."""
-        if self.model.card is None or not self.picker.layers:
-            return False
-        return rescaling(self.model.card, self._metadata()) is not None
-
-    def _rescales(self) -> bool:
-        return self._may_rescale() and bool(self.rescale.isChecked())
+        has_result = self.results.last is not None
+        self.model_actions.refresh(
+            has_model=self.model.card is not None, has_result=has_result, is_running=self.is_running
+        )
 
     def _on_destination_changed(self) -> None:
         self.out.setVisible(self.destination.value)
@@ -218,13 +216,13 @@ class TranslateWidget(JobWidget):
 
     def options(self) -> dict[str, Any]:
         """Fields of `TranslationSettings` as they are chosen, those with their defaults left out."""
-        return self.settings.options() | ({"match_pixel_size": True} if self._rescales() else {})
+        return self.settings.options() | ({"match_pixel_size": True} if self.images.rescales(self.model.card) else {})
 
     def _live_choice(self) -> LiveChoice:
         card = self.model.card
         if card is None:
             raise ImageError("choose a model")
-        if (problem := self._judge()[0]) is not None:
+        if (problem := self.images.judge(card, self.settings)[0]) is not None:
             raise ImageError(problem)
         options = {name: value for name, value in self.options().items() if name not in ONLY_FOR_RESULTS}
         return LiveChoice(
@@ -236,6 +234,39 @@ class TranslateWidget(JobWidget):
         )
 
     def _on_translate(self) -> None:
+        self.folder_results.forget()
+        self.model_actions.forget_scores()
+        if self._is_of_folder:
+            self._translate_folder()
+        else:
+            self._translate_layers()
+
+    def _translate_folder(self) -> None:
+        images, out = self.folder.images, self.folder.out.path
+        assert self.model.card is not None and images is not None and out is not None  # the button is disabled else
+        request = FolderRequest(
+            model=self.model.card.path,
+            images=images,
+            out=out,
+            file_format=self.folder.file_format.value,
+            existing=self.folder.existing.value,
+            options=self.settings.options(),
+        )
+        self._can_go_on, self._placed = True, None
+        stop = Cancel()
+        recent_models().add(request.model)
+        self._begin("reading the model…", partial(folder_events, request, cancel=stop), stop)
+
+    def _begin(self, words: str, events: MakeEvents, stop: Cancel | None = None) -> None:
+        """Start a job, which can be cancelled where it has a `stop`."""
+        self._is_cancellable, self._is_ended = stop is not None, False
+        self.state.say(words)
+        self.progress.tell(0, 0)
+        self.progress.setVisible(True)
+        self.run(events, stop)
+        self._refresh()
+
+    def _translate_layers(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model
         layer, axis = self.picker.layers[0], self.picker.channel_axis
         try:
@@ -245,22 +276,18 @@ class TranslateWidget(JobWidget):
                 source=self.picker.source(extent),
                 options=self.options(),
                 out=self.out.path if self.destination.value else None,
-                metadata=image_metadata(layer, axis, extent),
+                metadata=self.images.metadata(extent),
             )
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        self._can_go_on = request.out is not None and not self._rescales()
+        self._can_go_on = request.out is not None and not self.images.rescales(self.model.card)
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
-        self._placed = Placed(layer=layer, place=place, extent=extent)
-        self.state.say("reading the model…")
-        self.progress.tell(0, 0)
-        self.progress.setVisible(True)
-        recent_models().add(request.model)
+        self._placed = Placed(layer=layer, sources=tuple(self.picker.layers), place=place, extent=extent)
         stop = Cancel()
-        self.run(partial(translation_events, request, cancel=stop), stop)
-        self._refresh()
+        recent_models().add(request.model)
+        self._begin("reading the model…", partial(translation_events, request, cancel=stop), stop)
 
     def on_events(self, events: list[Any]) -> None:
         for event in events:
@@ -269,18 +296,36 @@ class TranslateWidget(JobWidget):
                     self._show_tiles(event)
                 case Translated():
                     self._deliver(event)
-                case Saved():
+                case FilesDone():
+                    self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
+                    self.state.say(f"image {min(event.done + 1, event.total)} of {event.total}")
+                case FolderTranslated():
+                    self._tell_folder(event)
+                case Saved() | Exported():
+                    self._is_ended = True
                     self.state.say(f"saved as {event.path}", "good")
+                case Evaluated():
+                    self._is_ended = True
+                    self.state.say("evaluated", "good")
+                    self.model_actions.show_scores(event)
+
+    def _tell_folder(self, results: FolderTranslated) -> None:
+        self._is_ended = True
+        self.folder_results.show_results(results)
+        count, failed = len(results.outputs), len(results.failed)
+        words = f"{count} of {count + failed} images are in {self.folder.out.path}"
+        self.state.say(words if not failed else f"{words}; {failed} failed", "warning" if failed else "good")
 
     def _deliver(self, result: Translated) -> None:
         if self._placed is None:
             return
-        hidden = self.results.add(result, self._placed)
+        shown, hidden = self.results.add(result, self._placed)
+        self.comparison.compare(shown)
         if result.is_complete:
-            self._placed = None
+            self._placed, self._is_ended = None, True
             facts = result.provenance
             words = f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}"
-            self.state.say(words + (f"; hidden below it: {', '.join(hidden)}" if hidden else ""), "good")
+            self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
 
     def _show_tiles(self, event: TilesDone) -> None:
         self.progress.tell(event.done, event.total if event.done else 0)
@@ -288,13 +333,13 @@ class TranslateWidget(JobWidget):
         self.results.refresh()
 
     def on_error(self, error: Exception) -> None:
-        self._placed = None
+        self._placed, self._is_ended = None, True
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
         self.progress.setVisible(False)
         self.results.drop_unfinished()
-        if self._placed is not None:
+        if not self._is_ended:
             self._placed = None
             self.state.say("cancelled; Translate goes on from here" if self._can_go_on else "cancelled")
         self._refresh()
@@ -309,24 +354,52 @@ class TranslateWidget(JobWidget):
         assert result is not None  # the button is disabled without a result
         if not (chosen := ask_image(self, str(self.results.proposed_path(preferences().runs_folder)))):
             return
-        self.state.say("saving…")
-        self.progress.tell(0, 0)
-        self.progress.setVisible(True)
-        self.run(partial(saving_events, SaveRequest(result=result, path=with_suffix(Path(chosen)))))
-        self._refresh()
+        self._begin("saving…", partial(saving_events, SaveRequest(result=result, path=with_suffix(Path(chosen)))))
+
+    def _on_evaluate(self) -> None:
+        result, card = self.results.last, self.model.card
+        assert result is not None and card is not None  # the button is disabled else
+        stop, extent = Cancel(), result.provenance.get("extent")
+        try:
+            target = self.model_actions.targets.source(None if extent is None else tuple((a, b) for a, b in extent))
+        except Pix2PixError as error:
+            self.state.say(str(error), "error")
+            return
+        request = EvaluationRequest(result=result, target=target, model=Path(result.provenance["model"]))
+        self._begin("evaluating…", partial(evaluation_events, request, cancel=stop), stop)
+
+    def _on_export(self, path: Path) -> None:
+        assert self.model.card is not None  # the button is disabled without a model
+        request = ExportRequest(
+            model=self.model.card.path,
+            path=path,
+            author=self.model_actions.author.text(),
+            license=self.model_actions.license.text().strip(),
+            sample=self.picker.source() if self.picker.layers else None,
+        )
+        self._begin("exporting…", partial(export_events, request))
 
     def _on_copy(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model
-        out = self.out.path if self.destination.value else None
-        files, options = self.picker.files(), self.options() | {"alpha": self.picker.alpha}
-        command = translate_command(self.model.card.path, [path for path, _ in files], options, out)
-        QApplication.clipboard().setText(command)
         words = ["The command is on the clipboard."]
-        words += [] if all(exists for _, exists in files) else ["Save the layers under the names in it first."]
-        words += ["It translates all of the layers, not the chosen part."] if self.part.kind.value != "whole" else []
+        if self._is_of_folder:
+            folder, place, options = self.folder.command()
+            command = translate_command(self.model.card.path, [folder], self.settings.options() | options, place)
+            is_all = self.folder.is_all
+            words += [] if is_all else ["It translates all images of the folder, not only those called like that."]
+        else:
+            out = self.out.path if self.destination.value else None
+            files, options = self.picker.files(), self.options() | {"alpha": self.picker.alpha}
+            command = translate_command(self.model.card.path, [path for path, _ in files], options, out)
+            words += [] if all(exists for _, exists in files) else ["Save the layers under the names in it first."]
+            is_all = self.part.kind.value == "whole"
+            words += [] if is_all else ["It translates all of the layers, not the chosen part."]
+        QApplication.clipboard().setText(command)
         show_info(" ".join(words))
 
     def on_closed(self) -> None:
         super().on_closed()
         self.live_view.switch(False)
-        self.picker.disconnect_viewer()
+        self.folder.stop()
+        self.images.disconnect_viewer()
+        self.model_actions.disconnect_viewer()

@@ -38,9 +38,23 @@ class SlideSource(ImageSource):
         self._slide = slide
         self._background = "#" + slide.properties.get("openslide.background-color", _WHITE)
 
+    @property
+    def downsampling(self) -> tuple[float, ...]:
+        """Of each level, the finest first."""
+        return tuple(self._slide.level_downsamples)
+
+    def level_size(self, level: int) -> tuple[int, int]:
+        """Height and width."""
+        width, height = self._slide.level_dimensions[level]
+        return height, width
+
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        size = (region.width, region.height)
-        scanned = self._slide.read_region((region.x0, region.y0), 0, size)
+        return self.read_level(0, region)
+
+    def read_level(self, level: int, region: Region) -> AnyArray:
+        """Pixels of a level, shape (3, region.height, region.width); `region` is in its pixels."""
+        size, factor = (region.width, region.height), self._slide.level_downsamples[level]
+        scanned = self._slide.read_region((round(region.x0 * factor), round(region.y0 * factor)), level, size)
         result = Image.new("RGB", size, self._background)
         result.paste(scanned, mask=scanned.getchannel("A"))
         return np.ascontiguousarray(np.moveaxis(np.asarray(result), -1, 0))

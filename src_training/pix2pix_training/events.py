@@ -24,7 +24,8 @@ class Preparing:
 class Started:
     """Everything is ready; `total_steps` is None where the length is a time. `config` has every default filled in.
 
-    `source` and `target` say in words how pixels of the images are mapped.
+    `source` and `target` say in words how pixels of the images are mapped. `target_span` is by how much stored values
+    of the target differ where those of the network differ by 2; None for classes, and where it is not one number.
     """
 
     config: TrainingConfig
@@ -36,6 +37,7 @@ class Started:
     device: str
     source: str = ""
     target: str = ""
+    target_span: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +75,16 @@ class Validated:
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewReady:
-    """One validation image (or training patch): (C, H, W) each, in [-1, 1], on the CPU."""
+    """One validation image (or training patch): (C, H, W) each, in [-1, 1], on the CPU.
+
+    `path` is its picture in the run folder; None for one between validations, see `preview_seconds` of `train`.
+    """
 
     step: int
     source: Tensor
     output: Tensor
     target: Tensor
-    path: Path
+    path: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)

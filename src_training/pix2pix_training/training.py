@@ -46,6 +46,7 @@ from pix2pix_training.events import (
     Warned,
 )
 from pix2pix_training.in_words import describe_mapping
+from pix2pix_training.intensity import CategoryMapping, LinearMapping
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
 from pix2pix_training.pairs import Split
@@ -60,6 +61,8 @@ from pix2pix_training.validation import Validation
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOSSES = 0.2
+_TRAINED_PER_PREVIEW = 20
+"""So many times as long as a preview takes is trained before the next one that no validation asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ def train(
     overwrite: bool = False,
     init: Model | None = None,
     workers: int | None = 0,
+    preview_seconds: float | None = None,
 ) -> Generator[Event, None, None]:
     """Train a generator and write the run folder `out`, yielding what happens.
 
@@ -96,6 +100,8 @@ def train(
     init : model to start from: its generator, and its discriminator where the file carries one.
     workers : processes that read images ahead, which import the program that trains; 0: a thread does. None: some where
         the device is a GPU and the images do not fit into memory.
+    preview_seconds : yield a preview after the first step, and then so often, besides those of validations; less often
+        where it would take more than a twentieth of the time. None for those of validations alone.
 
     Raises
     ------
@@ -110,7 +116,18 @@ def train(
         saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None
         start = None if init is None else (init.source.mapping, init.target.mapping)
         prepared = yield from prepare(data.split, config, start, z_context=data.source_traits.z_context)
-        run = _Run(config, data, prepared, folder, place, resume=resume, saved=saved, init=init, workers=workers)
+        run = _Run(
+            config,
+            data,
+            prepared,
+            folder,
+            place,
+            resume=resume,
+            saved=saved,
+            init=init,
+            workers=workers,
+            preview_seconds=preview_seconds,
+        )
         try:
             yield from run.events()
         except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
@@ -135,6 +152,7 @@ class _Run:
         saved: Checkpoint | None,
         init: Model | None,
         workers: int | None,
+        preview_seconds: float | None,
     ) -> None:
         self.folder = folder
         self.device = device
@@ -185,6 +203,8 @@ class _Run:
         )
         self.resumed_from_seconds = self.state.seconds
         self.seconds_of_losses = -math.inf
+        self.preview_seconds = preview_seconds
+        self.next_preview = -math.inf if preview_seconds is not None else math.inf
         self.discriminator_watch = DiscriminatorWatch(config.objective.gan_mode)
 
     def _total_steps(self) -> int | None:
@@ -207,6 +227,7 @@ class _Run:
             device=str(self.device),
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
+            target_span=_span(self.target.mapping),
         )
         if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)
@@ -238,6 +259,8 @@ class _Run:
                 seconds=self.state.seconds,
                 losses=numbers,
             )
+            if time.monotonic() >= self.next_preview:
+                yield self._preview(keep=False)
         yield self._finished()
 
     def _run_step(self) -> dict[str, Tensor]:
@@ -334,10 +357,14 @@ class _Run:
             yield Warned(step=self.state.step, message=trouble)
         yield preview
 
-    def _preview(self) -> PreviewReady:
+    def _preview(self, *, keep: bool = True) -> PreviewReady:
+        begun = time.monotonic()
         seen, output, target = self.validation.preview(self.state.generator)
         source = seen[self.source.own_channels]
-        path = self.folder.write_preview(self.state.step, (source, output, target))
+        path = self.folder.write_preview(self.state.step, (source, output, target)) if keep else None
+        if self.preview_seconds is not None:
+            now = time.monotonic()
+            self.next_preview = now + max(self.preview_seconds, _TRAINED_PER_PREVIEW * (now - begun))
         return PreviewReady(step=self.state.step, source=source, output=output, target=target, path=path)
 
     def _saved(self) -> CheckpointSaved:
@@ -371,6 +398,14 @@ class _Run:
             f"stopped early at step {state.step}: {state.stale_validations} validations in a row were not better than "
             f"that of step {state.best['step']} (MAE {state.best['scores']['mae']:.4f})"
         )
+
+
+def _span(mapping: LinearMapping | CategoryMapping) -> float | None:
+    """See `Started.target_span`."""
+    if not isinstance(mapping, LinearMapping) or not mapping.low:
+        return None
+    spans = {high - low for low, high in zip(mapping.low, mapping.high, strict=True)}
+    return spans.pop() if len(spans) == 1 else None
 
 
 def _completed(config: TrainingConfig, data: PreparedData) -> TrainingConfig:

@@ -579,3 +579,18 @@ def test_a_run_stopped_within_a_validation_keeps_it(data: TrainingData, tmp_path
     scores = [[(row["step"], row["mae"]) for row in table] for table in rows]
     assert scores[0] == scores[1]
     assert equal(weights(tmp_path / "undisturbed"), weights(tmp_path / "run"))
+
+
+def test_previews_by_time_change_nothing_in_the_run(tmp_path: Path, data: TrainingData) -> None:
+    plain = list(train(TINY, data, tmp_path / "plain"))
+    events = list(train(TINY, data, tmp_path / "shown", preview_seconds=1000))
+    steps = [(event.step, event.path is None) for event in events if isinstance(event, PreviewReady)]
+    assert steps == [(1, True), (5, False), (10, False)]
+    assert not any(event.path is None for event in plain if isinstance(event, PreviewReady))
+    assert len(list((tmp_path / "shown" / "previews").iterdir())) == 2
+    assert equal(weights(tmp_path / "plain"), weights(tmp_path / "shown"))
+
+
+def test_the_span_of_the_target_is_told(tmp_path: Path, data: TrainingData) -> None:
+    started = next(event for event in train(TINY, data, tmp_path / "run") if isinstance(event, Started))
+    assert started.target_span == 255

@@ -110,11 +110,30 @@ def test_curves_and_their_names_are_readable_in_the_theme(viewer: Any, theme: st
     viewer.theme = theme
     QApplication.processEvents()
     behind = parsed(viewer.window._qt_window.palette().window().color().name())
-    pens = [curve.opts["pen"].color().name() for curve in (*plot.losses.curves, *plot.scores.curves)]
-    words = [axis.textPen().color().name() for axis in (plot.losses.getAxis("left"), plot.scores.getAxis("bottom"))]
+    main, contest = plot.main.curves, plot._contest_plot.curves
+    pens = [curve.opts["pen"].color().name() for curve in (*main, *contest)]
+    words = [plot.main.getAxis(side).textPen().color().name() for side in ("left", "bottom")]
     assert len(pens) == 5
-    assert all(pen in plot.losses.titleLabel.text for pen in pens[:4])
+    assert pens[1] in plot.main.titleLabel.text
+    assert all(pen in plot.contest_words.text() for pen in pens[2:])
     assert min(contrast(parsed(colour), behind) for colour in (*pens, *words)) >= LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_links_to_help_are_readable_in_the_theme(viewer: Any, translate: Any, theme: str) -> None:
+    import re
+
+    from qtpy.QtWidgets import QApplication
+
+    from napari_pix2pix._widgets.help_links import URLS, HelpLinks
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    viewer.theme = theme
+    QApplication.processEvents()
+    behind = parsed(viewer.window._qt_window.palette().window().color().name())
+    colours = re.findall("#[0-9a-f]{6}", translate.findChild(HelpLinks).text())
+    assert len(colours) == len(URLS)
+    assert min(contrast(parsed(colour), behind) for colour in colours) >= LEAST_CONTRAST
 
 
 def test_contrast_is_that_of_wcag() -> None:

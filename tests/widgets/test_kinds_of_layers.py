@@ -405,6 +405,64 @@ def test_scale_without_a_unit_and_place_are_kept_in_an_ome_zarr(
     assert not any("unit" in axis for axis in multiscale["axes"])
 
 
+@pytest.mark.parametrize("ending", [".ome.tif", ".ome.zarr"])
+def test_time_step_without_a_unit_is_taken_for_seconds_and_said(
+    viewer: Any, translate: Any, run: Run, save: Save, grey_model: Path, rng: np.random.Generator, ending: str
+) -> None:
+    labels = ("time", "y", "x")
+    source = viewer.add_image(rng.integers(0, 256, (2, 40, 48), np.uint8), scale=(30, 1, 1), axis_labels=labels)
+    run(grey_model, [source])
+    assert f"{source.name}: the scale 30 of axis time is taken for seconds." in translate.fit.text()
+    with open_image(save(f"saved{ending}")) as saved:
+        assert saved.metadata.time_step_s == 30
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ((1, 2, 0.5, 0.5), "2 without a unit along z"),
+        ((30, 1, 1, 1), "30 without a unit along t"),
+        ((1, 1, 1, 1), ""),
+    ],
+)
+def test_scale_without_a_unit_is_said_where_the_file_loses_it(
+    viewer: Any,
+    translate: Any,
+    run: Run,
+    save: Save,
+    grey_model: Path,
+    rng: np.random.Generator,
+    scale: tuple[float, ...],
+    said: str,
+) -> None:
+    run(grey_model, [viewer.add_image(rng.integers(0, 256, (2, 3, 40, 48), np.uint8), scale=scale)])
+    path = save("stack.ome.tif")
+    if not said:
+        assert translate.remarks.lines == ()
+        return
+    (line,) = translate.remarks.lines
+    assert line.startswith(f"{path}: a file of the format ome-tiff does not say how far apart its pixels are (")
+    assert said in line
+
+
+@pytest.mark.parametrize("labels", [("y", "x", "c"), None], ids=["labelled", "unlabelled"])
+def test_channels_behind_rows_and_columns_are_said(
+    viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path, labels: tuple[str, ...] | None
+) -> None:
+    kwargs: dict[str, Any] = {} if labels is None else {"axis_labels": labels}
+    viewer.add_image(np.zeros((40, 48, 5), np.uint8), name="five", rgb=False, **kwargs)
+    translate.set_model(grey_model)
+    wait_until(lambda: translate.model.card is not None)
+    said = "axis c lies among rows and columns" if labels else "rows have 5 pixels only. If these are channels"
+    wait_until(lambda: f"five: {said}" in translate.fit.text())
+    assert "np.moveaxis(layer.data, -1, 0)" in translate.fit.text()
+    assert translate.translate_button.isEnabled() == (labels is None)
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    viewer.add_image(np.zeros((40, 48, 5), np.uint8), rgb=False, **kwargs)
+    assert f"five: {said}" in train.images.message.text()
+    assert not train.train_button.isEnabled()
+
+
 def test_what_a_file_cannot_say_of_a_result_is_said_in_the_form(
     viewer: Any, translate: Any, run: Run, save: Save, grey_model: Path, rng: np.random.Generator
 ) -> None:

@@ -39,7 +39,7 @@ def at_work(viewer: Any, wait_until: WaitUntil, run_folder: Path) -> tuple[list[
     layers[0].corner_pixels = np.array([[0, 0], [63, 95]])
     translate.live.setChecked(True)
     wait_until(lambda: translate.live_words.text().startswith("live"))
-    assert len(viewer.layers) == 7
+    assert len(viewer.layers) == 4
     return [ref(train), ref(translate)], [ref(layer) for layer in viewer.layers]
 
 
@@ -101,8 +101,9 @@ def test_open_widgets_do_not_hold_what_the_user_removes(
     viewer: Any, wait_until: WaitUntil, qtbot: Any, tmp_path: Path
 ) -> None:
     widgets, layers = at_work(viewer, wait_until, tmp_path / "run")
+    live_words = widgets[1]().live_words
     viewer.layers.clear()
-    qtbot.wait(500)  # the live view looks for its layer
+    wait_until(lambda: live_words.kind == "warning")  # the live view has looked for its layer
     settle(qtbot)
     assert len(alive(widgets)) == 2
     assert [layer.name for layer in alive(layers)] == []

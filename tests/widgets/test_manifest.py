@@ -24,6 +24,7 @@ def test_every_reference_is_a_declared_command_and_every_command_is_used() -> No
         *menus,
         *(widget.command for widget in CONTRIBUTIONS.widgets or ()),
         *(reader.command for reader in CONTRIBUTIONS.readers or ()),
+        *(writer.command for writer in CONTRIBUTIONS.writers or ()),
         *(sample.command for sample in CONTRIBUTIONS.sample_data or ()),
     ]
     assert sorted(used) == sorted(COMMANDS)
@@ -102,6 +103,34 @@ def test_dropped_model_file_is_shown(viewer: Any, wait_until: WaitUntil, grey_mo
     (widget,) = _docked(viewer)
     assert widget.model.path == grey_model
     wait_until(lambda: "U-Net, depth 3, width 4" in widget.model.words.text())
+
+
+def test_images_that_napari_opens_itself_are_left_to_it(viewer: Any, tmp_path: Path) -> None:
+    """Else it would ask for each TIFF with which plugin to open it, or save it."""
+    from napari.plugins._npe2 import get_readers
+    from npe2 import PluginManager
+
+    for name in ("a.tif", "a.png", "a.ome.tif"):
+        assert MANIFEST.name not in get_readers(str(tmp_path / name))
+    writer, _ = PluginManager.instance().get_writer(str(tmp_path / "a.tif"), ["image"])
+    assert writer is None or writer.plugin_name != MANIFEST.name
+
+
+def test_slides_have_a_reader() -> None:
+    from napari_pix2pix.formats import slide
+
+    patterns = [pattern for reader in CONTRIBUTIONS.readers or () for pattern in reader.filename_patterns]
+    assert {f"*{suffix}" for suffix in slide.SUFFIXES} <= set(patterns)
+
+
+def test_links_of_the_forms_are_those_of_the_package() -> None:
+    import tomllib
+
+    pytest.importorskip("qtpy")
+    from napari_pix2pix._widgets.help_links import URLS
+
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
+    assert project["urls"] == URLS
 
 
 def _execute(command: str) -> None:

@@ -36,14 +36,10 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert model.source.unit == "µm"
     assert model.training["config"]["steps"] == 6
     assert model.training["validation_pairs"] == 1
-    wait_until(lambda: len(viewer.layers) == 5)
-    previews = {layer.name: layer for layer in viewer.layers if layer not in pair}
-    assert list(previews) == ["preview: source", "preview: output", "preview: target"]
-    assert all(layer.rgb for layer in previews.values())
-    assert np.array_equal(255 - previews["preview: source"].data, previews["preview: target"].data)
-    steps, losses = train.plot.losses.listDataItems()[0].getOriginalDataset()
-    assert {3, 6} <= set(steps) <= {1, 2, 3, 4, 5, 6}  # quick steps between validations may be left out
-    assert (losses > 0).all()
+    assert list(viewer.layers) == pair
+    shown = train.preview.preview.images
+    assert list(shown) == ["source", "output", "target"]
+    assert np.array_equal(255 - shown["source"], shown["target"])
     viewer.layers.selection.active = pair[1]  # the image to translate is the one it was trained on, all the same
     train.translate_button.click()
     translate = next(widget for name, widget in viewer.window.dock_widgets.items() if "Translate" in name)
@@ -54,40 +50,86 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert viewer.layers[-1].name == "phase → run"
 
 
-def made_preview(value: int) -> Any:
-    from napari_pix2pix._widgets.training_job import Preview
-
-    image = np.full((16, 20, 3), value, np.uint8)
-    return Preview(step=value, images=dict.fromkeys(("source", "output", "target"), image))
-
-
-def test_previews_of_small_images(viewer: Any, wait_until: WaitUntil) -> None:
-    from napari_pix2pix._widgets.previews import PreviewLayers
-
-    viewer.add_image(np.zeros((40, 60), np.uint8), name="phase", scale=(0.5, 0.5))
-    previews = PreviewLayers(viewer, viewer.window._qt_window)
-    for value in (1, 2, 3):
-        previews.show(made_preview(value), {"scale": (0.5, 0.5)})
-        assert len(viewer.layers) == (1 if value < 3 else 4), "none is added by the slot that is told of it"
-        if value == 2:  # the first has been overtaken by it
-            wait_until(lambda: [layer.data.max() for layer in viewer.layers[1:]] == [2, 2, 2])
-    wait_until(lambda: [layer.data.max() for layer in viewer.layers[1:]] == [3, 3, 3])
-    added = viewer.layers[1:]
-    assert [layer.name for layer in added] == ["preview: source", "preview: output", "preview: target"]
-    assert all(layer.rgb for layer in added)
-    assert added[0].translate[0] > 39 * 0.5
-    wait_until(lambda: not previews._timer.isActive())
+def test_a_preview_is_there_after_the_first_step_and_follows_the_width_of_the_form(
+    train: Any, wait_until: WaitUntil
+) -> None:
+    train.settings.preview_every.setValue(1000)
+    train.settings.length.setValue(100_000)
+    assert not train.preview.isVisibleTo(train)
+    train.train_button.click()
+    wait_until(lambda: train.preview.preview is not None)
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+    assert train.preview.isVisibleTo(train)
+    low, high = train.preview.heightForWidth(300), train.preview.heightForWidth(600)
+    assert 0 < low < high
+    strip = train.preview
+    wait_until(lambda: strip.height() == strip.heightForWidth(strip.width()), 10)
+    picture = train.preview.grab().toImage()
+    assert len({picture.pixel(x, picture.height() - 3) for x in range(0, picture.width() // 4, 3)}) > 1
 
 
-@pytest.mark.parametrize("how", ["viewer", "widget"])
-def test_no_preview_comes_after_closing(viewer: Any, train: Any, qtbot: Any, how: str) -> None:
-    train._previews.show(made_preview(1), {"scale": (0.5, 0.5)})
-    if how == "viewer":
-        viewer.close()
-    else:
-        viewer.window.remove_dock_widget(train)
-    qtbot.wait(200)
-    assert not [layer.name for layer in viewer.layers if layer.name.startswith("preview")]
+def started(**fields: Any) -> Any:
+    from pix2pix_training.events import Started
+    from pix2pix_training.presets import preset
+
+    usual: dict[str, Any] = {"config": preset("seamless"), "resumed_from_step": 0, "total_steps": 9}
+    usual |= {"steps_per_epoch": 3, "training_pairs": 1, "validation_pairs": 1, "device": "cpu"}
+    return Started(**{**usual, **fields})
+
+
+def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> None:
+    from pix2pix_training.events import Validated
+
+    plot = train.plot
+    plot.begin(started(target_span=200.0))
+    plot.add_losses(1, {"G_L1": started().config.objective.l1_weight * 0.5, "G_GAN": 1.0})
+    for step, mae, best in ((2, 0.25, True), (4, 0.5, False)):
+        plot.add_scores(Validated(step=step, scores={"mae": mae}, is_best=best))
+    plot.redraw()
+    held_out, trained = plot.main.listDataItems()[::-1]
+    assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
+    assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
+    assert plot.words.text() == "now 50, best so far 25 at step 2"
+    title = plot.main.titleLabel.text
+    assert "difference on held-out images" in title
+    assert "in units of the target" in title
+
+
+def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
+    from pix2pix_training.events import Validated
+
+    train.plot.begin(started())
+    train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
+    assert train.plot.words.text() == "now 0.75, best so far 0.75 at step 2"
+    assert "overlap with held-out labels" in train.plot.main.titleLabel.text
+
+
+def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
+    plot = train.plot
+    plot.setVisible(True)
+    assert not plot.contest.isVisibleTo(plot)
+    plot.add_losses(1, {"G_GAN": 1.0, "D_real": 0.5, "D_fake": 0.25})
+    plot.contest_button.click()
+    assert plot.contest.isVisibleTo(plot)
+    assert "generator: " in plot.contest_words.text()
+    assert [list(curve.getOriginalDataset()[1]) for curve in plot._contest_plot.listDataItems()] == [[1], [0.5], [0.25]]
+
+
+def test_the_plot_is_dragged_to_another_height(train: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import QPoint, Qt
+
+    plot = train.plot
+    plot.setVisible(True)
+    plot.resize(300, 500)
+    plot.layout().activate()
+    before, edge = plot.graphs.height(), plot.graphs.geometry().bottom() + 2
+    qtbot.mousePress(plot, Qt.MouseButton.LeftButton, pos=QPoint(5, edge))
+    qtbot.mouseMove(plot, QPoint(5, edge + 60))
+    assert plot.graphs.minimumHeight() == before + 60
+    qtbot.mouseRelease(plot, Qt.MouseButton.LeftButton, pos=QPoint(5, edge + 60))
+    qtbot.mouseMove(plot, QPoint(5, edge))
+    assert plot.graphs.minimumHeight() == before + 60
 
 
 def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
@@ -173,6 +215,21 @@ def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None
         wait_until(lambda: train.settings.base_width.value() == 32)
 
 
+def test_what_a_run_shows_has_the_room_of_the_fields(train: Any, wait_until: WaitUntil) -> None:
+    fields = (train.images, train.settings, train.help)
+    wait_until(lambda: "of this machine will be used." in train.badge.text())
+    train.settings.device.choose("cpu")
+    assert not train.badge.isVisibleTo(train)
+    train.settings.length.setValue(100_000)
+    train.train_button.click()
+    assert not any(field.isVisibleTo(train) for field in fields)
+    wait_until(lambda: train.plot.isVisibleTo(train))
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+    assert all(field.isVisibleTo(train) for field in fields)
+    assert train.plot.isVisibleTo(train)
+
+
 def test_depth_follows_the_patch_until_it_is_set(train: Any) -> None:
     settings = train.settings
     settings.preset.setCurrentIndex(1)
@@ -209,10 +266,9 @@ def test_regions_of_a_shapes_layer(
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
-    wait_until(lambda: "preview: source" in viewer.layers)
-    preview = viewer.layers["preview: source"]
-    assert preview.data.shape[:2] == (32, 32)
-    np.testing.assert_array_equal(preview.data[..., 0], pair[0].data[64:96, :32])
+    preview = train.preview.preview.images["source"]
+    assert preview.shape[:2] == (32, 32)
+    np.testing.assert_array_equal(preview[..., 0], pair[0].data[64:96, :32])
     viewer.layers.remove(within)
     assert train.images.training_regions() == ()
 
@@ -314,8 +370,7 @@ def test_a_stack_with_neighbouring_planes(viewer: Any, train: Any, pair: list[An
     assert model.source.mapping.image_channels == 3
     assert model.generator_config.decoder == "resize"
     assert model.training["config"]["sampling"]["placement"] == "content"
-    wait_until(lambda: viewer.layers[-1].name == "preview: target")
-    assert viewer.layers[-1].data.shape[2:] == (3,)
+    assert train.preview.preview.images["target"].shape[2:] == (3,)
 
 
 def test_a_multiscale_layer_is_trained_on_at_full_resolution(

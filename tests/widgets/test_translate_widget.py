@@ -226,6 +226,36 @@ def test_wrong_channels_are_told_in_words(
     assert not translate.translate_button.isEnabled()
 
 
+def test_model_or_run_folder_dropped_on_the_form(
+    translate: Any, wait_until: WaitUntil, grey_model: Path, tmp_path: Path
+) -> None:
+    """As Qt delivers a drop: to the widget under the mouse, and to those around it until one takes it."""
+    from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
+
+    def drop(path: Path, target: Any) -> bool:
+        data = QMimeData()
+        data.setUrls([QUrl.fromLocalFile(str(path))])
+        data.setText(QUrl.fromLocalFile(str(path)).toString())
+        keys = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        enter = QDragEnterEvent(QPoint(1, 1), Qt.DropAction.CopyAction, data, *keys)
+        enter.ignore()
+        while not target.acceptDrops():
+            target = target.parent()
+        target.dragEnterEvent(enter)
+        if enter.isAccepted():
+            target.dropEvent(QDropEvent(QPointF(1, 1), Qt.DropAction.CopyAction, data, *keys))
+        return bool(enter.isAccepted())
+
+    other = tmp_path / "image.tif"
+    other.touch()
+    for path, taken in ((grey_model, True), (other, False), (grey_model.parent, True)):
+        translate.model.file.line.clear()
+        assert drop(path, translate.model.file.line) == taken
+        assert translate.model.path == (grey_model if taken else None)
+    wait_until(lambda: translate.model.card is not None)
+
+
 def test_damaged_model_is_told_in_words(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> None:
     grey_model.write_bytes(grey_model.read_bytes()[:-100])
     viewer.add_image(np.zeros((40, 48), np.uint8))
@@ -283,7 +313,7 @@ def test_error_in_the_worker_ends_the_work(
 
 
 def test_cancel(viewer: Any, translate: Any, wait_until: WaitUntil, grey_model: Path) -> None:
-    source = viewer.add_image(np.random.default_rng(0).integers(0, 256, (500, 64, 64), np.uint8))
+    source = viewer.add_image(np.random.default_rng(0).integers(0, 256, (5000, 64, 64), np.uint8))
     translate.set_model(grey_model)
     translate.picker.choose([source])
     wait_until(lambda: translate.translate_button.isEnabled())

@@ -1,0 +1,103 @@
+"""The part of the Translate widget for what is done with a model besides translating: judge its result, export it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from napari_pix2pix._widgets.forms import form, row
+from napari_pix2pix._widgets.layer_picker import LayerPicker
+from napari_pix2pix._widgets.messages import Message
+from napari_pix2pix._widgets.model_card import ModelCard
+from napari_pix2pix._widgets.model_jobs import Evaluated
+from pix2pix_training.atomic import atomic_write
+from pix2pix_training.errors import Pix2PixError
+
+_EXPORTS = "BioImage Model Zoo (*.zip);;ONNX (*.onnx)"
+
+
+class ModelActions(QWidget):
+    """True targets to tick, scores in words, and what an exported model says of its makers.
+
+    `wants_evaluation` and `wants_export` (with the file to write): the user has pressed the button.
+    """
+
+    changed = Signal()
+    wants_evaluation = Signal()
+    wants_export = Signal(object)
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._report: Evaluated | None = None
+        self.targets = LayerPicker(viewer, tip="The truth that the last result is compared with.")
+        self.evaluate_button = QPushButton("Evaluate on these layers")
+        self.evaluate_button.setToolTip("Score the last result by the layers that are ticked above.")
+        self.report_button = QPushButton("Save report…")
+        self.report_button.setToolTip("Write all scores as JSON.")
+        self.scores = Message()
+        self.author, self.license = QLineEdit(), QLineEdit()
+        self.author.setPlaceholderText("as the model says; several with commas")
+        self.author.setToolTip("Whom an exported package comes from.")
+        self.license.setPlaceholderText("as the model says, or such as CC-BY-4.0")
+        self.license.setToolTip("How an exported package may be used: an SPDX identifier.")
+        self.export_button = QPushButton("Export the model…")
+        self.export_button.setToolTip("For the BioImage Model Zoo (Fiji, ilastik, QuPath) or as ONNX.")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(form([("True targets", self.targets)]))
+        layout.addWidget(row(self.evaluate_button, self.report_button))
+        layout.addWidget(self.scores)
+        layout.addWidget(form([("Author", self.author), ("Licence", self.license)]))
+        layout.addWidget(self.export_button)
+        self.targets.changed.connect(self.changed)
+        self.evaluate_button.clicked.connect(self.wants_evaluation)
+        self.report_button.clicked.connect(self._on_report)
+        self.export_button.clicked.connect(self._on_export)
+
+    def choose_targets(self, card: ModelCard) -> None:
+        """Tick the layers that are called like the channels of the target, unless the user has ticked some."""
+        by_name = {layer.name: layer for layer in self.targets.images}
+        if not self.targets.is_decided and card.target_names and set(card.target_names) <= set(by_name):
+            self.targets.choose([by_name[name] for name in card.target_names], decided=False)
+
+    def refresh(self, *, has_model: bool, has_result: bool, is_running: bool) -> None:
+        self.evaluate_button.setEnabled(has_model and has_result and bool(self.targets.layers) and not is_running)
+        self.export_button.setEnabled(has_model and not is_running)
+        self.report_button.setEnabled(self._report is not None)
+
+    def show_scores(self, found: Evaluated) -> None:
+        self._report = found
+        self.scores.say(found.words)
+
+    def forget_scores(self) -> None:
+        """For a new result."""
+        self._report = None
+        self.scores.say("")
+
+    def _on_report(self) -> None:
+        assert self._report is not None  # the button is disabled without one
+        if name := QFileDialog.getSaveFileName(self, "Save the report", "evaluation.json", "JSON (*.json)")[0]:
+            self._write_report(Path(name), self._report.report)
+
+    def _write_report(self, path: Path, report: Any) -> None:
+        try:
+            with atomic_write(path, overwrite=True) as partial:
+                partial.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        except Pix2PixError as error:
+            self.scores.say(str(error), "error")
+
+    def _on_export(self) -> None:
+        name, chosen = QFileDialog.getSaveFileName(self, "Export the model", "", _EXPORTS)
+        if name:
+            path = Path(name)
+            suffix = ".onnx" if "onnx" in chosen else ".zip"
+            self.wants_export.emit(path if path.suffix else path.with_suffix(suffix))
+
+    def disconnect_viewer(self) -> None:
+        """Forget the viewer; for a widget that is closed."""
+        self.targets.disconnect_viewer()

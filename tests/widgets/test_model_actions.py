@@ -1,0 +1,113 @@
+"""A result judged by true targets, and a model exported, from the form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pix2pix import load_model
+from napari_pix2pix.evaluation import evaluate_pairs
+from pix2pix_training.array_source import MemorySource
+from pix2pix_training.pairs import Pair
+from tests.widgets.conftest import WaitUntil
+
+
+def test_evaluating_on_true_targets(
+    viewer: Any,
+    translate: Any,
+    run: Any,
+    grey_model: Path,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    wait_until: WaitUntil,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    actions = translate.model_actions
+    source = viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8), name="phase")
+    truth = viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8), name="truth")
+    assert not actions.evaluate_button.isEnabled()
+    (output,) = run(grey_model, [source])
+    actions.targets.choose([truth])
+    assert actions.evaluate_button.isEnabled()
+    actions.evaluate_button.click()
+    wait_until(lambda: not translate.is_running)
+    pair = Pair(MemorySource(output.data[None]), MemorySource(truth.data[None]), "phase")
+    expected = evaluate_pairs([pair], mapping=load_model(grey_model).target.mapping)
+    assert actions.scores.text().startswith(f"mean difference: {expected.mean.mae:.4g} (a single value everywhere: ")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "report.json"), ""))
+    actions.report_button.click()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["mean"]["mae"] == expected.mean.mae
+    assert (report["model"], report["target"]) == (str(grey_model), "truth")
+    actions.targets.choose([viewer.add_image(np.zeros((8, 8), np.uint8), name="small")])
+    actions.evaluate_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.kind == "error"
+
+
+def test_layers_called_like_the_target_are_ticked(
+    viewer: Any, translate: Any, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    from pix2pix_training.model_file import save_model
+    from tests.product.conftest import model_for
+
+    model = model_for(1, 2)
+    path = tmp_path / "model.safetensors"
+    save_model(replace(model, target=replace(model.target, channel_names=("nuclei", "membrane"))), path)
+    for name in ("membrane", "phase", "nuclei"):
+        viewer.add_image(np.zeros((40, 48), np.uint8), name=name)
+    translate.set_model(path)
+    wait_until(lambda: translate.model.card is not None)
+    assert {layer.name for layer in translate.model_actions.targets.layers} == {"nuclei", "membrane"}
+
+
+def test_export_as_onnx(translate: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    translate.set_model(grey_model)
+    wait_until(translate.model_actions.export_button.isEnabled)
+    translate.model_actions.wants_export.emit(tmp_path / "model.onnx")
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text() == f"saved as {tmp_path / 'model.onnx'}"
+    onnx.checker.check_model(str(tmp_path / "model.onnx"))
+
+
+def test_export_asks_for_author_and_licence_in_words_of_the_form(
+    viewer: Any, translate: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    viewer.add_image(np.zeros((40, 48), np.uint8))
+    translate.set_model(grey_model)
+    wait_until(translate.model_actions.export_button.isEnabled)
+    for name, said in (("model.zip", "fill in both fields"), ("model.txt", "ends in .onnx or .zip")):
+        translate.model_actions.wants_export.emit(tmp_path / name)
+        wait_until(lambda: not translate.is_running)
+        assert said in translate.state.text()
+        assert "--" not in translate.state.text()
+    assert not (tmp_path / "model.zip").exists()
+
+
+def test_export_for_the_model_zoo(
+    viewer: Any, translate: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil, rng: np.random.Generator
+) -> None:
+    import zipfile
+
+    pytest.importorskip("onnxscript")
+    viewer.add_image(rng.integers(0, 256, (300, 300), np.uint8))
+    translate.set_model(grey_model)
+    actions = translate.model_actions
+    wait_until(actions.export_button.isEnabled)
+    actions.author.setText("A. Author, B. Author")
+    actions.license.setText("CC-BY-4.0")
+    actions.wants_export.emit(tmp_path / "cells of mine.zip")
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text() == f"saved as {tmp_path / 'cells of mine.zip'}", translate.state.text()
+    with zipfile.ZipFile(tmp_path / "cells of mine.zip") as package:
+        assert b"B. Author" in package.read(next(n for n in package.namelist() if n.endswith(".yaml")))
