@@ -131,7 +131,7 @@ def _train_form(pictures: _Pictures, run: Path, *, is_new: bool) -> tuple[Any, A
 def _set_length(widget: Any, steps: int) -> None:
     widget.settings.base_width.setValue(16)
     widget.settings.patch_size.setValue(128)
-    widget.settings.preview_every.setValue(max(1, steps // _PREVIEWS))
+    widget.settings.form.native("validate_every").setValue(max(1, steps // _PREVIEWS))
     widget.settings.unit.choose("steps")
     widget.settings.length.setValue(steps)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from napari_pix2pix._widgets.layer_facts import file_facts
 from napari_pix2pix._widgets.layer_sources import source_of
+from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.setting_options import command_words
+from pix2pix_training.setting_options import by_path, changed_words, command_words
 
 _PROGRAM = "napari-pix2pix"
 
@@ -24,14 +25,14 @@ NamedFiles = list[tuple[Path, bool]]
 def translate_command(model: Path, inputs: Sequence[Path], options: Mapping[str, Any], out: Path | None = None) -> str:
     """The ``translate`` command.
 
-    `options` are those that differ from their defaults, None for others; `out` is the result, None for a name beside
+    `options` are fields of `TranslationSettings`, None for their defaults; `out` is the result, None for a name beside
     the first input.
     """
     words = ["translate", *map(str, inputs), "--model", str(model)]
     words += ["--out", str(out or f"{inputs[0].stem}-translated.tif")]
     words += ["--as-channels"] if len(inputs) > 1 else []
-    words += [word for name, value in options.items() if value is not None for word in _option(name, value)]
-    return shlex.join([_PROGRAM, *words])
+    settings = TranslationSettings(**{name: value for name, value in options.items() if value is not None})
+    return shlex.join([_PROGRAM, *words, *changed_words(settings, by_path(TranslationSettings()))])
 
 
 def train_command(
@@ -48,10 +49,6 @@ def train_command(
 
 def _option(name: str, value: Any) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
-    if value is True:
-        return [flag]
-    if isinstance(value, tuple):
-        return [flag, ",".join(map(str, value))]
     return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-_FIELDS = {
-    "--base-width": "Base width",
-    "--batch-size": "Patch, batch",
-    "--channels": "Channels",
-    "--convert-values image": "Values of another type: fitted to each image",
-    "--convert-values type": "Values of another type: from range to range of the types",
-    "--convert-values values": "Values of another type: as they are",
-    "--convert-values": "Values of another type",
-    "--depth": "Depth",
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.setting_options import setting_options
+
+_LENGTHS = ("epochs", "steps", "minutes")
+_FIELDS_OF_IMAGES = {
     "--device": "Device",
     "--init": "Start from",
-    "--learning-rate": "Learning rate",
     "--match-pixel-size": "rescale to the model's pixel size",
-    "--max-memory": "Memory",
-    "--patch-size": "Patch, batch",
-    "--precision": "Precision",
-    "--preset": "Preset",
     "--resume": "Resume",
-    "--sampling": "Patches from",
-    "--source-values categories": "Source values: categories",
-    "--source-values dtype": "Source values: range of the pixel type",
-    "--source-values training-set": "Source values: range of the training set",
-    "--target-values categories": "Target values: categories",
-    "--target-values dtype": "Target values: range of the pixel type",
-    "--target-values foreground": "Target values: labelled or not",
-    "--target-values training-set": "Target values: range of the training set",
-    "--tile": "Tile",
 }
-"""What the forms have for an option."""
 
+
+def _fields() -> Iterator[tuple[str, str]]:
+    """What the forms have for an option, and for an option with a value."""
+    for option in (*setting_options(), *setting_options(TranslationSettings)):
+        if option.name not in (*_LENGTHS, "alpha"):
+            yield from ((word, option.label) for word in option.option.split("/"))
+            yield from (
+                (f"{option.option} {value}", f"{option.label}: {words}") for value, words in option.labels.items()
+            )
+    yield from _FIELDS_OF_IMAGES.items()
+
+
+_FIELDS = dict(_fields())
 _KNOWN = re.compile("|".join(rf"{re.escape(option)}(?![\w-])" for option in sorted(_FIELDS, key=len, reverse=True)))
 _OPTION = re.compile(r"--[a-z]")
 

@@ -116,7 +116,7 @@ class TrainWidget(JobWidget):
     def _connect(self) -> None:
         self.images.changed.connect(self._on_images_changed)
         self.settings.changed.connect(self._refresh)
-        self.settings.preset.currentIndexChanged.connect(self._on_images_changed)
+        self.settings.preset.changed.connect(self._on_images_changed)
         self.out.changed.connect(self._refresh)
         self.values.changed.connect(self._refresh)
         self.values.wants_foreground.connect(self.settings.choose_foreground)
@@ -151,7 +151,7 @@ class TrainWidget(JobWidget):
     def _refresh(self, *_: Any) -> None:
         self.forget_stale_words()
         self.lock_inputs()
-        has_images = self.images.judge(self.settings.patch_size.value(), self.settings.z_context.value())
+        has_images = self.images.judge(self.settings.form.value("patch_size"), self.settings.z_context.value())
         self._look_at_values(has_images)
         if not self.is_running:
             self.badge.say(self._auto_device if self.settings.device.value == "auto" else "")
@@ -227,7 +227,7 @@ class TrainWidget(JobWidget):
     def _request(self, out: Path, resume: bool) -> TrainingRequest:
         settings = self.settings
         return TrainingRequest(
-            config=resumed_config(out, settings.chosen_length(), settings.patience.value())
+            config=resumed_config(out, settings.chosen_length(), settings.form.value("patience"))
             if resume
             else settings.config(target_is_labels=self.images.target_is_labels),
             images=self.images.chosen(),

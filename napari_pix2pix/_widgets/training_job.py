@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from pix2pix_training.array_source import ArraySource, whole_plane
-from pix2pix_training.config import Decoder, Placement, Preset, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
-from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.regions import Region
 from pix2pix_training.remarks import remarks
 from pix2pix_training.settings_tables import settings_from_toml
@@ -102,54 +101,6 @@ class FoldersChecked:
     words: str = ""
     remarks: tuple[str, ...] = ()
     problem: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkChoice:
-    """What the form says of the networks."""
-
-    base_width: int
-    depth: int
-    decoder: Decoder
-
-
-def training_config(
-    preset_name: Preset,
-    *,
-    length: Mapping[str, float],
-    patch_size: int,
-    network: NetworkChoice | None,
-    placement: Placement,
-    options: Mapping[str, Any],
-) -> TrainingConfig:
-    """The settings of a preset with the changes of the form.
-
-    Parameters
-    ----------
-    network : None where a model to start from decides, see `started_from`.
-
-    Raises
-    ------
-    SettingsError
-        A value is not allowed, or values do not fit together.
-    """
-    base = preset(preset_name)
-    usual = NetworkChoice(
-        base_width=base.generator.base_width,
-        depth=usual_depth(preset_name, patch_size),
-        decoder=base.generator.decoder,
-    )
-    chosen = network or usual
-    return replace(
-        base,
-        generator=replace(base.generator, base_width=chosen.base_width, depth=chosen.depth, decoder=chosen.decoder),
-        discriminator=replace(
-            base.discriminator, base_width=base.discriminator.base_width if network is None else chosen.base_width
-        ),
-        sampling=replace(base.sampling, placement=placement),
-        patch_size=patch_size,
-        **{**length, **options},
-    )
 
 
 def started_from(config: TrainingConfig, model: Model) -> TrainingConfig:

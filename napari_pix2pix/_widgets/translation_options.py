@@ -1,36 +1,22 @@
-"""The part of the Translate widget that says how: scheme, statistics, noise, memory, and what it runs on."""
+"""The part of the Translate widget that says how: all of `TranslationSettings` that the image does not decide."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.forms import Choice, form, whole_number
 from napari_pix2pix._widgets.preferences import preferences
+from napari_pix2pix._widgets.setting_form import SettingForm
+from napari_pix2pix.translation.settings import TranslationSettings
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.setting_options import setting_options
 
-SCHEMES = {"automatic": "auto", "whole image at once": "whole", "exact tiles": "exact", "blended tiles": "blend"}
-STATISTICS = {"as the model says": None, "of training": "running", "of the image": "image", "of each tile": "tile"}
-VALUES = {
-    "are refused": "refuse",
-    "from range to range of the types": "type",
-    "as they are": "values",
-    "fitted to each image": "image",
-}
-BACKENDS = {
-    "automatic": "auto",
-    "PyTorch": "torch",
-    "OpenVINO": "openvino",
-    "TensorRT": "tensorrt",
-    "TensorRT-RTX": "tensorrt-rtx",
-}
-DEVICES = {"automatic": "auto", "CPU": "cpu", "NVIDIA GPU": "cuda", "Apple GPU": "mps"}
-ONLY_FOR_RESULTS = ("dropout", "dropout_samples", "tile", "scheme")
+ONLY_FOR_RESULTS = ("dropout", "dropout_samples", "tile", "scheme", "region", "split_level")
 """Options of no use for a live view, which is small."""
-
-_MEBIBYTE = 2**20
-_AUTOMATIC = "automatic"
+OF_THE_LAYERS = ("alpha", "match_pixel_size")
+"""Settings that the widget takes from the chosen layers."""
 
 
 class TranslationOptions(QWidget):
@@ -41,70 +27,53 @@ class TranslationOptions(QWidget):
     def __init__(self) -> None:
         super().__init__()
         preferred = preferences()
-        self.scheme = Choice(SCHEMES, "How an image larger than memory is translated.")
-        self.statistics = Choice(STATISTICS, "Where the network's normalisation takes its statistics.")
-        self.samples = whole_number(1, 10_000, 1, 1, "Runs with other noise; the result is their mean and deviation.")
-        self.tile = _optional(2**16, preferred.tile, " px", "Side of a tile of the result.")
-        self.channels = QLineEdit()
-        self.channels.setPlaceholderText("all, or such as 0, 2")
-        self.channels.setToolTip("Channels of the image that the model takes, counted from 0, in the model's order.")
-        self.values = Choice(VALUES, "Pixels of another type than those the model was trained on.")
-        self.memory = _optional(2**20, preferred.memory_mib, " MiB", "Most memory that the translation may take.")
-        self.backend = Choice(BACKENDS, "What the network runs with.")
-        self.backend.choose(preferred.backend)
-        self.device = Choice(DEVICES, "Where the network runs.")
+        self.form = SettingForm(
+            option for option in setting_options(TranslationSettings) if option.name not in OF_THE_LAYERS
+        )
+        self.scheme, self.statistics = map(self.form.choice, ("scheme", "statistics"))
+        self.samples, self.tile, self.channels, memory = map(
+            self.form.native, ("dropout_samples", "tile", "channels", "max_memory")
+        )
+        if preferred.tile:
+            self.tile.setValue(preferred.tile)
+        if preferred.memory_mib:
+            memory.setText(f"{preferred.memory_mib}MiB")
+        self.form.choice("backend").choose(preferred.backend)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        rows = [("Scheme", self.scheme), ("Statistics", self.statistics), ("Dropout samples", self.samples)]
-        rows += [("Channels", self.channels), ("Values of another type", self.values)]
-        rows += [("Tile", self.tile), ("Memory", self.memory), ("Backend", self.backend), ("Device", self.device)]
-        layout.addWidget(form(rows))
-        for field in self.findChildren(QAbstractSpinBox):
-            field.valueChanged.connect(self.changed)
-        for choice in self.findChildren(Choice):
-            choice.currentIndexChanged.connect(self.changed)
-        self.channels.textChanged.connect(self.changed)
+        layout.addWidget(self.form.grouped(self.form.fields))
+        self.form.changed.connect(self.changed)
 
     def offer_samples(self, possible: bool) -> None:
         """Whether the model has noise of which samples can be taken."""
-        self.samples.setEnabled(possible)
-        if not possible:
-            self.samples.setValue(1)
+        for name in ("dropout", "dropout_samples", "seed"):
+            self.form.fields[name].enabled = possible
+            if not possible:
+                self.form.restore_default(name)
 
     def options(self) -> dict[str, Any]:
         """Fields of `TranslationSettings` as they are chosen, those with their defaults left out.
 
-        What is typed for channels counts once it is a list of numbers; see `problem`.
+        What cannot be used is left out too; see `problem`.
         """
-        chosen: dict[str, Any] = {
-            "scheme": self.scheme.value,
-            "statistics": self.statistics.value,
-            "convert_values": self.values.value,
-            "backend": self.backend.value,
-            "device": self.device.value,
-        }
-        options = {name: value for name, value in chosen.items() if value not in ("auto", "refuse", None)}
-        if self.samples.value() > 1:
-            options |= {"dropout": "seeded", "dropout_samples": self.samples.value()}
-        if self.problem() is None and self.channels.text().strip():
-            options["channels"] = tuple(map(int, self.channels.text().split(",")))
-        if self.tile.value():
-            options["tile"] = self.tile.value()
-        if self.memory.value():
-            options["max_memory"] = self.memory.value() * _MEBIBYTE
-        return options
+        if self.problem() is not None:
+            return {}
+        settings = TranslationSettings(**self._chosen())
+        return {name: getattr(settings, name) for name in self._chosen()}
 
     def problem(self) -> str | None:
         """What is wrong with a field, in words."""
-        text = self.channels.text().strip()
-        if not text or all(part.strip().isdecimal() for part in text.split(",")):
-            return None
-        return f"Channels are numbers such as 0, 2, and not {text!r}."
+        try:
+            TranslationSettings(**self._chosen())
+        except SettingsError as error:
+            text = str(error)
+            return f"{text[0].upper()}{text[1:]}."
+        return None
 
-
-def _optional(high: int, value: int, unit: str, tip: str) -> Any:
-    """A whole number whose lowest value stands for an automatic choice."""
-    field = whole_number(0, high, value, 64, tip)
-    field.setSpecialValueText(_AUTOMATIC)
-    field.setSuffix(unit)
-    return field
+    def _chosen(self) -> dict[str, Any]:
+        options = self.form.settings.values()
+        values = {option.name: self.form.value(option.name) for option in options}
+        chosen = {option.name: values[option.name] for option in options if values[option.name] != option.default}
+        if "dropout_samples" in chosen:
+            chosen.setdefault("dropout", "seeded")
+        return chosen

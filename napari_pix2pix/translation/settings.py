@@ -42,6 +42,7 @@ Backend = Annotated[
         }
     ),
 ]
+Device = Annotated[str, Labels({"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"})]
 MIN_TILE_PX = 16
 MIN_REGION_PX = 16
 MAX_DROPOUT_SAMPLES = 10_000
@@ -161,7 +162,7 @@ class TranslationSettings:
         Setting("Seed of the noise.", unset="as the model says", group="Model"),
     ] = None
     device: Annotated[
-        str, Setting("Where the network runs: auto, cpu, cuda, cuda:N or mps.", group="What it runs on")
+        Device, Setting("Where the network runs: auto, cpu, cuda, cuda:N or mps.", group="What it runs on")
     ] = "auto"
     precision: Annotated[Precision, Setting("Arithmetic of the network.", group="What it runs on")] = "auto"
     backend: Annotated[Backend, Setting("What the network runs with.", group="What it runs on")] = "auto"

@@ -15,24 +15,24 @@ from pix2pix_training.config import (
 )
 from pix2pix_training.intensity import PERCENTILES, LinearMapping, Mapping
 from pix2pix_training.model_file import TrainedDiscriminator
-from pix2pix_training.validated import label
+from pix2pix_training.validated import labels
 
 _RECEPTIVE_FIELDS_PX = (1, 16, 34, 70, 142, 286, 574)
 _SHOWN_CHANNELS = 4
 
 
 def architecture_name(config: GeneratorConfig) -> str:
-    return label(Architecture, config.architecture)
+    return labels(Architecture)[config.architecture]
 
 
 def describe_generator(config: GeneratorConfig) -> str:
     size = f"{config.blocks} blocks" if config.architecture == "resnet" else f"{config.depth} down-samplings"
     output = "" if config.output == "tanh" else f", {config.output} output"
-    decoder = "" if config.decoder == "transposed" else f", decoder by {label(Decoder, config.decoder)}"
+    decoder = "" if config.decoder == "transposed" else f", decoder by {labels(Decoder)[config.decoder]}"
     channels = f"{config.source_channels} -> {config.target_channels} channels"
     return (
-        f"{architecture_name(config)}, {size}, base width {config.base_width}, {label(Norm, config.norm)}, "
-        f"{label(DropoutPlacement, config.dropout)}{decoder}, {channels}{output}"
+        f"{architecture_name(config)}, {size}, base width {config.base_width}, {labels(Norm)[config.norm]}, "
+        f"{labels(DropoutPlacement)[config.dropout]}{decoder}, {channels}{output}"
     )
 
 
@@ -42,7 +42,7 @@ def describe_discriminator(discriminator: TrainedDiscriminator) -> str:
     kind = "PixelGAN" if config.layers == 0 else f"PatchGAN of {config.layers} layers ({side} x {side} pixels)"
     seen = "source and target" if discriminator.conditional else "the target alone"
     scales = f", {config.scales} scales" if config.scales > 1 else ""
-    norms = label(Norm, config.norm) + (" and spectral norm" if config.spectral_norm else "")
+    norms = labels(Norm)[config.norm] + (" and spectral norm" if config.spectral_norm else "")
     return f"{kind}{scales}, base width {config.base_width}, {norms}, sees {seen}"
 
 
@@ -62,7 +62,7 @@ def describe_mapping(mapping: Mapping) -> str:
 
 def describe_inference(inference: InferenceConfig) -> str:
     noise = "dropout off" if inference.dropout == "off" else f"dropout noise from seed {inference.seed}"
-    return f"norms use {label(Statistics, inference.statistics)}, {noise}"
+    return f"norms use {labels(Statistics)[inference.statistics]}, {noise}"
 
 
 def _collapsed(items: Sequence[str]) -> Sequence[str]:

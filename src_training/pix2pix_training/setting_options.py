@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.presets import preset, usual_depth
-from pix2pix_training.validated import Setting, Written, choices, from_dict
+from pix2pix_training.validated import Setting, Written, choices, from_dict, labels
 
 _LENGTHS = ("epochs", "steps", "minutes")
 _KINDS = (bool, int, float, str, Path)
@@ -60,6 +60,16 @@ class SettingOption:
         return self.setting.label or name[0].upper() + name[1:]
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Values that are offered, in words; empty where any may be."""
+        words = labels(self.annotation)
+        return {value: words.get(value, value) for value in self.choices or words}
+
+    def write(self, value: Any) -> str:
+        """A value, or an entry of a list, as text."""
+        return str(value) if self.written is None else self.written.write(value)
+
+    @property
     def help(self) -> str:
         """One line, with the choices."""
         if not self.choices:
@@ -79,8 +89,7 @@ class SettingOption:
             on, _, off = self.option.partition("/")
             return [word for word in [on if value else off] if word]
         values = value if self.is_list else [value]
-        write = str if self.written is None else self.written.write
-        return [word for each in values for word in (self.option, write(each))]
+        return [word for each in values for word in (self.option, self.write(each))]
 
 
 @cache

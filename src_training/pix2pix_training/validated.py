@@ -154,14 +154,11 @@ def choices(annotation: Any) -> tuple[Any, ...]:
     return tuple(value for part in get_args(annotation) for value in choices(part))
 
 
-def label(annotation: Any, value: object) -> str:
-    """A value of a ``Literal`` in words."""
-    for part in get_args(annotation):
-        if isinstance(part, Labels) and value in part.words:
-            return part.words[value]
-        if get_args(part) and (words := label(part, value)):
-            return words
-    return ""
+def labels(annotation: Any) -> Mapping[Any, str]:
+    """Values in words, of an annotation or of a part of it; empty where it has none."""
+    if isinstance(annotation, Labels):
+        return annotation.words
+    return next((words for part in get_args(annotation) if (words := labels(part))), {})
 
 
 def _schema(cls: type, source: Any, handler: Any) -> Any:

@@ -120,7 +120,7 @@ def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
     settings.depth.setValue(3)
     settings.base_width.setValue(4)
     settings.patch_size.setValue(32)
-    settings.preview_every.setValue(3)
+    settings.form.native("validate_every").setValue(3)
     settings.unit.choose("steps")
     settings.length.setValue(6)
     return widget

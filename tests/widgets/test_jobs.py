@@ -17,14 +17,12 @@ from napari_pix2pix._widgets.loss_history import History
 from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
-    NetworkChoice,
     as_rgb,
     free_run_folder,
     next_run_folder,
     resumed_config,
     suggested_patch_size,
     time_left,
-    training_config,
 )
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
@@ -33,21 +31,17 @@ from pix2pix_training.config import Decoder, Placement, TrainingConfig
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.presets import preset
+from pix2pix_training.setting_options import training_config
 from pix2pix_training.settings_tables import to_toml
-from pix2pix_training.validated import choices
 from tests.product.conftest import model_for
 
 
 def config(
     *, patch_size: int = 256, seed: int = 0, decoder: Decoder = "transposed", placement: Placement = "uniform"
 ) -> TrainingConfig:
+    networks = {"generator": {"base_width": 8, "depth": 4, "decoder": decoder}, "discriminator": {"base_width": 8}}
     return training_config(
-        "seamless",
-        length={"steps": 9},
-        patch_size=patch_size,
-        network=NetworkChoice(base_width=8, depth=4, decoder=decoder),
-        placement=placement,
-        options={"seed": seed},
+        {}, {"steps": 9, "patch_size": patch_size, "seed": seed, "sampling": {"placement": placement}, **networks}
     )
 
 
@@ -189,7 +183,10 @@ def test_model_card() -> None:
         ("no room; a smaller --max-memory, or a smaller --tile", "no room; a smaller “Memory”, or a smaller “Tile”"),
         ("a: channel 3 is alpha; --alpha keep if it is a channel", "a: channel 3 is alpha"),
         ("a exists; choose another name or allow overwriting (--overwrite)", "a exists; choose another name"),
-        ("no room; allow more memory (--max-memory), or a folder (--scratch)", "no room; allow more memory (“Memory”)"),
+        (
+            "no room; allow more memory (--max-memory), or a folder (--scratch)",
+            "no room; allow more memory (“Memory”), or a folder (“Scratch”)",
+        ),
         ("a line without options; two clauses", "a line without options; two clauses"),
     ],
 )
@@ -199,16 +196,16 @@ def test_options_are_fields_in_the_words_of_a_form(line: str, expected: str) -> 
 
 def test_options_in_form_words_are_fields_of_a_form(translate: Any, train: Any) -> None:
     """So that no field is named that is not there."""
-    from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
-
-    from napari_pix2pix._widgets import training_settings, translation_options
+    from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton
 
     kinds = (QLabel, QPushButton, QCheckBox)
     shown = {part.text() for widget in (translate, train) for kind in kinds for part in widget.findChildren(kind)}
+    lists = [part for widget in (translate, train) for part in widget.findChildren(QComboBox)]
+    offered = {part.itemText(row) for part in lists for row in range(part.count())}
     for words in form_words._FIELDS.values():
         field, _, value = words.partition(": ")
         assert field in shown
-        assert not value or value in {**translation_options.VALUES, **training_settings.VALUES}
+        assert not value or value in offered
 
 
 def test_another_pixel_size_is_noticed_across_units() -> None:
@@ -223,18 +220,3 @@ def test_another_pixel_size_is_noticed_across_units() -> None:
     assert rescaling(card, large) == (2, 4)
     assert rescaling(card, ImageMetadata()) is None
     assert rescaling(replace(card, unit="px"), large) is None
-
-
-def test_choices_are_those_of_the_settings() -> None:
-    pytest.importorskip("qtpy")
-    pytest.importorskip("napari")
-    from napari_pix2pix._widgets import training_settings, translation_options
-    from napari_pix2pix.translation.settings import Backend, Scheme
-    from pix2pix_training.config import Precision, Preset, Statistics, Values
-
-    assert set(translation_options.SCHEMES.values()) == set(choices(Scheme))
-    assert set(translation_options.BACKENDS.values()) == set(choices(Backend))
-    assert set(translation_options.STATISTICS.values()) == {None, *choices(Statistics)}
-    assert set(training_settings.VALUES.values()) == set(choices(Values))
-    assert set(training_settings.PRECISIONS.values()) == set(choices(Precision))
-    assert set(training_settings.PRESETS.values()) == set(choices(Preset))

@@ -170,7 +170,12 @@ def test_train_again_without_typing_begins_a_new_run(train: Any, tmp_path: Path,
 
 def test_fields_that_a_run_does_not_look_at_any_more_cannot_be_changed(train: Any, wait_until: WaitUntil) -> None:
     train.settings.length.setValue(100_000)
-    fields = (train.settings.patch_size, train.settings.learning_rate, train.images.source, train.out.line)
+    fields = (
+        train.settings.patch_size,
+        train.settings.form.native("learning_rate"),
+        train.images.source,
+        train.out.line,
+    )
     assert all(field.isEnabled() for field in fields)
     train.train_button.click()
     assert not any(field.isEnabled() for field in fields)
@@ -232,9 +237,9 @@ def test_what_a_run_shows_has_the_room_of_the_fields(train: Any, wait_until: Wai
 
 def test_depth_follows_the_patch_until_it_is_set(train: Any) -> None:
     settings = train.settings
-    settings.preset.setCurrentIndex(1)
+    settings.preset.choose("paper")
     assert settings.depth.value() == 8
-    settings.preset.setCurrentIndex(0)
+    settings.preset.choose("seamless")
     for patch_size, depth in ((192, 6), (512, 8), (32, 5), (64, 6)):
         settings.patch_size.setValue(patch_size)
         assert settings.depth.value() == depth
@@ -362,8 +367,8 @@ def test_a_stack_with_neighbouring_planes(viewer: Any, train: Any, pair: list[An
     settings.z_context.setValue(1)
     assert "is no Z stack of several planes" in train.images.message.text(), "a single plane has no neighbours"
     assert not train.train_button.isEnabled()
-    settings.decoder.choose("resize")
-    settings.placement.choose("content")
+    settings.form.choice("decoder").choose("resize")
+    settings.form.choice("sampling").choose("content")
     model = trained_on(train, stacks[0], stacks[1], wait_until)
     assert model.source.axes == "ZCYX"
     assert model.source.z_context == 1
@@ -430,7 +435,7 @@ def test_error_in_the_worker_ends_the_run(train: Any, wait_until: WaitUntil, mon
         "cpu is out of memory in step 1 with batch_size 1 and patch_size 32; no smaller"
     )
     assert train.state.text().endswith(
-        "try a smaller “Base width”, or “Precision” bf16, or end other programs on the device"
+        "try a smaller “Base width”, or “Precision: bfloat16”, or end other programs on the device"
     )
     assert notification_manager.records[-1].message == train.state.text()
     assert train.train_button.isEnabled()
@@ -458,7 +463,7 @@ def test_copied_command(train: Any, tmp_path: Path) -> None:
 
     from napari_pix2pix.cli.application import run
 
-    train.settings.decoder.choose("pixel-shuffle")
+    train.settings.form.choice("decoder").choose("pixel-shuffle")
     train.copy_button.click()
     words = QApplication.clipboard().text()
     assert words.startswith("napari-pix2pix train --source phase.tif --target stain.tif --out ")
