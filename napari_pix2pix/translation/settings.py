@@ -186,11 +186,21 @@ class TranslationSettings:
     ] = None
     scratch: Annotated[
         AnyPath | None,
-        Setting("Folder for what exceeds memory.", unset="the folder of the output", group="Tiles and memory"),
+        Setting(
+            "Folder for what exceeds memory.",
+            unset="that of the output",
+            label="Scratch folder",
+            group="Tiles and memory",
+        ),
     ] = None
     engines: Annotated[
         AnyPath | None,
-        Setting("Folder of TensorRT engines made by compile --architectures.", unset="none", group="What it runs on"),
+        Setting(
+            "Folder of TensorRT engines made by compile --architectures.",
+            unset="none",
+            label="Engines in",
+            group="What it runs on",
+        ),
     ] = None
 
     def __post_init__(self) -> None:

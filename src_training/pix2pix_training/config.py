@@ -119,7 +119,7 @@ class GeneratorConfig:
         Setting("Channels of the first layer, of both networks.", step=8, also=("discriminator", "base_width")),
     ] = 64
     depth: Annotated[int, Field(ge=2, le=10), Setting("Down-samplings of the U-Net.")] = 8
-    blocks: Annotated[int, Field(ge=0, le=64), Setting("Residual blocks of a ResNet.")] = 9
+    blocks: Annotated[int, Field(ge=0, le=64), Setting("Residual blocks of a ResNet.", label="Residual blocks")] = 9
     norm: Annotated[Norm, Setting("Norm layers of the generator.")] = "batch"
     dropout: Annotated[
         DropoutPlacement, Setting("Where the generator has dropout layers.", option="--dropout-layers")
@@ -227,7 +227,8 @@ class ObjectiveConfig:
         float, Field(ge=0, le=1e6), Setting("Of categories: weight of 1 - their Dice overlap.", label="Dice", step=10)
     ] = 0.0
     conditional: Annotated[
-        bool, Setting("The discriminator sees the source.", option="--conditional/--unconditional")
+        bool,
+        Setting("The discriminator sees the source.", label="Sees the source", option="--conditional/--unconditional"),
     ] = True
 
     def __post_init__(self) -> None:
@@ -319,7 +320,9 @@ class Credits:
     """
 
     authors: Annotated[
-        tuple[Text, ...], Lenient, Setting("Author of the model; again for more.", option="--author", label="Authors")
+        tuple[Text, ...],
+        Lenient,
+        Setting("Author of the model; again for more.", option="--author", label="Authors", unset="none"),
     ] = ()
     license: Annotated[
         Text | None, Setting("Licence of the model, such as CC-BY-4.0 (SPDX).", label="Licence", unset="none")
@@ -354,16 +357,18 @@ class TrainingConfig:
         int, Field(ge=1, le=10**9), Setting("Side of a training patch in pixels.", step=32, unit="px")
     ] = 256
     batch_size: Annotated[int, Field(ge=1, le=4096), Setting("Patches per step.")] = 1
-    learning_rate: Annotated[float, Field(gt=0, le=1), Setting("Step width of the optimisers.", step=1e-4)] = 2e-4
+    learning_rate: Annotated[
+        float, Field(gt=0, le=1), Setting("Step width of the optimisers.", step=1e-4, group="optimisers")
+    ] = 2e-4
     beta1: Annotated[
-        float, Field(ge=0, le=0.999999), Setting("Of the optimisers: decay of the mean gradient.", step=0.1)
+        float, Field(ge=0, le=0.999999), Setting("Decay of the mean gradient.", step=0.1, group="optimisers")
     ] = 0.5
     beta2: Annotated[
         float,
         Field(ge=0, le=0.999999999),
-        Setting("Of the optimisers: decay of the mean squared gradient.", step=0.001),
+        Setting("Decay of the mean squared gradient.", step=0.001, group="optimisers"),
     ] = 0.999
-    schedule: Annotated[Schedule, Setting("Learning rate over the run.")] = "constant"
+    schedule: Annotated[Schedule, Setting("Learning rate over the run.", group="optimisers")] = "constant"
     source_values: Annotated[Values, Setting("What the pixel values of sources mean.")] = "auto"
     target_values: Annotated[
         Values, Setting("What the pixel values of targets mean; those of labels layers are categories.")
@@ -374,16 +379,28 @@ class TrainingConfig:
         int, Field(ge=1, le=10**9), Setting("Steps between checkpoints.", step=100, unit="steps")
     ] = 500
     validate_every: Annotated[
-        int, Field(ge=1, le=10**9), Setting("Steps between validations, with previews.", step=50, unit="steps")
+        int,
+        Field(ge=1, le=10**9),
+        Setting("Steps between validations, with previews.", step=50, unit="steps", group="validation"),
     ] = 500
-    keep: Annotated[Keep, Setting("Model to keep, by validation MAE.", label="Model to keep")] = "best"
+    keep: Annotated[Keep, Setting("Model to keep, by validation MAE.", label="Model to keep", group="validation")] = (
+        "best"
+    )
     validation_images: Annotated[
-        int, Field(ge=0, le=_LARGEST), Setting("Images that are scored at most.", label="Scored images")
+        int,
+        Field(ge=0, le=_LARGEST),
+        Setting("Images that are scored at most.", label="Scored images", group="validation"),
     ] = 16
     validation_size: Annotated[
         int,
         Field(ge=1, le=10**9),
-        Setting("Central pixels of them that are scored, per side.", label="Scored side", step=64, unit="px"),
+        Setting(
+            "Central pixels of them that are scored, per side.",
+            label="Scored side",
+            step=64,
+            unit="px",
+            group="validation",
+        ),
     ] = 512
     ema_decay: Annotated[
         float,
@@ -393,9 +410,11 @@ class TrainingConfig:
     patience: Annotated[
         int,
         Field(ge=0, le=_LARGEST),
-        Setting("Stop after so many validations without a better MAE; 0: never."),
+        Setting("Stop after so many validations without a better MAE; 0: never.", group="validation"),
     ] = 0
-    compile: Annotated[bool, Setting("Have PyTorch compile the networks; for long runs.")] = False
+    compile: Annotated[bool, Setting("Have PyTorch compile the networks; for long runs.", label="Compile networks")] = (
+        False
+    )
 
     def __post_init__(self) -> None:
         lengths = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]

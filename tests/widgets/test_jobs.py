@@ -185,7 +185,7 @@ def test_model_card() -> None:
         ("a exists; choose another name or allow overwriting (--overwrite)", "a exists; choose another name"),
         (
             "no room; allow more memory (--max-memory), or a folder (--scratch)",
-            "no room; allow more memory (“Memory”), or a folder (“Scratch”)",
+            "no room; allow more memory (“Memory”), or a folder (“Scratch folder”)",
         ),
         ("a line without options; two clauses", "a line without options; two clauses"),
     ],
