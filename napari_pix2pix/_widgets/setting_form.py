@@ -113,12 +113,13 @@ class SettingForm(QWidget):
         """Whether the user has set another value than was suggested."""
         return bool(self.fields[name].value != self._shown[name])
 
-    def suggest(self, name: str, value: Any) -> None:
-        """Show a value that fits, unless the user has set another one."""
-        changed = self.is_changed(name)
+    def suggest(self, name: str, value: Any) -> bool:
+        """Show a value that fits, unless the user has set another one; whether it is another than before."""
+        changed, is_new = self.is_changed(name), bool(value != self._suggested[name])
         self._suggested[name] = value
         if not changed:
             self._show(name, value)
+        return is_new
 
     def restore_defaults(self) -> None:
         """Show what was suggested last."""

@@ -140,11 +140,13 @@ class TrainingSettings(QWidget):
         self.changed.emit()
 
     def _on_preset_changed(self) -> None:
-        kept = ("preset", "base_width", "discriminator_base_width")
+        """What presets differ in is set, whatever it was."""
+        kept = ("preset", "depth", "base_width", "discriminator_base_width")
         for name, value in _usual(self.preset.value).items():
-            if name in self.form.fields and name not in kept:
-                self.form.suggest(name, value)
+            if name in self.form.fields and name not in kept and self.form.suggest(name, value):
+                self.form.restore_default(name)
         self._on_patch_size_changed()
+        self.form.restore_default("depth")
 
     def _on_patch_size_changed(self) -> None:
         self.form.suggest("depth", usual_depth(self.preset.value, self.form.value("patch_size")))
