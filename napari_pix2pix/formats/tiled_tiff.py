@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
@@ -108,6 +109,8 @@ class TiledTiff:
         self._tables = _tables_of(self._file, shape)
         self._first = 0
         self._size = self._end = self._file.seek(0, os.SEEK_END)
+        if not all(table.fits(self._size, prod(shape.grid(table.level))) for table in self._tables):
+            raise ValueError(f"{path.name}: a table of tiles is damaged")
         grids = [(shape.pages, *shape.grid(level)) for level in range(len(shape.sizes))]
         self._offsets = [np.zeros(grid, np.int64) for grid in grids]
         self._lengths = [np.zeros(grid, np.int64) for grid in grids]
@@ -122,8 +125,8 @@ class TiledTiff:
         Tables are emptied for it; `finish` fills them.
         """
         for table in self._tables:
-            table.offsets.write(self._file, np.zeros(table.count, np.int64))
-            table.lengths.write(self._file, np.zeros(table.count, np.int64))
+            table.offsets.write(self._file, np.zeros(table.offsets.count, np.int64))
+            table.lengths.write(self._file, np.zeros(table.lengths.count, np.int64))
         self._first = self._end = self._size if size is None else size
         self._piece = _OpenPiece(self._end)
         self._file.seek(0)
@@ -250,6 +253,12 @@ class _Entry:
     offset: int
     dtype: np.dtype[Any]
 
+    count: int
+
+    def fits(self, size: int, count: int) -> bool:
+        """Whether there are so many, within a file of that size."""
+        return self.count == count and self.offset + count * self.dtype.itemsize <= size
+
     def write(self, file: BinaryIO, numbers: NDArray[np.int64]) -> None:
         file.seek(self.offset)
         file.write(numbers.astype(self.dtype).tobytes())
@@ -259,15 +268,18 @@ class _Entry:
 class _Table:
     level: int
     page: int
-    count: int
     offsets: _Entry
     lengths: _Entry
+
+    def fits(self, size: int, tiles: int) -> bool:
+        return self.offsets.fits(size, tiles) and self.lengths.fits(size, tiles)
 
 
 class _Layout:
     """How a directory is stored, in classic TIFF and in BigTIFF."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self._size = file.seek(0, os.SEEK_END)
         file.seek(2)
         (version,) = struct.unpack("<H", file.read(2))
         big = version == 43
@@ -278,7 +290,7 @@ class _Layout:
 
     def read(self, file: BinaryIO, offset: int, dtype: np.dtype[Any], count: int = 1) -> AnyArray:
         file.seek(offset)
-        return np.frombuffer(file.read(dtype.itemsize * count), dtype)
+        return np.frombuffer(file.read(min(dtype.itemsize * count, self._size)), dtype)
 
 
 def _tables_of(file: BinaryIO, shape: TileShape) -> list[_Table]:
@@ -304,25 +316,24 @@ def _directory(file: BinaryIO, layout: _Layout, offset: int) -> tuple[AnyArray, 
     return layout.read(file, start, layout.entry, count), start, start + count * layout.entry.itemsize
 
 
-def _entry(layout: _Layout, entries: AnyArray, start: int, code: int) -> tuple[_Entry, int]:
+def _entry(layout: _Layout, entries: AnyArray, start: int, code: int) -> _Entry:
     """Where the numbers of a tag stand: in its entry, if they fit there."""
     index = int(np.flatnonzero(entries["code"] == code)[0])
     found = entries[index]
     dtype = np.dtype({3: "<u2", _LONG: "<u4", 13: "<u4", _LONG8: "<u8", 18: "<u8"}[int(found["type"])])
     in_entry = int(found["count"]) * dtype.itemsize <= layout.number.itemsize
     place = start + index * layout.entry.itemsize + 4 + layout.number.itemsize if in_entry else int(found["value"])
-    return _Entry(place, dtype), int(found["count"])
+    return _Entry(place, dtype, int(found["count"]))
 
 
 def _values(file: BinaryIO, layout: _Layout, entries: AnyArray, start: int, code: int) -> AnyArray:
-    entry, count = _entry(layout, entries, start, code)
-    return layout.read(file, entry.offset, entry.dtype, count)
+    entry = _entry(layout, entries, start, code)
+    return layout.read(file, entry.offset, entry.dtype, entry.count)
 
 
 def _table(layout: _Layout, entries: AnyArray, start: int, level: int, page: int) -> _Table:
-    offsets, count = _entry(layout, entries, start, _OFFSETS)
-    lengths, _ = _entry(layout, entries, start, _LENGTHS)
-    return _Table(level, page, count, offsets, lengths)
+    offsets, lengths = (_entry(layout, entries, start, code) for code in (_OFFSETS, _LENGTHS))
+    return _Table(level, page, offsets, lengths)
 
 
 def predictor(dtype: np.dtype[Any]) -> int:

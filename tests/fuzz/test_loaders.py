@@ -32,6 +32,7 @@ FOUND: tuple[tuple[str, Any], ...] = (
     ("checkpoint file", [Edit(kind="flip", at=0)]),
     ("pairs.csv", [Edit(kind="insert", at=14, value=1, width=100)] * 3),
     ("output state", ("o.tif.partial.state/request.json", "tree", [NodeEdit(kind="set", at=0, value=None)])),
+    ("output state", ("o.tif.partial", "bytes", [Edit(kind="number", at=195, value=2**31 - 1, width=4)])),
     ("metrics.csv", [Edit(kind="number", at=138, value=0)]),
 )
 """Damage that a loader did not withstand once."""
