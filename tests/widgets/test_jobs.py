@@ -35,9 +35,15 @@ from pix2pix_training.setting_options import training_config
 from pix2pix_training.settings_tables import to_toml
 from tests.product.conftest import model_for
 
+SEAMLESS = preset("seamless")
+
 
 def config(
-    *, patch_size: int = 256, seed: int = 0, decoder: Decoder = "transposed", placement: Placement = "uniform"
+    *,
+    patch_size: int = 256,
+    seed: int = 0,
+    decoder: Decoder = SEAMLESS.generator.decoder,
+    placement: Placement = "uniform",
 ) -> TrainingConfig:
     networks = {"generator": {"base_width": 8, "depth": 4, "decoder": decoder}, "discriminator": {"base_width": 8}}
     return training_config(
