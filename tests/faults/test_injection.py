@@ -117,7 +117,10 @@ def require_no_harm_of_a_limit(scenario: Scenario, golden: Golden, limit: Limit)
     require_whole(scenario, golden, code)
 
 
-def _all_kills(golden: Golden) -> list[Kill]:
+def _all_kills(scenario: Scenario, golden: Golden) -> list[Kill]:
+    """None where GDAL makes the file: its threads do not outlive the fork in which a kill happens."""
+    if "GeoTIFF" in scenario.name:
+        return []
     return [Kill(number) for number in range(1, golden.changes + 1)]
 
 
@@ -151,7 +154,7 @@ def test_a_few_failures(scenario: Scenario, inputs: Path) -> None:
     try_all(require_no_harm, scenario, golden, drawn(faults(golden, 10**6, ""), _AT_ONCE, scenario.name))
     if scenario.output is not None:
         try_all(require_no_harm_of_a_limit, scenario, golden, _all_limits(scenario, golden)[-2:-1])
-        try_all(require_no_harm_of_a_kill, scenario, golden, drawn(_all_kills(golden), 2, scenario.name))
+        try_all(require_no_harm_of_a_kill, scenario, golden, drawn(_all_kills(scenario, golden), 2, scenario.name))
 
 
 @pytest.mark.slow
@@ -166,4 +169,9 @@ def test_each_failure(scenario: Scenario, inputs: Path) -> None:
 def test_each_kill_and_limit(scenario: Scenario, inputs: Path) -> None:
     golden = undisturbed(scenario, inputs)
     try_all(require_no_harm_of_a_limit, scenario, golden, _all_limits(scenario, golden))
-    try_all(require_no_harm_of_a_kill, scenario, golden, drawn(_all_kills(golden), scenario.most // 3, scenario.name))
+    try_all(
+        require_no_harm_of_a_kill,
+        scenario,
+        golden,
+        drawn(_all_kills(scenario, golden), scenario.most // 3, scenario.name),
+    )
