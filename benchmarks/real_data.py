@@ -24,7 +24,7 @@ from napari_pix2pix.cli.train_command import show_training
 from napari_pix2pix.evaluation import evaluate_pairs, translations
 from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, write_figure
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.progress import ended

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.training_data import (
     DataRequest,

@@ -14,8 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 from napari_pix2pix.formats import is_image_path
 from napari_pix2pix.formats.caching import PixelCache
-from napari_pix2pix.formats.channel_files import open_images
-from napari_pix2pix.formats.image_files import files_in
+from napari_pix2pix.formats.image_files import files_in, open_images
 from napari_pix2pix.formats.pairing import (
     Direction,
     files_of_table,

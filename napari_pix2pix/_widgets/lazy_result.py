@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.axes import time_and_depth
+from napari_pix2pix.formats.metadata import time_and_depth
 from pix2pix_training.array_source import AnyArray
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
+from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 """The one door to image files: lazy sources by format, pairing of folders, writers."""
 
-from napari_pix2pix.formats.description import describe_image
+from napari_pix2pix.formats.image_files import image_stem, is_image_path
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.naming import image_stem, is_image_path
 from napari_pix2pix.formats.registry import readable_suffixes, writable_formats
-from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.source import ImageSource, describe_image, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     check_output,

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.axes import sorted_leading
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata, sorted_leading
 from napari_pix2pix.formats.source import ImageSource, check_decode_budget, check_series
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError

@@ -20,10 +20,8 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from napari_pix2pix.formats.acquisition import to_tiff_tags
-from napari_pix2pix.formats.gdal_datasets import check_name, open_dataset, use_rasterio
-from napari_pix2pix.formats.georeference import finish_placing, placing, tag_of
-from napari_pix2pix.formats.metadata import METADATA_KEY
+from napari_pix2pix.formats.georeference import check_name, finish_placing, open_dataset, placing, tag_of, use_rasterio
+from napari_pix2pix.formats.metadata import METADATA_KEY, to_tiff_tags
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record
 from napari_pix2pix.formats.tile_grid import TileGrid
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure

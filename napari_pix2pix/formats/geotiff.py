@@ -16,13 +16,14 @@ import tifffile
 
 from napari_pix2pix.formats import cog, tiff, tiff_writing
 from napari_pix2pix.formats.cog import CogCanvas
-from napari_pix2pix.formats.gdal_datasets import DatasetPool, use_rasterio
 from napari_pix2pix.formats.georeference import (
     GDAL_METADATA,
     GDAL_NODATA,
+    DatasetPool,
     files_of_place,
     georeference_of,
     has_place_tags,
+    use_rasterio,
 )
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.opacity import to_opacity, usable_nodata

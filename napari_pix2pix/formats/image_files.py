@@ -1,15 +1,23 @@
-"""Which images there are: in a folder, among files of which several are one image, and within a file of several."""
+"""Which images there are: by their names, in a folder, among files of which several are one image or its channels, and
+within a file of several.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
-from napari_pix2pix.formats.naming import image_stem, is_image_path, natural_key
-from napari_pix2pix.formats.source import check_series, members_of, open_image
+from napari_pix2pix.formats.registry import readable_suffixes
+from napari_pix2pix.formats.source import ImageSource, check_series, members_of, open_image
+from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -103,3 +111,116 @@ def images_within(file: Path, series: int | None = None) -> list[ImageFile]:
         return [ImageFile(file, number, f"{stem}_{number}", count) for number in range(count)]
     check_series(file, series, count)
     return [ImageFile(file, series, stem, count)]
+
+
+COMPANION_SUFFIX = ".companion.ome"
+
+
+def is_image_path(path: Path) -> bool:
+    """Whether a name ends like an image that `open_image` can read; hidden files are not images."""
+    return path.suffix.lower() in readable_suffixes() and not path.name.startswith(".")
+
+
+def image_stem(path: Path) -> str:
+    """A name without its image ending: "scan" for scan.ome.tif, scan.tif and scan.png."""
+    stem = path.name[: -len(COMPANION_SUFFIX)] if path.name.lower().endswith(COMPANION_SUFFIX) else path.stem
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def composed(name: str) -> str:
+    """One spelling of letters with accents; some systems store letter and accent (NFD), others both as one (NFC)."""
+    return normalize("NFC", name)
+
+
+def as_spelled(path: Path) -> Path:
+    """A path to a file whose folder spells its name differently, see `composed`; others as they are."""
+    with suppress(OSError):  # what no file can be called; said where it is opened
+        if not path.exists() and path.parent.is_dir():
+            return next((other for other in path.parent.iterdir() if composed(other.name) == composed(path.name)), path)
+    return path
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
+    parts = re.findall(r"(\d+)|(\D+)", text)
+    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))
+
+
+class ChannelFiles(ImageSource):
+    """Open files of equal size, their channels one after the other; named by the files where the files do not."""
+
+    def __init__(self, members: Sequence[ImageSource]) -> None:
+        stacked = StackedChannels(members)
+        first = members[0]
+        names = tuple(name for member in members for name in _channel_names(member))
+        super().__init__(
+            first.path,
+            axes=stacked.axes,
+            shape=stacked.shape,
+            dtype=stacked.dtype,
+            metadata=replace(first.metadata, channel_names=names, channel_colors=(), display_ranges=(), rgb=False),
+            nodata=stacked.nodata,
+            palette=stacked.palette,
+        )
+        self.name = stacked.name
+        self.masked = stacked.masked
+        self._stacked = stacked
+        self._members = members
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Without those that are made of the names of files, which differ from image to image."""
+        return self._stacked.channel_names
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for member in self._members for file in member.files)
+
+    def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
+        return self._stacked.read(region, plane)
+
+    def _read_with_opacity(self, region: Region, plane: tuple[int, ...]) -> tuple[AnyArray, Opacity | None]:
+        return self._stacked.read_with_opacity(region, plane)
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+
+def open_images(paths: Sequence[Path], series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:
+    """Open one file, or several as the channels of one image.
+
+    Parameters
+    ----------
+    series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
+    alpha : what an alpha channel is; see `open_image`.
+
+    Raises
+    ------
+    ImageError
+        A file cannot be opened, or the sizes differ.
+    """
+    members: list[ImageSource] = []
+    try:
+        members.extend(_open_one(path, series, alpha) for path in paths)
+        return members[0] if len(members) == 1 else ChannelFiles(members)
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+
+
+def _open_one(path: Path, series: int | None, alpha: AlphaChoice) -> ImageSource:
+    image = open_image(path, 0 if series else series, alpha)
+    if not series or len(image.series_names) == 1:
+        return image
+    image.close()
+    return open_image(path, series, alpha)
+
+
+def _channel_names(member: ImageSource) -> tuple[str, ...]:
+    own, count = member.metadata.channel_names, member.shape[-3]
+    if len(own) == count:
+        return own
+    stem = image_stem(member.path)
+    return (stem,) if count == 1 else tuple(f"{stem} {i}" for i in range(count))

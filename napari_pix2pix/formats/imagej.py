@@ -15,8 +15,7 @@ import numpy as np
 import tifffile
 
 from napari_pix2pix.formats import tiff
-from napari_pix2pix.formats.axes import time_and_depth
-from napari_pix2pix.formats.metadata import METADATA_KEY, to_record
+from napari_pix2pix.formats.metadata import METADATA_KEY, time_and_depth, to_record
 from napari_pix2pix.formats.ome_tiff import NOT_IN_OME
 from napari_pix2pix.formats.tiff_writing import photometric
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile

@@ -18,8 +18,8 @@ import numpy as np
 
 from napari_pix2pix.formats import jpeg, writing
 from napari_pix2pix.formats.georeference import Affine, Georeference
+from napari_pix2pix.formats.image_files import is_image_path
 from napari_pix2pix.formats.mosaic import MosaicSource, check_alike
-from napari_pix2pix.formats.naming import is_image_path
 from napari_pix2pix.formats.ome_xml import parsed_xml
 from napari_pix2pix.formats.opacity import with_opacity
 from napari_pix2pix.formats.source import ImageSource, open_image

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats import tiff, tiff_writing
-from napari_pix2pix.formats.acquisition import to_ome
-from napari_pix2pix.formats.axes import time_and_depth
-from napari_pix2pix.formats.metadata import METADATA_KEY
+from napari_pix2pix.formats.metadata import METADATA_KEY, time_and_depth, to_ome
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
 from napari_pix2pix.formats.tile_grid import pyramid_sizes
 from napari_pix2pix.formats.tiled_tiff import TILE_PX

@@ -16,8 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from napari_pix2pix.formats.acquisition import from_ome, time_step
-from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record
+from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_ome, from_record, time_step
 from napari_pix2pix.formats.source import MAX_PLANES, shown
 from napari_pix2pix.formats.units import convert_length, standard_unit
 from pix2pix_training.errors import ImageError

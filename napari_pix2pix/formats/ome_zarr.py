@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from napari_pix2pix.formats.axes import sorted_leading
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata, sorted_leading
 from napari_pix2pix.formats.ome_zarr_metadata import (
     Record,
     axis_letters,

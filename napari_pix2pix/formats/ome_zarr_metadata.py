@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from yaozarrs import v05
 
-from napari_pix2pix.formats.axes import distinct
 from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
     AxisScale,
     Colour,
     ImageMetadata,
+    distinct,
     from_record,
     to_record,
 )

@@ -18,11 +18,10 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
 from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
-from napari_pix2pix.formats.parts import fill
-from napari_pix2pix.formats.tile_grid import halved
+from napari_pix2pix.formats.tile_grid import fill, halved
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, sync_to_disk

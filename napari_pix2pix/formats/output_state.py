@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from napari_pix2pix.formats.region_records import DAMAGE, RECORDS, sealed_json, unsealed_json
 from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, partial_path, remove
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, SettingsError
@@ -282,3 +281,69 @@ def _unsealed(file: Path) -> bytes | None:
         return None
     content = stored[_DIGEST_BYTES:]
     return content if stored == _sealed(content) else None
+
+
+RECORDS = "regions"
+"""Folder of the records, within the state."""
+
+
+DAMAGE = (ValueError, KeyError, TypeError, RecursionError)
+"""What `unsealed_json` raises of a damaged text."""
+
+
+def sealed_json(content: Mapping[str, Any]) -> str:
+    """A table as text, with a checksum of it."""
+    return json.dumps({**content, "checksum": _checksum(content)}, indent=1)
+
+
+def unsealed_json(text: str) -> dict[str, Any]:
+    """The inverse of `sealed_json`."""
+    content: Any = json.loads(text)
+    if not isinstance(content, dict) or content.pop("checksum") != _checksum(content):
+        raise ValueError("the checksum is that of another content")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class RegionRecord:
+    """A finished region: what is noted of its parts, in their order, and what else is known of it, ready for JSON."""
+
+    notes: Sequence[Any]
+    facts: Mapping[str, Any]
+
+
+class RegionRecords:
+    """The records of all processes that make an output, in a folder of its state; `count` is the number of regions."""
+
+    def __init__(self, state: Path, count: int) -> None:
+        self._folder = state / RECORDS
+        self._count = count
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.json"
+
+    def write(self, number: int, record: RegionRecord) -> None:
+        """Note a finished region; returns when that is on the disk."""
+        with atomic_write(self._path(number)) as partial:
+            partial.write_text(sealed_json({"parts": record.notes, "facts": record.facts}), encoding="utf-8")
+
+    def read(self, number: int) -> RegionRecord | None:
+        """The record of a region, None where there is none that can be read."""
+        with suppress(OSError, *DAMAGE):
+            entry = unsealed_json(self._path(number).read_text(encoding="utf-8"))
+            return RegionRecord(list(entry["parts"]), dict(entry["facts"]))
+        return None
+
+    def remove(self, number: int) -> None:
+        self._path(number).unlink(missing_ok=True)
+
+    def noted(self) -> set[int]:
+        """Numbers of all regions that have a record, without a look at it."""
+        with suppress(FileNotFoundError):
+            names = (entry.name.removesuffix(".json") for entry in os.scandir(self._folder))
+            return {int(name) for name in names if name.isdecimal() and int(name) < self._count}
+        return set()

@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.caching import CachedSource, PixelCache
-from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within
-from napari_pix2pix.formats.naming import as_spelled, composed, is_image_path, natural_key
+from napari_pix2pix.formats.image_files import (
+    ImageFile,
+    as_spelled,
+    composed,
+    files_in,
+    images_within,
+    is_image_path,
+    natural_key,
+)
 from napari_pix2pix.formats.source import is_zarr
 from pix2pix_training.array_source import ArraySource, CroppedSource, StackedChannels, plane_size
 from pix2pix_training.channel_names import in_common_order

@@ -15,13 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix.formats.canvas import Canvas
 from napari_pix2pix.formats.ome_zarr_store import OmeZarrCanvas, require_store
-from napari_pix2pix.formats.output_state import WHOLE, Begun, OutputState, Part, output_identity
-from napari_pix2pix.formats.parts import PartGrid
-from napari_pix2pix.formats.region_records import RegionRecord, RegionRecords
+from napari_pix2pix.formats.output_state import (
+    WHOLE,
+    Begun,
+    OutputState,
+    Part,
+    RegionRecord,
+    RegionRecords,
+    output_identity,
+)
 from napari_pix2pix.formats.registry import Format, format_named
-from napari_pix2pix.formats.writing import OutputSpec, Tile, check_output, written
+from napari_pix2pix.formats.tile_grid import PartGrid
+from napari_pix2pix.formats.writing import Canvas, OutputSpec, Tile, check_output, written
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
 from pix2pix_training.cancel import Cancel

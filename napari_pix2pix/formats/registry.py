@@ -50,9 +50,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_pix2pix.formats.canvas import Canvas
     from napari_pix2pix.formats.source import ImageSource
-    from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
+    from napari_pix2pix.formats.writing import Canvas, OutputSpec, Steps, Tile
 
 _MODULES = (
     "tiff",

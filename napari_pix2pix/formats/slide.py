@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from napari_pix2pix.formats.acquisition import Acquisition
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import Acquisition, ImageMetadata
 from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError

@@ -1,4 +1,4 @@
-"""Opens image files: one interface for every format, and one kind of error."""
+"""Opens image files: one interface for every format, one kind of error, and what was understood of a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.georeference import files_of_place, read_place
+from napari_pix2pix.formats.georeference import Georeference, files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Opacity
@@ -126,7 +127,7 @@ class ImageSource(ABC):
         """The image with its alpha channel as `choice` says; see `napari_pix2pix.formats.alpha`."""
         if self.alpha == "none" and not (choice == "drop" and self.masked):
             return self
-        from napari_pix2pix.formats.alpha import chosen
+        from napari_pix2pix.formats.opacity import chosen
 
         return chosen(self, choice)
 
@@ -307,3 +308,57 @@ def check_decode_budget(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]
             f"{path}: {what} of {shown(*shape)} would take {taken} GiB when decoded, "
             f"{DECODE_BUDGET_BYTES / 2**30:.0f} GiB are allowed; save it as a tiled TIFF"
         )
+
+
+def describe_image(image: ImageSource) -> dict[str, Any]:
+    """Everything that is known of an open image besides its pixels, ready for JSON; what is unknown is left out.
+
+    `shape` belongs to `axes`; `pixel_size` is (y, x) in `unit`; `transform` and `bounds` (left, bottom, right, top) are
+    in the coordinates of `crs`. `scales` says of axes what those fields cannot, see `ImageMetadata.scales`.
+    """
+    metadata = image.metadata
+    own = {
+        field.name: getattr(metadata, field.name)
+        for field in fields(metadata)
+        if field.name not in ("alpha", "georeference", "scales", "tiles", "white_is_zero")
+    }
+    facts = {
+        "path": str(image.path),
+        "format": own.pop("file_format"),
+        "axes": image.axes,
+        "shape": list(image.shape),
+        "dtype": image.dtype.name,
+        **own,
+        "scales": {s.letter: {"step": s.step, "unit": s.unit, "origin": s.origin} for s in metadata.scales},
+        "nodata": image.nodata,
+        "masked": ("by alpha" if metadata.alpha else "by a mask") if image.masked else None,
+        "white_is_zero": metadata.white_is_zero or None,
+        **_series(image),
+        "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),
+        "palette_colours": None if image.palette is None else len(image.palette),
+        **_place(metadata.georeference, *image.shape[-2:]),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, (), {})}
+
+
+def _series(image: ImageSource) -> dict[str, Any]:
+    """Of files that hold several images."""
+    if len(image.series_names) == 1:
+        return {}
+    return {"series": image.series, "images_in_file": [name or str(i) for i, name in enumerate(image.series_names)]}
+
+
+def _place(georeference: Georeference | None, height: int, width: int) -> dict[str, Any]:
+    if georeference is None:
+        return {}
+    transform = georeference.transform
+    bounds = None if transform is None else _bounds(transform, height, width)
+    return {"crs": georeference.crs_name or "unknown", "transform": transform, "bounds": bounds}
+
+
+def _bounds(transform: tuple[float, ...], height: int, width: int) -> tuple[float, float, float, float]:
+    a, b, c, d, e, f = transform
+    corners = [(row, column) for row in (0, height) for column in (0, width)]
+    xs = [a * column + b * row + c for row, column in corners]
+    ys = [d * column + e * row + f for row, column in corners]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -16,9 +16,17 @@ import numpy as np
 import tifffile
 
 from napari_pix2pix.formats import micromanager, ome_xml
-from napari_pix2pix.formats.acquisition import from_imagej, from_tiff_tags, time_step
 from napari_pix2pix.formats.georeference import GDAL_METADATA
-from napari_pix2pix.formats.metadata import METADATA_KEY, Colour, ImageMetadata, from_record, resolution_fields
+from napari_pix2pix.formats.metadata import (
+    METADATA_KEY,
+    Colour,
+    ImageMetadata,
+    from_imagej,
+    from_record,
+    from_tiff_tags,
+    resolution_fields,
+    time_step,
+)
 from napari_pix2pix.formats.tiff_structure import image_name
 from napari_pix2pix.formats.units import standard_unit
 

@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.axes import distinct, sorted_leading
+from napari_pix2pix.formats.metadata import distinct, sorted_leading
 from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget, shown
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError

@@ -11,9 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.acquisition import to_tiff_tags
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags
-from napari_pix2pix.formats.metadata import to_record
+from napari_pix2pix.formats.metadata import to_record, to_tiff_tags
 from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
 from napari_pix2pix.formats.tile_grid import TileGrid, halved
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure

@@ -1,15 +1,17 @@
-"""Turns tiles of any size into the square tiles of a file, and those into the levels of a pyramid.
+"""Turns tiles of any size into the square tiles of a file, the parts that are written at a time, and the levels of a
+pyramid.
 
 Nothing but unfinished squares is kept: a square leaves as soon as its last pixel has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.invalid_pixels import keep_off_nodata
 from pix2pix_training.regions import Region
@@ -120,3 +122,32 @@ def _quarters(pixels: AnyArray) -> AnyArray:
 def _stored(values: AnyArray, dtype: np.dtype[np.generic]) -> AnyArray:
     """Real numbers within the range of `dtype`, rounded for integers."""
     return values.astype(dtype) if dtype.kind == "f" else np.rint(values).astype(dtype)
+
+
+Put = Callable[[tuple[int, ...], Region, AnyArray], object]
+"""Takes a full part: its plane and region, and its pixels, shape (samples, region.height, region.width)."""
+
+
+class PartGrid:
+    """Collects the tiles of a plane into squares of `side` pixels, less at the end of rows and columns."""
+
+    def __init__(self, spec: OutputSpec, plane: tuple[int, ...], side: int, put: Put) -> None:
+        def emit(row: int, column: int, square: AnyArray) -> None:
+            height, width = self._grid.extent(row, column)
+            put(plane, Region.at(row * side, column * side, height, width), square[:, :height, :width])
+
+        self._grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, side, emit)
+
+    def add(self, region: Region, pixels: AnyArray) -> None:
+        """Take a tile; every pixel must come once."""
+        self._grid.add(region, pixels)
+
+
+def fill(tiles: Iterable[Tile], spec: OutputSpec, side: int, put: Put) -> Steps:
+    """Hand on a whole image in parts, from tiles as `write_image` takes them."""
+    current: tuple[int, ...] | None = None
+    for plane, region, pixels in tiles:
+        if plane != current:
+            current, grid = plane, PartGrid(spec, plane, side, put)
+        grid.add(region, pixels)
+        yield

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -333,3 +333,30 @@ def _checked(path: Path, spec: OutputSpec, tiles: Iterator[Tile]) -> Iterator[Ti
     expected_pixels = prod(spec.shape) // spec.channels
     if pixels != expected_pixels:
         raise Pix2PixError(f"{path} is incomplete: {pixels} of {expected_pixels} pixels were given")
+
+
+class Canvas(Protocol):
+    """A file, or folder, that fills; what is noted of each part is ready for JSON."""
+
+    def frame(self, size: int | None = None) -> tuple[int, str]:
+        """What there is besides pixels, which no part changes: how much stands before them, and a checksum of all.
+
+        `size` is given where parts may have been written; without it there are none yet.
+        """
+        ...
+
+    def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:
+        """Write a part, shape (C, region.height, region.width); a note of it, when it is on the disk."""
+        ...
+
+    def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
+        """Take in a part that an earlier run has noted; whether it is as it was then."""
+        ...
+
+    def finish(self, path: Path) -> None:
+        """Complete the image, which will be called `path`; all parts must be there."""
+        ...
+
+    def close(self) -> None:
+        """Close it, whatever there is of it."""
+        ...

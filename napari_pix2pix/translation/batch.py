@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_pix2pix.formats import is_image_path
-from napari_pix2pix.formats.channel_files import open_images
-from napari_pix2pix.formats.image_files import ImageFile, files_in, images_within, once_per_image
+from napari_pix2pix.formats.image_files import (
+    ImageFile,
+    files_in,
+    image_stem,
+    images_within,
+    once_per_image,
+    open_images,
+)
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
-from napari_pix2pix.formats.naming import image_stem
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format

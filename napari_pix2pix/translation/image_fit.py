@@ -12,8 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
-from napari_pix2pix.formats.units import standard_unit
+from napari_pix2pix.formats.units import size_ratio, sizes_differ, standard_unit
 from napari_pix2pix.translation.settings import TranslationSettings, ValueConversion
 from pix2pix_training.array_source import ArraySource, SourceView, channel_count
 from pix2pix_training.channel_names import listed, match_names

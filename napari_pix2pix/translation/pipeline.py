@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from napari_pix2pix.formats.channel_files import open_images
+from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.kept_translators import lent_translator

@@ -11,9 +11,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.acquisition import time_step
 from napari_pix2pix.formats.georeference import web_mercator
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import ImageMetadata, time_step
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 

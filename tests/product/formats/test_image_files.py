@@ -12,11 +12,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.caching import PixelCache
-from napari_pix2pix.formats.channel_files import open_images
-from napari_pix2pix.formats.description import describe_image
-from napari_pix2pix.formats.image_files import files_in, images_within
+from napari_pix2pix.formats.image_files import files_in, images_within, open_images
 from napari_pix2pix.formats.pairing import pairs_from_composites, pairs_from_csv, pairs_from_paths
-from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.source import describe_image, open_image
 from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.errors import ImageError
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.naming import image_stem
+from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.source import open_image
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_pix2pix.formats.pixel_size import size_ratio, sizes_differ
 from napari_pix2pix.formats.resampling import ResampledSource
+from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
 from pix2pix_training.regions import Region
 

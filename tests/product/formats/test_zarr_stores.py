@@ -11,9 +11,8 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.description import describe_image
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.source import describe_image, open_image
 from napari_pix2pix.formats.writing import OutputSpec, check_output
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, OutputError
