@@ -212,7 +212,8 @@ class TestFilledSource:
 @pytest.mark.parametrize("dtype", ["uint64", "int64", "ulonglong", "longlong", "uint32", "int32"])
 def test_wide_integers_go_through_and_keep_the_values_of_a_narrow_range(dtype: str) -> None:
     """tifffile gives the second type of 64 bits that NumPy has, and labels or counts lie far from 0."""
-    stored = np.arange(2**31 - 50, 2**31 + 50).clip(max=np.iinfo(dtype).max).astype(dtype).reshape(1, 10, 10)
+    numbers = np.arange(2**31 - 50, 2**31 + 50).clip(max=min(2**62, np.iinfo(dtype).max))
+    stored = numbers.astype(dtype).reshape(1, 10, 10)
     ends = float(stored.min()), float(stored.max())
     name = np.dtype(dtype).name
     mapping = LinearMapping(dtype=name, scope="training-set", channels=1, low=ends[:1], high=ends[1:])
