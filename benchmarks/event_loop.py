@@ -190,7 +190,7 @@ def train(viewer: Any, watch: Stopwatch, options: argparse.Namespace) -> None:
     widget.out.set_path(options.scratch / "run")
     settings.base_width.setValue(8)
     settings.patch_size.setValue(128)
-    settings.preview_every.setValue(max(1, options.steps // 5))
+    settings.form.native("validate_every").setValue(max(1, options.steps // 5))
     settings.unit.choose("steps")
     settings.length.setValue(options.steps)
     _wait_until_drawn()

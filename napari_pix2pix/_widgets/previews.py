@@ -17,6 +17,7 @@ PREVIEW_KEY = "napari-pix2pix-preview"
 
 _GAP_PX = 4
 _LARGEST_PX = 320
+_SCROLL_BAR_PX = 30
 
 
 class PreviewStrip(QWidget):
@@ -26,6 +27,7 @@ class PreviewStrip(QWidget):
         super().__init__()
         self.preview: Preview | None = None
         self._images: list[QImage] = []
+        self._fitted_px = 0
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setToolTip("An image that is not trained on: what the network sees, what it makes of it, and the truth.")
         self.setVisible(False)
@@ -33,7 +35,7 @@ class PreviewStrip(QWidget):
     def show_preview(self, preview: Preview) -> None:
         self.preview = preview
         self._images = [_as_qimage(pixels) for pixels in preview.images.values()]
-        self.setFixedHeight(self.heightForWidth(self.width()))
+        self._fit()
         self.setVisible(True)
         self.update()
 
@@ -44,8 +46,13 @@ class PreviewStrip(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        if self._images:
-            self.setFixedHeight(self.heightForWidth(self.width()))
+        if self._images and abs(self.width() - self._fitted_px) > _SCROLL_BAR_PX:
+            self._fit()
+
+    def _fit(self) -> None:
+        """As high as the width asks for; a scroll bar that comes and goes with the height changes nothing."""
+        self._fitted_px = self.width()
+        self.setFixedHeight(self.heightForWidth(self._fitted_px))
 
     def heightForWidth(self, width: int) -> int:
         if not self._images:
