@@ -109,7 +109,7 @@ def translate(
 
 def _kept(outputs: Sequence[Path], complete: int) -> str:
     """What an interruption leaves of the outputs, the first of which are `complete`."""
-    from napari_pix2pix.formats.partial_output import kept_in_words
+    from napari_pix2pix.formats.output_state import kept_in_words
 
     words = [f"{complete} of {len(outputs)} images are complete"] if complete else []
     words += [f"{kept}; --resume goes on from there" for path in outputs if (kept := kept_in_words(path))]

@@ -6,19 +6,27 @@ and thousands of files cannot be open at once.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import PicklingError
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_pix2pix.formats.source import ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, whole_plane
 from pix2pix_training.config import AlphaChoice
+from pix2pix_training.errors import ImageError
 from pix2pix_training.machine import available_memory_bytes
 from pix2pix_training.regions import Region
+
+logger = logging.getLogger(__name__)
 
 MAX_OPEN_FILES = 32
 _SHARE_OF_AVAILABLE = 4
@@ -155,3 +163,48 @@ class CachedSource:
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         """The same, and how opaque they are; see `ArraySource`."""
         return self._cache.read(self, region, plane)
+
+
+def check_alike(images: Sequence[CachedSource]) -> None:
+    """One side of all pairs: one palette, and a remark where 0 does not mean the same in all."""
+    _share_palette(images)
+    white = next((image for image in images if image.metadata.white_is_zero), None)
+    black = next((image for image in images if not image.metadata.white_is_zero), None)
+    if white is not None and black is not None:
+        logger.warning(
+            "0 is white in %s and black in %s; values are used as they are stored, so save all images in one way",
+            white.path,
+            black.path,
+        )
+
+
+def _share_palette(images: Sequence[CachedSource]) -> None:
+    """Give all images the longest of their palettes; programs leave out the last colours where they are not used.
+
+    Raises
+    ------
+    ImageError
+        Some have a palette and others have none, or one index means different colours.
+    """
+    longest = max(images, key=lambda image: -1 if image.palette is None else len(image.palette))
+    if longest.palette is None:
+        return
+    for image in images:
+        if image.palette is None:
+            raise ImageError(
+                f"{longest.path} is an indexed image with a palette and {image.path} is not; save all in the same way"
+            )
+        _check_same_colours(image, image.palette, longest, longest.palette)
+        image.palette = longest.palette
+
+
+def _check_same_colours(
+    image: CachedSource, palette: NDArray[np.uint8], other: CachedSource, longest: NDArray[np.uint8]
+) -> None:
+    differing = np.flatnonzero((palette != longest[: len(palette)]).any(axis=1))
+    if differing.size:
+        index = int(differing[0])
+        raise ImageError(
+            f"colour {index} of the palette is {tuple(palette[index].tolist())} in {image.path} and "
+            f"{tuple(longest[index].tolist())} in {other.path}; save all images with the same palette"
+        )

@@ -23,7 +23,7 @@ import tifffile
 from napari_pix2pix.formats.georeference import check_name, finish_placing, open_dataset, placing, tag_of, use_rasterio
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_tiff_tags
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record
-from napari_pix2pix.formats.tile_grid import TileGrid
+from napari_pix2pix.formats.tile_grid import fill
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
@@ -118,38 +118,26 @@ class CogCanvas:
 
     def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
         """Write the whole image, from tiles as `write_image` takes them."""
-        spec = self._spec
-
-        def emit(row: int, column: int, square: AnyArray) -> None:
-            height, width = grid.extent(row, column)
-            self._put(row, column, square, square[:, :height, :width])
-
-        grid = TileGrid((spec.samples, spec.height, spec.width), spec.dtype, TILE_PX, emit)
-        for _, region, pixels in tiles:
-            grid.add(region, pixels)
-            yield
+        yield from fill(tiles, self._spec, TILE_PX, self._put_part)
         self.finish(self._path)
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:
         """Write a part, shape (samples, region.height, region.width); returns when it is on the disk."""
-        del plane
         before = self._hides, self._has_nan
         self._hides = self._has_nan = False
-        for _, _, row, column in _squares(region):
-            y, x = row * TILE_PX - region.y0, column * TILE_PX - region.x0
-            inside = pixels[:, y : y + TILE_PX, x : x + TILE_PX]
-            square = np.zeros((len(pixels), TILE_PX, TILE_PX), pixels.dtype)
-            square[:, : inside.shape[1], : inside.shape[2]] = inside
-            self._put(row, column, square, inside)
+        self._put_part(plane, region, pixels)
         note = [*self._tiles.finish_piece(), self._hides, self._has_nan]
         self._hides, self._has_nan = self._hides or before[0], self._has_nan or before[1]
         return note
 
-    def _put(self, row: int, column: int, square: AnyArray, inside: AnyArray) -> None:
-        """Write a square; `inside` is the part of it that lies within the image."""
-        self._hides = self._hides or (self._spec.masked and not bool(inside[-1].all()))
-        self._has_nan = self._has_nan or (square.dtype.kind == "f" and bool(np.isnan(inside).any()))
-        self._tiles.put(0, 0, row, column, square.view(np.uint8) if square.dtype == np.bool_ else square)
+    def _put_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
+        del plane
+        self._hides = self._hides or (self._spec.masked and not bool(pixels[-1].all()))
+        self._has_nan = self._has_nan or (pixels.dtype.kind == "f" and bool(np.isnan(pixels).any()))
+        stored = pixels.view(np.uint8) if pixels.dtype == np.bool_ else pixels
+        for level, number, row, column in _squares(region):
+            y, x = row * TILE_PX - region.y0, column * TILE_PX - region.x0
+            self._tiles.put(level, number, row, column, stored[:, y : y + TILE_PX, x : x + TILE_PX])
 
     def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
         """Take in a part that an earlier run has written; whether it is as it was then."""

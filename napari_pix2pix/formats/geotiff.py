@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -30,8 +30,7 @@ from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
 from napari_pix2pix.formats.tiff_metadata import read_metadata
 from napari_pix2pix.formats.tiff_structure import check_structure, images_in
-from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
+from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Opacity, least_opaque
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE
@@ -252,7 +251,7 @@ def substitutes(spec: OutputSpec) -> tuple[str, ...]:
     return () if spec.metadata.georeference is None else ("tiff",)
 
 
-def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = 0) -> None:
     """Write a file in which pixels wait; `spec` has been checked to fit the format."""
     del part_px
     cog.begin(path, spec)
@@ -261,11 +260,3 @@ def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
 def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> CogCanvas:
     """Open what `begin` has made, to be filled part by part."""
     return CogCanvas(path, spec, part_px)
-
-
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    begin(path, spec)
-    with open_canvas(path, spec, TILE_PX) as canvas:
-        yield from canvas.write_tiles(tiles)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
@@ -68,17 +68,6 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> ImagejCanvas:
     return ImagejCanvas(path, spec)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    begin(path, spec)
-    with closing(ImagejCanvas(path, spec)) as canvas:
-        for tile in tiles:
-            canvas.write_tile(*tile)
-            yield
-        canvas.finish(path)
-
-
 class ImagejCanvas:
     """A hyperstack, written in place: its planes lie uncompressed one behind the other."""
 
@@ -100,6 +89,13 @@ class ImagejCanvas:
         for offset, rows in zip(self._places(plane, region), self._rows(pixels), strict=True):
             self._file.seek(offset)
             self._file.write(rows.tobytes())
+
+    def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
+        """Write the whole image, from tiles as `write_image` takes them."""
+        for tile in tiles:
+            self.write_tile(*tile)
+            yield
+        self._file.flush()
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> str:
         """Write a tile; a checksum of it, when it is on the disk."""

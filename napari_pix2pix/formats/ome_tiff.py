@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from napari_pix2pix.formats import tiff, tiff_writing
 from napari_pix2pix.formats.metadata import METADATA_KEY, time_and_depth, to_ome
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
 from napari_pix2pix.formats.tile_grid import pyramid_sizes
-from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
+from napari_pix2pix.formats.writing import OutputSpec
 
 NAME = "ome-tiff"
 SUFFIXES = tuple(f".ome{suffix}" for suffix in tiff.SUFFIXES)
@@ -42,7 +40,7 @@ def holds_nodata(spec: OutputSpec) -> bool:
     return True
 
 
-def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = 0) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
     del part_px
     begin_tiff(path, spec, level_sizes(spec), _description(spec), _page_axes(spec), ome=True)
@@ -51,14 +49,6 @@ def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
 def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas:
     """Open what `begin` has made, to be filled part by part."""
     return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
-
-
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    begin(path, spec)
-    with open_canvas(path, spec, TILE_PX) as canvas:
-        yield from canvas.write_tiles(tiles)
 
 
 def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:

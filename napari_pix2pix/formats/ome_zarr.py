@@ -25,7 +25,7 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
     read_metadata,
     read_record,
 )
-from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas, write
+from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray
@@ -42,7 +42,6 @@ __all__ = [
     "open_canvas",
     "open_series",
     "open_source",
-    "write",
 ]
 
 NAME = "ome-zarr"

@@ -10,7 +10,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +30,8 @@ from pix2pix_training.regions import Region
 
 _ZSTD_LEVEL = 3
 _DIGEST_BYTES = 16
-_READ_BYTES = 1 << 20
 _UNFINISHED = re.compile(r"(\d+|zarr)\.[0-9a-f]{32}\.partial")
 """What zarr writes a shard or metadata to before it renames."""
-
-
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
-    """Write a group that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    layout, name = layout_of(spec), image_stem(path)
-    create_store(path, layout, name)
-    store = OmeZarrStore(path, layout)
-
-    def put(plane: tuple[int, ...], part: Region, pixels: AnyArray) -> None:
-        store.write_unit(layout.unit_at(plane, part), pixels)
-
-    yield from fill(tiles, spec, layout.unit_px, put)
-    store.finish(name)
 
 
 class OmeZarrStore:
@@ -155,6 +141,16 @@ class OmeZarrCanvas:
         del size
         return 0, ""
 
+    def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
+        """Write the whole image; several units lie in memory until they are full."""
+        layout, store = self._store.layout, self._store
+
+        def put(plane: tuple[int, ...], part: Region, pixels: AnyArray) -> None:
+            store.write_unit(layout.unit_at(plane, part), pixels)
+
+        yield from fill(tiles, layout.spec, layout.unit_px, put)
+        store.finish(image_stem(store.path))
+
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> list[list[str | None]]:
         """Write a unit, shape (C, region.height, region.width); returns when it is on the disk."""
         return [self._note(file) for file in self._store.write_unit(self._unit(plane, region), pixels)]
@@ -185,11 +181,8 @@ class OmeZarrCanvas:
 
 
 def _digest(file: Path) -> str:
-    content = blake2b(digest_size=_DIGEST_BYTES)
     with file.open("rb") as opened:
-        while block := opened.read(_READ_BYTES):
-            content.update(block)
-    return content.hexdigest()
+        return file_digest(opened, partial(blake2b, digest_size=_DIGEST_BYTES)).hexdigest()
 
 
 def begin(path: Path, spec: OutputSpec, part_px: int) -> None:
@@ -235,5 +228,5 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
 
 def _write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    with atomic_write(path / "zarr.json") as partial:
-        partial.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    with atomic_write(path / "zarr.json") as unfinished:
+        unfinished.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -347,3 +347,40 @@ class RegionRecords:
             names = (entry.name.removesuffix(".json") for entry in os.scandir(self._folder))
             return {int(name) for name in names if name.isdecimal() and int(name) < self._count}
         return set()
+
+
+def is_begun(path: Path) -> bool:
+    """Whether an unfinished output of that name can be gone on with."""
+    state = OutputState(path)
+    return state.begun() is not None and not state.is_complete
+
+
+def kept_in_words(path: Path) -> str | None:
+    """How much of an unfinished output is done; None where there is nothing to go on with."""
+    return OutputState(path).kept_in_words()
+
+
+def clear_completed(path: Path) -> None:
+    """Remove what a process that was killed has left beside an output that was complete already."""
+    state = OutputState(path)
+    if state.is_complete:
+        begun = state.begun()
+        if begun is not None and (begun.alone or path.is_dir()):
+            remove(partial_path(path))  # what the output has taken the place of
+        state.clear()
+    if state.begun() is None:
+        state.remove_free_locks()
+    state.remove_if_empty()
+
+
+def require_own(state: OutputState) -> None:
+    """What lies where the unfinished output is to be, but was not begun by this program, is a user's."""
+    if state.begun() is not None:
+        return
+    partial = partial_path(state.path)
+    strangers = [*([partial] if partial.exists() else []), *state.strangers()]
+    if strangers:
+        raise OutputError(
+            f"{strangers[0]} is in the way of {state.path.name}, and is no unfinished output that this program can go "
+            "on with; rename or remove it"
+        )

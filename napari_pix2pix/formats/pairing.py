@@ -9,10 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from napari_pix2pix.formats.caching import CachedSource, PixelCache
+from napari_pix2pix.formats.caching import CachedSource, PixelCache, check_alike
 from napari_pix2pix.formats.image_files import (
     ImageFile,
     as_spelled,
@@ -120,7 +117,7 @@ def pairs_from_composites(
     files = _images_by_name(folder if _is_folder(folder) else [folder], series)
     cache = cache or PixelCache()
     images = {name: cache.open(file.path, file.series) for name, file in files.items()}
-    _check_alike(list(images.values()))
+    check_alike(list(images.values()))
     halves = {stem: _halves(image, direction) for stem, image in images.items()}
     sources = in_common_order([source for source, _ in halves.values()], source_channels)
     targets = in_common_order([target for _, target in halves.values()], target_channels)
@@ -257,9 +254,9 @@ def _open_pairs(
     cache = cache or PixelCache()
     opened = [(_opened(entry, entry.sources, cache), _opened(entry, entry.targets, cache)) for entry in entries]
     for position in range(len(entries[0].sources)):
-        _check_alike([images[position] for images, _ in opened])
+        check_alike([images[position] for images, _ in opened])
     for position in range(len(entries[0].targets)):
-        _check_alike([images[position] for _, images in opened])
+        check_alike([images[position] for _, images in opened])
     stacked = [
         (_stacked(entry, sources), _stacked(entry, targets))
         for entry, (sources, targets) in zip(entries, opened, strict=True)
@@ -323,51 +320,6 @@ def _halves(image: CachedSource, direction: Direction) -> tuple[ArraySource, Arr
     left = CroppedSource(image, Region.whole(height, width // 2))
     right = CroppedSource(image, Region.at(0, width // 2, height, width // 2))
     return (left, right) if direction == "AtoB" else (right, left)
-
-
-def _check_alike(images: Sequence[CachedSource]) -> None:
-    """One side of all pairs: one palette, and a remark where 0 does not mean the same in all."""
-    _share_palette(images)
-    white = next((image for image in images if image.metadata.white_is_zero), None)
-    black = next((image for image in images if not image.metadata.white_is_zero), None)
-    if white is not None and black is not None:
-        logger.warning(
-            "0 is white in %s and black in %s; values are used as they are stored, so save all images in one way",
-            white.path,
-            black.path,
-        )
-
-
-def _share_palette(images: Sequence[CachedSource]) -> None:
-    """Give all images the longest of their palettes; programs leave out the last colours where they are not used.
-
-    Raises
-    ------
-    ImageError
-        Some have a palette and others have none, or one index means different colours.
-    """
-    longest = max(images, key=lambda image: -1 if image.palette is None else len(image.palette))
-    if longest.palette is None:
-        return
-    for image in images:
-        if image.palette is None:
-            raise ImageError(
-                f"{longest.path} is an indexed image with a palette and {image.path} is not; save all in the same way"
-            )
-        _check_same_colours(image, image.palette, longest, longest.palette)
-        image.palette = longest.palette
-
-
-def _check_same_colours(
-    image: CachedSource, palette: NDArray[np.uint8], other: CachedSource, longest: NDArray[np.uint8]
-) -> None:
-    differing = np.flatnonzero((palette != longest[: len(palette)]).any(axis=1))
-    if differing.size:
-        index = int(differing[0])
-        raise ImageError(
-            f"colour {index} of the palette is {tuple(palette[index].tolist())} in {image.path} and "
-            f"{tuple(longest[index].tolist())} in {other.path}; save all images with the same palette"
-        )
 
 
 _Files = tuple[tuple[Path, ...], tuple[Path, ...], str]

@@ -24,6 +24,7 @@ from napari_pix2pix.formats.output_state import (
     RegionRecord,
     RegionRecords,
     output_identity,
+    require_own,
 )
 from napari_pix2pix.formats.registry import Format, format_named
 from napari_pix2pix.formats.tile_grid import PartGrid
@@ -44,12 +45,9 @@ _DAMAGE = (ValueError, IndexError, KeyError, TypeError, struct.error, EOFError, 
 
 @dataclass(frozen=True, kw_only=True)
 class Cutting:
-    """How an output is cut up.
+    """How an output is cut up: into regions, the units of work in the order of their numbers, of whole parts.
 
-    Attributes
-    ----------
-    regions : units of work, in the order of their numbers.
-    part_px : side of the squares that are written at a time; regions consist of whole ones.
+    Parts are squares of `part_px` that are written at a time.
     """
 
     spec: OutputSpec
@@ -284,7 +282,7 @@ def open_partial(
     state = OutputState(path)
     with ExitStack() as stack:
         try:
-            _require_own(state)
+            require_own(state)
             stack.callback(state.remove_if_empty)
             stack.enter_context(state.claimed(part))
             with state.alone(cancel):
@@ -341,14 +339,13 @@ class _Place:
     def opened(self, cutting: Cutting, frame: Any) -> Canvas | None:
         """As an earlier run has left it; None where there is none, or it is damaged, which makes it worthless."""
         assert self.format.open_canvas is not None
-        canvas = None
-        with suppress(*_DAMAGE):
+        with suppress(*_DAMAGE), ExitStack() as stack:
             self.require()
             canvas = self.format.open_canvas(self.path, cutting.spec, cutting.part_px)
+            stack.callback(canvas.close)
             if list(canvas.frame(frame[0])) == frame:
+                stack.pop_all()
                 return canvas
-        if canvas is not None:
-            canvas.close()
         return None
 
     def require(self) -> None:
@@ -378,43 +375,6 @@ def _made_anew(state: OutputState, place: _Place, cutting: Cutting, begun: Begun
     canvas = place.begin(cutting)
     state.note_frame(begun, list(canvas.frame()))
     return canvas
-
-
-def is_begun(path: Path) -> bool:
-    """Whether an unfinished output of that name can be gone on with."""
-    state = OutputState(path)
-    return state.begun() is not None and not state.is_complete
-
-
-def kept_in_words(path: Path) -> str | None:
-    """How much of an unfinished output is done; None where there is nothing to go on with."""
-    return OutputState(path).kept_in_words()
-
-
-def clear_completed(path: Path) -> None:
-    """Remove what a process that was killed has left beside an output that was complete already."""
-    state = OutputState(path)
-    if state.is_complete:
-        begun = state.begun()
-        if begun is not None and (begun.alone or path.is_dir()):
-            remove(partial_path(path))  # what the output has taken the place of
-        state.clear()
-    if state.begun() is None:
-        state.remove_free_locks()
-    state.remove_if_empty()
-
-
-def _require_own(state: OutputState) -> None:
-    """What lies where the unfinished output is to be, but was not begun by this program, is a user's."""
-    if state.begun() is not None:
-        return
-    partial = partial_path(state.path)
-    strangers = [*([partial] if partial.exists() else []), *state.strangers()]
-    if strangers:
-        raise OutputError(
-            f"{strangers[0]} is in the way of {state.path.name}, and is no unfinished output that this program can go "
-            "on with; rename or remove it"
-        )
 
 
 def _leave(state: OutputState, place: _Place, part: Part) -> None:

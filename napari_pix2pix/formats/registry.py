@@ -31,9 +31,11 @@ A module of a format has, of these, what applies to it:
     Whether it says of an image which value stands for no data.
 ``write(partial, spec, tiles, file_format)``
     Writes a file that does not exist yet, of an image that it can hold; yields after each of `tiles` that it has taken.
+    By default what `open_canvas` opens is filled.
 ``begin(partial, spec, part_px)`` and ``open_canvas(partial, spec, part_px)``
     Make a file of it without pixels, and open that to be written part by part, so that each byte is written once. The
-    parts are squares of that side, a multiple of 256. Without them, parts wait elsewhere until all are there.
+    parts are squares of that side, a multiple of 256, or 0 where there will be none. Without them, parts wait elsewhere
+    until all are there.
 ``substitutes(spec)``
     Names of formats that hold an image which this one cannot, the best first.
 ``may_replace(path, spec)``
@@ -43,10 +45,12 @@ A module of a format has, of these, what applies to it:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,12 +121,20 @@ def _format(name: str) -> Format:
         incompatibility=getattr(module, "incompatibility", lambda _: None),
         holds_mask=getattr(module, "holds_mask", lambda _: False),
         holds_nodata=getattr(module, "holds_nodata", lambda _: False),
-        write=getattr(module, "write", None),
+        write=getattr(module, "write", partial(_filled, module) if hasattr(module, "begin") else None),
         begin=getattr(module, "begin", None),
         open_canvas=getattr(module, "open_canvas", None),
         substitutes=getattr(module, "substitutes", lambda _: ()),
         may_replace=getattr(module, "may_replace", lambda _path, _spec: False),
     )
+
+
+def _filled(module: ModuleType, path: Path, spec: OutputSpec, tiles: Iterator[Tile], file_format: str) -> Steps:
+    """What `write` does where a format has a canvas."""
+    del file_format
+    module.begin(path, spec, 0)
+    with closing(module.open_canvas(path, spec, 0)) as canvas:
+        yield from canvas.write_tiles(tiles)
 
 
 def writable_formats() -> tuple[str, ...]:

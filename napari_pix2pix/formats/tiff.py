@@ -7,7 +7,6 @@ tile; `tiff_pages` reads, checks and keeps the pieces.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -26,8 +25,7 @@ from napari_pix2pix.formats.tiff_metadata import palette_entries, read_metadata
 from napari_pix2pix.formats.tiff_pages import PagePixels, plane_layout
 from napari_pix2pix.formats.tiff_structure import check_structure, files_of_set, image_name, images_in
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
-from napari_pix2pix.formats.tiled_tiff import TILE_PX
-from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
+from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
@@ -203,7 +201,7 @@ def holds_mask(spec: OutputSpec) -> bool:
     return geotiff.unplaced_incompatibility(spec) is None
 
 
-def begin(path: Path, spec: OutputSpec, part_px: int = TILE_PX) -> None:
+def begin(path: Path, spec: OutputSpec, part_px: int = 0) -> None:
     """Write a file without pixels; `spec` has been checked to fit the format."""
     del part_px
     if spec.masked:
@@ -219,13 +217,6 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas | CogC
     if spec.masked:
         return CogCanvas(path, spec, part_px)
     return TiffCanvas(path, spec, level_sizes(spec), part_px=part_px)
-
-
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
-    """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    begin(path, spec)
-    with open_canvas(path, spec, TILE_PX) as canvas:
-        yield from canvas.write_tiles(tiles)
 
 
 def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:

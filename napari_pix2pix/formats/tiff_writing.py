@@ -70,10 +70,7 @@ class TiffCanvas:
             pixels = self._halved(pixels) if level else pixels
             for _, number, row, column in self._squares(plane, region, level):
                 y, x = (row * TILE_PX - (region.y0 >> level), column * TILE_PX - (region.x0 >> level))
-                square = np.zeros((self._spec.channels, TILE_PX, TILE_PX), self._spec.dtype)
-                inside = pixels[:, y : y + TILE_PX, x : x + TILE_PX]
-                square[:, : inside.shape[1], : inside.shape[2]] = inside
-                self._tiles.put(level, number, row, column, square)
+                self._tiles.put(level, number, row, column, pixels[:, y : y + TILE_PX, x : x + TILE_PX])
         return self._tiles.finish_piece()
 
     def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
@@ -102,7 +99,7 @@ class TiffCanvas:
         self._tiles.finish()
 
     def _reduced(self, level: int, plane: int, row: int, column: int) -> AnyArray:
-        """A tile of a level, made of up to four of the level before."""
+        """A tile of a level, shape (C, TILE_PX, TILE_PX) or less, made of up to four of the level before."""
         height, width = self._sizes[level - 1]
         larger = np.zeros((self._spec.channels, 2 * TILE_PX, 2 * TILE_PX), self._spec.dtype)
         for dy, dx in np.ndindex(2, 2):
@@ -111,10 +108,7 @@ class TiffCanvas:
                 part = self._tiles.read((level - 1, plane, 2 * row + dy, 2 * column + dx))
                 larger[:, dy * TILE_PX : (dy + 1) * TILE_PX, dx * TILE_PX : (dx + 1) * TILE_PX] = part
         y, x = 2 * row * TILE_PX, 2 * column * TILE_PX
-        half = self._halved(larger[:, : height - y, : width - x])
-        square = np.zeros((self._spec.channels, TILE_PX, TILE_PX), self._spec.dtype)
-        square[:, : half.shape[1], : half.shape[2]] = half
-        return square
+        return self._halved(larger[:, : height - y, : width - x])
 
     def __enter__(self) -> Self:
         return self

@@ -133,7 +133,9 @@ class TiledTiff:
         return self._end, _digest(self._file, self._end)
 
     def put(self, level: int, plane: int, row: int, column: int, pixels: AnyArray) -> None:
-        """Write a tile of all channels, shape (C, TILE_PX, TILE_PX), which must not change afterwards."""
+        """Write a tile of all channels, shape (C, TILE_PX, TILE_PX) or less, which must not change afterwards."""
+        missing = [(0, TILE_PX - length) for length in pixels.shape[1:]]
+        pixels = np.pad(pixels, ((0, 0), *missing)) if any(after for _, after in missing) else pixels
         for page, samples in enumerate(np.split(np.moveaxis(pixels, 0, -1), self.shape.pages_per_plane, axis=-1)):
             position = (plane * self.shape.pages_per_plane + page, row, column)
             self._pending.append((level, position, self._workers.submit(encode_tile, samples, self._predictor)))

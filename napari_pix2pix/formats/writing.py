@@ -6,7 +6,7 @@ The output appears under its final name only when it is complete; see `pix2pix_t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -343,6 +343,10 @@ class Canvas(Protocol):
 
         `size` is given where parts may have been written; without it there are none yet.
         """
+        ...
+
+    def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
+        """Write and complete the whole image, from tiles as `write_image` takes them."""
         ...
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.output_state import WHOLE, Part
-from napari_pix2pix.formats.partial_output import clear_completed, is_begun
+from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
