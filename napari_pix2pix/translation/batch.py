@@ -97,7 +97,8 @@ def jobs_for(
         name. Map tiles that stay map tiles become the folder itself.
     as_channels : the inputs are files that make the channels of a single image.
     mosaic : each input is a folder of georeferenced tiles that make a single image. Web tiles (z/x/y.png) always do.
-    series : of files that hold several images only the one of this number, from 0; by default all, NAME_0, NAME_1, ...
+    series : of files that hold several images only the one of this number, from 0; by default all, NAME_0, NAME_1, ...,
+        and the first, with a warning, where `out` is the name of an image.
     on_error : with "skip", an input that cannot be opened gives a job with a `failure`; with "stop", an error.
 
     Raises
@@ -177,9 +178,10 @@ def _only(inputs: tuple[Path, ...], out: Path, series: int | None, on_error: OnE
     except ImageError as error:
         return _failed(inputs, out, error, on_error)
     if series is None and images[0].count > 1:
-        raise OutputError(
-            f"{inputs[0]} holds {images[0].count} images and {out} is the name of one; give --series 0 to "
-            f"{images[0].count - 1}, or a folder as --out for all"
+        logger.warning(
+            "%s holds %d images and number 0 is translated; give --series for another, or a folder as --out for all",
+            inputs[0],
+            images[0].count,
         )
     return _job(inputs, out, images[0])
 

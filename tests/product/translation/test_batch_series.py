@@ -16,7 +16,7 @@ from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.translation.batch import Job, jobs_for
 from napari_pix2pix.translation.identity import image_identity
-from pix2pix_training.errors import InputError, OutputError
+from pix2pix_training.errors import InputError
 from pix2pix_training.model_file import save_model
 from tests.product.conftest import model_for
 
@@ -72,12 +72,13 @@ def test_one_image_of_a_file_by_its_number(
     np.testing.assert_array_equal(by_number, of_all)
 
 
-def test_a_name_for_one_output_is_refused_where_a_file_holds_several_images(tmp_path: Path, positions: Path) -> None:
-    out = tmp_path / "o.ome.tif"
-    words = r"holds 3 images and .*o\.ome\.tif is the name of one; give --series 0 to 2, or a folder as --out for all"
-    with pytest.raises(OutputError, match=words):
-        jobs_for([positions], out, file_format="same")
-    assert jobs_for([positions], out, file_format="same", series=0) == [Job((positions,), out, series=0)]
+def test_a_name_for_one_output_takes_the_first_image_and_says_so(
+    tmp_path: Path, positions: Path, translated: Callable[..., tuple[int, dict[str, Any], str]]
+) -> None:
+    code, report, err = translated(positions, "--out", tmp_path / "o.ome.tif")
+    assert code == 0
+    assert "holds 3 images and number 0 is translated; give --series for another, or a folder" in err
+    assert len(report["outputs"]) == len(report["warnings"]) == 1
 
 
 def test_numbers_that_no_file_holds_are_refused(tmp_path: Path, positions: Path) -> None:
