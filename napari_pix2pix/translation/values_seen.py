@@ -52,14 +52,15 @@ class ValuesSeen:
         if other._beyond is not None:
             self._beyond = other._beyond if self._beyond is None else self._beyond + other._beyond
         self._total += other._total
+        self._smallest = min(self._smallest, other._smallest)
         self._largest = max(self._largest, other._largest)
 
     def as_json(self) -> dict[str, Any] | None:
         """The counts; None before anything was read."""
         if self._beyond is None:
             return None
-        largest = self._largest if np.isfinite(self._largest) else None
-        return {"beyond": self._beyond.tolist(), "total": int(self._total), "largest": largest}
+        extent = [self._smallest, self._largest] if self._smallest <= self._largest else None
+        return {"beyond": self._beyond.tolist(), "total": int(self._total), "extent": extent}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> ValuesSeen:
@@ -67,7 +68,8 @@ class ValuesSeen:
         seen = cls()
         if stored is not None:
             seen._beyond, seen._total = np.array(stored["beyond"], np.int64), int(stored["total"])
-            seen._largest = -np.inf if stored["largest"] is None else float(stored["largest"])
+            if stored["extent"] is not None:
+                seen._smallest, seen._largest = (float(value) for value in stored["extent"])
         return seen
 
     @property

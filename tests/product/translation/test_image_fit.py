@@ -15,6 +15,7 @@ import tifffile
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.output_state import Part
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.image_fit import fit_of
 from napari_pix2pix.translation.pipeline import translate_array, translate_file
@@ -371,6 +372,21 @@ def test_numbers_that_use_little_of_the_range_they_are_taken_for_are_said(
         translate_array(image, identity_model("uint8"), TranslationSettings(convert_values=convert))
     assert ("its values reach only" in caplog.text) == bool(said)
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_regions_together_tell_how_dark_a_file_is(
+    tmp_path: Path, shards: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A region alone does not know, nor does a process that made some of them."""
+    image = np.linspace(0, 900, 300 * 300).reshape(300, 300).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", image)
+    settings = TranslationSettings(convert_values="type", region=256)
+    with caplog.at_level(logging.WARNING):
+        for index in range(1, shards + 1):
+            part = Part(index, shards)
+            translate_file(tmp_path / "in.tif", identity_model("uint8"), tmp_path / "o.ome.zarr", settings, part=part)
+    assert "its values reach only to 900 of the 65535" in caplog.text
 
 
 def test_channels_last_in_a_file_are_told_of_without_an_option_that_files_lack(tmp_path: Path) -> None:
