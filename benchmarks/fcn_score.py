@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.networks import UNet, initialize_weights
+from pix2pix_training.validated import validated
 
 Bytes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
@@ -29,7 +30,7 @@ _BRIGHTNESS = 0.2
 _RESAMPLES = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
+@validated
 class ScorerConfig:
     """A U-Net of `depth` down-samplings and `base_width`, trained for `steps` batches of 8 images."""
 

@@ -57,6 +57,7 @@ _PARTS: tuple[type | Callable[..., Any], ...] = (
     strided_convolution.DoublingConvTranspose2d,
     strided_convolution._product,
     strided_convolution.ResizeConvolution,
+    strided_convolution.transposed_weight,
     strided_convolution.ShuffleConvolution,
     strided_convolution.doubling_convolution,
     networks.DownBlock,
