@@ -22,17 +22,24 @@ NamedFiles = list[tuple[Path, bool]]
 """Paths, and whether there is a file."""
 
 
-def translate_command(model: Path, inputs: Sequence[Path], options: Mapping[str, Any], out: Path | None = None) -> str:
+def translate_command(
+    model: Path,
+    inputs: Sequence[Path],
+    options: Mapping[str, Any],
+    out: Path | None = None,
+    other: Mapping[str, Any] | None = None,
+) -> str:
     """The ``translate`` command.
 
     `options` are fields of `TranslationSettings`, None for their defaults; `out` is the result, None for a name beside
-    the first input.
+    the first input; `other` are options that are no settings, those that are None are left out.
     """
     words = ["translate", *map(str, inputs), "--model", str(model)]
     words += ["--out", str(out or f"{inputs[0].stem}-translated.tif")]
     words += ["--as-channels"] if len(inputs) > 1 else []
     settings = TranslationSettings(**{name: value for name, value in options.items() if value is not None})
-    return shlex.join([_PROGRAM, *words, *changed_words(settings, by_path(TranslationSettings()))])
+    words += changed_words(settings, by_path(TranslationSettings()))
+    return shlex.join([_PROGRAM, *words, *_options(other or {})])
 
 
 def train_command(
@@ -43,13 +50,17 @@ def train_command(
     for option, paths in (("--source", sources), ("--target", targets)):
         words += [word for path in paths for word in (option, str(path))]
     words += ["--out", str(out), *command_words(config)]
-    words += [word for name, value in other.items() if value is not None for word in _option(name, value)]
-    return shlex.join([_PROGRAM, *words])
+    return shlex.join([_PROGRAM, *words, *_options(other)])
 
 
-def _option(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+def _options(values: Mapping[str, Any]) -> list[str]:
+    """Words of options; that of True stands alone, None is left out."""
+    words = []
+    for name, value in values.items():
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if value is True else [f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
 
 
 def files_of(layers: Sequence[Any], channel_axis: int | None) -> NamedFiles:

@@ -384,7 +384,7 @@ class TranslateWidget(JobWidget):
         words = ["The command is on the clipboard."]
         if self._is_of_folder:
             folder, place, options = self.folder.command()
-            command = translate_command(self.model.card.path, [folder], self.settings.options() | options, place)
+            command = translate_command(self.model.card.path, [folder], self.settings.options(), place, options)
             is_all = self.folder.is_all
             words += [] if is_all else ["It translates all images of the folder, not only those called like that."]
         else:

@@ -526,4 +526,4 @@ def test_the_copied_command_says_what_alpha_is(
     translate.settings.channels.setText("2, 1, 3")
     translate.picker.axis.choose(2)
     translate.copy_button.click()
-    assert QApplication.clipboard().text().endswith(" --channels 2,1,3 --alpha keep")
+    assert QApplication.clipboard().text().endswith(" --alpha keep --channels 2,1,3")

@@ -480,7 +480,7 @@ FIELDS: dict[str, Any] = {
     "batch_size": 3,
     "base_width": 24,
     "depth": 4,
-    "decoder": "resize",
+    "decoder": "pixel-shuffle",
     "z_context": 1,
     "sampling": "content",
     "learning_rate": 0.0001,

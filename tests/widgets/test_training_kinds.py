@@ -239,7 +239,7 @@ def test_result_of_labels_is_not_covered_by_the_true_labels(
     wait_until(translate.translate_button.isEnabled)
     translate.translate_button.click()
     wait_until(lambda: not translate.is_running)
-    assert translate.state.text().endswith("; hidden to show it: true")
+    assert translate.state.text().endswith("; hidden to show it: stain, true")
     assert not classes.visible
     assert elsewhere.visible
     assert pair[0].visible
