@@ -48,6 +48,7 @@ class LayerPicker(QWidget):
         self.list.itemChanged.connect(self._on_ticked)
         self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")
         self.axis.currentIndexChanged.connect(self.changed)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)  # else a form gives it no width
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)

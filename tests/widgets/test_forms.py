@@ -279,3 +279,16 @@ def test_a_result_is_not_chosen_as_training_target(viewer: Any, done: Any) -> No
     train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
     assert train.images.source.layers == viewer.layers[:1]
     assert train.images.target.layers == []
+
+
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_lists_of_layers_have_room_for_their_names(viewer: Any, qtbot: Any, name: str) -> None:
+    from qtpy.QtWidgets import QListWidget
+
+    viewer.add_image(np.zeros((64, 64), np.uint8), name="phase contrast")
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    widget.resize(400, 900)
+    widget.grab()  # lays it out, shown or not
+    lists = [each for each in widget.findChildren(QListWidget) if each.isVisibleTo(widget)]
+    assert lists
+    assert min(each.viewport().width() for each in lists) > lists[0].fontMetrics().horizontalAdvance("phase contrast")
