@@ -435,12 +435,12 @@ class TrainingConfig:
         stride, needed = self.generator.stride, self.smallest_seen
         smallest = -(-max(stride, needed) // stride) * stride
         if self.patch_size < needed:
+            is_for_ssim = self.objective.ssim_weight > 0 and needed == SSIM_WINDOW_PX
+            what = "ssim_weight" if is_for_ssim else "this discriminator"
+            instead = "leave ssim_weight out" if is_for_ssim else "fewer layers or scales of the discriminator"
             raise SettingsError(
-                f"patch_size {self.patch_size} is too small for this discriminator, which needs {needed}; choose "
-                f"{smallest} or more, or fewer layers or scales of the discriminator"
-                if needed > SSIM_WINDOW_PX or self.objective.ssim_weight == 0
-                else f"patch_size {self.patch_size} is too small for ssim_weight, which needs {needed}; choose "
-                f"{smallest} or more, or leave ssim_weight out"
+                f"patch_size {self.patch_size} is too small for {what}, which needs {needed}; choose {smallest} or "
+                f"more, or {instead}"
             )
         if self.patch_size % stride:
             raise SettingsError(
