@@ -93,7 +93,8 @@ class Pix2Pix(LoadedModel):
             unless they are given. Without them arrays are (Y, X) or (*leading, C, Y, X).
         minutes : float
             Length of the training; 10 unless `steps` or `epochs` are among the settings.
-        preset : "seamless" or "paper"
+        preset : "seamless", "paper" or "faithful"
+            To look real, as in the paper, or to be measured (denoising, label-free prediction, intensities).
         validation : float, str or Path
             Share of the pairs that is held out, or of a single pair a band of that share; or a region "y0:y1,x0:x1" of
             a single pair; of files also a folder.

@@ -72,7 +72,8 @@ Placement = Annotated[
     Literal["uniform", "content"], Labels({"uniform": "anywhere", "content": "where the target varies"})
 ]
 Preset = Annotated[
-    Literal["seamless", "paper"], Labels({"seamless": "seamless, for large images", "paper": "as in the paper"})
+    Literal["seamless", "paper", "faithful"],
+    Labels({"seamless": "seamless, to look real", "paper": "as in the paper", "faithful": "faithful, to be measured"}),
 ]
 Keep = Annotated[Literal["best", "last"], Labels({"best": "the best", "last": "the last"})]
 Values = Annotated[
@@ -187,7 +188,8 @@ class DiscriminatorConfig:
 class ObjectiveConfig:
     """``G* = arg min_G max_D  gan_weight * L_cGAN(G, D) + l1_weight * L_L1(G)`` (paper, section 3.1, equation 4).
 
-    `gan_mode` "none" leaves L1 alone; `conditional` False hides the source from the discriminator.
+    `gan_mode` "none" leaves L1 alone; `conditional` False hides the source from the discriminator. Where its judgement
+    has no weight there is no discriminator (`is_adversarial`).
     `feature_matching_weight` adds the distance of the discriminator's features between target and translation
     (pix2pixHD, equation 4, where it is 10). The other weights are of terms that compare pixels, see `reconstruction`;
     `cross_entropy_weight` and `dice_weight` are for targets of categories.
@@ -197,7 +199,7 @@ class ObjectiveConfig:
         GanMode, Setting("Adversarial loss; none leaves the L1 loss alone.", label="Adversarial loss")
     ] = "vanilla"
     gan_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Weight of the adversarial loss.", label="Its weight")
+        float, Field(ge=0, le=1e6), Setting("Weight of the adversarial loss; 0: none is computed.", label="Its weight")
     ] = 1.0
     l1_weight: Annotated[
         float, Field(ge=0, le=1e6), Setting("Weight of the L1 loss.", label="Weight of L1", step=10)
@@ -232,14 +234,18 @@ class ObjectiveConfig:
     ] = True
 
     def __post_init__(self) -> None:
-        if self.gan_mode == "none" and self.l1_weight == 0 and not self.has_reconstruction_terms:
-            raise SettingsError(
-                "l1_weight is 0 and gan_mode is 'none', so there is nothing to train on; set one of them"
-            )
+        if not self.is_adversarial and self.l1_weight == 0 and not self.has_reconstruction_terms:
+            what = "gan_mode is 'none'" if self.gan_mode == "none" else "gan_weight is 0"
+            raise SettingsError(f"l1_weight is 0 and {what}, so there is nothing to train on; set one of them")
         if self.gan_mode == "none" and self.feature_matching_weight > 0:
             raise SettingsError(
                 "feature_matching_weight needs a discriminator, and gan_mode is 'none'; set one of them"
             )
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether there is a discriminator to train, whose judgement or features count."""
+        return self.gan_mode != "none" and (self.gan_weight > 0 or self.feature_matching_weight > 0)
 
     @property
     def is_for_categories(self) -> bool:
@@ -340,7 +346,13 @@ class TrainingConfig:
     has PyTorch compile the networks, which takes a minute or more and makes steps faster on some devices.
     """
 
-    preset: Annotated[Preset, Setting("A set of settings to start from.")] = "seamless"
+    preset: Annotated[
+        Preset,
+        Setting(
+            "Settings to start from; seamless to look real, paper as in the paper, faithful to be measured (denoising, "
+            "label-free prediction, intensities)."
+        ),
+    ] = "seamless"
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -424,7 +436,7 @@ class TrainingConfig:
             )
         if self.generator.norm == "instance" and self.inference.statistics == "running":
             raise SettingsError("instance norm keeps no running statistics; set statistics to 'image'")
-        if self.compile and self.objective.gan_mode == "wgangp":
+        if self.compile and self.objective.is_adversarial and self.objective.gan_mode == "wgangp":
             raise SettingsError(
                 "compile cannot take the gradient of a gradient, which wgangp needs; leave compile out, or choose "
                 "another gan_mode"
@@ -453,4 +465,4 @@ class TrainingConfig:
     def smallest_seen(self) -> int:
         """Side of the smallest patch that gives the discriminator, and the windows of SSIM, something to judge."""
         windows = SSIM_WINDOW_PX if self.objective.ssim_weight > 0 else 1
-        return windows if self.objective.gan_mode == "none" else max(windows, self.discriminator.smallest_patch)
+        return max(windows, self.discriminator.smallest_patch) if self.objective.is_adversarial else windows

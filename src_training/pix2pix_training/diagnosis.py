@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import GanMode, TrainingConfig
+from pix2pix_training.config import GanMode, ObjectiveConfig, TrainingConfig
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import TrainingError
 
@@ -34,8 +34,8 @@ class DiscriminatorWatch:
     The loss of a critic (wgangp) has no zero, so nothing is said of it.
     """
 
-    def __init__(self, mode: GanMode) -> None:
-        self._is_done = mode not in _MODES_WITH_ZERO
+    def __init__(self, objective: ObjectiveConfig) -> None:
+        self._is_done = not (objective.is_adversarial and objective.gan_mode in _MODES_WITH_ZERO)
         self._since: int | None = None
 
     def warning(self, step: int, losses: Mapping[str, float]) -> str | None:
@@ -78,9 +78,7 @@ def advice_on_size(fitting: tuple[int, int] | None) -> str:
 
 def _smaller_sizes(config: TrainingConfig) -> Iterator[tuple[int, int]]:
     batch_size, patch_size, stride = config.batch_size, config.patch_size, config.generator.stride
-    smallest = (
-        2 * stride if config.objective.gan_mode == "none" else max(2 * stride, config.discriminator.smallest_patch)
-    )
+    smallest = max(2 * stride, config.smallest_seen)
     while batch_size > 1:
         batch_size //= 2
         yield batch_size, patch_size

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, InferenceConfig, Preset, TrainingConfig
+from pix2pix_training.config import (
+    AugmentationConfig,
+    GeneratorConfig,
+    InferenceConfig,
+    ObjectiveConfig,
+    Preset,
+    TrainingConfig,
+)
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.validated import choices
 
@@ -19,7 +26,9 @@ def preset(name: Preset) -> TrainingConfig:
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
     "seamless": batch renorm with running statistics, a decoder that leaves no grid, twice the paper's rate, averaged
     weights, and intensities that are jittered as images differ, the best of the screening in docs/quality.md; no noise.
-    For other patches than of 256 pixels, `usual_depth` says how often it down-samples.
+    "faithful": the network of "seamless" for results that are measured: L1 and MS-SSIM without a discriminator, which
+    adds texture, and without jitter, as brightness is part of the answer; the rate falls to zero.
+    For other patches than of 256 pixels, `usual_depth` says how often the last two down-sample.
     """
     match name:
         case "paper":
@@ -38,19 +47,29 @@ def preset(name: Preset) -> TrainingConfig:
                 learning_rate=4e-4,
                 ema_decay=0.999,
             )
+        case "faithful":
+            return TrainingConfig(
+                preset="faithful",
+                generator=GeneratorConfig(norm="batch-renorm", decoder="resize"),
+                objective=ObjectiveConfig(gan_weight=0.0, ssim_weight=10.0),
+                inference=InferenceConfig(statistics="running"),
+                learning_rate=4e-4,
+                schedule="linear",
+                ema_decay=0.999,
+            )
         case _:
-            raise SettingsError(f"preset {name!r} is not known; choose {' or '.join(choices(Preset))}")
+            raise SettingsError(f"preset {name!r} is not known; choose one of {', '.join(choices(Preset))}")
 
 
 def usual_depth(name: Preset, patch_size: int) -> int:
     """Down-samplings of a preset for patches of `patch_size` pixels.
 
-    "paper" has eight, "seamless" up to eight, as many as the patch can be halved, but at least five.
+    "paper" has eight, the others up to eight, as many as the patch can be halved, but at least five.
     """
     match name:
         case "paper":
             return 8
-        case "seamless":
+        case "seamless" | "faithful":
             halvings = (patch_size & -patch_size).bit_length() - 1
             return min(8, max(5, halvings))
         case _:
@@ -65,8 +84,8 @@ def patch_within(config: TrainingConfig, room_px: int) -> TrainingConfig | None:
     tried: list[tuple[int, int]] = []
     if config.generator.architecture == "resnet":
         tried.append((room_px // 4 * 4, config.generator.depth))
-    elif config.preset == "seamless" and (size := room_px // 32 * 32):
-        tried.append((size, usual_depth("seamless", size)))
+    elif config.preset != "paper" and (size := room_px // 32 * 32):
+        tried.append((size, usual_depth(config.preset, size)))
     if config.generator.architecture != "resnet":
         tried += [(room_px >> depth << depth, depth) for depth in range(config.generator.depth, 1, -1)]
     for size, depth in tried:

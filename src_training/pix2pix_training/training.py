@@ -205,7 +205,7 @@ class _Run:
         self.seconds_of_losses = -math.inf
         self.preview_seconds = preview_seconds
         self.next_preview = -math.inf if preview_seconds is not None else math.inf
-        self.discriminator_watch = DiscriminatorWatch(config.objective.gan_mode)
+        self.discriminator_watch = DiscriminatorWatch(config.objective)
 
     def _total_steps(self) -> int | None:
         config = self.config

@@ -62,7 +62,7 @@ class TrainingStep:
         self.optimizer_g = self._prepare(self.generator)
         self.discriminator: Discriminator | None = None
         self.optimizer_d: torch.optim.Adam | None = None
-        if config.objective.gan_mode != "none":
+        if config.objective.is_adversarial:
             seen = discriminator_channels(config.generator, conditional=config.objective.conditional)
             self.discriminator = Discriminator(seen, config.discriminator)
             self.optimizer_d = self._prepare(self.discriminator)

@@ -335,7 +335,10 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
         (lambda model: model.export("model.zip"), "needs a name, and a sample"),
         (lambda model: Pix2Pix.train("source", "target", out="r", axes="YX"), "are for arrays"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", speed=1), "unknown entry 'speed'"),
-        (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", preset=cast(Any, "fast")), "choose seamless or paper"),
+        (
+            lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", preset=cast(Any, "fast")),
+            "choose one of seamless, paper, faithful",
+        ),
         (lambda model: Pix2Pix.train(cast(Any, [[1, 2]]), [IMAGE], out="r"), r"source 0 is of type list, not an array"),
         (lambda model: Pix2Pix.train(cast(Any, None), cast(Any, None), out="r"), "source 0 is of type NoneType"),
         (

@@ -175,7 +175,7 @@ def test_two_inputs_with_one_name(fails: Fails, tmp_path: Path, model_path: Path
     "arguments, message",
     [
         (["--steps", "1", "--minutes", "1"], "give only one"),
-        (["--preset", "fancy"], "choose seamless or paper"),
+        (["--preset", "fancy"], "choose one of seamless, paper, faithful"),
         (["--depth", "99"], "between 2 and 10"),
         (["--patch-size", "100"], "not a multiple"),
         (["--device", "cuda:7"], "cuda"),

@@ -22,6 +22,7 @@ from pix2pix_training.pairs import Pair
 from pix2pix_training.preparation import require_room
 from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.setting_options import training_config
+from pix2pix_training.validated import choices
 
 PLAIN = AugmentationConfig(flips="none")
 BY_CONTENT = SamplingConfig(placement="content")
@@ -99,7 +100,7 @@ def _config(name: Preset, patch_size: int, **changes: Any) -> TrainingConfig:
     return replace(base, **{"patch_size": patch_size, "generator": generator, **changes})
 
 
-@pytest.mark.parametrize("name", ["seamless", "paper"])
+@pytest.mark.parametrize("name", choices(Preset))
 @pytest.mark.parametrize("side", [24, 30, 31, 32, 40, 63, 100, 129, 200, 255])
 def test_the_patch_that_is_advised_for_small_images_is_accepted(name: Preset, side: int) -> None:
     """Of the command line, where the depth follows the patch unless it is given."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix_training.config import TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.diagnosis import DiscriminatorWatch, collapse, size_that_fits
 from pix2pix_training.errors import TrainingError
@@ -39,7 +39,7 @@ def test_a_constant_output_of_a_target_that_is_not_is_a_collapse() -> None:
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan", "hinge"])
 def test_a_discriminator_at_zero_loss_for_long_is_said_once(mode: Any) -> None:
-    watch = DiscriminatorWatch(mode)
+    watch = DiscriminatorWatch(ObjectiveConfig(gan_mode=mode))
     assert watch.warning(10, ALIVE) is None
     said = [watch.warning(step, ZERO) for step in range(20, 2000, 20)]
     assert [i for i, message in enumerate(said) if message] == [25]
@@ -47,13 +47,13 @@ def test_a_discriminator_at_zero_loss_for_long_is_said_once(mode: Any) -> None:
 
 
 def test_a_discriminator_that_recovers_is_not_at_zero_for_long() -> None:
-    watch = DiscriminatorWatch("vanilla")
+    watch = DiscriminatorWatch(ObjectiveConfig())
     assert [watch.warning(step, ALIVE if step % 400 == 0 else ZERO) for step in range(0, 4000, 20)] == [None] * 200
 
 
 @pytest.mark.parametrize("mode", ["wgangp", "none"])
 def test_nothing_is_said_of_losses_that_have_no_zero(mode: Any) -> None:
-    watch = DiscriminatorWatch(mode)
+    watch = DiscriminatorWatch(ObjectiveConfig(gan_mode=mode))
     assert [watch.warning(step, {"D_fake": -5.0, "D_real": -5.0}) for step in range(0, 4000, 20)] == [None] * 200
 
 

@@ -15,11 +15,13 @@ from pix2pix_training.config import (
     DiscriminatorConfig,
     InferenceConfig,
     ObjectiveConfig,
+    Preset,
     SamplingConfig,
     TrainingConfig,
 )
 from pix2pix_training.presets import preset
 from pix2pix_training.setting_options import command_words, setting_options, settings_of_options
+from pix2pix_training.validated import choices
 
 DECIDED_BY_THE_DATA = {("generator", "source_channels"), ("generator", "target_channels")}
 
@@ -52,14 +54,14 @@ def test_what_was_not_given_is_in_no_table() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["seamless", "paper"])
+@pytest.mark.parametrize("name", choices(Preset))
 def test_a_preset_alone_needs_no_further_option(name: Any) -> None:
     assert command_words(preset(name)) == ["--preset", name]
 
 
 configs = st.builds(
     lambda base, **changes: replace(base, **changes),
-    st.sampled_from(["seamless", "paper"]).map(preset),  # type: ignore[arg-type]
+    st.sampled_from(choices(Preset)).map(preset),
     steps=st.none() | st.integers(1, 10**6),
     patch_size=st.sampled_from([256, 512]),
     learning_rate=st.floats(0, 1, exclude_min=True),

@@ -108,8 +108,8 @@ def test_a_run_leaves_its_folder_complete(data: TrainingData, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("patch_size", "depth"), [(256, 8), (512, 8), (384, 7), (64, 6), (96, 5), (300, 5)])
-def test_the_depth_of_seamless_follows_the_patch(patch_size: int, depth: int) -> None:
-    assert usual_depth("seamless", patch_size) == depth
+def test_the_depth_of_all_but_paper_follows_the_patch(patch_size: int, depth: int) -> None:
+    assert usual_depth("seamless", patch_size) == usual_depth("faithful", patch_size) == depth
     assert usual_depth("paper", patch_size) == preset("paper").generator.depth == 8
 
 
@@ -437,10 +437,22 @@ def test_a_model_carries_its_discriminator_and_a_run_starts_from_it(
     assert equal(begun.state()["discriminator"], model.discriminator.weights)
 
 
-def test_without_an_adversary_a_model_carries_none(data: TrainingData, tmp_path: Path) -> None:
-    config = replace(TINY, steps=1, objective=ObjectiveConfig(gan_mode="none"))
+@pytest.mark.parametrize("objective", [ObjectiveConfig(gan_mode="none"), ObjectiveConfig(gan_weight=0.0)])
+def test_without_an_adversary_a_model_carries_none(
+    objective: ObjectiveConfig, data: TrainingData, tmp_path: Path
+) -> None:
+    config = replace(TINY, objective=objective)
     list(train(config, data, tmp_path / "run"))
+    events = list(train(replace(config, steps=12), data, tmp_path / "run", resume=True))
+    assert set(weights(tmp_path / "run")) == {"generator", "optimizer_g", "scaler"}
+    assert [set(step.losses) for step in of_kind(events, StepDone) if step.losses][-1] == {"G_GAN", "G_L1"}
     assert load_model(tmp_path / "run" / "model.safetensors").discriminator is None
+
+
+def test_a_discriminator_of_no_weight_is_trained_where_its_features_count() -> None:
+    objective = ObjectiveConfig(gan_weight=0.0, feature_matching_weight=10.0)
+    step = TrainingStep(replace(TINY, objective=objective), CPU, torch.float32)
+    assert set(step.run(torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32))) >= {"D_real", "G_FM"}
 
 
 def test_losses_that_explode_stop_the_run_and_keep_the_checkpoint(data: TrainingData, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_every_setting_of_a_run_is_an_option_a_row_and_in_the_copied_command(tra
 
 def test_what_is_restored_is_the_preset(train: Any) -> None:
     form = train.settings.form
-    for preset in ("paper", "seamless"):
+    for preset in ("paper", "faithful", "seamless"):
         train.settings.preset.choose(preset)
         form.native("batch_size").setValue(7)
         form.restore.click()
