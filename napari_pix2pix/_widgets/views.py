@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_pix2pix._widgets.layer_axes import Extent, ImageLayer, finest_level, level_of, spatial_axes
 from napari_pix2pix._widgets.layer_sources import source_of
-from napari_pix2pix.formats.tile_grid import halved
+from napari_pix2pix.formats.pyramid import halved
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, Opacity, plane_indices, plane_size
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Event, Thread
@@ -23,7 +24,7 @@ import tifffile
 from napari_pix2pix.formats.georeference import check_name, finish_placing, open_dataset, placing, tag_of, use_rasterio
 from napari_pix2pix.formats.metadata import METADATA_KEY, to_tiff_tags
 from napari_pix2pix.formats.tiff_writing import colormap, exact_record
-from napari_pix2pix.formats.tile_grid import fill
+from napari_pix2pix.formats.tile_grid import collect, in_squares
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
@@ -118,7 +119,7 @@ class CogCanvas:
 
     def write_tiles(self, tiles: Iterable[Tile]) -> Steps:
         """Write the whole image, from tiles as `write_image` takes them."""
-        yield from fill(tiles, self._spec, TILE_PX, self._put_part)
+        yield from collect(tiles, lambda plane: in_squares(self._spec, TILE_PX, partial(self._put_part, plane)))
         self.finish(self._path)
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -22,9 +22,10 @@ from napari_pix2pix.formats.image_files import is_image_path
 from napari_pix2pix.formats.mosaic import MosaicSource, check_alike
 from napari_pix2pix.formats.ome_xml import parsed_xml
 from napari_pix2pix.formats.opacity import with_opacity
+from napari_pix2pix.formats.pyramid import halved, halved_by_opacity
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tiff import SUFFIXES as TIFF_SUFFIXES
-from napari_pix2pix.formats.tile_grid import halved, halved_by_opacity
+from napari_pix2pix.formats.tile_grid import TileCollector, collect
 from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, TileLayout
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, plane_size, whole_plane
@@ -318,47 +319,19 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str)
     if layout.tms_xml is not None:
         (path / TMS_FILE).write_text(layout.tms_xml, encoding="utf-8")
         sync_to_disk(path / TMS_FILE)
-    cutter = _Cutter(path, spec, layout)
-    for _, region, pixels in tiles:
-        cutter.add(region, pixels)
-        yield
+    index = TileIndex(layout.tiles)
+
+    def put(place: Region, pixels: AnyArray) -> None:
+        for tile in index.touching(place):
+            if tile.region == place:
+                _write_tile(path / tile.name, spec, pixels, region=place)
+
+    def touching(region: Region) -> Iterable[Region]:
+        return dict.fromkeys(tile.region for tile in index.touching(region))
+
+    yield from collect(tiles, lambda _: TileCollector(spec.samples, spec.dtype, touching, put))
     for name, children in layout.parents:
         _write_tile(path / name, spec, _parent(path, spec, children))
-
-
-@dataclass
-class _Unfinished:
-    pixels: AnyArray
-    missing: int
-
-
-class _Cutter:
-    """Writes each tile as soon as its last pixel has come."""
-
-    def __init__(self, folder: Path, spec: OutputSpec, layout: TileLayout) -> None:
-        self._folder = folder
-        self._spec = spec
-        self._layout = layout
-        self._index = TileIndex(layout.tiles)
-        self._unfinished: dict[str, _Unfinished] = {}
-
-    def add(self, region: Region, pixels: AnyArray) -> None:
-        for tile in self._index.touching(region):
-            part = tile.region.common(region)
-            if tile.name not in self._unfinished:
-                self._unfinished[tile.name] = self._empty(tile)
-            own = self._unfinished[tile.name]
-            own.pixels[(slice(None), *part.seen_from(tile.region).slices)] = pixels[
-                (slice(None), *part.seen_from(region).slices)
-            ]
-            own.missing -= part.height * part.width
-            if own.missing == 0:
-                del self._unfinished[tile.name]
-                _write_tile(self._folder / tile.name, self._spec, own.pixels, region=tile.region)
-
-    def _empty(self, tile: MapTile) -> _Unfinished:
-        height, width = tile.region.height, tile.region.width
-        return _Unfinished(np.empty((self._spec.samples, height, width), self._spec.dtype), height * width)
 
 
 def _parent(folder: Path, spec: OutputSpec, children: Children) -> AnyArray:

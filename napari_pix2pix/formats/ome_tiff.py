@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_pix2pix.formats import tiff, tiff_writing
 from napari_pix2pix.formats.metadata import METADATA_KEY, time_and_depth, to_ome
+from napari_pix2pix.formats.pyramid import pyramid_sizes
 from napari_pix2pix.formats.tiff_writing import TiffCanvas, begin_tiff, exact_record
-from napari_pix2pix.formats.tile_grid import pyramid_sizes
 from napari_pix2pix.formats.writing import OutputSpec
 
 NAME = "ome-tiff"

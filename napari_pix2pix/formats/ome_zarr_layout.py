@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_pix2pix.formats.metadata import time_and_depth
-from napari_pix2pix.formats.tile_grid import pyramid_sizes
+from napari_pix2pix.formats.pyramid import pyramid_sizes
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.regions import Region
 

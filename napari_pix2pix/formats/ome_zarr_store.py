@@ -22,7 +22,8 @@ from zarr.codecs import ZstdCodec
 from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
 from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
-from napari_pix2pix.formats.tile_grid import fill, halved
+from napari_pix2pix.formats.pyramid import halved
+from napari_pix2pix.formats.tile_grid import collect, in_squares
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, sync_to_disk
@@ -148,7 +149,7 @@ class OmeZarrCanvas:
         def put(plane: tuple[int, ...], part: Region, pixels: AnyArray) -> None:
             store.write_unit(layout.unit_at(plane, part), pixels)
 
-        yield from fill(tiles, layout.spec, layout.unit_px, put)
+        yield from collect(tiles, lambda plane: in_squares(layout.spec, layout.unit_px, partial(put, plane)))
         store.finish(image_stem(store.path))
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> list[list[str | None]]:

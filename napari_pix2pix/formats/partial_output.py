@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from napari_pix2pix.formats.output_state import (
     require_own,
 )
 from napari_pix2pix.formats.registry import Format, format_named
-from napari_pix2pix.formats.tile_grid import PartGrid
+from napari_pix2pix.formats.tile_grid import TileCollector, in_squares
 from napari_pix2pix.formats.writing import Canvas, OutputSpec, Tile, check_output, written
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
@@ -94,7 +95,7 @@ class PartialOutput:
         self._before = output_identity(self._path)
         self._records = RegionRecords(state.folder, len(self.regions))
         self._notes: dict[Region, Any] = {}
-        self._grid: PartGrid | None = None
+        self._collector: TileCollector | None = None
         if canvas is not None and place.is_file:  # it has to be known where its parts lie
             self._lost = {number for number in self._records.noted() if not self._is_intact(number)}
         else:
@@ -115,7 +116,9 @@ class PartialOutput:
             self._require()
             self._records.remove(number)
             self._notes = {}
-            self._grid = PartGrid(self._cutting.spec, self.regions[number].plane, self._cutting.part_px, self._put)
+            self._collector = in_squares(
+                self._cutting.spec, self._cutting.part_px, partial(self._put, self.regions[number].plane)
+            )
 
     def _put(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> None:
         assert self._canvas is not None
@@ -123,9 +126,9 @@ class PartialOutput:
 
     def add(self, region: Region, pixels: AnyArray) -> None:
         """Write a tile, shape (samples, height, width), of the region that was begun."""
-        assert self._grid is not None
+        assert self._collector is not None
         with self._writing():
-            self._grid.add(region, pixels)
+            self._collector.add(region, pixels)
 
     def record(self, number: int, facts: Mapping[str, Any]) -> None:
         """Note that all tiles of a region were written, and what is known of it, ready for JSON."""

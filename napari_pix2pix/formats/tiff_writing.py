@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.georeference import GDAL_NODATA, georeference_tags
 from napari_pix2pix.formats.metadata import to_record, to_tiff_tags
+from napari_pix2pix.formats.pyramid import halved
 from napari_pix2pix.formats.tiff_metadata import ORIENTATION_TAG
-from napari_pix2pix.formats.tile_grid import TileGrid, halved
+from napari_pix2pix.formats.tile_grid import TileCollector, collect, in_squares
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.regions import Region
+from pix2pix_training.regions import Region, Size
 
 _BIGTIFF_FROM_BYTES = 4_000_000_000
 _BYTES_PER_TILE_ENTRY = 16
@@ -166,28 +167,20 @@ def _plane_number(spec: OutputSpec, plane: tuple[int, ...]) -> int:
 
 def fill_levels(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], tiles: Iterable[Tile]) -> Steps:
     """Cut tiles into squares of `TILE_PX`, for all levels of a pyramid."""
-    current: tuple[int, ...] | None = None
-    for plane, region, pixels in tiles:
-        if plane != current:
-            current = plane
-            grid = _grid(put, spec, sizes, _plane_number(spec, plane))
-        grid.add(region, pixels)
-        yield
+    return collect(tiles, lambda plane: _collector(put, spec, sizes, _plane_number(spec, plane)))
 
 
-def _grid(put: Put, spec: OutputSpec, sizes: Sequence[tuple[int, int]], plane: int, level: int = 0) -> TileGrid:
+def _collector(put: Put, spec: OutputSpec, sizes: Sequence[Size], plane: int, level: int = 0) -> TileCollector:
     """The squares of one plane and level; what they hold is put, and halved to the next level."""
-    smaller = _grid(put, spec, sizes, plane, level + 1) if level + 1 < len(sizes) else None
+    smaller = _collector(put, spec, sizes, plane, level + 1) if level + 1 < len(sizes) else None
 
-    def emit(row: int, column: int, square: AnyArray) -> None:
-        put(level, plane, row, column, square)
+    def put_square(place: Region, square: AnyArray) -> None:
+        put(level, plane, place.y0 // TILE_PX, place.x0 // TILE_PX, square)
         if smaller is not None:
-            height, width = grid.extent(row, column)
-            half = halved(square[:, :height, :width], average=spec.averaged, nodata=spec.nodata)
-            smaller.add(Region.at(row * TILE_PX // 2, column * TILE_PX // 2, *half.shape[1:]), half)
+            half = halved(square, average=spec.averaged, nodata=spec.nodata)
+            smaller.add(Region.at(place.y0 // 2, place.x0 // 2, *half.shape[1:]), half)
 
-    grid = TileGrid((spec.channels, *sizes[level]), spec.dtype, TILE_PX, emit)
-    return grid
+    return in_squares(spec, TILE_PX, put_square, sizes[level])
 
 
 def _page_options(spec: OutputSpec, size: tuple[int, int], axes: str) -> dict[str, Any]:

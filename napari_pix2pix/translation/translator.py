@@ -30,9 +30,10 @@ from napari_pix2pix.translation.settings import TranslationSettings, resolved_in
 from napari_pix2pix.translation.translated_image import TranslatedImage
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.device import default_budget_bytes, resolve_device, resolve_precision
+from pix2pix_training.device import resolve_device, resolve_precision
 from pix2pix_training.errors import ImageError
 from pix2pix_training.export_form import fold_norms, widen_narrow_layers
+from pix2pix_training.machine import default_budget_bytes
 from pix2pix_training.model_file import Model, model_digest
 from pix2pix_training.regions import Region, Size
 

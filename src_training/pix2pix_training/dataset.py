@@ -23,6 +23,7 @@ from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.content import ContentMap, block_side, block_spread
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.machine import free_gpu_bytes
 from pix2pix_training.pairs import Pair
 from pix2pix_training.regions import Region
 
@@ -221,8 +222,7 @@ def fits_on_device(sources: Sequence[ArraySource], device: torch.device) -> bool
     """Whether all `sources` take at most a quarter of what is free on a CUDA device; False for other devices."""
     if device.type != "cuda":
         return False
-    free, _ = torch.cuda.mem_get_info(device)
-    return sum(prod(s.shape) * s.dtype.itemsize for s in sources) <= _SHARE_OF_FREE_MEMORY * free
+    return sum(prod(s.shape) * s.dtype.itemsize for s in sources) <= _SHARE_OF_FREE_MEMORY * free_gpu_bytes(device)
 
 
 class ResidentReader:

@@ -19,23 +19,12 @@ from torch.overrides import TorchFunctionMode
 
 from pix2pix_training.config import Precision
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.machine import available_memory_bytes
 
 log = logging.getLogger(__name__)
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")
 """As `torch.cpu.get_capabilities` calls them; any one is enough. The last is ARM's."""
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation", "alloc_failed")
-
-
-def default_budget_bytes(device: torch.device) -> int:
-    """Half of the memory that is free where a network runs."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return max(1, min(int(free), 2 * available_memory_bytes()) // 2)
-    return max(1, available_memory_bytes() // 2)
-
-
 _CONVOLUTIONS = {torch.conv2d, torch.conv_transpose2d}
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 

@@ -1,4 +1,4 @@
-"""What this machine has for us: memory that is free, what this process has taken, folders on disks. Knows no torch."""
+"""What this machine has for us: memory that is free, also of a GPU, what this process has taken, folders on disks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from platformdirs import user_cache_path
+
+if TYPE_CHECKING:
+    import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -49,6 +53,21 @@ def _statistic_in(path: Path, name: str) -> int:
         return next((int(row[1]) for row in rows if row[0] == name), 0)
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def free_gpu_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that no process has taken."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def default_budget_bytes(device: torch.device) -> int:
+    """Half of the memory that is free where a network runs."""
+    free = available_memory_bytes()
+    if device.type == "cuda":
+        free = min(free_gpu_bytes(device), 2 * free)
+    return max(1, free // 2)
 
 
 def peak_memory_bytes() -> int:

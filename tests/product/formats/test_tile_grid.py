@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_pix2pix.formats.tile_grid import TileGrid, halved, halved_by_opacity, pyramid_sizes
-from napari_pix2pix.formats.writing import Tile
+from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.pyramid import halved, halved_by_opacity, pyramid_sizes
+from napari_pix2pix.formats.tile_grid import in_squares
+from napari_pix2pix.formats.writing import OutputSpec, Tile
+from pix2pix_training.regions import Region
 
 AnyArray = NDArray[Any]
 
@@ -23,16 +26,18 @@ def test_every_square_comes_once_and_complete(
     tiles_of: Callable[[AnyArray, int], Iterator[Tile]], height: int, width: int, tile: int
 ) -> None:
     image = np.arange(2 * height * width, dtype=np.int64).reshape(2, height, width)
-    squares: dict[tuple[int, int], AnyArray] = {}
-    grid = TileGrid(
-        (2, height, width), image.dtype, 8, lambda row, column, square: squares.update({(row, column): square})
-    )
+    spec = OutputSpec(axes="CYX", shape=image.shape, dtype=image.dtype, metadata=ImageMetadata())
+    squares: list[Region] = []
+
+    def put(place: Region, pixels: AnyArray) -> None:
+        squares.append(place)
+        np.testing.assert_array_equal(pixels, image[:, *place.slices])
+
+    collector = in_squares(spec, 8, put)
     for _, region, pixels in tiles_of(image, tile):
-        grid.add(region, pixels)
-    padded = np.pad(image, ((0, 0), (0, -height % 8), (0, -width % 8)))
-    assert len(squares) == padded[0].size // 64
-    for (row, column), square in squares.items():
-        np.testing.assert_array_equal(square, padded[:, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8])
+        collector.add(region, pixels)
+    whole = Region.whole(height, width)
+    assert sorted(squares, key=lambda place: (place.y0, place.x0)) == list(whole.tiles(8))
 
 
 def test_sizes_of_a_pyramid() -> None:

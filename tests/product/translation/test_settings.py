@@ -9,9 +9,8 @@ import torch
 
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from pix2pix_training.config import GeneratorConfig, InferenceConfig
-from pix2pix_training.device import default_budget_bytes
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.machine import available_memory_bytes, peak_memory_bytes
+from pix2pix_training.machine import available_memory_bytes, default_budget_bytes, peak_memory_bytes
 from tests.product.translation.conftest import random_model
 
 
