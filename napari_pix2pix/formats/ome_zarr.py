@@ -28,6 +28,7 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
 from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
+from napari_pix2pix.formats.zarr_chunks import with_checked_chunks
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError, OutputError
 from pix2pix_training.regions import Region
@@ -67,7 +68,7 @@ class OmeZarrSource(ImageSource):
     def __init__(
         self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata, record: Record
     ) -> None:
-        self._array = array
+        self._array = with_checked_chunks(array)
         self._letters = letters
         self._leading = sorted_leading(letters, array.shape)
         lengths = dict(zip(letters, array.shape, strict=True))
