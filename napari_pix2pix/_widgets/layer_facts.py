@@ -119,7 +119,7 @@ def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent |
     starts = {} if extent is None else dict(zip(letters.replace("C", ""), (first for first, _ in extent), strict=True))
     if starts and known.georeference is not None:
         known = replace(known, georeference=known.georeference.moved(starts["Y"], starts["X"]))
-    known = replace(_scaled(known, layer, letters), rgb=is_rgb(layer), channel_names=(), tiles=None)
+    known = replace(_scaled(known, layer, letters), rgb=is_rgb(layer), channel_names=(), tiles=None, made_by=())
     return replace(known, scales=tuple(_scales(known, layer, letters, starts)))
 
 

@@ -29,20 +29,22 @@ def info(
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    from pix2pix_training.model_file import load_model, model_header
+    from pix2pix_training.model_file import load_model, model_digest, model_header
     from pix2pix_training.networks import parameter_count
 
     model = load_model(path)
     parameters = parameter_count(model.generator())
-    return {"path": str(path), "bytes": path.stat().st_size, "parameters": parameters, **model_header(model)}
+    sizes = {"bytes": path.stat().st_size, "parameters": parameters}
+    return {"path": str(path), **sizes, "checksum": model_digest(model), **model_header(model)}
 
 
 def _model_card(path: Path) -> Iterator[str]:
     from napari_pix2pix.cli.card_lines import card_lines
-    from pix2pix_training.model_file import load_model
+    from pix2pix_training.model_file import load_model, model_digest
 
-    yield f"model: {path}, {path.stat().st_size / 1e6:.1f} MB"
-    yield from card_lines(load_model(path))
+    model = load_model(path)
+    yield f"model: {path}, {path.stat().st_size / 1e6:.1f} MB, checksum {model_digest(model)}"
+    yield from card_lines(model)
 
 
 def _image_facts(path: Path, series: int) -> dict[str, Any]:

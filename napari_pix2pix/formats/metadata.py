@@ -64,6 +64,7 @@ class ImageMetadata:
     scales : what an OME-Zarr says of its axes beyond the sizes above: where the first pixel lies, steps without a unit,
         names, units that differ from axis to axis.
     white_is_zero : programs that show the image draw 0 as white (MINISWHITE); the stored values are kept as they are.
+    made_by : of a translation, pairs of a name and a text: program, model, source, and settings that decide its values.
     """
 
     pixel_size: tuple[float, float] | None = None
@@ -85,6 +86,7 @@ class ImageMetadata:
     scales: tuple[AxisScale, ...] = ()
     alpha: bool = False
     white_is_zero: bool = False
+    made_by: tuple[tuple[str, str], ...] = ()
 
 
 def placed(metadata: ImageMetadata, georeference: Georeference | None) -> ImageMetadata:
@@ -170,6 +172,10 @@ def _colour(value: Any) -> Colour:
     return int(red), int(green), int(blue)
 
 
+def _texts(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(text)) for name, text in value)
+
+
 def _axis_scale(value: Any) -> AxisScale:
     letter, name, unit, step, origin = value
     return AxisScale(str(letter), str(name), None if unit is None else str(unit), float(step), float(origin))
@@ -183,12 +189,13 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "channel_colors": lambda value: tuple(map(_colour, value)),
     "bit_depth": int,
     "display_ranges": lambda value: tuple(map(_pair, value)),
-    "acquisition": lambda value: tuple((str(name), str(text)) for name, text in value),
+    "acquisition": _texts,
     "time_step_s": float,
     "orientation": int,
     "screen_dpi": _pair,
     "name": str,
     "scales": lambda value: tuple(map(_axis_scale, value)),
+    "made_by": _texts,
 }
 
 

@@ -320,7 +320,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
     own = {
         field.name: getattr(metadata, field.name)
         for field in fields(metadata)
-        if field.name not in ("alpha", "georeference", "scales", "tiles", "white_is_zero")
+        if field.name not in ("alpha", "georeference", "made_by", "scales", "tiles", "white_is_zero")
     }
     facts = {
         "path": str(image.path),
@@ -337,6 +337,7 @@ def describe_image(image: ImageSource) -> dict[str, Any]:
         "tiles": None if metadata.tiles is None else len(metadata.tiles.tiles),
         "palette_colours": None if image.palette is None else len(image.palette),
         **_place(metadata.georeference, *image.shape[-2:]),
+        "made_by": dict(metadata.made_by),
     }
     return {name: value for name, value in facts.items() if value not in (None, (), {})}
 

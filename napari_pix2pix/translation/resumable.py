@@ -19,10 +19,11 @@ from napari_pix2pix.translation.fitted_image import FittedImage, warn_of_values
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.prefetch import computed_ahead
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
+from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translated_image import TranslatedImage
 from napari_pix2pix.translation.translator import Translator
 from napari_pix2pix.translation.values_seen import ValuesSeen
-from pix2pix_training.array_source import AnyArray
+from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.regions import Region
 
@@ -171,6 +172,39 @@ class _Work:
 
 
 _SEEN = "values seen"
+
+_NOT_OF_VALUES = ("device", "max_memory", "scratch", "engines")
+"""Settings that say where an image is translated, not what becomes of it."""
+
+
+def made_by(source: ArraySource, translator: Translator) -> tuple[tuple[str, str], ...]:
+    """What an output says of its making, see `ImageMetadata.made_by`: settings that differ from their defaults."""
+    asked, usual = asdict(translator.settings), asdict(TranslationSettings())
+    changed = {name: value for name, value in asked.items() if name not in _NOT_OF_VALUES and value != usual[name]}
+    names = " + ".join(Path(name).name for name in source.name.split(" + "))
+    texts = {
+        "program": f"napari-pix2pix {version('napari-pix2pix')}",
+        "model": translator.model_digest,
+        "source": names.encode(errors="replace").decode(),
+        **changed,
+        **asdict(translator.inference),
+    }
+    return tuple((name, str(value)) for name, value in texts.items())
+
+
+def made_otherwise(path: Path, found: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> str:
+    """What to say of a complete output that is left as it is: whether it is what would be made now."""
+    theirs, ours = dict(found), dict(wanted)
+    if not theirs:
+        return f"{path} is complete already, nothing to do; it does not say which model and settings made it"
+    names = [name for name in {**theirs, **ours} if name != "program" and theirs.get(name) != ours.get(name)]
+    if not names:
+        return f"{path} is complete already, nothing to do"
+    differences = (f"{name} {theirs.get(name, 'as usual')} instead of {ours.get(name, 'as usual')}" for name in names)
+    return (
+        f"{path} is complete already and is left as it is, though it was made with {', '.join(differences)}; give "
+        "another name, or --overwrite without --resume"
+    )
 
 
 def _request(

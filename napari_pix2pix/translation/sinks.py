@@ -36,7 +36,7 @@ from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.rescaling import at_own_size
-from napari_pix2pix.translation.resumable import Amount, regions_made
+from napari_pix2pix.translation.resumable import Amount, made_by, made_otherwise, regions_made
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder
@@ -215,10 +215,7 @@ class FileSink(Sink):
         clear_completed(path)
         if goes_on and path.exists() and not is_begun(path):
             clear_leftovers(path)
-            _check_finished(path, spec)
-            logger.warning(
-                "%s is complete already, nothing to do; it does not say which model and settings made it", path
-            )
+            logger.warning("%s", _finished_in_words(path, spec))
             return None
         for input_file in file.files if file is not None else ():
             if path.exists() and path.samefile(input_file):  # its pixels are still read while the output is written
@@ -378,6 +375,7 @@ def _output_metadata(source: ArraySource, translator: Translator, *, colored: bo
         bit_depth=None,
         rgb=channels == 3 and not colored and _looks_rgb(names, own),
         white_is_zero=own.white_is_zero and source.dtype == translator.output_dtype,
+        made_by=made_by(source, translator),
     )
 
 
@@ -388,8 +386,8 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
     return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
 
 
-def _check_finished(path: Path, spec: OutputSpec) -> None:
-    """Refuse to take a file for the finished output where it has other pixels than that would have."""
+def _finished_in_words(path: Path, spec: OutputSpec) -> str:
+    """See `made_otherwise`; refuses a file whose pixels are of another shape or type than those that would be made."""
     with open_image(path, 0) as found:
         same_type = found.dtype == spec.dtype or (spec.dtype == np.bool_ and found.dtype == np.uint8)
         if found.shape[-3:] != spec.shape[-3:] or prod(found.shape) != prod(spec.shape) or not same_type:
@@ -397,3 +395,4 @@ def _check_finished(path: Path, spec: OutputSpec) -> None:
                 f"{path} is there already, of {found.shape} {found.dtype}, and is not what would be made, of "
                 f"{spec.shape} {spec.dtype}; give another name, or --overwrite without --resume"
             )
+        return made_otherwise(path, found.metadata.made_by, spec.metadata.made_by)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import zarr
 from PIL import Image
 
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.formats import describe_image, open_image
+from napari_pix2pix.formats.georeference import georeference_tags, web_mercator
 from napari_pix2pix.translation.batch import Job, jobs_for
 from pix2pix_training.errors import ImageError, OutputError
-from pix2pix_training.model_file import save_model
+from pix2pix_training.model_file import model_digest, save_model
 from tests.product.conftest import model_for
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
@@ -234,3 +237,53 @@ def test_existing_ome_zarr_is_refused_left_or_replaced_and_never_written_into(
     assert _translate(tmp_path, *first, "--overwrite") == 0
     assert sorted(Path(out).rglob("*")) == written
     assert [path.stat().st_mtime_ns for path in written] != times
+
+
+_PLACE = georeference_tags(web_mercator(pixel_size_m=1, left_m=0, top_m=0))
+_FORMATS = {
+    "tiff": ".tif",
+    "ome-tiff": ".ome.tif",
+    "imagej": ".tif",
+    "geotiff": ".tif",
+    "png": ".png",
+    "jpeg": ".jpg",
+    "ome-zarr": ".ome.zarr",
+}
+
+
+@pytest.mark.parametrize("file_format", _FORMATS)
+def test_a_complete_output_says_by_which_model_and_settings_it_was_made(
+    tmp_path: Path, inputs: Path, file_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = inputs / "1.tif"
+    if file_format == "geotiff":
+        tifffile.imwrite(image, PIXELS, extratags=[(*tag, False) for tag in _PLACE])
+    model = model_for(1, 1)
+    other = replace(model, weights={name: -weights for name, weights in model.weights.items()})
+    save_model(other, tmp_path / "other.safetensors")
+    out = tmp_path / f"out{_FORMATS[file_format]}"
+    first: list[str | Path] = [image, "--out", out, "--format", file_format]
+    assert _translate(tmp_path, *first, "--tile", "64") == 0
+    with open_image(out) as written:
+        made = describe_image(written)["made_by"]
+    assert made["program"].startswith("napari-pix2pix ") and made["tile"] == "64" and made["source"] == "1.tif"
+    assert made["model"] == model_digest(model) and str(tmp_path) not in str(made)
+
+    capsys.readouterr()
+    assert _translate(tmp_path, *first, "--tile", "64", "--max-memory", "1GB", "--resume") == 0
+    assert f"{out} is complete already, nothing to do\n" in capsys.readouterr().err
+    assert _translate(tmp_path, *first, "--convert-values", "values", "--resume", "--json") == 0
+    said = json.loads(capsys.readouterr().out)["warnings"]
+    wanted = "made with tile 64 instead of as usual, convert_values as usual instead of values; give another name, or"
+    assert any(wanted in remark for remark in said)
+    command = ["translate", *map(str, first), "--tile", "64", "--model", str(tmp_path / "other.safetensors")]
+    assert run([*command, "--resume"]) == 0
+    assert f"is left as it is, though it was made with model {made['model']} instead of" in capsys.readouterr().err
+
+
+def test_a_complete_output_of_another_program_does_not_say_how_it_was_made(
+    tmp_path: Path, inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "out.tif", PIXELS)
+    assert _translate(tmp_path, inputs / "1.tif", "--out", tmp_path / "out.tif", "--resume") == 0
+    assert "it does not say which model and settings made it" in capsys.readouterr().err
