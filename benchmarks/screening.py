@@ -1,4 +1,4 @@
-"""Which network the preset `seamless` should have, how to train it, and whether it is as good as the preset `paper`.
+"""Which network the preset `seamless` should have, how to train it, and which of the presets is good for what.
 
     python -m benchmarks.screening --data FOLDER --out FOLDER [--phase PHASE] [--jobs 2]
 
@@ -7,7 +7,7 @@ FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/results.md for 
 combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with more steps
 and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and `paper`, judged
 by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each decoder; phase
-`final` the two presets as they are. What is finished is kept, and what was begun goes on from its last checkpoint.
+`preset` all presets as they are. What is finished is kept, and what was begun goes on from its last checkpoint.
 `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
 """
 
@@ -42,15 +42,16 @@ from benchmarks.screening_trial import (
     run_trial,
 )
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Decoder, Norm, Statistics
+from pix2pix_training.config import Decoder, Norm, Preset, Statistics
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.validated import choices
 
-Phase = Literal["short", "long", "recipe", "decoder", "final", "report", "all"]
+Phase = Literal["short", "long", "recipe", "decoder", "preset", "report", "all"]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
 DECODERS = tuple(replace(SEAMLESS, decoder=decoder) for decoder in choices(Decoder))
+PRESETS = tuple(Variant(preset=name) for name in choices(Preset))
 FINALISTS = 2
 RECIPES = tuple(
     replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)
@@ -103,8 +104,8 @@ def decoder_trials(request: Request) -> list[Trial]:
     return _with_seeds(request, DECODERS)
 
 
-def final_trials(request: Request) -> list[Trial]:
-    return _with_seeds(request, (SEAMLESS, PAPER))
+def preset_trials(request: Request) -> list[Trial]:
+    return _with_seeds(request, PRESETS)
 
 
 def _with_seeds(request: Request, variants: Sequence[Variant]) -> list[Trial]:
@@ -186,8 +187,8 @@ def run(request: Request) -> str:
         if request.phase in ("decoder", "all"):
             _train(decoder_trials(request), pool)
             _report(request)
-        if request.phase in ("final", "all"):
-            _train(final_trials(request), pool)
+        if request.phase in ("preset", "all"):
+            _train(preset_trials(request), pool)
     return _report(request)
 
 
@@ -216,7 +217,7 @@ def _report(request: Request) -> str:
         "Long": _finished(long_trials(request, [candidate.variant for candidate in finalists(candidates)])),
         "Recipe": _finished(recipe_trials(request)),
         "Decoder": _finished(decoder_trials(request)),
-        "Final": _finished(final_trials(request)),
+        "Preset": _finished(preset_trials(request)),
     }
     settings = {name: getattr(request, name) for name in ("steps", "long_steps", "seeds", "base_width")}
     content = {

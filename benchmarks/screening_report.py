@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.real_data import TASKS, Drawing, read
+from benchmarks.real_data import TASKS, Drawing, draw_grey, read
 from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
 from napari_pix2pix.figures import Panel, curves, write_figure
 from napari_pix2pix.translation.pipeline import translate_array
@@ -14,6 +14,7 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Statistics
+from pix2pix_training.metrics import GRID_PERIODS
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
 
@@ -32,7 +33,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Measured], str]], ...] = (
 
 
 def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, Statistics], float], out: Path) -> str:
-    """Write ``screening.md``, curves of every phase and data set, and pictures of the final phase; returns the text.
+    """Write ``screening.md``, curves of every phase and data set, and pictures of the preset phase; returns the text.
 
     Parameters
     ----------
@@ -47,12 +48,11 @@ def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, St
             write_figure([[Panel(_caption(results), curves(_learning_curves(results)))]], figure, side=840)
     if ranks:
         lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
-    final = phases.get("Final", {})
-    if decoders := phases.get("Decoder", {}):
-        lines += ["### Decoders, means over seeds", "", *_comparison(decoders), ""]
-    if final:
-        lines += ["### Means over seeds", "", *_comparison(final), ""]
-    for _, results in _by_data_set(final):
+    presets = phases.get("Preset", {})
+    for title, compared in (("Decoders", phases.get("Decoder", {})), ("Presets", presets)):
+        if compared:
+            lines += [f"### {title}, means over seeds", "", *_comparison(compared), ""]
+    for _, results in _by_data_set(presets):
         _draw({t: r for t, r in results.items() if t.seed == 0}, out)
     text = "\n".join(lines)
     with atomic_write(out / "screening.md") as partial:
@@ -83,7 +83,7 @@ def _cell(values: Sequence[str]) -> str:
 
 
 def _comparison(results: Results) -> Iterable[str]:
-    """Means over the seeds, a column per variant."""
+    """Means over the seeds, a column per variant; the grid relative to real targets."""
     variants = list(dict.fromkeys(trial.variant for trial in results))
     yield f"| data | score | {' | '.join(variant.name for variant in variants)} |"
     yield "|---" * (len(variants) + 2) + "|"
@@ -94,6 +94,12 @@ def _comparison(results: Results) -> Iterable[str]:
                 for variant in variants
             ]
             yield f"| {data_set} | {score} | {' | '.join(f'{value:.{digits}f}' for value in means)} |"
+        for period in map(str, GRID_PERIODS):
+            means = [
+                mean(r.measured[0].grid[period] for t, r in those.items() if t.variant == variant)
+                for variant in variants
+            ]
+            yield f"| {data_set} | grid {period} px | {' | '.join(f'{value:.2f}' for value in means)} |"
 
 
 def _rank_table(ranks: Mapping[tuple[Variant, Statistics], float]) -> Iterable[str]:
@@ -120,7 +126,7 @@ def _draw(results: Results, out: Path) -> None:
     """Source, what each variant makes of it, and target of held-out images, at full resolution."""
     models = {t.variant.name: load_model(t.folder / "model.safetensors") for t in results}
     trial = next(iter(results))
-    drawing = next(task.drawn for task in TASKS if task.name == trial.data_set)
+    drawing = next((task.drawn for task in TASKS if task.name == trial.data_set), draw_grey)
     rows = []
     for pair in load_data(trial.data_set, trial.data).split.validation[:_PICTURED_ROWS]:
         source, target = read(pair.source), read(pair.target)

@@ -27,7 +27,7 @@ from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.intensity import resolved, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.metrics import GRID_PERIODS, Scores, grid_index, mean_scores, score
+from pix2pix_training.metrics import Scores, grid_ratio, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.networks import Generator, pad_to_stride
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
@@ -311,17 +311,8 @@ def measure(model: Model, inference: InferenceConfig, images: Sequence[tuple[Ten
         scores=mean_scores(scores),
         tile_mismatch=float(np.mean(mismatch)),
         training_mae=float(np.mean(in_training)),
-        grid=grid_ratio(results, targets),
+        grid={str(period): ratio for period, ratio in (grid_ratio(results, targets) or {}).items()},
     )
-
-
-def grid_ratio(results: Sequence[AnyArray], targets: Sequence[AnyArray]) -> dict[str, float]:
-    """For each period in pixels, the median grid index of results over that of targets, both (C, H, W)."""
-    medians = []
-    for images in (results, targets):
-        found = [index for image in images if (index := grid_index(image)) is not None]
-        medians.append({period: float(np.median([index[period] for index in found])) for period in GRID_PERIODS})
-    return {str(period): medians[0][period] / medians[1][period] for period in GRID_PERIODS}
 
 
 def whole(network: Generator, x: Tensor) -> Tensor:

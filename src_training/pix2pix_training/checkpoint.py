@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = (
     "checkpoint_every",
     "validate_every",
     "patience",
+    "best_by",
     "compile",
     "credits",
 )
@@ -138,7 +139,9 @@ def _is_validation(value: Any) -> bool:
     if not isinstance(value, Mapping) or type(value.get("step")) is not int:
         return False
     scores = value.get("scores")
-    return isinstance(scores, Mapping) and isinstance(scores.get("mae"), float)
+    if not isinstance(scores, Mapping) or not isinstance(scores.get("mae"), float):
+        return False
+    return all(score is None or isinstance(score, float) for score in scores.values())
 
 
 @contextmanager

@@ -75,6 +75,10 @@ Preset = Annotated[
     Literal["seamless", "paper", "faithful"],
     Labels({"seamless": "seamless, to look real", "paper": "as in the paper", "faithful": "faithful, to be measured"}),
 ]
+BestBy = Annotated[
+    Literal["mae", "psnr", "ssim", "pearson"],
+    Labels({"mae": "mean absolute error", "psnr": "PSNR", "ssim": "SSIM, structure", "pearson": "Pearson correlation"}),
+]
 Keep = Annotated[Literal["best", "last"], Labels({"best": "the best", "last": "the last"})]
 Values = Annotated[
     Literal["auto", "dtype", "training-set", "image", "categories", "foreground"],
@@ -340,9 +344,10 @@ class Credits:
 class TrainingConfig:
     """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
 
-    `keep` chooses the model that is saved: the best by validation MAE, which favours smooth results, or the last.
+    `keep` chooses the model that is saved: the best of the validations by `best_by`, or the last. MAE and PSNR favour
+    smooth results. Where that score is undefined MAE decides.
     `ema_decay` validates and saves the generator with the moving average of its weights, over about 1 / (1 - ema_decay)
-    steps (0: as they are). `patience` ends the run after so many validations without a better MAE (0: never). `compile`
+    steps (0: as they are). `patience` ends the run after so many validations without a better score (0: never). `compile`
     has PyTorch compile the networks, which takes a minute or more and makes steps faster on some devices.
     """
 
@@ -395,9 +400,8 @@ class TrainingConfig:
         Field(ge=1, le=10**9),
         Setting("Steps between validations, with previews.", step=50, unit="steps", group="validation"),
     ] = 500
-    keep: Annotated[Keep, Setting("Model to keep, by validation MAE.", label="Model to keep", group="validation")] = (
-        "best"
-    )
+    keep: Annotated[Keep, Setting("Model to keep, by validation.", label="Model to keep", group="validation")] = "best"
+    best_by: Annotated[BestBy, Setting("Score that the best model is chosen by.", group="validation")] = "mae"
     validation_images: Annotated[
         int,
         Field(ge=0, le=_LARGEST),
@@ -422,7 +426,7 @@ class TrainingConfig:
     patience: Annotated[
         int,
         Field(ge=0, le=_LARGEST),
-        Setting("Stop after so many validations without a better MAE; 0: never.", group="validation"),
+        Setting("Stop after so many validations without a better score; 0: never.", group="validation"),
     ] = 0
     compile: Annotated[bool, Setting("Have PyTorch compile the networks; for long runs.", label="Compile networks")] = (
         False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ _COLLAPSED_SPREAD = 1e-3
 _MODES_WITH_ZERO: tuple[GanMode, ...] = ("vanilla", "lsgan", "hinge")
 _ZERO_LOSS = 0.01
 _LONG_STEPS = 500
+_TOO_MUCH_DETAIL = 1.5
 
 
 def collapse(output: Tensor, target: Tensor) -> str | None:
@@ -25,6 +27,20 @@ def collapse(output: Tensor, target: Tensor) -> str | None:
     return (
         "the output is almost constant; if this stays so, try a lower --learning-rate or another --gan-mode, or check "
         "that source and target belong together"
+    )
+
+
+def added_texture(detail: Sequence[float], objective: ObjectiveConfig) -> str | None:
+    """What to say of a trained generator whose results, by their `detail_ratio`, have more detail than their targets.
+
+    Only an adversary can have asked for it.
+    """
+    if not objective.is_adversarial or not detail or (ratio := median(detail)) < _TOO_MUCH_DETAIL:
+        return None
+    return (
+        f"at periods below 4 pixels the results have {ratio:.1f} times the power of their targets: the adversarial loss "
+        "adds texture, noise or a grid that is not there. Where results are measured, train with --preset faithful, or "
+        "with a smaller --gan-weight"
     )
 
 

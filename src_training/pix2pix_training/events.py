@@ -108,7 +108,7 @@ class Warned:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The run is complete; `model` is the best by validation MAE, or the last (`keep`, or no validation).
+    """The run is complete; `model` is the best of the validations, or the last (`keep`, or no validation).
 
     `early_stop` says why the run ended before its length, None where it did not.
     `seconds` counts all sessions of the run; `new_seconds` this one, as `skipped_patches` does: those drawn that were

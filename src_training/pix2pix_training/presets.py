@@ -26,8 +26,10 @@ def preset(name: Preset) -> TrainingConfig:
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
     "seamless": batch renorm with running statistics, a decoder that leaves no grid, twice the paper's rate, averaged
     weights, and intensities that are jittered as images differ, the best of the screening in docs/quality.md; no noise.
+    Its best model is that of the best SSIM, as structure makes results look right.
     "faithful": the network of "seamless" for results that are measured: L1 and MS-SSIM without a discriminator, which
-    adds texture, and without jitter, as brightness is part of the answer; the rate falls to zero.
+    adds texture, and without jitter, as brightness is part of the answer; the rate falls to zero, and the best model is
+    that of the best PSNR.
     For other patches than of 256 pixels, `usual_depth` says how often the last two down-sample.
     """
     match name:
@@ -46,6 +48,7 @@ def preset(name: Preset) -> TrainingConfig:
                 augmentation=AugmentationConfig(intensity_jitter=2.5),
                 learning_rate=4e-4,
                 ema_decay=0.999,
+                best_by="ssim",
             )
         case "faithful":
             return TrainingConfig(
@@ -56,6 +59,7 @@ def preset(name: Preset) -> TrainingConfig:
                 learning_rate=4e-4,
                 schedule="linear",
                 ema_decay=0.999,
+                best_by="psnr",
             )
         case _:
             raise SettingsError(f"preset {name!r} is not known; choose one of {', '.join(choices(Preset))}")

@@ -96,7 +96,7 @@ class RunState:
         if not scores:
             return None
         self.latest = {"step": self.step, "scores": values}
-        is_best = math.isfinite(mean.mae) and (self.best is None or mean.mae < self.best["scores"]["mae"])
+        is_best = math.isfinite(mean.mae) and (self.best is None or self._rank(values) > self._rank(self.best["scores"]))
         self.stale_validations = 0 if is_best or self.best is None else self.stale_validations + 1
         if is_best:
             self.best = self.latest
@@ -105,6 +105,21 @@ class RunState:
                     self._save_checkpoint()  # first, so that there is never a model without it; see `restore`
                 self._save_model()
         return Validated(step=self.step, scores=values, is_best=is_best)
+
+    def _rank(self, scores: Mapping[str, float | None]) -> tuple[float, float]:
+        """Larger for better scores; MAE decides between equal ones, and where the one that counts is undefined."""
+        assert scores["mae"] is not None
+        value = None if self.config.best_by == "mae" else scores.get(self.config.best_by)
+        return -math.inf if value is None else value, -scores["mae"]
+
+    @property
+    def in_vain(self) -> str:
+        """The validations since the best one, in words."""
+        assert self.best is not None  # only later validations are stale
+        name = self.config.best_by
+        score = self.best["scores"].get(name)
+        value = "" if score is None else f" ({name} {score:.4f})"
+        return f"{self.stale_validations} validations in a row were not better than that of step {self.best['step']}{value}"
 
     @property
     def _saves_present_model(self) -> bool:

@@ -29,6 +29,7 @@ from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_devic
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
 from pix2pix_training.diagnosis import (
     DiscriminatorWatch,
+    added_texture,
     advice_on_size,
     collapse,
     memory_errors_in_words,
@@ -353,7 +354,10 @@ class _Run:
         preview = self._preview()  # before anything is told, as the run may be stopped then
         if validated is not None:
             yield validated
-        if trouble := collapse(preview.output, preview.target):
+        ends = self._fraction_done() >= 1 or self._is_out_of_patience()
+        troubles = [collapse(preview.output, preview.target)]
+        troubles += [added_texture(self.validation.detail, self.config.objective)] if ends else []
+        for trouble in filter(None, troubles):
             yield Warned(step=self.state.step, message=trouble)
         yield preview
 
@@ -392,12 +396,7 @@ class _Run:
     def _early_stop(self) -> str | None:
         if not self._is_out_of_patience() or self._fraction_done() >= 1:
             return None
-        state = self.state
-        assert state.best is not None  # only later validations are stale
-        return (
-            f"stopped early at step {state.step}: {state.stale_validations} validations in a row were not better than "
-            f"that of step {state.best['step']} (MAE {state.best['scores']['mae']:.4f})"
-        )
+        return f"stopped early at step {self.state.step}: {self.state.in_vain}"
 
 
 def _span(mapping: LinearMapping | CategoryMapping) -> float | None:

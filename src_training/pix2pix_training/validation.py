@@ -17,7 +17,7 @@ from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import CategoryMapping, to_tensor
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
-from pix2pix_training.metrics import Scores, score, score_classes
+from pix2pix_training.metrics import Scores, detail_ratio, score, score_classes
 from pix2pix_training.networks import Generator, pad_to_stride, set_inference_mode
 from pix2pix_training.preparation import PreparedData, PreparedPair
 from pix2pix_training.regions import Region
@@ -30,6 +30,10 @@ class Validation:
 
     Of each image the central part of the middle plane is seen, or the first part with enough valid pixels; nothing else
     is read. Without such pairs there are no scores, and the preview is of a training pair.
+
+    Attributes
+    ----------
+    detail : `detail_ratio` of the images that were scored last; of those of intensities without invalid pixels.
     """
 
     def __init__(self, config: TrainingConfig, data: PreparedData, device: torch.device) -> None:
@@ -39,6 +43,7 @@ class Validation:
         shown = (data.validation or data.training)[0]
         self._shown = self._scored[0] if self._scored else _Excerpt(shown, config.validation_size)
         self._target_mapping = data.target_mapping
+        self.detail: list[float] = []
 
     @property
     def image_count(self) -> int:
@@ -47,6 +52,7 @@ class Validation:
 
     def scores(self, generator: Generator) -> Iterator[Scores]:
         """Scores of each validation image in [-1, 1] (data range 2), computed when they are asked for."""
+        self.detail = []
         for excerpt in self._scored:
             source, target, valid = self._read(excerpt)
             output = self._translate(generator, source)[0].cpu().numpy()
@@ -54,6 +60,8 @@ class Validation:
             if isinstance(self._target_mapping, CategoryMapping):
                 yield score_classes(output, wanted, valid)
             else:
+                if valid is None and (ratio := detail_ratio(output, wanted)) is not None:
+                    self.detail.append(ratio)
                 yield score(output, wanted, data_range=2.0, valid=valid)
 
     def preview(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:

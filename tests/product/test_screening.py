@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from benchmarks.screening import (
+    PRESETS,
     RECIPES,
     VARIANTS,
-    final_trials,
     finalists,
     long_trials,
     parsed,
+    preset_trials,
     ranking,
     recipe_trials,
     short_trials,
@@ -24,7 +25,6 @@ from benchmarks.screening_report import write_report
 from benchmarks.screening_trial import (
     PAPER,
     PATCH,
-    SEAMLESS,
     Measured,
     Trial,
     TrialResult,
@@ -90,15 +90,15 @@ def test_finalists_are_different_networks() -> None:
 
 
 def test_no_two_trainings_share_a_folder() -> None:
-    phases = [long_trials(REQUEST, VARIANTS[:2]), recipe_trials(REQUEST), final_trials(REQUEST)]
-    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 2 * 2 * 2]
+    phases = [long_trials(REQUEST, VARIANTS[:2]), recipe_trials(REQUEST), preset_trials(REQUEST)]
+    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2]
     folders = [trial.folder for trials in phases for trial in trials]
     assert len(set(folders)) == len(folders)
 
 
 def test_recipes_are_judged_by_other_images_than_the_presets() -> None:
     assert all(trial.inner for trial in recipe_trials(REQUEST))
-    assert not any(trial.inner for trial in final_trials(REQUEST))
+    assert not any(trial.inner for trial in preset_trials(REQUEST))
     assert {trial.variant for trial in recipe_trials(REQUEST)} == {*RECIPES, PAPER}
 
 
@@ -118,11 +118,11 @@ def test_candidates_are_trained_alike_but_for_what_is_compared(variant: Variant)
     assert config.augmentation == AugmentationConfig()
 
 
-@pytest.mark.parametrize("variant", [SEAMLESS, PAPER, RECIPES[-1]])
+@pytest.mark.parametrize("variant", [*PRESETS, RECIPES[-1]])
 def test_presets_are_trained_as_they_are_at_the_same_width_and_steps(variant: Variant) -> None:
     assert variant.preset is not None
     usual = preset(variant.preset)
-    config = training_config(replace(final_trials(REQUEST)[0], variant=variant))
+    config = training_config(replace(preset_trials(REQUEST)[0], variant=variant))
     assert (config.steps, config.patch_size, config.batch_size, config.keep) == (1500, PATCH, 1, "last")
     assert config.generator == replace(usual.generator, base_width=16)
     assert (config.objective, config.inference) == (usual.objective, usual.inference)
@@ -164,3 +164,15 @@ def test_the_report_has_a_row_for_each_candidate(tmp_path: Path) -> None:
     assert f"| instance-5 | image | 1 | {scores} | 0.50 |" in text
     assert (tmp_path / "screening_short_facades.png").stat().st_size > 1000
     assert np.isfinite(list(ranks.values())).all()
+
+
+def test_presets_are_compared_by_all_scores_and_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.screening_report._draw", lambda results, out: None)
+    found = {replace(trial, out=tmp_path): result(0.1, 0.9, "running") for trial in preset_trials(REQUEST)}
+    for trial in found:
+        trial.folder.mkdir(parents=True)
+        (trial.folder / "metrics.csv").write_text("step,mae\n25,0.5\n")
+    text = write_report({"Preset": found}, {}, tmp_path)
+    assert "| data | score | seamless | paper | faithful |" in text
+    for row in ("mae | 0.1000", "psnr | 10.00", "ssim | 0.9000", "pearson | 0.500", "grid 2 px | 1.50"):
+        assert f"| facades | {row} |" in text

@@ -13,12 +13,13 @@ import torch
 
 from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.device import is_out_of_memory
-from pix2pix_training.diagnosis import DiscriminatorWatch, collapse, size_that_fits
+from pix2pix_training.diagnosis import DiscriminatorWatch, added_texture, collapse, size_that_fits
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.events import Warned
 from pix2pix_training.pairs import Split
 from pix2pix_training.training import TrainingData, train
 from pix2pix_training.training_step import TrainingStep
+from tests.training.runs import trained
 from tests.training.test_training import TINY, striped
 
 ZERO = {"D_fake": 0.001, "D_real": 0.002}
@@ -198,3 +199,21 @@ def test_networks_that_do_not_fit_into_memory_are_one_line(
     with pytest.raises(TrainingError, match=r"out of memory on cpu outside of a training step: try a smaller --base"):
         list(train(TINY, data, tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_texture_that_targets_do_not_have_is_said_of_an_adversary_alone() -> None:
+    said = added_texture([1.2, 2.0, 9.0], ObjectiveConfig())
+    assert said is not None
+    assert "2.0 times the power of their targets" in said
+    assert "--preset faithful" in said
+    assert added_texture([1.2, 1.4, 9.0], ObjectiveConfig()) is None
+    assert added_texture([], ObjectiveConfig()) is None
+    assert added_texture([9.0], ObjectiveConfig(gan_weight=0.0)) is None
+
+
+def test_a_run_says_at_its_end_that_it_adds_texture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("pix2pix_training.validation.detail_ratio", lambda *images: seen.append(images) or 9.0)
+    warned = [e for e in trained(tmp_path / "run") if isinstance(e, Warned)]
+    assert [e.step for e in warned if "adds texture" in e.message] == [4]
+    assert [[image.shape for image in images] for images in seen] == [[(1, 48, 48)] * 2] * 2

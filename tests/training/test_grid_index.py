@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.metrics import GRID_PERIODS, grid_index
+from pix2pix_training.metrics import GRID_PERIODS, detail_ratio, grid_index, grid_ratio
 
 
 def smooth_noise(channels: int = 1, height: int = 256, width: int = 256, seed: int = 0) -> AnyArray:
@@ -44,3 +44,39 @@ def test_the_index_does_not_depend_on_contrast_and_brightness() -> None:
 def test_small_and_constant_images_say_nothing() -> None:
     assert grid_index(smooth_noise(1, 63, 500)) is None
     assert grid_index(np.full((3, 128, 128), 7, np.uint16)) is None
+
+
+def test_the_grid_of_results_is_told_relative_to_that_of_targets() -> None:
+    targets = [smooth_noise(seed=seed) for seed in range(3)]
+    lines = np.zeros((1, 256, 256))
+    lines[..., ::4] = 0.4
+    assert grid_ratio(targets, targets) == dict.fromkeys(GRID_PERIODS, 1.0)
+    found = grid_ratio([image + lines for image in targets], targets)
+    assert found is not None
+    assert found[4] > 3
+    assert grid_ratio(targets, [image[:, :32] for image in targets]) is None
+
+
+def test_detail_is_the_power_at_short_periods_relative_to_the_target() -> None:
+    target = smooth_noise(2)
+    rough = target + np.random.default_rng(1).normal(0, 0.3, target.shape)
+    blurred: AnyArray = gaussian_filter(target, (0, 1, 1))
+    found = [detail_ratio(image, target) for image in (target, 2 * target + 5, rough, blurred)]
+    assert found[0] == pytest.approx(1)
+    assert found[1] == pytest.approx(4)
+    assert found[2] is not None
+    assert found[2] > 2
+    assert found[3] is not None
+    assert found[3] < 0.5
+
+
+def test_noise_that_is_hardly_seen_is_no_texture() -> None:
+    y, x = np.mgrid[:128, :128] / 64
+    smooth = np.sin(y)[None] + np.cos(x)[None]
+    noise = np.random.default_rng(0).normal(0, 1, smooth.shape)
+    quiet, loud = (detail_ratio(smooth + scale * noise, smooth) for scale in (0.003, 0.1))
+    assert quiet is not None
+    assert quiet < 1
+    assert loud is not None
+    assert loud > 10
+    assert detail_ratio(noise, np.zeros_like(noise)) is None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from PIL import Image
 
 from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
 from pix2pix_training.config import InferenceConfig, Values
-from pix2pix_training.events import CheckpointSaved, Event, PreviewReady, Validated, Validating
+from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Validated, Validating
 from pix2pix_training.image_survey import result_of
-from pix2pix_training.metrics import class_overlap
+from pix2pix_training.metrics import Scores, class_overlap
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
@@ -146,3 +147,25 @@ def test_intensities_have_no_overlap(tmp_path: Path) -> None:
     events = trained(tmp_path / "run", data_of([striped("a", 0)], [striped("b", 1)]))
     assert "iou" not in events[-1].scores  # type: ignore[union-attr]
     assert stripes(0).dtype == np.uint8
+
+
+@pytest.mark.parametrize("best_by", ["mae", "psnr", "ssim", "pearson"])
+def test_the_best_model_is_that_of_the_score_that_counts(best_by: Any, tmp_path: Path) -> None:
+    rows = {"mae": (0.1, 0.2, 0.3, 0.4), "psnr": (1.0, 9.0, 2.0, 3.0), "ssim": (0.1, 0.2, 0.9, 0.3)}
+    rows["pearson"] = (0.1, 0.2, 0.3, 0.9)
+    events = iter([Scores(**dict(zip(rows, values, strict=True))) for values in zip(*rows.values(), strict=True)])
+    with mock.patch("pix2pix_training.validation.score", lambda *_, **__: next(events)):
+        finished = trained(tmp_path / "run", steps=8, best_by=best_by)[-1]
+    assert isinstance(finished, Finished)
+    assert finished.model_step == {"mae": 2, "psnr": 4, "ssim": 6, "pearson": 8}[best_by]
+
+
+def test_where_the_score_is_undefined_mae_decides(tmp_path: Path) -> None:
+    events = iter([Scores(mae=mae, psnr=1.0, ssim=None, pearson=None) for mae in (0.3, 0.2, 0.1, 0.4)])
+    with mock.patch("pix2pix_training.validation.score", lambda *_, **__: next(events)):
+        finished = trained(tmp_path / "run", steps=8, best_by="ssim", patience=1)[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.model_step, finished.early_stop) == (6, None)
+    begun = trained(tmp_path / "run", steps=8, best_by="mae", patience=1, resume=True)[-1]
+    assert isinstance(begun, Finished)
+    assert begun.model_step == 6
