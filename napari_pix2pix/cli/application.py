@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Collection
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import typer
 
-from napari_pix2pix.cli import (
-    compile_command,
-    demo_command,
-    doctor_command,
-    evaluate_command,
-    export_command,
-    import_weights_command,
-    info_command,
-    interrupts,
-    train_command,
-    translate_command,
-)
+from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import json_remarks, print_json, say, standard_output, warn
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import InputError, Pix2PixError
@@ -33,22 +24,43 @@ _NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 # Wrong use as typer reports it; newer versions carry their own copy of click, so it is taken from typer.
 _CLICK_EXCEPTION: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="napari-pix2pix",
-    help="Train pix2pix on paired images and translate images of any size.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("train")(train_command.train)
-app.command("translate")(translate_command.translate)
-app.command("evaluate")(evaluate_command.evaluate)
-app.command("info")(info_command.info)
-app.command("import-weights")(import_weights_command.import_weights)
-app.command("export")(export_command.export)
-app.command("compile")(compile_command.compile_model)
-app.command("doctor")(doctor_command.doctor)
-app.command("demo")(demo_command.demo)
+COMMANDS = {
+    "train": ("train", "Train a model on paired images."),
+    "translate": ("translate", "Translate images of any size."),
+    "evaluate": ("evaluate", "Score translated images against real ones: MAE, PSNR, SSIM, Pearson."),
+    "info": ("info", "Describe a model file or an image."),
+    "import-weights": (
+        "import_weights",
+        "Open networks of the PyTorch reference implementation and save them as a model file.",
+    ),
+    "export": (
+        "export",
+        "Write a model for ONNX runtimes, the BioImage Model Zoo, or the PyTorch reference implementation.",
+    ),
+    "compile": ("compile_model", "Compile a model for TensorRT or TensorRT-RTX."),
+    "doctor": ("doctor", "Check the installation."),
+    "demo": ("demo", "Run the main job on simulated cells: a few minutes on two CPU cores."),
+}
+"""Of each command its function, in the module of its name, and what it does."""
+
+
+def application(names: Collection[str]) -> typer.Typer:
+    """All commands; those that are not among `names` are only listed, as loading them takes time."""
+    app = typer.Typer(
+        name="napari-pix2pix",
+        help="Train pix2pix on paired images and translate images of any size.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, (function, does) in COMMANDS.items():
+        module = f"napari_pix2pix.cli.{name.replace('-', '_')}_command"
+        app.command(name, help=does)(getattr(import_module(module), function) if name in names else _listed)
+    return app
+
+
+def _listed() -> None:
+    """Stands for a command that is not called."""
 
 
 def run(arguments: list[str]) -> int:
@@ -73,7 +85,8 @@ def _outcome(arguments: list[str]) -> tuple[int, str | None]:
     """Exit code and error of a command."""
     try:
         _refuse_empty(arguments)
-        code = app(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
+        program = application(arguments)
+        code = program(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
         with standard_output() as stdout:
             stdout.flush()
     except _CLICK_EXCEPTION as error:

@@ -37,7 +37,6 @@ def compile_model(
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
-    """Compile a model for TensorRT or TensorRT-RTX."""
     from dataclasses import asdict
 
     from napari_pix2pix.formats import open_image

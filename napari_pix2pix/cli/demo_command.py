@@ -18,7 +18,6 @@ def demo(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the demo in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Run the main job on simulated cells: a few minutes on two CPU cores."""
     from napari_pix2pix.cli.train_command import show_training
     from napari_pix2pix.demonstration import finish_demo, prepare_demo, training_events
 

@@ -13,7 +13,6 @@ from pix2pix_training.errors import Pix2PixError
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Check the installation."""
     from napari_pix2pix.diagnostics import diagnose
 
     facts = diagnose()

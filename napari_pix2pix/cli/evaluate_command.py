@@ -40,7 +40,6 @@ def evaluate(
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
-    """Score translated images against real ones: MAE, PSNR, SSIM, Pearson."""
     if (prediction is None) == (model is None or not source):
         raise SettingsError("give either --prediction, or --model and --source")
 

@@ -50,7 +50,6 @@ def export(
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
-    """Write a model for ONNX runtimes, the BioImage Model Zoo, or the PyTorch reference implementation."""
     given = {
         "discriminator": discriminator,
         "sample": sample,

@@ -26,7 +26,6 @@ def import_weights(
     overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing model file.")] = False,
     **settings: Any,
 ) -> None:
-    """Open networks of the PyTorch reference implementation and save them as a model file."""
     from pix2pix_training.atomic import reserved
     from pix2pix_training.in_words import describe_discriminator, describe_generator, describe_inference
     from pix2pix_training.model_file import save_model

@@ -17,7 +17,6 @@ def info(
     series: Annotated[int, typer.Option(help="Which of several images in a file, from 0.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Describe a model file or an image."""
     if not path.exists():
         raise InputError(f"{path} does not exist")
     is_model = path.suffix.lower() == ".safetensors"

@@ -51,7 +51,6 @@ def train(
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
-    """Train a model on paired images."""
     from napari_pix2pix import training_data
     from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model

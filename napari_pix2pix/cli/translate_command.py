@@ -44,7 +44,6 @@ def translate(
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
 ) -> None:
-    """Translate images of any size."""
     # Before torch is loaded: its threads that wait by spinning take time from those of OpenVINO, a tenth of it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

@@ -1,6 +1,7 @@
 """OME-Zarr 0.4 and 0.5 (and what is written like them), and plain Zarr arrays, read by region through zarr.
 
-A chunk without a file holds the fill value, as the format says; it is not a sign of damage.
+A chunk without a file holds the fill value, as the format says; it is not a sign of damage. zarr is imported where it
+is used, since this module is loaded for files of other formats too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import zarr
 
 from napari_pix2pix.formats.metadata import ImageMetadata, sorted_leading
 from napari_pix2pix.formats.ome_zarr_metadata import (
@@ -28,10 +28,12 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
 from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
-from napari_pix2pix.formats.zarr_chunks import with_checked_chunks
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError, OutputError
 from pix2pix_training.regions import Region
+
+if TYPE_CHECKING:
+    import zarr
 
 __all__ = [
     "NAME",
@@ -68,6 +70,8 @@ class OmeZarrSource(ImageSource):
     def __init__(
         self, path: Path, array: zarr.Array[Any], letters: str, metadata: ImageMetadata, record: Record
     ) -> None:
+        from napari_pix2pix.formats.zarr_chunks import with_checked_chunks
+
         self._array = with_checked_chunks(array)
         self._letters = letters
         self._leading = sorted_leading(letters, array.shape)
@@ -120,6 +124,8 @@ def open_series(path: Path, number: int) -> OmeZarrSource:
     ImageError
         It holds no image, or is not as the format says, or stores what cannot be translated.
     """
+    import zarr
+
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         check_series(path, number, 1)
@@ -159,6 +165,8 @@ def _series_names(path: Path) -> list[str]:
 
 def _attributes(path: Path) -> Mapping[str, Any]:
     """Of a group; empty where there is none, or a damaged one."""
+    import zarr
+
     with suppress(*_DAMAGE):
         found: Mapping[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
         return found
@@ -208,6 +216,8 @@ def _nested(path: Path, *, arrays: bool = False, depth: int = 1) -> Iterator[Pat
 
 
 def _is_array(path: Path) -> bool:
+    import zarr
+
     with suppress(*_DAMAGE):
         return isinstance(zarr.open(path, mode="r"), zarr.Array)
     return False
@@ -248,16 +258,22 @@ def _finest(path: Path, image: Mapping[str, Any]) -> tuple[zarr.Array[Any], int]
     best, level = first, 0
     for number, name in enumerate(names[1:], start=1):
         with suppress(*_DAMAGE):  # a level that is missing is not needed
-            array = zarr.open_array(path / _relative(path, name), mode="r")
+            array = _array(path, name)
             if array.ndim == first.ndim and prod(array.shape) > prod(best.shape):
                 best, level = array, number
     return (best, 0) if level == 0 else (_checked_array(path, names[level]), level)
 
 
 def _checked_array(path: Path, name: str) -> zarr.Array[Any]:
-    array = zarr.open_array(path / _relative(path, name), mode="r")
+    array = _array(path, name)
     _check_array(path, array)
     return array
+
+
+def _array(path: Path, name: str) -> zarr.Array[Any]:
+    import zarr
+
+    return zarr.open_array(path / _relative(path, name), mode="r")
 
 
 def _relative(path: Path, name: object) -> PurePosixPath:

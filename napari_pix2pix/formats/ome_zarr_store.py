@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import ZstdCodec
 
 from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
@@ -45,6 +43,8 @@ class OmeZarrStore:
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
+        import zarr
+
         self.path = path
         self.layout = layout
         self._arrays = [zarr.open_array(path / str(level), mode="r+") for level in range(len(layout.sizes))]
@@ -211,6 +211,9 @@ def full_range(dtype: np.dtype[Any], channels: int) -> list[tuple[float, float]]
 
 def create_store(path: Path, layout: Layout, name: str) -> None:
     """Make the empty arrays of an OME-Zarr and its metadata, so that viewers can open it while it fills."""
+    import zarr
+    from zarr.codecs import ZstdCodec
+
     group = zarr.create_group(path, zarr_format=3)
     for level in range(len(layout.sizes)):
         group.create_array(

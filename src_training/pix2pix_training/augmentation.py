@@ -165,25 +165,27 @@ def apply_to_mask(valid: Tensor, draw: PatchDraw, size: int) -> Tensor:
 
 
 def _changed(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool, beyond: str) -> Tensor:
-    from torchvision import tv_tensors  # takes a second, which translating does not need
+    if draw.scale != (1.0, 1.0) or draw.margin:
+        pixels = _resampled(pixels, draw, size, smooth=smooth, beyond=beyond)
+    if draw.margin:
+        pixels = _turned_and_bent(pixels, draw, size, smooth=smooth)
+    flipped = [axis for axis, is_flipped in ((-1, draw.flip_horizontal), (-2, draw.flip_vertical)) if is_flipped]
+    pixels = pixels.flip(flipped) if flipped else pixels
+    return torch.rot90(pixels, draw.quarter_turns, (-2, -1)) if draw.quarter_turns else pixels
+
+
+def _turned_and_bent(pixels: Tensor, draw: PatchDraw, size: int, *, smooth: bool) -> Tensor:
+    """The patch without its margin (C, size, size)."""
+    from torchvision import tv_tensors  # takes time, which other changes and translating do not need
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as v2
 
-    if draw.scale != (1.0, 1.0) or draw.margin:
-        pixels = _resampled(pixels, draw, size, smooth=smooth, beyond=beyond)
     patch: Tensor = tv_tensors.Image(pixels) if smooth else tv_tensors.Mask(pixels)  # of a mask the nearest is taken
     if draw.angle:
         patch = v2.rotate(patch, draw.angle, interpolation=InterpolationMode.BILINEAR)
     if draw.elastic:
         patch = v2.elastic(patch, _displacement(draw, size).to(pixels.device), interpolation=InterpolationMode.BILINEAR)
-    if draw.margin:
-        patch = v2.center_crop(patch, [size, size])
-    if draw.flip_horizontal:
-        patch = v2.horizontal_flip(patch)
-    if draw.flip_vertical:
-        patch = v2.vertical_flip(patch)
-    if draw.quarter_turns:
-        patch = v2.rotate(patch, 90.0 * draw.quarter_turns)
+    patch = v2.center_crop(patch, [size, size])
     return patch.as_subclass(Tensor)
 
 
@@ -221,8 +223,6 @@ def _displacement(draw: PatchDraw, size: int) -> Tensor:
 
 def apply_to_source(pixels: Tensor, draw: PatchDraw, jitter: IntensityJitter | None) -> Tensor:
     """Change the intensities of a source patch (C, H, W) in [-1, 1], which may leave that range."""
-    from torchvision.transforms.v2 import functional as v2
-
     if jitter is not None:
         pixels = jitter.apply(pixels, draw)
     if draw.channel_jitter:
@@ -230,6 +230,8 @@ def apply_to_source(pixels: Tensor, draw: PatchDraw, jitter: IntensityJitter | N
         contrast, brightness = torch.from_numpy(shares).to(pixels.device)
         pixels = (math.log1p(draw.channel_jitter) * contrast).exp() * pixels + draw.channel_jitter * brightness
     if draw.blur:
+        from torchvision.transforms.v2 import functional as v2
+
         side = min(2 * math.ceil(3 * draw.blur) + 1, 2 * min(pixels.shape[-2:]) - 1)
         pixels = v2.gaussian_blur(pixels, [side, side], [draw.blur, draw.blur])
     if not draw.noise:

@@ -22,7 +22,7 @@ _LEAST_OBJECTS = 8
 _LEAST_WHOLE = 0.9
 _LEAST_EQUAL_IN_OBJECTS = 0.5
 
-_Ranks = NDArray[np.int64]
+_Ranks = NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +60,21 @@ class Look:
 
 def look_at(images: Sequence[ArraySource]) -> Look:
     """The look of at most eight tiles of 512 pixels, evenly taken from all `images`."""
-    equal = steps = different = 0
+    equal = steps = pairs = 0
     objects: dict[bytes, list[bool]] = {}
     for stored in _tiles(images):
         values, ranks, common = _ranked(stored)
-        distances = _distances(ranks, common)
-        same = int((distances == 0).sum())
-        equal, different = equal + same, different + len(distances) - same
-        steps += int((distances == 1).sum())
-        if same >= _LEAST_EQUAL_IN_OBJECTS * len(distances):  # else there are no objects, but many values
+        alike, stepping, telling = _neighbours(ranks, common)
+        equal, steps, pairs = equal + alike, steps + stepping, pairs + telling
+        if alike >= _LEAST_EQUAL_IN_OBJECTS * telling:  # else there are no objects, but many values
             zero = np.flatnonzero((values == 0).all(0))
             background = int(zero[0]) if zero.size else common
             for rank, is_whole in _objects(ranks, background):
                 objects.setdefault(values[:, rank].tobytes(), []).append(is_whole)
     whole = [each for places in objects.values() for each in places]
     return Look(
-        equal=equal / max(equal + different, 1),
-        steps=steps / max(different, 1),
+        equal=equal / max(pairs, 1),
+        steps=steps / max(pairs - equal, 1),
         objects=len(objects),
         whole=sum(whole) / max(len(whole), 1),
     )
@@ -90,24 +88,28 @@ def _ranked(stored: AnyArray) -> tuple[AnyArray, _Ranks, int]:
         values = values[None]
     else:
         values, ranks = np.unique(flat, axis=1, return_inverse=True)
-    return values, ranks.reshape(stored.shape[1:]), int(np.bincount(ranks.ravel()).argmax())
+    return values, ranks.reshape(stored.shape[1:]).astype(np.int32), int(np.bincount(ranks.ravel()).argmax())
 
 
-def _distances(ranks: _Ranks, common: int) -> _Ranks:
-    """By how many values neighbours differ, where they are not both of the most frequent one."""
-    found = []
+def _neighbours(ranks: _Ranks, common: int) -> tuple[int, int, int]:
+    """Pairs of neighbours that are not both of the most frequent value: equal ones, those one value apart, and all."""
+    equal = steps = pairs = 0
     for first, second in ((ranks[:, :-1], ranks[:, 1:]), (ranks[:-1], ranks[1:])):
-        telling = (first != common) | (second != common)
-        found.append(np.abs(first[telling] - second[telling]))
-    return np.concatenate(found)
+        apart = np.abs(first - second)
+        both = int(((first == common) & (second == common)).sum())
+        equal += int((apart == 0).sum()) - both
+        steps += int((apart == 1).sum())
+        pairs += apart.size - both
+    return equal, steps, pairs
 
 
 def _objects(ranks: _Ranks, background: int) -> Iterator[tuple[int, bool]]:
     """Each value but the background's, and whether its pixels hang together."""
     for rank, box in enumerate(ndimage.find_objects(ranks + 1)):
         if rank != background and box is not None:
-            _, parts = ndimage.label(ranks[box] == rank, np.ones((3, 3)))
-            yield rank, parts == 1
+            own = ranks[box] == rank
+            spans = bool(own.any(0).all() and own.any(1).all())  # what hangs together does; labels take much longer
+            yield rank, spans and ndimage.label(own, np.ones((3, 3)))[1] == 1
 
 
 def _tiles(images: Sequence[ArraySource]) -> Iterator[AnyArray]:

@@ -21,7 +21,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from napari_pix2pix.cli.application import run
+from napari_pix2pix.cli.application import COMMANDS, run
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import load_model, save_model
@@ -466,9 +466,31 @@ def imported_by(code: str) -> set[str]:
     return set(found.stdout.splitlines()[-1].split())
 
 
-def test_help_imports_neither_torch_nor_napari_nor_qt() -> None:
+def test_the_list_of_commands_imports_nothing_that_takes_time() -> None:
     found = imported_by("from napari_pix2pix.cli.application import run; run(['--help'])")
+    assert not found & {"torch", "napari", "qtpy", "PyQt6", "PySide6", "numpy", "tifffile", "pydantic"}
+
+
+def test_help_of_a_command_imports_neither_torch_nor_napari_nor_qt() -> None:
+    found = imported_by("from napari_pix2pix.cli.application import run; run(['train', '--help'])")
     assert not found & {"torch", "napari", "qtpy", "PyQt6", "PySide6", "numpy", "tifffile"}
+
+
+def test_a_command_that_is_listed_is_loaded_when_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, (_, does) in COMMANDS.items():
+        assert run([name, "--help"]) == 0
+        assert does.split(": ")[0] in " ".join(capsys.readouterr().out.split())
+
+
+def test_training_loads_no_package_that_it_does_not_use(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torchvision", "torchvision.transforms.v2", "zarr"):
+        monkeypatch.setitem(sys.modules, name, None)
+    changes = ["--flips", "both", "--quarter-turns", "--scale-jitter", "1.2", "--noise", "0.1"]
+    train_tiny(folders, tmp_path / "run", capsys, *changes)
+    with pytest.raises(ImportError):
+        train_tiny(folders, tmp_path / "turned", capsys, "--rotation", "30")
 
 
 def test_everything_but_the_widgets_imports_without_napari() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer.main
 
-from napari_pix2pix.cli.application import app
+from napari_pix2pix.cli.application import COMMANDS, application
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])")
@@ -17,7 +17,7 @@ OF_OTHER_PROGRAMS = {"--logdir", "--index-url", "--extra-index-url", "--force-re
 
 
 def _options() -> set[str]:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(application(COMMANDS))
     parameters = [p for each in command.commands.values() for p in each.params]  # type: ignore[attr-defined]
     return {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"--help"}
 

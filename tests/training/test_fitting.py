@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pix2pix_training.array_source import AnyArray, MemorySource
+from pix2pix_training.class_maps import look_at
 from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.fitting import Side, fit_mapping, warn_of_lost_steps, warn_of_unknown_classes
@@ -266,3 +267,17 @@ def test_integers_that_span_more_than_a_network_tells_apart_are_said(caplog: pyt
         narrow = survey(sources([(smooth() * 1e6).astype(np.uint32)]))
         warn_of_lost_steps(fit_mapping(narrow, "training-set", "target"), narrow, "target")
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("drawn", "is_whole"),
+    [
+        (["1....", ".1...", "..1..", "...1.", "....1"], True),
+        (["111.1", "1...1", "1...1", "1...1", "1..11"], False),
+        (["11...", "11...", ".....", "...11", "...11"], False),
+    ],
+    ids=["joined at corners", "two that span each other", "two apart"],
+)
+def test_an_object_is_what_hangs_together(drawn: list[str], is_whole: bool) -> None:
+    image = np.array([[value == "1" for value in row] for row in drawn], np.uint8)
+    assert look_at(sources([np.kron(image, np.ones((8, 8), np.uint8))])).whole == is_whole

@@ -11,7 +11,7 @@ import typer.main
 from pydantic import Field
 
 from napari_pix2pix._widgets.command_line import train_command, translate_command
-from napari_pix2pix.cli.application import app
+from napari_pix2pix.cli.application import application
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import Norm, TrainingConfig
 from pix2pix_training.setting_options import (
@@ -58,7 +58,7 @@ def set_row(form: Any, option: SettingOption, value: Any) -> None:
 
 
 def options_of(command: str) -> set[str]:
-    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    parameters = typer.main.get_command(application([command])).commands[command].params  # type: ignore[attr-defined]
     return {name for each in parameters for name in (*each.opts, *each.secondary_opts)}
 
 

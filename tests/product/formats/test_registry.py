@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from napari_pix2pix.formats.registry import format_named, formats, readable_suffixes, writable_formats
 
 
@@ -26,8 +28,16 @@ def test_endings_of_readable_files() -> None:
     assert {".tif", ".tiff", ".png", ".jpg", ".bmp", ".zarr", ".svs", ".czi"} <= readable_suffixes()
 
 
-def test_names_of_the_package_import_no_format() -> None:
-    code = "import sys, napari_pix2pix.formats; print([n for n in ('zarr', 'tifffile', 'PIL') if n in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("code", "packages"),
+    [
+        ("import sys, napari_pix2pix.formats", ("zarr", "yaozarrs", "tifffile", "PIL")),
+        ("import sys; from napari_pix2pix.formats.registry import formats; formats()", ("zarr", "rasterio")),
+    ],
+    ids=["names of the package", "list of formats"],
+)
+def test_packages_of_formats_are_loaded_when_they_are_needed(code: str, packages: tuple[str, ...]) -> None:
+    listing = f"{code}; print([name for name in {packages} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
