@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.real_data import RIGHT, labelfree_pair
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
+from pix2pix_training.array_source import MemorySource, whole_plane
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig
 from pix2pix_training.errors import InputError

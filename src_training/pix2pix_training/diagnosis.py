@@ -38,9 +38,9 @@ def added_texture(detail: Sequence[float], objective: ObjectiveConfig) -> str | 
     if not objective.is_adversarial or not detail or (ratio := median(detail)) < _TOO_MUCH_DETAIL:
         return None
     return (
-        f"at periods below 4 pixels the results have {ratio:.1f} times the power of their targets: the adversarial loss "
-        "adds texture, noise or a grid that is not there. Where results are measured, train with --preset faithful, or "
-        "with a smaller --gan-weight"
+        f"at periods below 4 pixels the results have {ratio:.1f} times the power of their targets: the adversarial "
+        "loss adds texture, noise or a grid that is not there. Where results are measured, train with --preset "
+        "faithful, or with a smaller --gan-weight"
     )
 
 

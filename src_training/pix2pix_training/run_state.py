@@ -96,7 +96,9 @@ class RunState:
         if not scores:
             return None
         self.latest = {"step": self.step, "scores": values}
-        is_best = math.isfinite(mean.mae) and (self.best is None or self._rank(values) > self._rank(self.best["scores"]))
+        is_best = math.isfinite(mean.mae) and (
+            self.best is None or self._rank(values) > self._rank(self.best["scores"])
+        )
         self.stale_validations = 0 if is_best or self.best is None else self.stale_validations + 1
         if is_best:
             self.best = self.latest
@@ -119,7 +121,8 @@ class RunState:
         name = self.config.best_by
         score = self.best["scores"].get(name)
         value = "" if score is None else f" ({name} {score:.4f})"
-        return f"{self.stale_validations} validations in a row were not better than that of step {self.best['step']}{value}"
+        step = self.best["step"]
+        return f"{self.stale_validations} validations in a row were not better than that of step {step}{value}"
 
     @property
     def _saves_present_model(self) -> bool:

@@ -213,7 +213,12 @@ def test_texture_that_targets_do_not_have_is_said_of_an_adversary_alone() -> Non
 
 def test_a_run_says_at_its_end_that_it_adds_texture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("pix2pix_training.validation.detail_ratio", lambda *images: seen.append(images) or 9.0)
+
+    def ratio(*images: Any) -> float:
+        seen.append(images)
+        return 9.0
+
+    monkeypatch.setattr("pix2pix_training.validation.detail_ratio", ratio)
     warned = [e for e in trained(tmp_path / "run") if isinstance(e, Warned)]
     assert [e.step for e in warned if "adds texture" in e.message] == [4]
     assert [[image.shape for image in images] for images in seen] == [[(1, 48, 48)] * 2] * 2
