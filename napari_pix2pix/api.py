@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from pix2pix_training.config import InferenceConfig, Preset
 from pix2pix_training.events import Event
 from pix2pix_training.in_words import architecture_name
 from pix2pix_training.model_file import Model, save_model
-from pix2pix_training.setting_options import training_config
+from pix2pix_training.setting_options import places_of, training_config
+from pix2pix_training.time_budget import sized_run
 from pix2pix_training.training import train as training_events
 from pix2pix_training.training_step import settings_of
 from pix2pix_training.validated import AnyPath, checked
@@ -92,7 +94,8 @@ class Pix2Pix(LoadedModel):
             One letter per axis of the arrays in any order, such as "YXC" or "TCZYX"; those of the targets are the same
             unless they are given. Without them arrays are (Y, X) or (*leading, C, Y, X).
         minutes : float
-            Length of the training; 10 unless `steps` or `epochs` are among the settings.
+            Length of the training; 10 unless `steps` or `epochs` are among the settings. Then width, patch and batch
+            are what the time suffices for, where they are not among the settings.
         preset : "seamless", "paper" or "faithful"
             To look real, as in the paper, or to be measured (denoising, label-free prediction, intensities).
         validation : float, str or Path
@@ -146,12 +149,13 @@ class Pix2Pix(LoadedModel):
         if minutes is None and all(settings.get(length) is None for length in ("steps", "epochs")):
             minutes = _MINUTES
         start = None if init is None else cls(init).model
-        layer = {"preset": preset, "minutes": minutes, **settings}
-        config = training_config({} if start is None else settings_of(start), layer)
-        data = training_data_of(
+        layers = {} if start is None else settings_of(start), {"preset": preset, "minutes": minutes, **settings}
+        config = training_config(*layers)
+        load = partial(
+            training_data_of,
             source,
             target,
-            config,
+            seed=config.seed,
             axes=axes,
             target_axes=target_axes,
             pixel_size=pixel_size,
@@ -161,6 +165,7 @@ class Pix2Pix(LoadedModel):
             validation=validation,
         )
         folder = checked(AnyPath, out, "out")
+        config, data = sized_run(config, places_of(*layers), load, folder, resume=resume, device=device)
         events = training_events(
             config, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
         )

@@ -20,7 +20,7 @@ from napari_pix2pix.translation.image_fit import WithMetadata, metadata_of_array
 from napari_pix2pix.translation.sinks import axes_of_result
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
 from pix2pix_training.axis_order import AxisOrder
-from pix2pix_training.config import AlphaChoice, TrainingConfig
+from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import ImageTraits
 from pix2pix_training.pairs import Pair
@@ -34,8 +34,9 @@ Images = AnyArray | Sequence[AnyArray] | ImagePath
 def training_data_of(
     source: Images,
     target: Images,
-    config: TrainingConfig,
     *,
+    patch_size: int,
+    seed: int,
     axes: str | None,
     target_axes: str | None,
     pixel_size: tuple[float, float] | None,
@@ -55,13 +56,13 @@ def training_data_of(
             series=series,
             validation=validation,
         )
-        return load_training_data(request, patch_size=config.patch_size, seed=config.seed)
+        return load_training_data(request, patch_size=patch_size, seed=seed)
     held_out = checked_validation(validation)
     if isinstance(held_out, Path):
         raise SettingsError(f"validation is the folder {held_out}; of arrays, hold out a fraction or a region")
     pairs = pairs_of_arrays(source, target, axes, target_axes or axes)
     traits = ImageTraits(pixel_size=pixel_size, unit=None if pixel_size is None else unit, z_context=z_context)
-    return data_of_pairs(pairs, traits, held_out, patch_size=config.patch_size, seed=config.seed)
+    return data_of_pairs(pairs, traits, held_out, patch_size=patch_size, seed=seed)
 
 
 def pairs_of(

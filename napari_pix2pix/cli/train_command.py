@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
-from pix2pix_training.setting_options import settings_of_options, training_config
+from pix2pix_training.setting_options import places_of, settings_of_options, training_config
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def train(
     from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
+    from pix2pix_training.time_budget import sized_run
     from pix2pix_training.training import train as run_training
     from pix2pix_training.training_step import settings_of
 
@@ -62,7 +64,8 @@ def train(
     keep_freed_memory()
     start = load_model(init) if init else None
     toml = settings_from_toml(config) if config else {}
-    run = training_config(settings_of(start) if start else {}, toml, settings_of_options(settings))
+    layers = settings_of(start) if start else {}, toml, settings_of_options(settings)
+    run = training_config(*layers)
 
     request = training_data.DataRequest(
         sources=tuple(source or ()),
@@ -76,7 +79,8 @@ def train(
         series=series,
         **({} if validation is None else {"validation": validation}),
     )
-    data = training_data.load_training_data(request, patch_size=run.patch_size, seed=run.seed)
+    load = partial(training_data.load_training_data, request, seed=run.seed)
+    run, data = sized_run(run, places_of(*layers), load, out, resume=resume, device=device)
     events = run_training(
         run, data, out, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
     )

@@ -345,10 +345,10 @@ class TrainingConfig:
     """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
 
     `keep` chooses the model that is saved: the best of the validations by `best_by`, or the last. MAE and PSNR favour
-    smooth results. Where that score is undefined MAE decides.
-    `ema_decay` validates and saves the generator with the moving average of its weights, over about 1 / (1 - ema_decay)
-    steps (0: as they are). `patience` ends the run after so many validations without a better score (0: never). `compile`
-    has PyTorch compile the networks, which takes a minute or more and makes steps faster on some devices.
+    smooth results. Where that score is undefined MAE decides. `patience` ends the run after so many validations without
+    a better score (0: never). `ema_decay` validates and saves the generator with the moving average of its weights,
+    over about 1 / (1 - ema_decay) steps (0: as they are). `compile` has PyTorch compile the networks, which takes a
+    minute or more and makes steps faster on some devices.
     """
 
     preset: Annotated[
@@ -369,7 +369,11 @@ class TrainingConfig:
         int | None, Field(ge=1, le=10**9), Setting("Length of the run in epochs (200 if no length is given).")
     ] = None
     steps: Annotated[int | None, Field(ge=1, le=10**9), Setting("Length of the run in steps.")] = None
-    minutes: Annotated[float | None, Field(ge=1e-3, le=10**6), Setting("Length of the run in minutes.")] = None
+    minutes: Annotated[
+        float | None,
+        Field(ge=1e-3, le=10**6),
+        Setting("Length of the run in minutes; width, patch and batch fit it where they are not given."),
+    ] = None
     patch_size: Annotated[
         int, Field(ge=1, le=10**9), Setting("Side of a training patch in pixels.", step=32, unit="px")
     ] = 256

@@ -107,9 +107,9 @@ class RunFolder:
         return name == self.previews.name and self.previews.is_dir() and not any(self.previews.iterdir())
 
     def _is_run(self) -> bool:
-        return is_checkpoint(self.checkpoint) or (self.previews.is_dir() and self._settings() is not None)
+        return is_checkpoint(self.checkpoint) or (self.previews.is_dir() and self.settings() is not None)
 
-    def _settings(self) -> TrainingConfig | None:
+    def settings(self) -> TrainingConfig | None:
         """The settings of the run here, which are complete; None where there are none."""
         try:
             tables = settings_from_toml(self.config)
@@ -124,7 +124,7 @@ class RunFolder:
         """A run that was killed before its first checkpoint starts again, but nothing of a longer one is lost."""
         if self.checkpoint.exists() or not self._occupied():
             return
-        settings = self._settings()
+        settings = self.settings()
         if self.model.exists() or settings is None or last_step(self.metrics) >= settings.checkpoint_every:
             raise OutputError(
                 f"{self.path} holds a run ({self._occupied()[0].name}) without its checkpoint last.pt, so it cannot be "

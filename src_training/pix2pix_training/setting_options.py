@@ -179,6 +179,18 @@ def by_path(settings: Any, prefix: Place = ()) -> dict[Place, Any]:
     return values
 
 
+def places_of(*layers: Mapping[str, Any]) -> set[Place]:
+    """The settings that layers of `training_config` have a value for."""
+    places: set[Place] = set()
+    for layer in layers:
+        for name, value in layer.items():
+            if isinstance(value, Mapping):
+                places |= {(name, *inner) for inner in places_of(value)}
+            elif value is not None:
+                places.add((name,))
+    return places
+
+
 def training_config(start: Mapping[str, Any], *layers: Mapping[str, Any]) -> TrainingConfig:
     """The preset that the last of the `layers` names, changed by what the model to `start` from decides, and by each.
 
