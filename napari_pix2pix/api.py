@@ -11,6 +11,7 @@ from napari_pix2pix.exports import ExportFormat, export_format, write_export
 from napari_pix2pix.loaded_model import LoadedModel
 from napari_pix2pix.script_inputs import ImagePath, Images, training_data_of
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
+from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.progress import ended
 from pix2pix_training.atomic import reserved
 from pix2pix_training.config import InferenceConfig, Preset
@@ -59,6 +60,7 @@ class Pix2Pix(LoadedModel):
         return cls(path)
 
     @classmethod
+    @spoken_in_python
     def train(
         cls,
         source: Images,
@@ -172,6 +174,7 @@ class Pix2Pix(LoadedModel):
         ended(events, on_event)
         return cls(folder / "model.safetensors")
 
+    @spoken_in_python
     def save(self, path: ImagePath, *, overwrite: bool = False) -> Path:
         """Write the model file.
 
@@ -190,6 +193,7 @@ class Pix2Pix(LoadedModel):
             save_model(self.model, file)
         return file
 
+    @spoken_in_python
     def export(
         self,
         out: ImagePath,

@@ -14,7 +14,9 @@ from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.sample_data import PIXEL_SIZE_UM, TARGET_CHANNELS, simulate_cells
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from napari_pix2pix.translation.pipeline import translate_file
+from napari_pix2pix.translation.pipeline import file_events
+from napari_pix2pix.translation.progress import ended
+from napari_pix2pix.translation.sinks import FileSink
 from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.atomic import working_folder
 from pix2pix_training.config import TrainingConfig
@@ -107,7 +109,8 @@ def finish_demo(demo: Demo) -> dict[str, Any]:
     model = load_model(demo.run.model)
     translated = demo.file("large_translated.ome.tif")
     started = time.monotonic()
-    report = translate_file(demo.file("large_source.tif"), model, translated, overwrite=True)
+    sink = FileSink(translated, overwrite=True)
+    report = ended(file_events(demo.file("large_source.tif"), model, sink))
     seconds = time.monotonic() - started
     evaluation = evaluate_pairs(pairs_from_paths([translated], [demo.file("large_target.tif")]))
     figure = demo.file("figure.png")

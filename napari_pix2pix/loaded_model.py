@@ -9,6 +9,7 @@ from typing import Annotated, Any, overload
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
 from napari_pix2pix.translation.kept_translators import lent_translator
+from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -23,6 +24,7 @@ from pix2pix_training.validated import AnyPath, Lenient, checked
 class LoadedModel:
     """What `Pix2Pix` does with images."""
 
+    @spoken_in_python
     def __init__(self, model: ImagePath | Model) -> None:
         self.model = model if isinstance(model, Model) else load_model(checked(AnyPath, model, "model"))
 
@@ -76,6 +78,7 @@ class LoadedModel:
         **settings: Any,
     ) -> Path: ...
 
+    @spoken_in_python
     def translate(
         self,
         image: AnyArray | ImagePath | Sequence[ImagePath],
@@ -171,6 +174,7 @@ class LoadedModel:
             ended(translate(source, translator, file), told(on_progress))
             return path
 
+    @spoken_in_python
     def evaluate(
         self,
         source: Images,

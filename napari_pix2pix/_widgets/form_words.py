@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from napari_pix2pix.translation.option_words import in_other_words
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.setting_options import setting_options
 
@@ -29,18 +29,9 @@ def _fields() -> Iterator[tuple[str, str]]:
 
 
 _FIELDS = dict(_fields())
-_KNOWN = re.compile("|".join(rf"{re.escape(option)}(?![\w-])" for option in sorted(_FIELDS, key=len, reverse=True)))
-_OPTION = re.compile(r"--[a-z]")
+_QUOTED = {option: f"“{field}”" for option, field in _FIELDS.items()}
 
 
 def in_form_words(line: str) -> str:
     """A line in which options are fields of the form; what it advises without there being a field is left out."""
-    first, *clauses = _KNOWN.sub(lambda found: f"“{_FIELDS[found.group()]}”", line).split("; ")
-    return "; ".join([first, *filter(None, map(_without_options, clauses))])
-
-
-def _without_options(clause: str) -> str:
-    """The alternatives of a clause that can be followed in a form."""
-    if not _OPTION.search(clause):
-        return clause
-    return ", or ".join(part for part in re.split(r",? or ", clause) if not _OPTION.search(part))
+    return in_other_words(line, _QUOTED)

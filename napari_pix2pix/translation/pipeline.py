@@ -11,6 +11,7 @@ from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.kept_translators import lent_translator
+from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.progress import Event, Planned, Progress, TranslationReport, ended, told
 from napari_pix2pix.translation.resumable import Amount
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -126,6 +127,7 @@ def file_events(
         return (yield from translate(source, translator, sink, may_be_empty=may_be_empty, started=started))
 
 
+@spoken_in_python
 def translate_file(
     path_in: Path | Sequence[Path],
     model: Model | Translator,
@@ -165,6 +167,7 @@ def translate_file(
     return ended(events, told(progress))
 
 
+@spoken_in_python
 def translate_array(
     array: AnyArray,
     model: Model | Translator,

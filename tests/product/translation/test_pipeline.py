@@ -156,7 +156,7 @@ def test_running_out_of_memory_names_the_setting(error: Exception, monkeypatch: 
         raise error
 
     monkeypatch.setattr("pix2pix_training.stages.Stage.forward", fail)
-    with pytest.raises(Pix2PixError, match=r"memory ran out.*--max-memory"):
+    with pytest.raises(Pix2PixError, match=r"memory ran out.*max_memory"):
         translate_array(random_image(2, 40, 40), model_of(), EXACT)
 
 

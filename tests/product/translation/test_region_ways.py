@@ -211,7 +211,7 @@ def test_a_tiff_begun_by_one_process_is_not_shared(tmp_path: Path, image: Path) 
     """Its parts lie one behind the other in a file, which only one process can write."""
     out = tmp_path / "out.tif"
     stopped(image, model_of(), out, 4)
-    with pytest.raises(OutputError, match=r"begun by one process alone.* use --resume without --shard"):
+    with pytest.raises(OutputError, match=r"begun by one process alone.* use resume=True without part"):
         translate_file(image, model_of(), out, SETTINGS, part=Part(1, 2))
     assert translate_file(image, model_of(), out, SETTINGS, resume=True).tiles_reused > 0
 

@@ -151,7 +151,9 @@ def test_the_same_command_again_throws_no_work_away_without_a_word(
     out = tmp_path / "out.ome.zarr"
     interrupted(image, model, out, STOP)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out*/**/*") if path.is_file()}
-    with pytest.raises(OutputError, match=r"4 of 9 regions of .* are done already; add --resume .* or --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"4 of 9 regions of .* are done already; add resume=True .* or overwrite=True"
+    ):
         translate_file(image, model, out, EXACT)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("out*/**/*") if path.is_file()} == before
     report = translate_file(image, model, out, EXACT, overwrite=True)

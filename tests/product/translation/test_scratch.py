@@ -131,7 +131,7 @@ def test_a_folder_that_cannot_take_planes_is_named(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     settings = TranslationSettings(**LITTLE, scratch=tmp_path)
-    with pytest.raises(Pix2PixError, match=r"cannot be kept in .*: No space left on device; .*--scratch"):
+    with pytest.raises(Pix2PixError, match=r"cannot be kept in .*: No space left on device; .*scratch"):
         translate_array(random_image(1, 600, 460), MODEL, settings)
 
 
