@@ -16,7 +16,7 @@ from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.cli.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
-from pix2pix_training.setting_options import places_of, settings_of_options, training_config
+from pix2pix_training.setting_options import Place, places_of, settings_of_options, training_config
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ def train(
         int | None, Option(help="Processes that read images ahead [default: 4 for a GPU and much data, else 0].", min=0)
     ] = None,
     config: Annotated[Path | None, Option(help="TOML file of settings, as in a run's config.toml.")] = None,
+    compare_presets: Annotated[
+        str | None,
+        Option(help="Train each preset for this time, such as 5min, into OUT/PRESET, and say which is best for what."),
+    ] = None,
     tensorboard: Annotated[bool, Option("--tensorboard", help="Log to OUT/tensorboard (an extra).")] = False,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the run in --out.")] = False,
@@ -53,10 +57,19 @@ def train(
     **settings: Any,
 ) -> None:
     from napari_pix2pix import training_data
+    from napari_pix2pix.preset_comparison import (
+        PresetScores,
+        best_for,
+        configs_of_presets,
+        load_held_out,
+        minutes_of,
+        scored,
+        table,
+    )
     from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
-    from pix2pix_training.time_budget import sized_run
+    from pix2pix_training.time_budget import Loader, sized_run
     from pix2pix_training.training import train as run_training
     from pix2pix_training.training_step import settings_of
 
@@ -80,11 +93,30 @@ def train(
         **({} if validation is None else {"validation": validation}),
     )
     load = partial(training_data.load_training_data, request, seed=run.seed)
-    run, data = sized_run(run, places_of(*layers), load, out, resume=resume, device=device)
-    events = run_training(
-        run, data, out, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
-    )
-    result = show_training(with_tensorboard(events, out) if tensorboard else events)
+
+    def trained(run: TrainingConfig, given: set[Place], folder: Path, loader: Loader = load) -> dict[str, Any]:
+        sized, data = sized_run(run, given, loader, folder, resume=resume, device=device)
+        events = run_training(
+            sized, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
+        )
+        return show_training(with_tensorboard(events, folder) if tensorboard else events)
+
+    if compare_presets is None:
+        result = trained(run, places_of(*layers), out)
+    else:
+        held_out = load_held_out(request, patch_size=run.patch_size, seed=run.seed)
+        data = load(patch_size=run.patch_size)
+        configs = configs_of_presets(minutes_of(compare_presets), layers, run.patch_size)
+        scores, summaries = dict[str, PresetScores](), dict[str, Any]()
+        for name, (each, given) in configs.items():
+            say(f"preset {name}")
+            summaries[name] = trained(each, given, out / name, lambda *, patch_size: data)
+            with interrupts.stoppable(say) as cancel:
+                scores[name] = scored(Path(summaries[name]["model"]), held_out, device, cancel)
+        for line in table(scores):
+            say(line)
+        presets = {name: {**summaries[name], **scores[name].as_dict()} for name in scores}
+        result = {"presets": presets, "best": best_for(scores)}
     if as_json:
         print_json(result)
 
