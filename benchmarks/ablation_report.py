@@ -18,7 +18,7 @@ from benchmarks.ablation_plan import Plan
 from benchmarks.ablation_training import TrialResult
 from benchmarks.fcn_score import SCORE_NAMES, FcnScores
 from benchmarks.labelled_photos import LabelledPhotos
-from napari_pix2pix.figures import RGB, Panel, write_figure
+from napari_pix2pix.demonstration import RGB, Panel, write_figure
 from pix2pix_training.atomic import atomic_write
 
 _SHEET_ROWS = 4

@@ -253,9 +253,9 @@ def measure(options: argparse.Namespace) -> Measured:
     """Run one job in a viewer of this process."""
     import napari
 
-    from napari_pix2pix._widgets import recent_models
+    from napari_pix2pix._widgets import preferences
 
-    recent_models._shared = recent_models.RecentModels(options.scratch / "recent.json")
+    preferences._shared = preferences.RecentModels(options.scratch / "recent.json")
     watch = Stopwatch()
     watch_slots(watch)
     viewer = napari.Viewer(show=True)

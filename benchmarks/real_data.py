@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.cli.train_command import show_training
+from napari_pix2pix.demonstration import Panel, composite, contrast_limits, grey, write_figure
 from napari_pix2pix.evaluation import evaluate_pairs, translations
-from napari_pix2pix.figures import Panel, composite, contrast_limits, grey, write_figure
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
 from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.training_data import DataRequest, load_training_data

@@ -8,7 +8,7 @@ from statistics import mean
 
 from benchmarks.real_data import TASKS, Drawing, draw_grey, read
 from benchmarks.screening_trial import Measured, Trial, TrialResult, Variant, load_data
-from napari_pix2pix.figures import Panel, curves, write_figure
+from napari_pix2pix.demonstration import Panel, curves, write_figure
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray

@@ -28,7 +28,7 @@ from benchmarks.contenders import (
     translator_of,
     whole,
 )
-from napari_pix2pix.figures import RGB, Panel, contrast_limits, grey, write_figure
+from napari_pix2pix.demonstration import RGB, Panel, contrast_limits, grey, write_figure
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray

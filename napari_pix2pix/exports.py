@@ -10,12 +10,12 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import Model
 
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
-_SUFFIXES = {".onnx": "onnx", ".zip": "bioimageio", ".pth": "state-dict", ".pt": "state-dict"}
+SUFFIXES = {"onnx": (".onnx",), "state-dict": (".pth", ".pt"), "bioimageio": (".zip",)}
 
 
 def export_format(path: Path, asked: str | None) -> str:
     """The format that is asked for, else that of the ending."""
-    chosen = asked or _SUFFIXES.get(path.suffix.lower())
+    chosen = asked or next((name for name, endings in SUFFIXES.items() if path.suffix.lower() in endings), None)
     if chosen is None or chosen not in get_args(ExportFormat):
         raise SettingsError(f"{path}: the ending says no format; choose file_format onnx, bioimageio or state-dict")
     return chosen

@@ -17,8 +17,8 @@ import napari
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
-from napari_pix2pix._widgets import recent_models
-from napari_pix2pix._widgets.docks import opened
+from napari_pix2pix._widgets import preferences
+from napari_pix2pix._widgets.job_widget import opened
 from napari_pix2pix._widgets.train_widget import TrainWidget
 from napari_pix2pix._widgets.training_job import run_state
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
@@ -47,7 +47,7 @@ def main() -> None:
         work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         work.mkdir(parents=True, exist_ok=True)
         os.chdir(work)  # so that pictures show short paths
-        recent_models._shared = recent_models.RecentModels(Path("recent.json").resolve())
+        preferences._shared = preferences.RecentModels(Path("recent.json").resolve())
         run = Path("pix2pix-runs") / "cells"
         make_run(folder, run, options.steps)
         six_clicks(_Pictures(folder, _SIZES[0], _THEMES[0]), run)

@@ -10,13 +10,13 @@ import napari.viewer
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QFileDialog
 
-from napari_pix2pix._widgets.docks import opened
-from napari_pix2pix._widgets.layer_reader import add_file
-from napari_pix2pix._widgets.model_card import MODEL_NAME
+from napari_pix2pix._widgets.job_widget import opened
+from napari_pix2pix._widgets.layer_files import add_file
 from napari_pix2pix._widgets.train_widget import TrainWidget
 from napari_pix2pix._widgets.training_job import run_state
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix.formats.source import is_zarr
+from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.errors import Pix2PixError
 
 _NO_LAYERS: list[tuple[None]] = [(None,)]

@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.folder_job import FolderImages, FolderLook, FolderTranslated, look_events
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.layer_reader import add_file
+from napari_pix2pix._widgets.layer_files import add_file
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.formats.registry import writable_formats
+from napari_pix2pix.output_paths import results_folder
 from pix2pix_training.errors import Pix2PixError
 
 _REST_MS = 200
@@ -90,7 +91,7 @@ class FolderChoice(QWidget):
         self._look = None
         folder = self.folder.path
         if folder is not None and self.out.path == self._proposed:
-            self._proposed = folder.with_name(f"{folder.name}-translated") if folder.name else None
+            self._proposed = results_folder(folder)
             self.out.set_path(self._proposed)
         self.stop()
         self._rest.start()

@@ -117,3 +117,25 @@ class JobWidget(QWidget):
             if other is not dock and is_near and isinstance(other.widget(), JobWidget):
                 window.tabifyDockWidget(other, dock)
                 dock.raise_()
+
+
+_TITLE = "{} (pix2pix)"
+"""As napari names what its Plugins menu opens, so that the menu finds it."""
+
+
+def opened(viewer: Viewer, name: str, kind: type[Any]) -> Any:
+    """The widget of `kind` in the viewer's window, brought to the front; opened where it is not.
+
+    Parameters
+    ----------
+    name : of the widget in the manifest.
+    """
+    for widget in viewer.window.dock_widgets.values():
+        if isinstance(widget, kind):
+            dock = widget.parent()
+            dock.show()
+            dock.raise_()
+            return widget
+    widget = kind(viewer)
+    viewer.window.add_dock_widget(widget, name=_TITLE.format(name), tabify=True)
+    return widget

@@ -9,12 +9,13 @@ from weakref import ref
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.command_line import NamedFiles, files_of
 from napari_pix2pix._widgets.forms import Choice
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb
 from napari_pix2pix._widgets.layer_facts import FACTS_KEY, has_alpha, likely_channel_axis
+from napari_pix2pix._widgets.layer_places import Misplaced
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
@@ -203,3 +204,28 @@ def _offered_axes(layer: Any) -> dict[str, int | None]:
     shape, labels = finest_level(layer).shape, layer.axis_labels
     axes = {f"channels: axis {labels[axis]} ({shape[axis]})": axis for axis in range(layer.ndim - 2)}
     return {"no channel axis": None, **axes} if axes else {}
+
+
+class PlaceCheck(QCheckBox):
+    """A tick that is asked for where layers lie at different places, and forgotten when it is about others."""
+
+    def __init__(self) -> None:
+        super().__init__("pixel by pixel all the same")
+        self.setToolTip("Take the layers for one image although napari shows them at different places or scales.")
+        self._about: tuple[str, ...] = ()
+        self.setVisible(False)
+
+    def judge(self, found: Sequence[Misplaced]) -> tuple[str | None, list[str]]:
+        """What forbids to take the layers for one image, and what is to be said of it where it is allowed."""
+        words = [each.words for each in found]
+        serious = tuple(each.words for each in found if not each.is_plain)
+        if serious != self._about:
+            self._about = serious
+            self.blockSignals(True)
+            self.setChecked(False)
+            self.blockSignals(False)
+        self.setVisible(bool(serious))
+        if serious and not self.isChecked():
+            what_to_do = "give them the same place and scale, or tick below to take them pixel by pixel"
+            return f"{'. '.join(words)}: {what_to_do}.", []
+        return None, [f"{each}." for each in words]

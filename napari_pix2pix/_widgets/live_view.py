@@ -16,14 +16,13 @@ from napari_pix2pix._widgets.layer_facts import image_metadata
 from napari_pix2pix._widgets.layer_outputs import LayerData, output_layers
 from napari_pix2pix._widgets.layer_places import placement
 from napari_pix2pix._widgets.previews import PREVIEW_KEY
-from napari_pix2pix._widgets.screen import screen_of
 from napari_pix2pix._widgets.translation_job import (
     LastTranslator,
     Translated,
     TranslationRequest,
     translation_events,
 )
-from napari_pix2pix._widgets.views import View, shown_source, view_of
+from napari_pix2pix._widgets.views import View, screen_of, shown_source, view_of
 from napari_pix2pix._widgets.workers import CoreWorker, release_gpu_memory, start_worker
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError

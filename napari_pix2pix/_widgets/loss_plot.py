@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
+import numpy as np
 import pyqtgraph as pg
+from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.loss_history import History
-from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Message, background_of
-from napari_pix2pix._widgets.status_colours import Colour, status_colour
+from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Colour, Message, background_of, status_colour
 from pix2pix_training.events import Started, Validated
 
 _HELD_OUT, _TRAINED = "violet", "blue"
@@ -202,3 +204,41 @@ class _Graphs(pg.GraphicsLayoutWidget):
     def wheelEvent(self, event: QWheelEvent) -> None:
         """The wheel scrolls the form and zooms no curve."""
         event.ignore()
+
+
+_MOST_POINTS = 1000
+
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class History:
+    """Values by name over steps; of long runs, means of neighbouring steps."""
+
+    def __init__(self) -> None:
+        self._steps = array("d")  # of which numpy makes an array in no time, also of a million steps
+        self._values: dict[str, array[float]] = {}
+
+    def add(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Values that are None or not finite leave a gap."""
+        self._steps.append(step)
+        for name in {**self._values, **values}:
+            value = values.get(name)
+            column = self._values.setdefault(name, array("d", [np.nan]) * (len(self._steps) - 1))
+            column.append(value if value is not None and isfinite(value) else np.nan)
+
+    def curve(self, name: str) -> Curve:
+        """Steps and values of one name, at most a thousand points; none where the name never came."""
+        steps, values = np.array(self._steps), np.array(self._values.get(name, array("d")))
+        if values.size == 0:
+            return np.zeros(0), np.zeros(0)
+        width = -(-len(steps) // _MOST_POINTS)
+        return _means(steps, width), _means(values, width)
+
+
+def _means(numbers: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    whole = len(numbers) // width * width
+    means = [numbers[:whole].reshape(-1, width).mean(1)]
+    if whole < len(numbers):
+        means.append(numbers[whole:].mean(keepdims=True))
+    return np.concatenate(means)

@@ -1,4 +1,4 @@
-"""Words of the forms: beside the fields that they are about, in colours that can be read in every theme."""
+"""Words of the forms: beside the fields that they are about, in colours that can be read in every theme, and links."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
-
-from napari_pix2pix._widgets.status_colours import Colour, status_colour
 
 CHANGES_OF_THEME = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
 
@@ -70,3 +68,84 @@ def background_of(widget: QWidget) -> Colour:
     """The colour behind the words of a widget, in the theme of this moment."""
     colour: Any = widget.palette().color(QPalette.ColorRole.Window)
     return colour.red(), colour.green(), colour.blue()
+
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+
+LEAST_CONTRAST = 4.5
+"""Of text, by WCAG 2.2, success criterion 1.4.3."""
+
+
+_ON_DARK = {"error": "#ff8a80", "warning": "#e3b341", "good": "#7ee787"}
+
+
+_ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b"}
+
+
+_ON_DARK |= {"blue": "#58a6ff", "violet": "#d2a8ff"}
+
+
+_ON_LIGHT |= {"blue": "#0a4fa8", "violet": "#6e3bb5"}
+
+
+def status_colour(kind: str, background: Colour) -> str | None:
+    """The colour of words of a kind, as "#rrggbb": of a light and a dark one, what stands out more from `background`.
+
+    Kinds are "good", "warning", "error", and "blue" and "violet" of curves; others have the colour of the theme, None.
+    """
+    if kind not in _ON_DARK:
+        return None
+    return max((_ON_DARK[kind], _ON_LIGHT[kind]), key=lambda colour: contrast(parsed(colour), background))
+
+
+def contrast(first: Colour, second: Colour) -> float:
+    """From 1 (equal) to 21 (black and white), as WCAG 2.2 defines the contrast ratio."""
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def parsed(colour: str) -> Colour:
+    """ "#rrggbb" as three numbers."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance of an sRGB colour."""
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (channel / 255 for channel in colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+URLS = {
+    "Documentation": "https://pypi.org/project/napari-pix2pix/",
+    "Citation (the pix2pix paper)": "https://arxiv.org/abs/1611.07004",
+}
+"""Those of ``[project.urls]`` in pyproject.toml."""
+
+
+class HelpLinks(QLabel):
+    """Links that the browser opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setOpenExternalLinks(True)
+        self.setWordWrap(True)
+        self._colour: str | None = None
+        self._colour_words()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in CHANGES_OF_THEME and hasattr(self, "_colour"):
+            self._colour_words()
+
+    def _colour_words(self) -> None:
+        colour = status_colour("blue", background_of(self))
+        if colour != self._colour:
+            self._colour = colour
+            links = (f'<a href="{url}" style="color: {colour}">{name}</a>' for name, url in URLS.items())
+            self.setText(f"Help: {' · '.join(links)}")

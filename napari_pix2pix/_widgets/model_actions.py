@@ -14,7 +14,7 @@ from napari_pix2pix._widgets.forms import form, row
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.model_card import ModelCard
-from napari_pix2pix._widgets.model_jobs import Evaluated
+from napari_pix2pix._widgets.result_jobs import Evaluated
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.errors import Pix2PixError
 

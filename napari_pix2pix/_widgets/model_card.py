@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from napari_pix2pix.translation.image_fit import Fit
     from pix2pix_training.model_file import ImageDescription, Model
 
-MODEL_NAME = "model.safetensors"
-"""Of the model in a run folder."""
-
 _NO_OPTIONS: Mapping[str, Any] = {}
 _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r", "iou": "IoU"}
 

@@ -11,9 +11,10 @@ from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
-from napari_pix2pix._widgets.model_card import MODEL_NAME, ModelCard, UnreadableModel, load_card
-from napari_pix2pix._widgets.recent_models import recent_models
+from napari_pix2pix._widgets.model_card import ModelCard, UnreadableModel, load_card
+from napari_pix2pix._widgets.preferences import recent_models
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
+from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.errors import Pix2PixError
 
 _NOTHING = "Choose a model, or train one."

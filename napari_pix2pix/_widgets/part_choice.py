@@ -9,8 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_pix2pix._widgets.forms import Choice, row, whole_number
 from napari_pix2pix._widgets.layer_axes import Extent, full_extent, spatial_axes
 from napari_pix2pix._widgets.layer_picker import LayerPicker
-from napari_pix2pix._widgets.screen import screen_of
-from napari_pix2pix._widgets.views import plane_at, view_extent
+from napari_pix2pix._widgets.views import plane_at, screen_of, view_extent
 
 _OF_ALL = {"whole layer": "whole", "current view": "view"}
 _OF_STACKS = {"current slice": "slice", "slices from … to": "range"}

@@ -1,9 +1,18 @@
-"""What the user has set for this plugin in napari's preferences."""
+"""What the user has set for this plugin in napari's preferences, and the models that were used last."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from platformdirs import user_state_path
+from qtpy.QtCore import QObject, Signal
+
+from pix2pix_training.atomic import atomic_write
+from pix2pix_training.errors import Pix2PixError
 
 _PLUGIN = "napari-pix2pix"
 _RUNS_FOLDER = "pix2pix-runs"
@@ -44,3 +53,51 @@ def preferences() -> Preferences:
 
 def _default_runs_folder() -> Path:
     return Path.home() / _RUNS_FOLDER
+
+
+logger = logging.getLogger(__name__)
+
+
+_LIMIT = 10
+
+
+class RecentModels(QObject):
+    """Paths of model files, the newest first; `changed` is emitted with a path that was added."""
+
+    changed = Signal(object)
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def paths(self) -> list[Path]:
+        """Those that still exist."""
+        return [Path(name) for name in self._read() if os.path.isfile(name)]  # noqa: PTH113 (asks of any text)
+
+    def add(self, path: Path) -> None:
+        path = path.absolute()
+        names = [str(path), *(name for name in self._read() if name != str(path))][:_LIMIT]
+        try:
+            with atomic_write(self._file) as partial:
+                partial.write_text(json.dumps(names), encoding="utf-8")
+        except Pix2PixError as error:
+            logger.warning("the list of recent models cannot be saved: %s", error)
+        self.changed.emit(path)
+
+    def _read(self) -> list[str]:
+        try:
+            names = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return []
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+_shared: RecentModels | None = None
+
+
+def recent_models() -> RecentModels:
+    """The one list of this process."""
+    global _shared
+    if _shared is None:
+        _shared = RecentModels(user_state_path("napari-pix2pix") / "recent-models.json")
+    return _shared

@@ -12,22 +12,17 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
-from napari_pix2pix._widgets.docks import opened
 from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, form, row, scrolling
-from napari_pix2pix._widgets.help_links import HelpLinks
-from napari_pix2pix._widgets.job_widget import JobWidget
+from napari_pix2pix._widgets.job_widget import JobWidget, opened
 from napari_pix2pix._widgets.loss_plot import LossPlot
-from napari_pix2pix._widgets.messages import Message
-from napari_pix2pix._widgets.preferences import preferences
+from napari_pix2pix._widgets.messages import HelpLinks, Message
+from napari_pix2pix._widgets.preferences import preferences, recent_models
 from napari_pix2pix._widgets.previews import PreviewStrip
-from napari_pix2pix._widgets.recent_models import recent_models
 from napari_pix2pix._widgets.training_images import TrainingImages
 from napari_pix2pix._widgets.training_job import (
     Preview,
     TrainingRequest,
     computing_device,
-    free_run_folder,
-    next_run_folder,
     resumed_config,
     run_state,
     seconds_left,
@@ -39,6 +34,7 @@ from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix._widgets.values_look import ValuesRequest
 from napari_pix2pix._widgets.values_words import ValuesWords
 from napari_pix2pix._widgets.workers import start_worker
+from napari_pix2pix.output_paths import MODEL_NAME, free_run_folder, next_run_folder
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.events import Finished, Preparing, Started, StepDone, Validated, Validating, Warned
 
@@ -163,7 +159,7 @@ class TrainWidget(JobWidget):
         self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
         self.stop_button.setEnabled(self.is_running)
         self.copy_button.setEnabled(is_ready)
-        self.translate_button.setEnabled(self.out.path is not None and _model_in(self.out.path).is_file())
+        self.translate_button.setEnabled(self.out.path is not None and (self.out.path / MODEL_NAME).is_file())
 
     def _look_at_values(self, has_images: bool) -> None:
         """Say what the values are taken for, once there are images that can be trained on."""
@@ -211,7 +207,7 @@ class TrainWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        self._model = _model_in(self.out.path)
+        self._model = self.out.path / MODEL_NAME
         self._first_step, self._has_outcome = None, False
         self.preview.clear()
         if not resume:
@@ -334,7 +330,7 @@ class TrainWidget(JobWidget):
     def _on_translate(self) -> None:
         assert self.out.path is not None  # the button is disabled without a model
         widget = opened(self.viewer, "Translate", TranslateWidget)
-        widget.set_model(_model_in(self.out.path))
+        widget.set_model(self.out.path / MODEL_NAME)
         if self.images.are_layers:
             widget.picker.choose(self.images.source.layers)
 
@@ -372,10 +368,6 @@ _HINTS = {
     "run": "The run folder holds a run: Resume goes on with it.",
     "model": "The run folder holds a model, and nothing to go on with.",
 }
-
-
-def _model_in(folder: Path) -> Path:
-    return folder / "model.safetensors"
 
 
 def _finished_words(event: Finished) -> str:

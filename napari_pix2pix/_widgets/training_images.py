@@ -13,11 +13,10 @@ from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
 from napari_pix2pix._widgets.layer_facts import doubts, file_facts, likely_channel_axis, pixel_size
-from napari_pix2pix._widgets.layer_picker import LayerPicker
+from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words
 from napari_pix2pix._widgets.messages import Message
-from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.region_choice import RegionChoice
 from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker

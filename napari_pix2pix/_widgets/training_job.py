@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
+from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
@@ -242,25 +243,7 @@ def run_state(folder: Path) -> str:
     """What a run folder holds: "nothing", "run" (which can be resumed) or "model" (without a checkpoint)."""
     if (folder / "last.pt").is_file():
         return "run"
-    return "model" if (folder / "model.safetensors").is_file() else "nothing"
-
-
-def free_run_folder(parent: Path) -> Path:
-    """The first of run-1, run-2, ... in `parent` that does not exist."""
-    number = 1
-    while (parent / f"run-{number}").exists():
-        number += 1
-    return parent / f"run-{number}"
-
-
-def next_run_folder(taken: Path) -> Path:
-    """The first folder beside `taken` that does not exist, called like it with a greater number: run-2 after run-1."""
-    stem, dash, number = taken.name.rpartition("-")
-    numbered = bool(dash) and number.isdecimal()
-    following = int(number) + 1 if numbered else 2
-    while (taken.parent / f"{stem if numbered else taken.name}-{following}").exists():
-        following += 1
-    return taken.parent / f"{stem if numbered else taken.name}-{following}"
+    return "model" if (folder / MODEL_NAME).is_file() else "nothing"
 
 
 def resumed_config(folder: Path, length: Mapping[str, float], patience: int) -> TrainingConfig:

@@ -12,7 +12,6 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
-from napari_pix2pix._widgets.comparison import Comparison
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
 from napari_pix2pix._widgets.folder_job import FilesDone, FolderRequest, FolderTranslated, folder_events
 from napari_pix2pix._widgets.forms import (
@@ -27,30 +26,27 @@ from napari_pix2pix._widgets.forms import (
     row,
     scrolling,
 )
-from napari_pix2pix._widgets.help_links import HelpLinks
 from napari_pix2pix._widgets.job_widget import JobWidget
 from napari_pix2pix._widgets.layer_places import placement
 from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
-from napari_pix2pix._widgets.messages import Message
+from napari_pix2pix._widgets.messages import HelpLinks, Message
 from napari_pix2pix._widgets.model_actions import ModelActions
 from napari_pix2pix._widgets.model_choice import ModelChoice, dropped_model
-from napari_pix2pix._widgets.model_jobs import (
+from napari_pix2pix._widgets.part_choice import PartChoice
+from napari_pix2pix._widgets.preferences import preferences, recent_models
+from napari_pix2pix._widgets.result_jobs import (
     Evaluated,
-    EvaluationRequest,
-    Exported,
-    ExportRequest,
+    Saved,
     evaluation_events,
     export_events,
+    saving_events,
 )
-from napari_pix2pix._widgets.part_choice import PartChoice
-from napari_pix2pix._widgets.preferences import preferences
-from napari_pix2pix._widgets.recent_models import recent_models
-from napari_pix2pix._widgets.result_layers import Placed, ResultLayers, file_name
-from napari_pix2pix._widgets.saving_job import Saved, SaveRequest, saving_events, with_suffix
+from napari_pix2pix._widgets.result_layers import Comparison, Placed, ResultLayers
 from napari_pix2pix._widgets.translation_images import TranslationImages
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import MakeEvents
+from napari_pix2pix.output_paths import with_suffix, zarr_path
 from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
@@ -209,7 +205,7 @@ class TranslateWidget(JobWidget):
     def _on_destination_changed(self) -> None:
         self.out.setVisible(self.destination.value)
         if self.destination.value and self.out.path is None and self.picker.layers:
-            self.out.set_path(preferences().runs_folder / f"{file_name(self.picker.layers[0].name)}.ome.zarr")
+            self.out.set_path(zarr_path(preferences().runs_folder, self.picker.layers[0].name))
         self._refresh()
 
     # The work
@@ -301,7 +297,7 @@ class TranslateWidget(JobWidget):
                     self.state.say(f"image {min(event.done + 1, event.total)} of {event.total}")
                 case FolderTranslated():
                     self._tell_folder(event)
-                case Saved() | Exported():
+                case Saved():
                     self._is_ended = True
                     self.state.say(f"saved as {event.path}", "good")
                 case Evaluated():
@@ -354,7 +350,7 @@ class TranslateWidget(JobWidget):
         assert result is not None  # the button is disabled without a result
         if not (chosen := ask_image(self, str(self.results.proposed_path(preferences().runs_folder)))):
             return
-        self._begin("saving…", partial(saving_events, SaveRequest(result=result, path=with_suffix(Path(chosen)))))
+        self._begin("saving…", partial(saving_events, result, with_suffix(Path(chosen))))
 
     def _on_evaluate(self) -> None:
         result, card = self.results.last, self.model.card
@@ -365,19 +361,20 @@ class TranslateWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        request = EvaluationRequest(result=result, target=target, model=Path(result.provenance["model"]))
-        self._begin("evaluating…", partial(evaluation_events, request, cancel=stop), stop)
+        model = Path(result.provenance["model"])
+        self._begin("evaluating…", partial(evaluation_events, result, target, model, cancel=stop), stop)
 
     def _on_export(self, path: Path) -> None:
         assert self.model.card is not None  # the button is disabled without a model
-        request = ExportRequest(
-            model=self.model.card.path,
-            path=path,
+        events = partial(
+            export_events,
+            self.model.card.path,
+            path,
             author=self.model_actions.author.text(),
             license=self.model_actions.license.text().strip(),
             sample=self.picker.source() if self.picker.layers else None,
         )
-        self._begin("exporting…", partial(export_events, request))
+        self._begin("exporting…", events)
 
     def _on_copy(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model

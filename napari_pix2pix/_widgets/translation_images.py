@@ -11,12 +11,11 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 from napari_pix2pix._widgets.forms import form
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, is_rgb
 from napari_pix2pix._widgets.layer_facts import doubts, image_metadata
-from napari_pix2pix._widgets.layer_picker import LayerPicker
+from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.model_card import ModelCard, fit_problem, fit_warnings, rescaling, size_comparison
-from napari_pix2pix._widgets.place_check import PlaceCheck
 from napari_pix2pix._widgets.translation_options import TranslationOptions
 from napari_pix2pix.formats.metadata import ImageMetadata
 from pix2pix_training.errors import ImageError

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari.qt.threading import GeneratorWorkerSignals, create_worker
@@ -21,7 +22,6 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import GeneratorWorker
 
 from napari_pix2pix._widgets.form_words import in_form_words
-from napari_pix2pix._widgets.llvm_clash import keep_triton_out
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.remarks import remarks
@@ -187,3 +187,27 @@ def release_gpu_memory() -> None:
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():
             torch.mps.empty_cache()
+
+
+_LOADED_FILES = Path("/proc/self/maps")
+
+
+def keep_triton_out() -> None:
+    """Hide Triton from this process if it could not be loaded without a crash; does nothing where it is loaded.
+
+    Mesa's OpenGL drivers (software rendering, AMD) load ``libLLVM``. Triton, which PyTorch imports as soon as an
+    optimiser makes a step, holds another LLVM, and loading it after Mesa's ends the process with a segmentation fault.
+    The networks here do not use Triton, so it is made to look absent, in such a process only.
+    """
+    modules: dict[str, Any] = sys.modules
+    if "triton" in modules or not _has_loaded_llvm():
+        return
+    logger.debug("the OpenGL driver has loaded LLVM, so Triton is not used")
+    modules["triton"] = None
+
+
+def _has_loaded_llvm() -> bool:
+    try:
+        return "libLLVM" in _LOADED_FILES.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False  # not Linux

@@ -13,7 +13,6 @@ import numpy as np
 import tifffile
 import torch
 
-from napari_pix2pix.bioimageio_export.blocks import block_sizes
 from napari_pix2pix.bioimageio_export.operations import preprocessing
 from napari_pix2pix.bioimageio_export.package_description import (
     COVER,
@@ -23,9 +22,10 @@ from napari_pix2pix.bioimageio_export.package_description import (
     TEST_SOURCE,
     TEST_TARGET,
     PackageInfo,
+    block_sizes,
     description,
+    readme,
 )
-from napari_pix2pix.bioimageio_export.readme import readme
 from napari_pix2pix.bioimageio_export.sample import test_sample
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write

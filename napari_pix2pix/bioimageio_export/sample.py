@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from napari_pix2pix.bioimageio_export.blocks import BlockSizes
 from napari_pix2pix.bioimageio_export.operations import tensor_dtype
+from napari_pix2pix.bioimageio_export.package_description import BlockSizes
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.image_fit import fit_of
 from pix2pix_training.array_source import AnyArray, ArraySource, SelectedChannels, plane_indices, plane_size

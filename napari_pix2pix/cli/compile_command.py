@@ -11,7 +11,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, print_line, progress_bar
-from napari_pix2pix.cli.output_paths import output_folder
+from napari_pix2pix.output_paths import output_folder
 from napari_pix2pix.translation.settings import CompileRequest
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import settings_of_options

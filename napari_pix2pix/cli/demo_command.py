@@ -9,7 +9,7 @@ import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.console import print_json, say, score_line
-from napari_pix2pix.cli.output_paths import output_folder
+from napari_pix2pix.output_paths import output_folder
 
 
 def demo(

@@ -13,7 +13,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import print_json, say
-from napari_pix2pix.cli.output_paths import output_file
+from napari_pix2pix.output_paths import output_file
 from pix2pix_training.config import Credits, InferenceConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import setting_options
@@ -29,8 +29,6 @@ _OPTIONS = {
     "state-dict": ("discriminator",),
     "bioimageio": (*_CHANGES, "sample", "name"),
 }
-
-_SUFFIXES = {"onnx": (".onnx",), "state-dict": (".pth", ".pt"), "bioimageio": (".zip",)}
 
 
 @with_setting_options(InferenceConfig, Credits, panel="Changes of the model")
@@ -59,13 +57,13 @@ def export(
     }
     _check_options(format_, given)
 
-    from napari_pix2pix.exports import write_export
+    from napari_pix2pix.exports import SUFFIXES, write_export
     from pix2pix_training.atomic import reserved
     from pix2pix_training.model_file import load_model
 
-    out = output_file(out, _SUFFIXES[format_], model.stem)
+    out = output_file(out, SUFFIXES[format_], model.stem)
     if discriminator is not None:
-        discriminator = output_file(discriminator, _SUFFIXES[format_], f"{model.stem}_D")
+        discriminator = output_file(discriminator, SUFFIXES[format_], f"{model.stem}_D")
     outputs = [path for path in (out, discriminator) if path is not None]
     if out == discriminator:
         raise SettingsError(f"--out and --discriminator are both {out}; give two names")

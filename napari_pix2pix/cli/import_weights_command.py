@@ -10,7 +10,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import say
-from napari_pix2pix.cli.output_paths import output_file
+from napari_pix2pix.output_paths import output_file
 from pix2pix_training.config import Credits, InferenceConfig
 
 Option = typer.Option

@@ -38,7 +38,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
 
 def _model_card(path: Path) -> Iterator[str]:
-    from napari_pix2pix.cli.card_lines import card_lines
+    from pix2pix_training.in_words import card_lines
     from pix2pix_training.model_file import load_model, model_digest
 
     model = load_model(path)

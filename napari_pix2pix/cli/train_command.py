@@ -13,7 +13,7 @@ import typer
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
-from napari_pix2pix.cli.output_paths import output_folder
+from napari_pix2pix.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
 from pix2pix_training.setting_options import Place, places_of, settings_of_options, training_config

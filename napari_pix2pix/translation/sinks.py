@@ -30,13 +30,19 @@ from napari_pix2pix.formats.writing import (
     written,
 )
 from napari_pix2pix.translation.fitted_image import FittedImage
-from napari_pix2pix.translation.identity import content_identity, image_identity
 from napari_pix2pix.translation.image_fit import DescribedSource
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.rescaling import at_own_size
-from napari_pix2pix.translation.resumable import Amount, made_by, made_otherwise, regions_made
+from napari_pix2pix.translation.resumable import (
+    Amount,
+    content_identity,
+    image_identity,
+    made_by,
+    made_otherwise,
+    regions_made,
+)
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder

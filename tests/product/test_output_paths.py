@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_pix2pix.cli.output_paths import output_file, output_folder
+from napari_pix2pix.output_paths import output_file, output_folder
 from pix2pix_training.errors import OutputError
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_pix2pix.bioimageio_export.blocks import block_sizes
-from napari_pix2pix.bioimageio_export.package_description import _channels
+from napari_pix2pix.bioimageio_export.package_description import _channels, block_sizes
 from napari_pix2pix.bioimageio_export.sample import test_sample as sample_of_package
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation.pipeline import translate_array

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_pix2pix.cli.application import run
-from napari_pix2pix.cli.card_lines import card_lines
 from pix2pix_training.errors import ModelFileError
+from pix2pix_training.in_words import card_lines
 from pix2pix_training.model_file import load_model, model_header, save_model, saved_model_step
 from pix2pix_training.strict_json import read_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pix2pix_trt.build_progress import BuildProgress
+from pix2pix_trt.engine import BuildProgress
 
 
 def test_nested_phases_add_up_and_never_fall() -> None:

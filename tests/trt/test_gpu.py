@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.parity import TOLERANCES
+from napari_pix2pix.translation.backends.stage_runner import TOLERANCES
 from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from pix2pix_training.config import GeneratorConfig, InferenceConfig, Norm
 from pix2pix_training.errors import EngineFileError

@@ -34,9 +34,9 @@ def viewer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """An empty viewer with this plugin; the list of recent models is the test's own."""
     if (reason := _missing()) is not None:
         pytest.skip(reason)
-    from napari_pix2pix._widgets import recent_models
+    from napari_pix2pix._widgets import preferences
 
-    monkeypatch.setattr(recent_models, "_shared", recent_models.RecentModels(tmp_path / "state" / "recent.json"))
+    monkeypatch.setattr(preferences, "_shared", preferences.RecentModels(tmp_path / "state" / "recent.json"))
     _register_plugin()
     _forget_preferences(monkeypatch)
     yield request.getfixturevalue("make_napari_viewer")(show=False)

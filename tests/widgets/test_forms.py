@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_pix2pix._widgets.status_colours import LEAST_CONTRAST, contrast, parsed, status_colour
+from napari_pix2pix._widgets.messages import LEAST_CONTRAST, contrast, parsed, status_colour
 from pix2pix_training.events import Warned
 from tests.widgets.conftest import WaitUntil
 
@@ -125,7 +125,7 @@ def test_links_to_help_are_readable_in_the_theme(viewer: Any, translate: Any, th
 
     from qtpy.QtWidgets import QApplication
 
-    from napari_pix2pix._widgets.help_links import URLS, HelpLinks
+    from napari_pix2pix._widgets.messages import URLS, HelpLinks
 
     viewer.theme = "dark" if theme == "light" else "light"
     viewer.theme = theme

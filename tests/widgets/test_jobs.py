@@ -13,18 +13,17 @@ import pytest
 from napari_pix2pix._widgets import form_words
 from napari_pix2pix._widgets.command_line import train_command, translate_command
 from napari_pix2pix._widgets.form_words import in_form_words
-from napari_pix2pix._widgets.loss_history import History
+from napari_pix2pix._widgets.loss_plot import History
 from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
     as_rgb,
-    free_run_folder,
-    next_run_folder,
     resumed_config,
     suggested_patch_size,
     time_left,
 )
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.output_paths import free_run_folder, next_run_folder
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import Decoder, Placement, TrainingConfig

@@ -127,7 +127,7 @@ def test_links_of_the_forms_are_those_of_the_package() -> None:
     import tomllib
 
     pytest.importorskip("qtpy")
-    from napari_pix2pix._widgets.help_links import URLS
+    from napari_pix2pix._widgets.messages import URLS
 
     project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
     assert project["urls"] == URLS

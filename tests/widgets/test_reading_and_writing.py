@@ -15,7 +15,7 @@ from tests.widgets.test_kinds_of_layers import geotiff
 
 
 def opened(viewer: Any, path: Path) -> list[Any]:
-    from napari_pix2pix._widgets.layer_reader import add_file
+    from napari_pix2pix._widgets.layer_files import add_file
 
     before = list(viewer.layers)
     add_file(viewer, path)
@@ -57,7 +57,7 @@ def test_open_command_asks_for_files(
 
 
 def test_colours_and_planes_are_read_where_they_are_looked_at(tmp_path: Path, rng: np.random.Generator) -> None:
-    from napari_pix2pix._widgets.layer_reader import layers_of_file
+    from napari_pix2pix._widgets.layer_files import layers_of_file
 
     colours = rng.integers(0, 256, (40, 48, 3), np.uint8)
     tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
@@ -113,7 +113,7 @@ def test_writer_says_what_a_file_cannot_say(viewer: Any, tmp_path: Path) -> None
 
 
 def test_folders_that_are_no_ome_zarr_are_left_to_others(tmp_path: Path) -> None:
-    from napari_pix2pix._widgets.layer_reader import image_reader
+    from napari_pix2pix._widgets.layer_files import image_reader
 
     assert image_reader(str(tmp_path)) is None
     assert image_reader([str(tmp_path)]) is None
@@ -121,7 +121,7 @@ def test_folders_that_are_no_ome_zarr_are_left_to_others(tmp_path: Path) -> None
 
 def test_levels_of_a_slide(tmp_path: Path) -> None:
     openslide = pytest.importorskip("openslide")
-    from napari_pix2pix._widgets.layer_reader import FileArray
+    from napari_pix2pix._widgets.layer_files import FileArray
     from napari_pix2pix.formats.slide import SlideSource
     from pix2pix_training.regions import Region
 

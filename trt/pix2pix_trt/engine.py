@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any
 
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
-from pix2pix_trt.build_progress import BuildProgress
 from pix2pix_trt.flavours import EnginePrecision, Flavour, builds_without_gpu, load, product_name, require
 
 logger = logging.getLogger(__name__)
@@ -234,3 +234,51 @@ def _facts(tensor: Any) -> TensorFacts:
 def _parser_errors(parser: Any) -> str:
     errors: Sequence[str] = [" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors)]
     return "; ".join(errors[:2]) or "no reason given"
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+class BuildProgress:
+    """Turns reports of nested phases into a fraction that never falls. Phases may be reported by several threads.
+
+    Parameters
+    ----------
+    report : called with the fraction, 0 to 1, each time it has grown.
+    """
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+        self._phases: dict[str, _Phase] = {}
+        self._fraction = 0.0
+        self._lock = Lock()
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        with self._lock:
+            self._phases[name] = _Phase(parent, max(1, steps))
+
+    def step(self, name: str, number: int) -> None:
+        with self._lock:
+            phase = self._phases.get(name)
+            if phase is None:
+                return
+            phase.done = max(phase.done, number + 1)
+            fraction = max((self._done(n) for n, p in self._phases.items() if p.parent is None), default=0.0)
+            grown = fraction > self._fraction
+            self._fraction = max(self._fraction, fraction)
+        if grown:
+            self._report(min(1.0, fraction))
+
+    def finish(self, name: str) -> None:
+        with self._lock:
+            self._phases.pop(name, None)
+
+    def _done(self, name: str) -> float:
+        """Share of a phase that is done, that of its most advanced running part included."""
+        phase = self._phases[name]
+        inner = max((self._done(n) for n, p in self._phases.items() if p.parent == name), default=0.0)
+        return min(1.0, (phase.done + inner) / phase.steps)

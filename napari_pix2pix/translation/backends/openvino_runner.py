@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_pix2pix.translation.backends.cache import EngineCache, model_key
-from napari_pix2pix.translation.backends.parity import require_parity
+from napari_pix2pix.translation.backends.stage_runner import require_parity
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.cache import EngineCache, model_key
-from napari_pix2pix.translation.backends.parity import TOLERANCES, Sample, UnequalEngineError, require_parity
+from napari_pix2pix.translation.backends.stage_runner import TOLERANCES, Sample, UnequalEngineError, require_parity
 from napari_pix2pix.translation.prefetch import current_cancel
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import EngineError, EngineFileError

@@ -26,8 +26,8 @@ import zarr
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
 from napari_pix2pix.formats.output_state import Part
 from napari_pix2pix.translation import region_grid as region_geometry
-from napari_pix2pix.translation.identity import file_identity
 from napari_pix2pix.translation.pipeline import translate_file
+from napari_pix2pix.translation.resumable import file_identity
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import GeneratorConfig, InferenceConfig

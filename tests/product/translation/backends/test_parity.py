@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from napari_pix2pix.translation.backends.parity import TOLERANCES, CompiledPrecision, UnequalEngineError, require_parity
+from napari_pix2pix.translation.backends.stage_runner import (
+    TOLERANCES,
+    CompiledPrecision,
+    UnequalEngineError,
+    require_parity,
+)
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.stages import Stage, whole_stage
 from tests.trt.networks import CONFIG, unet

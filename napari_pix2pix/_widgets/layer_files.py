@@ -1,4 +1,4 @@
-"""Image files as layers that lie where the file says, in its units, with all that it says in their metadata. No Qt.
+"""Image files as layers that lie where the file says, in its units, with all that it says in their metadata; and back.
 
 napari's own reader keeps neither scale nor place of a GeoTIFF, and opens neither OME-Zarr as what it is nor slides.
 """
@@ -12,15 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Layer
+from napari.utils.notifications import show_warning
 
-from napari_pix2pix._widgets.layer_facts import FACTS_KEY, facts_of
+from napari_pix2pix._widgets.form_words import in_form_words
+from napari_pix2pix._widgets.layer_axes import is_labels
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY, facts_of, image_metadata, likely_channel_axis
+from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix._widgets.lazy_result import StoredImage
+from napari_pix2pix._widgets.result_jobs import save_image
 from napari_pix2pix.formats.ome_zarr_metadata import axis_scale
 from napari_pix2pix.formats.slide import SlideSource
 from napari_pix2pix.formats.source import ImageSource, is_zarr, open_image
+from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
+from pix2pix_training.remarks import remarks
 
 LayerData = tuple[Any, dict[str, Any], str]
 Reader = Callable[[str | list[str]], list[LayerData]]
@@ -147,3 +155,35 @@ def _indices(key: Any, size: int) -> list[int]:
     if isinstance(key, slice):
         return list(range(*key.indices(size)))
     return [int(key) % size] if np.ndim(key) == 0 else [int(index) % size for index in key]
+
+
+def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Write an image layer; a message tells what the file cannot say of it.
+
+    Raises
+    ------
+    Pix2PixError
+        The layer is no image that the format can hold, or the file cannot be written.
+    """
+    return _write(path, Layer.create(data, attributes, "image"))
+
+
+def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """As `write_image_layer`, for labels."""
+    return _write(path, Layer.create(data, attributes, "labels"))
+
+
+def _write(path: str, layer: Any) -> list[str]:
+    axis = likely_channel_axis(layer)
+    image = source_of([layer], channel_axis=axis)
+    spec = OutputSpec(
+        axes=image.axes,
+        shape=image.shape,
+        dtype=image.dtype,
+        metadata=image_metadata(layer, axis),
+        nodata=image.nodata,
+        categories=is_labels(layer),
+    )
+    with remarks(lambda line: show_warning(in_form_words(line))):
+        save_image(Path(path), spec, image)
+    return [path]

@@ -1,0 +1,180 @@
+"""The work behind the buttons that save a result, judge it by true targets, and export its model. No napari, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_pix2pix._widgets.translation_job import Translated
+from napari_pix2pix.formats.opacity import to_opacity, with_opacity
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, whole_plane
+from pix2pix_training.cancel import Cancel
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
+from pix2pix_training.regions import Region
+
+if TYPE_CHECKING:
+    from napari_pix2pix.evaluation import Evaluation
+    from napari_pix2pix.formats.writing import OutputSpec
+    from pix2pix_training.model_file import Model
+
+_WORDS = {
+    "mae": "mean difference",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "pearson": "Pearson r",
+    "accuracy": "share of right pixels",
+    "iou": "IoU",
+    "dice": "Dice",
+}
+
+
+_STRIP_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """The file is complete."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Scores in words, and all of them as plain data."""
+
+    words: str
+    report: Mapping[str, Any]
+
+
+def evaluation_events(
+    result: Translated, target: ArraySource, model: Path, *, cancel: Cancel
+) -> Generator[Evaluated, None, None]:
+    """Score a result of a model by the true targets of the same pixels.
+
+    Raises
+    ------
+    ImageError
+        The images are of different sizes or channels, or have no valid pixels.
+    """
+    from napari_pix2pix.evaluation import evaluate_pairs
+    from pix2pix_training.model_file import load_model
+    from pix2pix_training.pairs import Pair
+
+    mapping = load_model(model).target.mapping
+    pair = Pair(as_image(result), target, str(result.provenance["source"]))
+    found = evaluate_pairs([pair], mapping=mapping, progress=lambda _done, _total: cancel.check())
+    report = {"model": str(model), "target": target.name, **found.as_dict()}
+    yield Evaluated(words=_in_words(found), report=report)
+
+
+def _in_words(found: Evaluation) -> str:
+    """The scores of the result, and those of the best image of a single value to compare them with."""
+    if found.classes is None:
+        own, constant = found.mean.as_dict(), found.constant.as_dict()
+    else:
+        own, constant = found.classes.mean.as_dict(), found.classes.constant.as_dict()
+    lines = [
+        f"{_WORDS.get(name, name)}: {_number(value)} (a single value everywhere: {_number(constant.get(name))})"
+        for name, value in own.items()
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def export_events(
+    model: Path, path: Path, *, author: str, license: str, sample: ArraySource | None
+) -> Generator[Saved, None, None]:
+    """Write a model to ``.onnx``, or ``.zip`` for the BioImage Model Zoo, in place of a file that is there.
+
+    `author` and `license` are for a package whose model does not name them; `sample` is an image to test it with.
+
+    Raises
+    ------
+    SettingsError
+        The file has another ending, or the package lacks an author, a licence or a sample.
+    BackendError
+        The packages of the extra ``onnx`` are missing.
+    """
+    from pix2pix_training.model_file import load_model
+
+    loaded = load_model(model)
+    if path.suffix == ".onnx":
+        from pix2pix_training.onnx_export import export_model
+
+        export_model(loaded, path)
+    elif path.suffix == ".zip":
+        _export_package(loaded, path, author, license, sample)
+    else:
+        raise SettingsError(f"{path.name}: choose a name that ends in .onnx or .zip")
+    yield Saved(path=path)
+
+
+def _export_package(model: Model, path: Path, author: str, license: str, image: ArraySource | None) -> None:
+    from napari_pix2pix.bioimageio_export.package import export_bioimageio
+    from napari_pix2pix.bioimageio_export.package_description import PackageInfo
+    from napari_pix2pix.formats.metadata import ImageMetadata
+    from napari_pix2pix.formats.writing import OutputSpec
+    from pix2pix_training.atomic import temporary_folder
+
+    if image is None:
+        raise SettingsError("a package is tested with an image; tick a layer that the model is made for")
+    authors = tuple(name.strip() for name in author.split(",") if name.strip()) or model.credits.authors
+    if not authors or not (license or model.credits.license):
+        raise SettingsError("a package for the BioImage Model Zoo names its author and licence; fill in both fields")
+    credits = replace(model.credits, authors=authors, license=license or model.credits.license)
+    info = PackageInfo(name=path.stem, credits=credits)
+    with temporary_folder() as folder:
+        sample = Path(folder) / "sample.tif"
+        spec = OutputSpec(axes=image.axes, shape=image.shape, dtype=image.dtype, metadata=ImageMetadata())
+        save_image(sample, spec, image)
+        export_bioimageio(model, path, info, sample)
+
+
+def saving_events(result: Translated, path: Path) -> Generator[Saved, None, None]:
+    """Write a result in memory to a file, in place of one that is there.
+
+    Raises
+    ------
+    OutputError
+        The format cannot hold the image, or the file cannot be written.
+    """
+    save_image(path, replace(result.spec, masked=False), as_image(result))
+    yield Saved(path=path)
+
+
+def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> None:
+    """Write the file of an image, in place of one that is there; see `saving_events`."""
+    from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
+    from napari_pix2pix.translation.sinks import with_mask
+
+    file_format = resolve_format(path, "same", None)
+    if file_format == "tiff" and spec.metadata.georeference is not None:
+        file_format = "geotiff"
+    chosen = check_output(path, spec, file_format=file_format, overwrite=True)
+    spec = with_mask(spec, image, chosen)
+    write_image(path, spec, _strips(image, masked=spec.masked), file_format=chosen, overwrite=True)
+
+
+def as_image(result: Translated) -> MemorySource:
+    """A result in memory as an image that knows which of its pixels hold no data."""
+    samples, spec = result.pixels, result.spec
+    assert isinstance(samples, np.ndarray)  # other results are files already
+    opacity = to_opacity(samples[..., -1, :, :]) if spec.masked else None
+    return MemorySource(samples[..., : spec.channels, :, :], axes=spec.axes, nodata=spec.nodata, opacity=opacity)
+
+
+def _strips(image: ArraySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:
+    for plane in plane_indices(image):
+        for region in whole_plane(image).strips(_STRIP_ROWS):
+            pixels, opacity = image.read_with_opacity(region, plane)
+            if opacity is None and masked:
+                opacity = np.where(invalid_values(pixels, image.nodata).any(0), 0, OPAQUE).astype(np.uint8)
+            yield plane, region, with_opacity(pixels, opacity) if masked else pixels
