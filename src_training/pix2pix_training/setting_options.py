@@ -19,6 +19,8 @@ _LENGTHS = ("epochs", "steps", "minutes")
 _KINDS = (bool, int, float, str, Path)
 
 Place = tuple[str, ...]
+FITTED_TO_TIME: tuple[Place, ...] = (("generator", "base_width"), ("patch_size",), ("batch_size",))
+"""What a run of so many minutes picks itself where it is not given; see `time_budget`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +155,14 @@ def settings_of_options(values: Mapping[str, Any], cls: type = TrainingConfig) -
 
 
 def command_words(config: TrainingConfig) -> list[str]:
-    """The preset of `config`, and the options that make of it what `config` is, but for what the data decides."""
+    """The preset of `config`, and the options that make of it what `config` is, but for what the data decides.
+
+    What a run would fit to its time is among them.
+    """
     usual = by_path(preset(config.preset))
     usual["generator", "depth"] = usual_depth(config.preset, config.patch_size)
+    if config.minutes is not None:
+        usual |= dict.fromkeys(FITTED_TO_TIME)
     return ["--preset", config.preset, *changed_words(config, usual)]
 
 

@@ -20,7 +20,7 @@ from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Split
 from pix2pix_training.presets import usual_depth
 from pix2pix_training.run_folder import RunFolder
-from pix2pix_training.setting_options import Place
+from pix2pix_training.setting_options import FITTED_TO_TIME, Place
 from pix2pix_training.training import TrainingData
 from pix2pix_training.training_step import TrainingStep
 
@@ -36,8 +36,8 @@ _ENOUGH_STEPS = 1500
 _TIMED_STEPS = 3
 _BYTES_PER_WEIGHT = 24
 """Weights, gradients, two moments and the average, and about as much for features and the discriminator."""
-_WIDTH, _DISCRIMINATOR_WIDTH = ("generator", "base_width"), ("discriminator", "base_width")
-_DEPTH, _PATCH, _BATCH_SIZE = ("generator", "depth"), ("patch_size",), ("batch_size",)
+_WIDTH, _PATCH, _BATCH_SIZE = FITTED_TO_TIME
+_DISCRIMINATOR_WIDTH, _DEPTH = ("discriminator", "base_width"), ("generator", "depth")
 
 
 class Loader(Protocol):
@@ -119,7 +119,7 @@ def _fitted(config: TrainingConfig, given: Collection[Place], split: Split, devi
 
 def _candidates(config: TrainingConfig, given: Collection[Place], split: Split) -> Iterator[TrainingConfig]:
     """Settings from little work to much, whose patches are no larger than the images."""
-    if {_WIDTH, _PATCH, _BATCH_SIZE} <= set(given):
+    if set(FITTED_TO_TIME) <= set(given):
         return
     room = min(min(plane_size(pair.source)) for pair in split.training)
     tried: list[TrainingConfig] = []

@@ -20,7 +20,13 @@ from pix2pix_training.config import (
     TrainingConfig,
 )
 from pix2pix_training.presets import preset
-from pix2pix_training.setting_options import command_words, setting_options, settings_of_options
+from pix2pix_training.setting_options import (
+    FITTED_TO_TIME,
+    command_words,
+    places_of,
+    setting_options,
+    settings_of_options,
+)
 from pix2pix_training.validated import choices
 
 DECIDED_BY_THE_DATA = {("generator", "source_channels"), ("generator", "target_channels")}
@@ -87,6 +93,13 @@ def test_the_copied_command_trains_with_the_same_settings(config: TrainingConfig
 
     config = replace(config, generator=replace(config.generator, base_width=width))
     assert training_config({}, settings_of_options(_parsed(command_words(config)))) == config
+
+
+@pytest.mark.parametrize("name", choices(Preset))
+def test_a_copied_command_leaves_nothing_to_be_fitted_to_its_time(name: Any) -> None:
+    values = settings_of_options(_parsed(command_words(replace(preset(name), minutes=10.0))))
+    assert places_of(values) >= set(FITTED_TO_TIME)
+    assert values["patch_size"] == 256
 
 
 def _parsed(words: list[str]) -> dict[str, Any]:
