@@ -104,8 +104,8 @@ def _fitted(config: TrainingConfig, given: Collection[Place], split: Split, devi
             picked = batched
     fitted = picked.config
     log.warning(
-        "for %g minutes on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; --base-width, "
-        "--patch-size and --batch-size are kept where they are given",
+        "for %g minutes on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; what is given of "
+        "them stays as it is",
         config.minutes,
         device,
         fitted.generator.base_width,
