@@ -16,6 +16,7 @@ _TILE_PX = 512
 _MOST_TILES = 8
 _ALWAYS_CLASSES = 3
 _LEAST_EQUAL = 0.25
+_LEAST_SOLID = 0.5
 _FEW_CLASSES = 8
 _MOST_STEPS = 0.9
 _LEAST_OBJECTS = 8
@@ -33,12 +34,14 @@ class Look:
     ----------
     equal : share of equal pixels among neighbours that are not both of the most frequent value.
     steps : share of neighbouring values, in their order, among neighbours that differ.
+    solid : share of the different values that fill a square of 2 x 2 pixels somewhere.
     objects : different values but the background's.
     whole : share of these that are one connected object where they occur.
     """
 
     equal: float
     steps: float
+    solid: float
     objects: int
     whole: float
 
@@ -46,11 +49,12 @@ class Look:
         """Whether images of `count` different values are maps of classes rather than of intensities.
 
         Classes lie in patches of one value. Intensities differ from pixel to pixel by noise, or, without noise, rise
-        and fall in single steps.
+        and fall in single steps. Most values of a mask with soft edges, or of one kept as JPEG, lie at its edges alone.
         """
         if count <= _ALWAYS_CLASSES:
             return True
-        return self.equal >= _LEAST_EQUAL and (count <= _FEW_CLASSES or self.steps <= _MOST_STEPS)
+        in_patches = self.equal >= _LEAST_EQUAL and self.solid > _LEAST_SOLID
+        return in_patches and (count <= _FEW_CLASSES or self.steps <= _MOST_STEPS)
 
     @property
     def is_of_instances(self) -> bool:
@@ -62,19 +66,25 @@ def look_at(images: Sequence[ArraySource]) -> Look:
     """The look of at most eight tiles of 512 pixels, evenly taken from all `images`."""
     equal = steps = pairs = 0
     objects: dict[bytes, list[bool]] = {}
+    found: set[bytes] = set()
+    solid: set[bytes] = set()
     for stored in _tiles(images):
         values, ranks, common = _ranked(stored)
+        names = [value.tobytes() for value in values.T]
+        found.update(names)
+        solid.update(names[rank] for rank in _filling_squares(ranks))
         alike, stepping, telling = _neighbours(ranks, common)
         equal, steps, pairs = equal + alike, steps + stepping, pairs + telling
         if alike >= _LEAST_EQUAL_IN_OBJECTS * telling:  # else there are no objects, but many values
             zero = np.flatnonzero((values == 0).all(0))
             background = int(zero[0]) if zero.size else common
             for rank, is_whole in _objects(ranks, background):
-                objects.setdefault(values[:, rank].tobytes(), []).append(is_whole)
+                objects.setdefault(names[rank], []).append(is_whole)
     whole = [each for places in objects.values() for each in places]
     return Look(
         equal=equal / max(pairs, 1),
         steps=steps / max(pairs - equal, 1),
+        solid=len(solid) / max(len(found), 1),
         objects=len(objects),
         whole=sum(whole) / max(len(whole), 1),
     )
@@ -104,6 +114,14 @@ def _neighbours(ranks: _Ranks, common: int) -> tuple[int, int, int]:
         steps += int((apart == 1).sum())
         pairs += apart.size - both
     return equal, steps, pairs
+
+
+def _filling_squares(ranks: _Ranks) -> list[int]:
+    """The values of which there is a square of 2 x 2 pixels."""
+    corner = ranks[:-1, :-1]
+    same = (corner == ranks[1:, :-1]) & (corner == ranks[:-1, 1:]) & (corner == ranks[1:, 1:])
+    found: list[int] = np.flatnonzero(np.bincount(corner[same])).tolist()
+    return found
 
 
 def _objects(ranks: _Ranks, background: int) -> Iterator[tuple[int, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from pix2pix_training.array_source import AnyArray, MemorySource
@@ -50,6 +52,7 @@ def fitted(images: Sequence[AnyArray], side: Side = "target", values: Values = "
 
 
 MASK = discs(12)
+ROWS = np.arange(192)[:, None]
 NOISE = np.random.default_rng(0).normal(0, 5, (192, 192))
 
 CLASS_MAPS: dict[str, list[AnyArray]] = {
@@ -67,6 +70,7 @@ CLASS_MAPS: dict[str, list[AnyArray]] = {
     "uint64 0 and 1": [MASK.astype(np.uint64)],
     "big-endian": [MASK.astype(">u2")],
     "twelve classes": [np.random.default_rng(0).permutation(12)[(smooth() * 11.99).astype(int)].astype(np.uint8)],
+    "classes of thin lines": [np.tile(np.where(ROWS % 20 < 2, ROWS // 20 % 5, 0), (1, 192)).astype(np.uint8)],
     "pixels of three classes at random": [np.random.default_rng(0).integers(1, 4, (64, 64)).astype(np.uint8)],
     "colour codes": [np.eye(3, dtype=np.uint8)[(smooth() * 2.99).astype(int)].transpose(2, 0, 1) * 200],
 }
@@ -87,6 +91,38 @@ def test_small_integer_masks_and_class_maps_are_classes_and_this_is_said(
     assert f"the target has {len(expected)} different" in message
     assert message.startswith("0.tif")
     assert "--target-values training-set" in message
+
+
+def kept_as_jpeg(mask: AnyArray, quality: int) -> AnyArray:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+def shrunk(mask: AnyArray, factor: int) -> AnyArray:
+    size = len(mask) // factor
+    means: AnyArray = mask.reshape(size, factor, size, factor).mean((1, 3)).astype(np.uint8)
+    return means
+
+
+BARS = np.zeros((192, 192), np.uint8)
+BARS[20:70, 30:160] = BARS[90:180, 100:120] = 255
+
+MASKS_WITH_SOFT_EDGES: dict[str, AnyArray] = {
+    "JPEG": kept_as_jpeg(BARS, 75),
+    "JPEG of high quality": kept_as_jpeg((MASK * 255).astype(np.uint8), 95),
+    "JPEG of highest quality": kept_as_jpeg((MASK * 255).astype(np.uint8), 100),
+    "edges shown smooth": shrunk((discs(9, size=768, radius=50) * 255).astype(np.uint8), 4),
+    "edges shown smooth, few values": shrunk((discs(9, size=384, radius=25) * 255).astype(np.uint8), 2),
+    "enlarged with interpolation": np.asarray(Image.fromarray(BARS).resize((250, 250), Image.Resampling.BILINEAR)),
+    "blurred": ndimage.gaussian_filter(BARS, 2.0),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS_WITH_SOFT_EDGES.values(), ids=MASKS_WITH_SOFT_EDGES.keys())
+def test_the_values_at_soft_edges_of_a_mask_are_no_classes(mask: AnyArray) -> None:
+    assert 3 < len(np.unique(mask)) <= 64
+    assert fitted([mask]) == dtype_mapping(np.dtype(np.uint8), 1)
 
 
 INTENSITIES: dict[str, tuple[list[AnyArray], tuple[float, float]]] = {
