@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -137,7 +138,8 @@ def pairs_from_csv(
     """Pairs named by a table with a header row and the columns ``source`` and ``target``.
 
     Further channels stand in ``source_2``, ``source_3`` (any column that begins with source or target); other columns
-    are ignored. Paths are relative to the table. Commas, semicolons or tabs separate the columns.
+    are ignored. Paths are relative to the table; those of a table made on Windows are understood. Commas, semicolons or
+    tabs separate the columns.
 
     Raises
     ------
@@ -364,7 +366,11 @@ def _cell(table: Path, row: Row, column: _Column) -> Path:
     text = row.cells[position].strip() if position < len(row.cells) else ""
     if not text:
         raise ImageError(f"{_origin(table, row)}: there is no path in the column {name!r}")
-    return as_spelled(table.parent / text)
+    path = table.parent / text
+    with suppress(OSError):  # what no file can be called; said where it is opened
+        if not path.exists():
+            path = table.parent / text.replace("\\", "/")
+    return as_spelled(path)
 
 
 def _origin(table: Path, row: Row) -> str:

@@ -25,7 +25,7 @@ def read_rows(content: bytes) -> list[Row]:
     """The rows of a table in UTF-8 or UTF-16, with or without a mark of that; the first one names the columns.
 
     Commas, semicolons or tabs separate the cells, whichever is most frequent in the first row or is named by a line
-    ``sep=;`` above it. Rows without any text but the first are left out.
+    ``sep=;`` above it. Rows without any text are left out, unless there is no other.
 
     Raises
     ------
@@ -33,16 +33,17 @@ def read_rows(content: bytes) -> list[Row]:
         This is no such text; says what is wrong.
     """
     lines = _decoded(content).splitlines()
-    above = 0
-    delimiter = max(_DELIMITERS, key=lines[0].count) if lines else ","
-    if lines and lines[0].lower().startswith("sep=") and len(lines[0]) == len("sep=;"):
-        delimiter, above = lines[0][-1], 1
+    above = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+    first = lines[above] if above < len(lines) else ""
+    delimiter = max(_DELIMITERS, key=first.count)
+    if first.lower().startswith("sep=") and len(first) == len("sep=;"):
+        delimiter, above = first[-1], above + 1
     try:
         reader = csv.reader(lines[above:], delimiter=delimiter, strict=True)
         rows = [Row(above + reader.line_num, tuple(cells)) for cells in reader]
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    return [row for number, row in enumerate(rows) if number == 0 or not row.is_blank]
+    return [row for row in rows if not row.is_blank] or rows[:1]
 
 
 def _decoded(content: bytes) -> str:
