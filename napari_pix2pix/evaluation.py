@@ -220,6 +220,7 @@ def _tile_count(target: ArraySource) -> int:
 def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Generator[None, None, Scores]:
     accumulator = ScoreAccumulator(span)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (prediction, target))
+    missing = 0
     for plane in plane_indices(target):
         for inner in Region.whole(*plane_size(target)).tiles(_TILE):
             outer = inner.grown(SSIM_RADIUS, plane_size(target))
@@ -227,8 +228,19 @@ def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Genera
             wanted, bad_target = targets.read_with_mask(outer, plane)
             bad = [mask for mask in (bad_prediction, bad_target) if mask is not None]
             valid = ~np.logical_or.reduce(bad) if bad else None
-            accumulator.add(predicted, wanted, inner.seen_from(outer), valid)
+            place = inner.seen_from(outer)
+            if bad_prediction is not None:
+                lacking = bad_prediction if bad_target is None else bad_prediction & ~bad_target
+                missing += int(lacking[place.slices].sum())
+            accumulator.add(predicted, wanted, place, valid)
             yield
+    if missing:
+        logger.warning(
+            "%s: %d pixels without data have a target (%s), and are left out of the scores",
+            prediction.name,
+            missing,
+            target.name,
+        )
     return accumulator.scores()
 
 

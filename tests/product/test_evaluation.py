@@ -62,12 +62,16 @@ def test_region_scores_a_part(target: NDArray[np.uint16]) -> None:
     assert evaluate_pairs([pair(prediction, target)], region=Region(0, 60, 0, 500)).mean.mae == 0
 
 
-def test_invalid_pixels_do_not_count() -> None:
+def test_invalid_pixels_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
     target = np.random.default_rng(0).random((1, 40, 40)).astype(np.float32)
     prediction = target + np.float32(0.5)
     target[0, :10] = np.nan
+    assert evaluate_pairs([pair(prediction, target)]).mean.mae == pytest.approx(0.5)
+    assert caplog.text == ""
+    prediction[0, :2] = np.nan
     prediction[0, -5:] = np.nan
     assert evaluate_pairs([pair(prediction, target)]).mean.mae == pytest.approx(0.5)
+    assert "p: 200 pixels without data have a target (t), and are left out of the scores" in caplog.text
 
 
 def test_other_channel_counts_are_refused(target: NDArray[np.uint16]) -> None:
