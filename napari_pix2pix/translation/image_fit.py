@@ -135,7 +135,7 @@ def _channel_order(
         )
         return (), (), problem
     if found != count:
-        return (), (), _count_problem(image, expected)
+        return (), (), _count_problem(image, expected, metadata)
     if match.unrelated and image.channel_names:
         remark = (
             f"{image.name}: its channels are called {listed(names)}, those of the model {listed(wanted)}; they are "
@@ -155,7 +155,7 @@ def _choice_problem(image: ArraySource, expected: ImageDescription, asked: Seque
     return None
 
 
-def _count_problem(image: ArraySource, expected: ImageDescription) -> str:
+def _count_problem(image: ArraySource, expected: ImageDescription, metadata: ImageMetadata) -> str:
     found = channel_count(image)
     named = f"; they are called {listed(image.channel_names)}" if image.channel_names else ""
     problem = f"{image.name} has {_channels(found)}, the model expects {_expected(expected)}{named}"
@@ -165,6 +165,10 @@ def _count_problem(image: ArraySource, expected: ImageDescription) -> str:
         return f"{problem}; if the channels of the array are its last axis, say so with axes, such as YXC"
     if found > expected.channels:
         return f"{problem}; choose them with --channels, such as --channels {_numbers(range(expected.channels))}"
+    if metadata.alpha and found + 1 == expected.channels:
+        return f"{problem}; its alpha is not counted among them, --alpha keep makes it a channel"
+    if image.palette is not None:
+        return f"{problem}; it is an indexed image, whose colours are no channels: save it without a palette"
     return f"{problem}; give an image with these channels"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
@@ -338,6 +339,23 @@ def test_indexed_images_are_no_intensities(caplog: pytest.LogCaptureFixture) -> 
     classes = replace(CLASSES, colors=((0, 1, 2), (3, 4, 5), (99, 99, 99)))
     fit = fit_of(MemorySource(_noise("uint8", 0, 9), palette=palette), replace(_class_model().source, mapping=classes))
     assert "value 7 has the colour (21, 22, 23), in the training images it had (99, 99, 99)" in fit.remarks[0]
+
+
+def test_channels_that_an_image_has_to_the_eye_and_not_to_the_model_are_told_of(tmp_path: Path) -> None:
+    colours = Image.fromarray(_noise("uint8", 0, 255, 3).transpose(1, 2, 0))
+    colours.quantize(20).save(tmp_path / "indexed.png")
+    colours.putalpha(255)
+    colours.save(tmp_path / "opaque.png")
+    for name, channels, words in [
+        ("indexed.png", 3, "it is an indexed image, whose colours are no channels"),
+        ("opaque.png", 4, "its alpha is not counted among them, --alpha keep makes it a channel"),
+    ]:
+        with open_image(tmp_path / name) as source:
+            problem = fit_of(source, identity_model(channels=channels).source, metadata=source.metadata).problem
+        assert problem is not None
+        assert words in problem
+    with open_image(tmp_path / "opaque.png", alpha="keep") as source:
+        assert fit_of(source, identity_model(channels=4).source, metadata=source.metadata).problem is None
 
 
 def test_values_wider_than_float32_can_tell_apart_are_said() -> None:
