@@ -28,6 +28,9 @@ from superqt import QCollapsible
 
 from napari_pix2pix._widgets.preferences import preferences
 
+_ANY_HEIGHT = (1 << 24) - 1
+"""Qt's own limit, QWIDGETSIZE_MAX."""
+
 
 class ProgressBar(QProgressBar):
     """How much of a job is done, busy without a number where that is not known."""
@@ -198,11 +201,18 @@ def column(*widgets: QWidget) -> QWidget:
 
 
 def collapsed(title: str, content: QWidget) -> QCollapsible:
-    """`content` behind a line to click on."""
+    """`content` behind a line to click on; the Tab key passes it over, and it may grow while it is shown."""
     section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
     section.setContent(content)
+    section.setDuration(0)
+
+    def show(is_expanded: bool) -> None:
+        content.setMaximumHeight(_ANY_HEIGHT)
+        content.setVisible(is_expanded)
+
+    section.toggled.connect(show)
     section.collapse(animate=False)
     return section
 

@@ -147,6 +147,14 @@ def size_in_words(source: ArraySource) -> str:
     return f"{planes}{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}, {source.dtype.name}"
 
 
+def pixel_size_in_words(pixel_size: tuple[float, float] | None, unit: str | None) -> str:
+    """ "0.325 µm"; both sides where they differ."""
+    if pixel_size is None:
+        return "not recorded"
+    y, x = (f"{length:.4g}" for length in pixel_size)
+    return f"{x if x == y else f'{y} x {x}'} {unit or 'units'}"
+
+
 def pair_problem(source: ArraySource, target: ArraySource, patch_size: int) -> str | None:
     """Why two images cannot be trained on, in words; None where they can."""
     height, width = source.shape[-2:]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_pix2pix._widgets.form_words import in_form_words
+from napari_pix2pix._widgets.layer_sources import pixel_size_in_words
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
@@ -53,7 +54,7 @@ class ModelCard:
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
             ("Source", _side(self.source_channels, self.source_names, self.source_dtype) + self._neighbours()),
             ("Target", _side(self.target_channels, self.target_names, self.target_dtype)),
-            ("Pixel size", _size(self.pixel_size, self.unit)),
+            ("Pixel size", pixel_size_in_words(self.pixel_size, self.unit)),
             ("Validation", ", ".join(scores) or "none"),
         ]
 
@@ -159,12 +160,5 @@ def rescaling(card: ModelCard, metadata: ImageMetadata) -> tuple[float, float] |
 
 def size_comparison(card: ModelCard, metadata: ImageMetadata) -> str:
     """Both pixel sizes in words."""
-    own, trained = _size(metadata.pixel_size, metadata.unit), _size(card.pixel_size, card.unit)
+    own, trained = (pixel_size_in_words(each.pixel_size, each.unit) for each in (metadata, card))
     return f"Pixels are {own}, the model was trained on {trained}."
-
-
-def _size(pixel_size: tuple[float, float] | None, unit: str | None) -> str:
-    if pixel_size is None:
-        return "not recorded"
-    y, x = (f"{length:.4g}" for length in pixel_size)
-    return f"{x if x == y else f'{y} x {x}'} {unit or 'units'}"

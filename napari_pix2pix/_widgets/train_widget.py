@@ -12,7 +12,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
-from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, form, row, scrolling
+from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, row, scrolling
 from napari_pix2pix._widgets.job_widget import JobWidget, opened
 from napari_pix2pix._widgets.loss_plot import LossPlot
 from napari_pix2pix._widgets.messages import HelpLinks, Message
@@ -22,13 +22,13 @@ from napari_pix2pix._widgets.training_images import TrainingImages
 from napari_pix2pix._widgets.training_job import (
     Preview,
     TrainingRequest,
-    computing_device,
     resumed_config,
     run_state,
     seconds_left,
     time_left,
     training_events,
 )
+from napari_pix2pix._widgets.training_pace import Pace, computing_device
 from napari_pix2pix._widgets.training_settings import TrainingSettings
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 from napari_pix2pix._widgets.values_look import ValuesRequest
@@ -48,8 +48,10 @@ class TrainWidget(JobWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.images = TrainingImages(napari_viewer)
-        self.settings = TrainingSettings()
-        self._auto_device = ""
+        self.out = PathField(ask_folder, "folder for the model and its curves")
+        self.out.set_path(free_run_folder(preferences().runs_folder))
+        self.settings = TrainingSettings([("Run folder", self.out)])
+        self._auto_device: Pace | None = None
         self._model: Path | None = None
         self._first_step: StepDone | None = None
         self._steps_per_epoch = 1
@@ -66,13 +68,10 @@ class TrainWidget(JobWidget):
     # The form
 
     def _build(self) -> None:
-        self.out = PathField(ask_folder, "folder for the model and its curves")
-        self.out.set_path(free_run_folder(preferences().runs_folder))
         self.train_button = QPushButton("Train")
         self.stop_button = QPushButton("Stop")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
-        self.badge = Message()
         self.problem = Message()
         self.epoch_progress, self.progress = ProgressBar(), ProgressBar()
         self.epoch_progress.setToolTip("Steps of this epoch, and images while those for validation are translated.")
@@ -86,15 +85,13 @@ class TrainWidget(JobWidget):
         self.copy_button = QPushButton("Copy command line")
         self.values = ValuesWords()
         self.help = HelpLinks()
-        self.inputs = [self.images, self.values, self.settings, self.out]
+        self.inputs = [self.images, self.values, self.settings]
         scrolling(
             self,
             [
                 self.images,
                 self.values,
                 self.settings,
-                self.badge,
-                form([("Run folder", self.out)]),
                 self.problem,
                 row(self.train_button, self.stop_button, self.resume_button),
                 self.epoch_progress,
@@ -131,9 +128,9 @@ class TrainWidget(JobWidget):
             self.settings.suggest_patch_size(*size)
         self._refresh()
 
-    def _on_device_known(self, kinds: list[str]) -> None:
-        self.settings.suggest_width_for(kinds[-1])
-        self._auto_device = f"{_DEVICES.get(kinds[-1], kinds[-1])} of this machine will be used."
+    def _on_device_known(self, paces: list[Pace]) -> None:
+        self.settings.suggest_width_for(paces[-1].kind)
+        self._auto_device = paces[-1]
         self._refresh()
 
     def _on_no_device(self, error: Exception) -> None:
@@ -149,9 +146,8 @@ class TrainWidget(JobWidget):
         self.lock_inputs()
         has_images = self.images.judge(self.settings.form.value("patch_size"), self.settings.z_context.value())
         self._look_at_values(has_images)
-        if not self.is_running:
-            self.badge.say(self._auto_device if self.settings.device.value == "auto" else "")
         obstacle = self._obstacle()
+        self._look_at_pace(has_images and obstacle is None)
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
         self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
         is_ready = has_images and obstacle is None
@@ -172,10 +168,21 @@ class TrainWidget(JobWidget):
         request = ValuesRequest(images=self.images.chosen(), source_values=source, target_values=target)
         self.values.look(request, (self.images.choice(), source, target))
 
+    def _look_at_pace(self, is_ready: bool) -> None:
+        """Say how fast this device trains, once it is known which that is."""
+        device = self.settings.device.value
+        default = self._auto_device if device == "auto" else None
+        if self.is_running:
+            return
+        is_known = self._auto_device is not None
+        config = self.settings.config(target_is_labels=self.images.target_is_labels) if is_ready and is_known else None
+        self.settings.badge.look(config, device, default)
+
     def _hint(self, folder: str) -> str:
-        """What the buttons do with a run folder that holds something."""
-        if folder == "nothing" or self.is_running or self.out.path is None:
-            return ""
+        """Where the model goes, and what the buttons do with a run folder that holds something."""
+        assert self.out.path is not None
+        if folder == "nothing" or self.is_running:
+            return f"The model goes to {self.out.path}."
         return f"{_HINTS[folder]} Train begins a new one in {next_run_folder(self.out.path).name}."
 
     def _obstacle(self) -> str | None:
@@ -217,6 +224,7 @@ class TrainWidget(JobWidget):
             bar.tell(0, 0)
         self._show_run(True)
         self.state.say("getting ready…")
+        self.settings.badge.stop()
         self.run(partial(training_events, request))
         self._refresh()
 
@@ -276,7 +284,6 @@ class TrainWidget(JobWidget):
         """While a run is on, what it shows has the room of the fields, which cannot be changed then."""
         for fields in (self.images, self.values, self.settings, self.help):
             fields.setVisible(not running)
-        self.badge.setVisible(not running and bool(self.badge.text()))
         self._show_bars(running)
 
     def _show_bars(self, shown: bool) -> None:
@@ -360,10 +367,10 @@ class TrainWidget(JobWidget):
     def on_closed(self) -> None:
         super().on_closed()
         self.values.stop()
+        self.settings.badge.stop()
         self.images.disconnect_viewer()
 
 
-_DEVICES = {"cpu": "The processor", "cuda": "The NVIDIA GPU", "mps": "The Apple GPU"}
 _HINTS = {
     "run": "The run folder holds a run: Resume goes on with it.",
     "model": "The run folder holds a model, and nothing to go on with.",

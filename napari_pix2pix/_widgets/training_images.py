@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -11,19 +12,21 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 
 from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
+from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
 from napari_pix2pix._widgets.layer_facts import doubts, file_facts, likely_channel_axis, pixel_size
 from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
-from napari_pix2pix._widgets.layer_sources import pair_problem, size_in_words
+from napari_pix2pix._widgets.layer_sources import pair_problem, pixel_size_in_words, size_in_words
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.region_choice import RegionChoice
 from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
-from pix2pix_training.array_source import channel_count
+from pix2pix_training.array_source import ArraySource, channel_count
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import Region
+
+_NAMES_SAID = 4
 
 
 class TrainingImages(QWidget):
@@ -34,7 +37,7 @@ class TrainingImages(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._checked: FoldersChecked | None = None
-        self._folder_worker: CoreWorker | None = None
+        self._pairing = Inquiry(self, 0)
         self.kind = Choice({"open layers": "layers", "folders": "folders"}, "Where the training images are.")
         self.source = LayerPicker(viewer, tip="What the network sees; several layers are channels.")
         self.target = LayerPicker(viewer, tip="What it learns to make of it; several layers are channels.")
@@ -73,6 +76,8 @@ class TrainingImages(QWidget):
         self.regions.changed.connect(self.changed)
         for folder in (self.source_folder, self.target_folder):
             folder.changed.connect(self._on_folder_changed)
+        self._pairing.answered.connect(self._on_folders_checked)
+        self._pairing.failed.connect(self._on_pairing_failed)
 
     @property
     def are_layers(self) -> bool:
@@ -91,11 +96,11 @@ class TrainingImages(QWidget):
         self.target.choose(targets, decided=decided)
 
     def choose_first_layers(self) -> None:
-        """Unless the user has chosen: the lowest image as source, those above that lie on it as target."""
+        """Unless the user has chosen: the lowest image as source, as target those above that belong to it."""
         if self.source.is_decided or self.target.is_decided or not self.are_layers:
             return
         images = self.source.images
-        self.choose_layers(images[:1], [other for other in images[1:] if _belong(images[0], other)], decided=False)
+        self.choose_layers(images[:1], _likely_targets(images), decided=False)
 
     def choice(self) -> object:
         """What is chosen, to be compared."""
@@ -181,7 +186,8 @@ class TrainingImages(QWidget):
             too_small = self.regions.problem(self.source.layers[0], patch_size)
         except Pix2PixError as error:
             return str(error), "", []
-        words = f"Source: {size_in_words(source)}.\nTarget: {size_in_words(target)}.\n{regions}".rstrip()
+        sides = (("Source", self.source, source), ("Target", self.target, target))
+        words = "\n".join([*(f"{side}: {_in_words(each, image)}." for side, each, image in sides), regions]).rstrip()
         doubted = [line for each in (self.source, self.target) for line in doubts(each.layers[0], each.channel_axis)]
         return pair_problem(source, target, patch_size) or too_small, words, doubted
 
@@ -208,30 +214,20 @@ class TrainingImages(QWidget):
 
     def _on_folder_changed(self) -> None:
         self._checked = None
-        if self._folder_worker is not None:
-            self._folder_worker.quit()
         folders = self._folders()
-        if folders is not None and folders.source.is_dir() and folders.target.is_dir():
-            self._folder_worker = start_worker(
-                partial(check_folders, folders),
-                on_events=self._on_folders_checked,
-                on_error=self._on_folders_wrong,  # methods of this widget, which Qt lets go of when it is gone
-                on_end=self._on_pairing_ended,
-            )
+        are_there = folders is not None and folders.source.is_dir() and folders.target.is_dir()
+        self._pairing.ask(partial(check_folders, folders) if folders is not None and are_there else None, folders)
         self.changed.emit()
 
-    def _on_folders_checked(self, events: list[FoldersChecked]) -> None:
-        if events[-1].folders == self._folders():  # not a late answer about others
-            self._checked = events[-1]
+    def _on_folders_checked(self, found: FoldersChecked) -> None:
+        self._checked = found
+        self.changed.emit()
 
-    def _on_folders_wrong(self, error: Exception) -> None:
+    def _on_pairing_failed(self, words: str) -> None:
         """An error that is not about the folders."""
         folders = self._folders()
-        if self._checked is None and folders is not None:
-            self._checked = FoldersChecked(folders=folders, problem=str(error))
-
-    def _on_pairing_ended(self) -> None:
-        self.changed.emit()
+        if folders is not None:
+            self._on_folders_checked(FoldersChecked(folders=folders, problem=words))
 
     def disconnect_viewer(self) -> None:
         self.source.disconnect_viewer()
@@ -250,12 +246,36 @@ def _titled(title: str, content: QWidget) -> QWidget:
     return widget
 
 
+def _likely_targets(images: list[Any]) -> list[Any]:
+    """Of the layers above the lowest those that lie on it: its labels, or else those that are no more of its kind."""
+    above = [other for other in images[1:] if _belong(images[0], other)]
+    labels = [other for other in above if is_labels(other)]
+    others = [other for other in above if _series(other) != _series(images[0])]
+    return labels or others or above
+
+
+def _series(layer: Any) -> str:
+    """The same for phase_z1 and phase_z2."""
+    return re.sub(r"\d+", "#", layer.name)
+
+
 def _belong(source: Any, other: Any) -> bool:
     """Whether a layer can be the target of another without a word: of equal size, and lying on it."""
     axes = likely_channel_axis(source), likely_channel_axis(other)
     if full_extent(source, axes[0]) != full_extent(other, axes[1]):
         return False
     return not misplaced_among([([source], axes[0]), ([other], axes[1])])
+
+
+def _in_words(picker: LayerPicker, image: ArraySource) -> str:
+    """ "1024 x 1024 pixels, 2 channels, uint16, 0.325 µm; names kept: nuclei, cytoplasm" """
+    facts, words = _facts(picker), size_in_words(image)
+    if facts.pixel_size is not None:
+        words += f", {pixel_size_in_words(facts.pixel_size, facts.unit)}"
+    if len(names := facts.channel_names) > 1:
+        more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID + 1 else ""
+        words += f"; names kept: {', '.join(names[: _NAMES_SAID + (not more)])}{more}"
+    return words
 
 
 def _facts(picker: LayerPicker) -> LayerFacts:

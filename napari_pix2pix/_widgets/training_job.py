@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
+from napari_pix2pix._widgets.training_pace import no_trials
 from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.array_source import ArraySource, whole_plane
 from pix2pix_training.config import TrainingConfig
@@ -140,6 +141,11 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
     TrainingError
         Training failed midway.
     """
+    with no_trials():
+        yield from _run_events(request)
+
+
+def _run_events(request: TrainingRequest) -> Generator[Any, None, None]:
     from napari_pix2pix.training_data import DataRequest, load_training_data
     from pix2pix_training.events import PreviewReady
     from pix2pix_training.model_file import load_model
@@ -219,13 +225,6 @@ def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
     count = f"{len(pairs)} pair{'s' if len(pairs) != 1 else ''}"
     words = f"{count}. Source: {size_in_words(pairs[0].source)}. Target: {size_in_words(pairs[0].target)}."
     yield FoldersChecked(folders=folders, words=words, remarks=tuple(map(in_form_words, lines)))
-
-
-def computing_device() -> Generator[str, None, None]:
-    """The kind of device that "auto" is on this machine: "cpu", "cuda" or "mps"."""
-    from pix2pix_training.device import resolve_device
-
-    yield resolve_device("auto").type
 
 
 def as_rgb(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
-"""The part of the Train widget that says how: preset, length, sizes, and all other settings behind "Advanced"."""
+"""The part of the Train widget that says how: how long, and all other settings behind "More"."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -17,6 +18,7 @@ from napari_pix2pix._widgets.forms import (
     row,
     whole_number,
 )
+from napari_pix2pix._widgets.pace_badge import PaceBadge
 from napari_pix2pix._widgets.setting_form import SettingForm
 from napari_pix2pix._widgets.training_job import VALIDATION_FRACTION, suggested_patch_size
 from napari_pix2pix.translation.settings import Device
@@ -27,7 +29,7 @@ from pix2pix_training.setting_options import by_path, setting_options, settings_
 from pix2pix_training.validated import labels
 
 LENGTHS = {"minutes": 10.0, "epochs": 200.0, "steps": 5000.0}
-FRONT = ("preset", "patch_size", "batch_size", "base_width")
+_FIRST = ("preset", "patch_size", "batch_size", "base_width")
 _WIDTH_ON_CPU = 32
 _PREVIEW_EVERY_STEPS = 100
 _SMALLEST_PATCH = 32
@@ -36,11 +38,16 @@ _OFFERED_ELSEWHERE = {"source_values": ("foreground",), "target_values": ("image
 
 
 class TrainingSettings(QWidget):
-    """The fields of a `TrainingConfig` and of what is no part of it; `changed` is emitted when one is changed."""
+    """The fields of a `TrainingConfig` and of what is no part of it; `changed` is emitted when one is changed.
+
+    Parameters
+    ----------
+    first : rows that come first among those that are folded away.
+    """
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, first: Sequence[tuple[str, QWidget]] = ()) -> None:
         super().__init__()
         self.form = SettingForm(
             (option for option in setting_options() if option.name not in LENGTHS),
@@ -58,15 +65,15 @@ class TrainingSettings(QWidget):
         self.validation = real_number(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
         self.device = Choice({words: value for value, words in labels(Device).items()}, "Where the network is trained.")
         self.init = PathField(ask_model, "model to start from")
-        others = [("Planes in Z", self.z_context), ("Held out", self.validation)]
-        others += [("Device", self.device), ("Start from", self.init)]
-        rest = [name for name in self.form.fields if name not in FRONT]
-        self.advanced = collapsed("Advanced", self.form.grouped(rest, others))
-        preset_row, *sizes = self.form.rows(FRONT)
+        rows = [*first, *self.form.rows(_FIRST), ("Planes in Z", self.z_context), ("Held out", self.validation)]
+        rows += [("Device", self.device), ("Start from", self.init)]
+        rest = [name for name in self.form.fields if name not in _FIRST]
+        self.more = collapsed("More", self.form.grouped(rest, rows))
+        self.badge = PaceBadge()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(form([preset_row, ("Length", row(self.length, self.unit)), *sizes]))
-        layout.addWidget(self.advanced)
+        for part in (form([("How long", row(self.length, self.unit))]), self.badge, self.more):
+            layout.addWidget(part)
         self._on_unit_changed()
         self._connect()
 
@@ -81,6 +88,7 @@ class TrainingSettings(QWidget):
         for choice in (self.unit, self.device):
             choice.currentIndexChanged.connect(self.changed)
         self.init.changed.connect(self._on_init_changed)
+        self.form.restore.clicked.connect(self._on_restore)
 
     def config(self, *, target_is_labels: bool) -> TrainingConfig:
         """The settings; raises `SettingsError` where they do not fit together."""
@@ -138,6 +146,13 @@ class TrainingSettings(QWidget):
         for name, field in self.form.fields.items():
             field.enabled = self._counts(name)
         self.changed.emit()
+
+    def _on_restore(self) -> None:
+        """The fields that are no part of the form of settings too."""
+        self.z_context.setValue(0)
+        self.validation.setValue(VALIDATION_FRACTION)
+        self.device.choose("auto")
+        self.init.set_path(None)
 
     def _on_preset_changed(self) -> None:
         """What presets differ in is set, whatever it was."""

@@ -92,14 +92,14 @@ class TranslateWidget(JobWidget):
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
         self.model_actions = ModelActions(self.viewer)
-        self.advanced = collapsed("Advanced", self.settings)
+        self.more = collapsed("More", self.settings)
         destination = column(self.destination, self.out)
         self._of_layers = [
             self.images,
             column(form([("Live view", self.live)]), self.live_words),
             form([("Part", self.part), ("Result", destination)]),
         ]
-        self.inputs = [self.model, self.kind, self.images, self.part, destination, self.folder, self.advanced]
+        self.inputs = [self.model, self.kind, self.images, self.part, destination, self.folder, self.more]
         scrolling(
             self,
             [
@@ -107,7 +107,7 @@ class TranslateWidget(JobWidget):
                 form([("Images from", self.kind)]),
                 *self._of_layers,
                 self.folder,
-                self.advanced,
+                self.more,
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,

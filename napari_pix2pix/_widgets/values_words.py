@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.values_look import ValuesLook, ValuesRequest, look_events
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 
 _REST_MS = 200
 
@@ -36,14 +36,10 @@ class ValuesWords(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.message)
         layout.addWidget(self.foreground_button)
-        self._about: object = None
-        self._request: ValuesRequest | None = None
         self._found: ValuesLook | None = None
-        self._worker: CoreWorker | None = None
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_REST_MS)
-        self._timer.timeout.connect(self._start)
+        self._inquiry = Inquiry(self, _REST_MS)
+        self._inquiry.answered.connect(self._on_found)
+        self._inquiry.failed.connect(self._on_failed)
 
     @property
     def problem(self) -> str | None:
@@ -52,41 +48,19 @@ class ValuesWords(QWidget):
 
     def look(self, request: ValuesRequest | None, about: object) -> None:
         """Look at the images of `request` soon, unless that was done; `about` is equal where nothing has changed."""
-        if about == self._about:
-            return
-        self._about, self._request = about, request
-        self.stop()
-        self._show(None)
-        if request is not None:
-            self._timer.start()
+        if self._inquiry.ask(None if request is None else partial(look_events, request), about):
+            self._show(None)
 
     def stop(self) -> None:
         """Do not look any more."""
-        self._timer.stop()
-        if self._worker is not None:
-            self._worker.quit()
-            self._worker = None
+        self._inquiry.stop()
 
-    def _start(self) -> None:
-        request, self._request = self._request, None
-        if request is not None:
-            self._worker = start_worker(
-                partial(look_events, request),
-                on_events=partial(self._on_found, self._about),
-                on_error=self._on_error,
-                on_end=self._on_end,
-            )
+    def _on_found(self, found: ValuesLook) -> None:
+        self._show(found)
+        self.changed.emit()
 
-    def _on_found(self, about: object, answers: list[ValuesLook | None]) -> None:
-        if about == self._about and answers[-1] is not None:  # not a late answer about others
-            self._show(answers[-1])
-            self.changed.emit()
-
-    def _on_error(self, error: Exception) -> None:
-        self.message.say(str(error), "error")
-
-    def _on_end(self) -> None:
-        """Qt lets go of this slot when the widget is gone."""
+    def _on_failed(self, words: str) -> None:
+        self.message.say(words, "error")
 
     def _show(self, found: ValuesLook | None) -> None:
         self._found = found

@@ -121,7 +121,11 @@ class GeneratorConfig:
     base_width: Annotated[
         int,
         Field(ge=1, le=1024),
-        Setting("Channels of the first layer, of both networks.", step=8, also=("discriminator", "base_width")),
+        Setting(
+            "Capacity: channels of the first layer of both networks; more take longer, and memory.",
+            step=8,
+            also=("discriminator", "base_width"),
+        ),
     ] = 64
     depth: Annotated[int, Field(ge=2, le=10), Setting("Down-samplings of the U-Net.")] = 8
     blocks: Annotated[int, Field(ge=0, le=64), Setting("Residual blocks of a ResNet.", label="Residual blocks")] = 9
@@ -375,9 +379,15 @@ class TrainingConfig:
         Setting("Length of the run in minutes; width, patch and batch fit it where they are not given."),
     ] = None
     patch_size: Annotated[
-        int, Field(ge=1, le=10**9), Setting("Side of a training patch in pixels.", step=32, unit="px")
+        int,
+        Field(ge=1, le=10**9),
+        Setting(
+            "Side of the patches that are learnt from; larger ones show more of the surroundings.", step=32, unit="px"
+        ),
     ] = 256
-    batch_size: Annotated[int, Field(ge=1, le=4096), Setting("Patches per step.")] = 1
+    batch_size: Annotated[
+        int, Field(ge=1, le=4096), Setting("Patches per step; more make steps steadier, and longer.")
+    ] = 1
     learning_rate: Annotated[
         float, Field(gt=0, le=1), Setting("Step width of the optimisers.", step=1e-4, group="optimisers")
     ] = 2e-4

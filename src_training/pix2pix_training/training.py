@@ -283,12 +283,8 @@ class _Run:
 
     def _run_on_noise(self, batch_size: int, patch_size: int) -> None:
         """Two steps, as only the second has the moments of the optimisers beside its activations."""
-        channels = (self.config.generator.source_channels, self.config.generator.target_channels)
         for _ in range(2):
-            source, target = (
-                torch.rand(batch_size, count, patch_size, patch_size, device=self.device) * 2 - 1 for count in channels
-            )
-            self.networks.run(source, target)
+            self.networks.run_on_noise(batch_size, patch_size)
 
     def _fraction_done(self) -> float:
         if self.total_steps is not None:

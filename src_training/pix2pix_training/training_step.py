@@ -111,6 +111,14 @@ class TrainingStep:
         losses = self._improve_discriminator(source, target, fake)
         return {**losses, **self._improve_generator(source, target, fake)}
 
+    def run_on_noise(self, batch_size: int, patch_size: int) -> dict[str, Tensor]:
+        """One step on images of no meaning, to see what it takes; it spoils the networks."""
+        channels = (self._config.generator.source_channels, self._config.generator.target_channels)
+        source, target = (
+            torch.rand(batch_size, count, patch_size, patch_size, device=self._device) * 2 - 1 for count in channels
+        )
+        return self.run(source, target)
+
     def _improve_discriminator(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self.discriminator is None or self.optimizer_d is None:
             return {}

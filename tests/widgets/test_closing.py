@@ -27,7 +27,11 @@ def _folders(train: Any, translate: Any, viewer: Any, tmp_path: Path) -> None:
 
 
 def _values(train: Any, translate: Any, viewer: Any, tmp_path: Path) -> None:
-    train.values._start()
+    train.values._inquiry._start()
+
+
+def _pace(train: Any, translate: Any, viewer: Any, tmp_path: Path) -> None:
+    train.settings.badge._inquiry._start()
 
 
 def _model(train: Any, translate: Any, viewer: Any, tmp_path: Path) -> None:
@@ -52,6 +56,7 @@ def _translation(train: Any, translate: Any, viewer: Any, tmp_path: Path) -> Non
 MOMENTS = {
     "check of folders": _folders,
     "look at values": _values,
+    "trial of steps": _pace,
     "reading of a model": _model,
     "live view": _live,
     "training": _training,

@@ -65,8 +65,8 @@ def test_layers_called_like_the_target_are_ticked(
     for name in ("membrane", "phase", "nuclei"):
         viewer.add_image(np.zeros((40, 48), np.uint8), name=name)
     translate.set_model(path)
-    wait_until(lambda: translate.model.card is not None)
-    assert {layer.name for layer in translate.model_actions.targets.layers} == {"nuclei", "membrane"}
+    targets = translate.model_actions.targets
+    wait_until(lambda: {layer.name for layer in targets.layers} == {"nuclei", "membrane"})
 
 
 def test_export_as_onnx(translate: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil) -> None:

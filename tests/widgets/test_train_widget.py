@@ -187,7 +187,8 @@ def test_fields_that_a_run_does_not_look_at_any_more_cannot_be_changed(train: An
 
 def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
     message, button = train.images.message, train.train_button
-    assert message.text() == ("Source: 96 x 128 pixels, 1 channel, uint8.\nTarget: 96 x 128 pixels, 1 channel, uint8.")
+    size = "96 x 128 pixels, 1 channel, uint8, 0.5 µm"
+    assert message.text() == f"Source: {size}.\nTarget: {size}."
     other = viewer.add_image(np.zeros((96, 100, 3), np.uint8), name="other")
     train.choose_layers(pair[:1], [other])
     assert "target 96 x 100" in message.text()
@@ -222,9 +223,6 @@ def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None
 
 def test_what_a_run_shows_has_the_room_of_the_fields(train: Any, wait_until: WaitUntil) -> None:
     fields = (train.images, train.settings, train.help)
-    wait_until(lambda: "of this machine will be used." in train.badge.text())
-    train.settings.device.choose("cpu")
-    assert not train.badge.isVisibleTo(train)
     train.settings.length.setValue(100_000)
     train.train_button.click()
     assert not any(field.isVisibleTo(train) for field in fields)
@@ -323,6 +321,9 @@ def test_what_is_decided_about_files_of_folders_stands_in_the_form(
 def test_a_late_answer_about_folders_chosen_before(
     train: Any, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from qtpy.QtWidgets import QApplication
+    from superqt.utils import WorkerBase
+
     from napari_pix2pix._widgets import training_images
     from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, check_folders
 
@@ -343,10 +344,9 @@ def test_a_late_answer_about_folders_chosen_before(
     train.images.target_folder.set_path(tmp_path / "none")
     train.images.target_folder.set_path(tmp_path / "b")
     wait_until(lambda: "1 of 2 images" in train.images.message.text())
-    answers: list[Any] = []
-    train.images.changed.connect(lambda: answers.append(None))
     may_answer.set()
-    wait_until(lambda: bool(answers))
+    WorkerBase.await_workers(20_000)
+    QApplication.processEvents()
     assert "1 of 2 images" in train.images.message.text()
 
 
@@ -580,3 +580,101 @@ def test_the_copied_command_trains_with_every_setting_of_the_form(
     assert by_form[0].learning_rate == 0.0001
     own = {"length", "unit", "z_context", "validation", "device", "init"}
     assert {*FIELDS} - {*settings.form.fields} == own, "the others are tried in test_setting_form"
+
+
+def test_three_questions_stand_in_the_form_and_the_rest_is_folded_away(train: Any) -> None:
+    from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLineEdit
+
+    fields = [each for kind in (QAbstractSpinBox, QComboBox, QLineEdit) for each in train.findChildren(kind)]
+    asked = {each for each in fields if each.isVisibleTo(train) and not isinstance(each.parent(), QAbstractSpinBox)}
+    assert asked == {train.images.kind, train.settings.length, train.settings.unit}
+    train.settings.more.expand(animate=False)
+    for field in (train.out, train.settings.preset.native, train.settings.patch_size, train.settings.device):
+        assert field.isVisibleTo(train)
+    assert train.problem.text() == f"The model goes to {train.out.path}."
+
+
+def test_all_fields_that_are_folded_away_have_their_defaults_restored(train: Any) -> None:
+    settings = train.settings
+    settings.z_context.setValue(2)
+    settings.validation.setValue(0.3)
+    settings.device.choose("cpu")
+    settings.init.set_path("model.safetensors")
+    settings.form.restore.click()
+    assert settings.command_options() == {"validation": None, "device": None, "z_context": None, "init": None}
+
+
+def test_names_of_channels_that_are_kept_stand_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
+    for name in ("b", "c", "d", "e", "f"):
+        viewer.add_image(pair[0].data, name=name, scale=(0.5, 0.5), units=("um", "um"))
+    train.choose_layers(pair[:1], list(viewer.layers)[1:5])
+    assert "4 channels, uint8, 0.5 µm; names kept: stain, b, c, d." in train.images.message.text()
+    train.choose_layers(pair[:1], list(viewer.layers)[1:])
+    assert "6 channels, uint8, 0.5 µm; names kept: stain, b, c, d and 2 more." in train.images.message.text()
+
+
+def test_the_badge_says_how_many_steps_fit_into_the_time(train: Any, wait_until: WaitUntil) -> None:
+    from napari_pix2pix._widgets.training_pace import Pace
+
+    badge, settings = train.settings.badge, train.settings
+    settings.device.choose("cpu")
+    settings.unit.choose("minutes")
+    wait_until(lambda: badge.text().startswith("Processor: about ") and badge.text().endswith(" steps in 10 minutes."))
+    (pace,) = badge._known.values()
+    assert 0 < pace.seconds < 5
+    pace = Pace(kind="cpu", device="Processor", seconds=0.654)
+    assert pace.words("minutes", 10.0) == "Processor: about 920 steps in 10 minutes."
+    assert pace.words("minutes", 1.0) == "Processor: about 92 steps in 1 minute."
+    assert pace.words("steps", 5000) == "Processor: about 54 minutes for 5,000 steps."
+    assert pace.words("steps", 100) == "Processor: about 65 seconds for 100 steps."
+    assert pace.words("steps", 100_000) == "Processor: about 18 hours for 100,000 steps."
+    assert pace.words("epochs", 200) == "Processor: about 92 steps a minute."
+
+
+def test_a_device_that_is_not_there_is_named_before_the_run(train: Any, wait_until: WaitUntil) -> None:
+    train.settings.device.choose("mps")
+    wait_until(lambda: "this machine has none" in train.settings.badge.text())
+    assert train.settings.badge.kind == "warning"
+
+
+def test_a_run_waits_for_steps_that_are_tried_out_and_lets_none_begin() -> None:
+    from napari_pix2pix._widgets.training_pace import no_trials, pace_events
+    from pix2pix_training.config import GeneratorConfig, TrainingConfig
+
+    config = TrainingConfig(generator=GeneratorConfig(base_width=1, depth=2), patch_size=32)
+    trial = pace_events(config, "cpu")
+    assert next(trial) is None
+    begun = threading.Event()
+
+    def run() -> None:
+        with no_trials():
+            begun.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert not begun.wait(0.1)
+    trial.close()
+    assert begun.wait(5)
+    thread.join()
+    with no_trials():
+        assert list(pace_events(config, "cpu")) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "targets"),
+    [
+        (("phase_z03", "phase_z05", "DAPI", "MAP2"), ("DAPI", "MAP2")),
+        (("image", "image [1]"), ("image [1]",)),
+        (("a", "b", "c"), ("b", "c")),
+    ],
+)
+def test_more_planes_of_the_source_are_no_targets(
+    viewer: Any, names: tuple[str, ...], targets: tuple[str, ...]
+) -> None:
+    for name in names:
+        viewer.add_image(np.zeros((64, 64), np.uint8), name=name)
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    assert [layer.name for layer in train.images.source.layers] == [names[0]]
+    assert tuple(layer.name for layer in train.images.target.layers) == targets
+    viewer.add_labels(np.zeros((64, 64), np.uint8), name="cells")
+    assert [layer.name for layer in train.images.target.layers] == ["cells"]

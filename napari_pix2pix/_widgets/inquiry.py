@@ -1,0 +1,69 @@
+"""Questions that take a while, asked in a thread once a choice has come to rest."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
+
+
+class Inquiry(QObject):
+    """One question at a time; answers to others than the last are dropped.
+
+    `answered` has what the generator yields, None left out. `failed` has the words of an error.
+    """
+
+    answered = Signal(object)
+    failed = Signal(str)
+
+    def __init__(self, parent: QObject, rest_ms: int) -> None:
+        super().__init__(parent)
+        self._about: object = None
+        self._question: MakeEvents | None = None
+        self._worker: CoreWorker | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(rest_ms)
+        self._timer.timeout.connect(self._start)
+
+    def ask(self, question: MakeEvents | None, about: object) -> bool:
+        """Ask soon, unless that was done; `about` is equal where nothing has changed. Whether it had changed."""
+        if about == self._about:
+            return False
+        self.stop()
+        self._about, self._question = about, question
+        if question is not None:
+            self._timer.start()
+        return True
+
+    def stop(self) -> None:
+        """Do not ask any more, until `ask` is called about something else."""
+        self._timer.stop()
+        self._question = None
+        if self._worker is not None:
+            self._worker.quit()
+            self._worker = None
+
+    def _start(self) -> None:
+        question, self._question = self._question, None
+        if question is not None:
+            self._worker = start_worker(
+                question,
+                on_events=partial(self._on_answers, self._about),
+                on_error=self._on_error,
+                on_end=self._on_end,
+            )
+
+    def _on_answers(self, about: object, answers: list[Any]) -> None:
+        known = [answer for answer in answers if answer is not None]
+        if about == self._about and known:  # not a late answer about others
+            self.answered.emit(known[-1])
+
+    def _on_error(self, error: Exception) -> None:
+        self.failed.emit(str(error))
+
+    def _on_end(self) -> None:
+        """Qt lets go of this slot when the widget is gone."""
