@@ -18,7 +18,7 @@ from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size
 from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.config import Preset, TrainingConfig
+from pix2pix_training.config import BestBy, Preset, TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.machine import scratch_folder
 from pix2pix_training.metrics import GRID_PERIODS, grid_ratio
@@ -26,7 +26,7 @@ from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair
 from pix2pix_training.regions import Region
 from pix2pix_training.setting_options import Place, places_of, training_config
-from pix2pix_training.validated import choices
+from pix2pix_training.validated import choices, labels
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _UNITS = {"s": 1 / 60, "min": 1.0, "h": 60.0}
 _DECIDED: tuple[Place, ...] = (("preset",), ("epochs",), ("steps",), ("minutes",))
 _NO_GRID = 1.5
 _GRID_PX = 1024
-_TITLES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson", "iou": "IoU", "dice": "Dice"}
+_TITLES = {**labels(BestBy), "iou": "IoU", "dice": "Dice"}
 _LOWER_IS_BETTER = ("mae", "grid")
 
 

@@ -15,7 +15,9 @@ from qtpy.QtGui import QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Colour, Message, background_of, status_colour
+from pix2pix_training.config import BestBy
 from pix2pix_training.events import Started, Validated
+from pix2pix_training.validated import labels
 
 _HELD_OUT, _TRAINED = "violet", "blue"
 _CONTEST = {"G_GAN": "warning", "D_real": "good", "D_fake": "error"}
@@ -122,6 +124,7 @@ class LossPlot(QWidget):
         self._score, self._factor, self._unit = "mae", 50.0, "% of the range"
         self._l1_factor: float | None = None
         self._best: tuple[float, int] | None = None
+        self._best_by = ""
         self.words.say("")
         self._colour()
         self._title()
@@ -131,6 +134,9 @@ class LossPlot(QWidget):
         """In which units to say what comes; scores of the run are those of values from -1 to 1."""
         if run.target_span is not None:
             self._factor, self._unit = run.target_span / 2, "in units of the target"
+        self._best_by = "" if run.config.best_by == "mae" else f" by {labels(BestBy)[run.config.best_by]}"
+        self.contest_button.setVisible(run.config.objective.is_adversarial)
+        self.contest_button.setChecked(self.contest_button.isChecked() and run.config.objective.is_adversarial)
         weight = run.config.objective.l1_weight
         self._l1_factor = self._factor / weight if weight and run.target_span is not None else None
         self._title()
@@ -153,7 +159,7 @@ class LossPlot(QWidget):
         if event.is_best:
             self._best = value, event.step
         if self._best is not None:
-            self.words.say(f"now {value:.4g}, best so far {self._best[0]:.4g} at step {self._best[1]}")
+            self.words.say(f"now {value:.4g}, best so far{self._best_by} {self._best[0]:.4g} at step {self._best[1]}")
         self._title()
 
     def _title(self) -> None:

@@ -77,7 +77,7 @@ Preset = Annotated[
 ]
 BestBy = Annotated[
     Literal["mae", "psnr", "ssim", "pearson"],
-    Labels({"mae": "mean absolute error", "psnr": "PSNR", "ssim": "SSIM, structure", "pearson": "Pearson correlation"}),
+    Labels({"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson"}),
 ]
 Keep = Annotated[Literal["best", "last"], Labels({"best": "the best", "last": "the last"})]
 Values = Annotated[

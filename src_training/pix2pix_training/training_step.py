@@ -99,7 +99,7 @@ class TrainingStep:
         Returns
         -------
         dict
-            D_fake and D_real (where there is a discriminator), G_GAN, G_L1 with its weight, and G_FM, feature matching
+            D_fake, D_real and G_GAN (where there is a discriminator), G_L1 with its weight, and G_FM, feature matching
             with its weight, and the `reconstruction_losses`, where there are such terms; scalars on the device.
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
@@ -136,7 +136,9 @@ class TrainingStep:
         further = reconstruction_losses(fake, target, self._objective)
         self._descend(self.optimizer_g, sum(further.values(), loss.total))
         self._scaler.update()
-        losses = {"G_GAN": loss.gan.detach(), "G_L1": loss.l1.detach()}
+        losses = {"G_L1": loss.l1.detach()}
+        if self.discriminator is not None:
+            losses = {"G_GAN": loss.gan.detach(), **losses}
         if self._objective.feature_matching_weight > 0:
             losses["G_FM"] = loss.feature_matching.detach()
         return losses | {name: term.detach() for name, term in further.items()}

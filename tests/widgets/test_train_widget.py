@@ -90,7 +90,7 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
     held_out, trained = plot.main.listDataItems()[::-1]
     assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
     assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
-    assert plot.words.text() == "now 50, best so far 25 at step 2"
+    assert plot.words.text() == "now 50, best so far by SSIM 25 at step 2"
     title = plot.main.titleLabel.text
     assert "difference on held-out images" in title
     assert "in units of the target" in title
@@ -101,7 +101,7 @@ def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
 
     train.plot.begin(started())
     train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.plot.words.text() == "now 0.75, best so far 0.75 at step 2"
+    assert train.plot.words.text() == "now 0.75, best so far by SSIM 0.75 at step 2"
     assert "overlap with held-out labels" in train.plot.main.titleLabel.text
 
 
@@ -114,6 +114,19 @@ def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
     assert plot.contest.isVisibleTo(plot)
     assert "generator: " in plot.contest_words.text()
     assert [list(curve.getOriginalDataset()[1]) for curve in plot._contest_plot.listDataItems()] == [[1], [0.5], [0.25]]
+
+
+def test_a_run_without_a_discriminator_has_no_such_switch(train: Any) -> None:
+    from pix2pix_training.presets import preset
+
+    plot = train.plot
+    plot.setVisible(True)
+    plot.begin(started())
+    plot.contest_button.click()
+    assert plot.contest.isVisibleTo(plot)
+    plot.begin(started(config=preset("faithful")))
+    assert not plot.contest_button.isVisibleTo(plot)
+    assert not plot.contest.isVisibleTo(plot)
 
 
 def test_the_plot_is_dragged_to_another_height(train: Any, qtbot: Any) -> None:
