@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
-from math import hypot, isfinite
+from math import dist, hypot, isfinite
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ _TYPE_LETTERS = {3: "H", 12: "d"}
 
 _LENGTH_UNITS = {"metre": "m", "meter": "m", "foot": "ft", "US survey foot": "US survey ft"}
 _POINT = "Point"
+_TOLERATED_PX = 0.5
 _DRIVERS = {"png": "PNG", "jpeg": "JPEG", "bmp": "BMP", "gif": "GIF"}
 """GDAL's name of a format, where it is none of TIFF. Drivers that it finds by itself may follow what a file names."""
 
@@ -90,6 +91,17 @@ class Georeference:
         size = hypot(b, e), hypot(a, d)
         return size if all(isfinite(length) and length > 0 for length in size) else None
 
+    def lies_on(self, other: Georeference, size: tuple[int, int]) -> bool:
+        """Whether corners of an image of `size` (height, width) lie where `other` has them; True where nobody knows."""
+        if self._parsed_crs is not None and other._parsed_crs is not None and self._parsed_crs != other._parsed_crs:
+            return False
+        if self.transform is None or other.transform is None:
+            return True
+        (a, b, _, d, e, _), (height, width) = self.transform, size
+        tolerated = _TOLERATED_PX * min(hypot(a, d), hypot(b, e))
+        corners = ((0, 0), (0, width), (height, 0))
+        return all(dist(_placed(self.transform, *at), _placed(other.transform, *at)) <= tolerated for at in corners)
+
     def moved(self, row: int, column: int) -> Georeference:
         """Of the image whose first pixel is at (row, column) of this one, which may be negative."""
         transform = None
@@ -106,6 +118,11 @@ class Georeference:
                 for name, text in self.polynomials
             ),
         )
+
+
+def _placed(transform: Affine, row: int, column: int) -> tuple[float, float]:
+    a, b, c, d, e, f = transform
+    return a * column + b * row + c, d * column + e * row + f
 
 
 def web_mercator(*, pixel_size_m: float, left_m: float, top_m: float) -> Georeference:

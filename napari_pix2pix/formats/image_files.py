@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
+from napari_pix2pix.formats.metadata import DescribedSource
 from napari_pix2pix.formats.registry import readable_suffixes
 from napari_pix2pix.formats.source import ImageSource, check_series, members_of, open_image
-from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels
+from napari_pix2pix.formats.units import size_ratio, sizes_differ
+from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels, plane_size
 from pix2pix_training.config import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
@@ -146,12 +148,30 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))
 
 
+def apart(first: DescribedSource, others: Iterable[DescribedSource]) -> str | None:
+    """Which image, taken pixel upon pixel with the first, does not lie on it as far as the files say, in words."""
+    own = first.metadata
+    for other in others:
+        found = other.metadata
+        places = own.georeference, found.georeference
+        if places[0] and places[1] and not places[0].lies_on(places[1], plane_size(first)):
+            return f"{first.name} and {other.name} lie at different places on the Earth, and are taken pixel upon pixel"
+        ratio = size_ratio(own.pixel_size, own.unit, found.pixel_size, found.unit)
+        if ratio and sizes_differ(ratio):
+            sizes = [" x ".join(f"{length:.4g}" for length in m.pixel_size or ()) + f" {m.unit}" for m in (own, found)]
+            return f"{first.name} has pixels of {sizes[0]} and {other.name} of {sizes[1]}, taken pixel upon pixel"
+    return None
+
+
 class ChannelFiles(ImageSource):
     """Open files of equal size, their channels one after the other; named by the files where the files do not."""
 
     def __init__(self, members: Sequence[ImageSource]) -> None:
         stacked = StackedChannels(members)
         first = members[0]
+        words = apart(first, members[1:])
+        if words:
+            logger.warning("%s", words)
         names = tuple(name for member in members for name in _channel_names(member))
         super().__init__(
             first.path,

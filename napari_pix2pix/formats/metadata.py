@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.georeference import Georeference
 from napari_pix2pix.formats.tile_layout import TileLayout
 from napari_pix2pix.formats.units import convert_length, in_seconds, standard_unit
+from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:
     import tifffile
@@ -35,6 +36,14 @@ class AxisScale(NamedTuple):
     unit: str | None
     step: float
     origin: float
+
+
+@runtime_checkable
+class DescribedSource(ArraySource, Protocol):
+    """An image with what a file says about it."""
+
+    @property
+    def metadata(self) -> ImageMetadata: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from napari_pix2pix.formats.caching import CachedSource, PixelCache, check_alike
 from napari_pix2pix.formats.image_files import (
     ImageFile,
+    apart,
     as_spelled,
     composed,
     files_in,
@@ -259,6 +260,7 @@ def _open_pairs(
         check_alike([images[position] for images, _ in opened])
     for position in range(len(entries[0].targets)):
         check_alike([images[position] for _, images in opened])
+    _say_apart([[*sources, *targets] for sources, targets in opened])
     stacked = [
         (_stacked(entry, sources), _stacked(entry, targets))
         for entry, (sources, targets) in zip(entries, opened, strict=True)
@@ -270,6 +272,13 @@ def _open_pairs(
     if list(source_channels or ()) == list(target_channels or ()):
         _say_equal_sides(entries)
     return pairs
+
+
+def _say_apart(opened: Sequence[Sequence[CachedSource]]) -> None:
+    """A word where images of a pair do not lie on each other."""
+    found = [words for first, *others in opened if (words := apart(first, others))]
+    if found:
+        logger.warning("%s%s", found[0], f" (and so in {len(found) - 1} more pairs)" if len(found) > 1 else "")
 
 
 def _say_equal_sides(entries: Sequence[_Entry]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from napari_pix2pix.formats.metadata import DescribedSource
 from napari_pix2pix.formats.resampling import ResampledSource
-from napari_pix2pix.translation.image_fit import DescribedSource, Fit, fit_of
+from napari_pix2pix.translation.image_fit import Fit, fit_of
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.values_seen import TOLERATED_SHARE, ValuesSeen, ends_in_words
 from pix2pix_training.array_source import ArraySource, SelectedChannels, SourceView, channel_count, plane_size

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import DescribedSource, ImageMetadata
 from napari_pix2pix.formats.units import size_ratio, sizes_differ, standard_unit
 from napari_pix2pix.translation.settings import TranslationSettings, ValueConversion
 from pix2pix_training.array_source import ArraySource, SourceView, channel_count
@@ -34,14 +33,6 @@ from pix2pix_training.validated import checked
 _LARGEST_FACTOR = 64
 _MOST_LAST = 16
 """An image that is no wider than this is more likely an array with its channels last."""
-
-
-@runtime_checkable
-class DescribedSource(ArraySource, Protocol):
-    """An image with what a file says about it."""
-
-    @property
-    def metadata(self) -> ImageMetadata: ...
 
 
 class WithMetadata(SourceView):

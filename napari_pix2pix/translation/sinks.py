@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.metadata import DescribedSource, ImageMetadata
 from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
@@ -30,7 +30,6 @@ from napari_pix2pix.formats.writing import (
     written,
 )
 from napari_pix2pix.translation.fitted_image import FittedImage
-from napari_pix2pix.translation.image_fit import DescribedSource
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid

@@ -10,6 +10,7 @@ from unicodedata import normalize
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import zarr
 from hypothesis import given
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.formats.caching import PixelCache
-from napari_pix2pix.formats.image_files import natural_key
+from napari_pix2pix.formats.image_files import natural_key, open_images
 from napari_pix2pix.formats.pairing import pairs_from_composites, pairs_from_csv, pairs_from_paths
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, SettingsError
@@ -389,3 +390,51 @@ def test_images_that_are_their_own_targets_are_said(
     caplog.clear()
     pairs_from_paths([tmp_path / "in"], [tmp_path / "in"], source_channels=[0], target_channels=[1])
     assert "at once" not in caplog.text
+
+
+def _placed(path: Path, corner: tuple[float, float], crs: str = "EPSG:32633", step: float = 2) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    place = rasterio.transform.from_origin(*corner, step, step)
+    options = {"driver": "GTiff", "height": 40, "width": 36, "count": 1, "dtype": "uint8", "crs": crs}
+    with rasterio.open(path, "w", transform=place, **options) as file:
+        file.write(np.random.default_rng(0).integers(0, 256, (1, 40, 36), np.uint8))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"corner": (500, 900)}, False),
+        ({"corner": (500.5, 899.5)}, False),
+        ({"corner": (502, 900)}, True),
+        ({"corner": (500, 900), "crs": "EPSG:32634"}, True),
+        ({"corner": (500, 900), "step": 2.1}, True),
+    ],
+)
+def test_images_of_a_pair_at_different_places_on_the_earth_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, other: dict[str, Any], said: bool
+) -> None:
+    sources = [_placed(tmp_path / "in" / f"{n}.tif", (500, 900)) for n in range(2)]
+    targets = [_placed(tmp_path / "out" / f"{n}.tif", **other) for n in range(2)]
+    pairs_from_paths([tmp_path / "in"], [tmp_path / "out"])
+    words = (
+        f"{sources[0]} and {targets[0]} lie at different places on the Earth, and are taken pixel upon pixel (and so"
+    )
+    assert (words in caplog.text) == said
+    caplog.clear()
+    with open_images([sources[0], targets[0]]):
+        assert ("lie at different places on the Earth" in caplog.text) == said
+
+
+def test_images_of_a_pair_with_pixels_of_different_size_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, size in (("in", 0.5), ("out", 0.5), ("wide", 1.0)):
+        sizes = {"PhysicalSizeX": size, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": size, "PhysicalSizeYUnit": "µm"}
+        image = np.random.default_rng(0).integers(0, 256, (40, 36), np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", image, metadata={"axes": "YX", **sizes})
+    pairs_from_paths([tmp_path / "in.ome.tif"], [tmp_path / "out.ome.tif"])
+    assert caplog.text == ""
+    pairs_from_paths([tmp_path / "in.ome.tif"], [tmp_path / "wide.ome.tif"])
+    assert "in.ome.tif has pixels of 0.5 x 0.5 µm and" in caplog.text
+    assert "wide.ome.tif of 1 x 1 µm, taken pixel upon pixel" in caplog.text
