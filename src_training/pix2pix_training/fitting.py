@@ -99,14 +99,15 @@ def warn_of_lost_steps(mapping: Mapping, known: Survey, side: Side) -> None:
     """Say where integers span more than a network tells apart, because it computes in float32."""
     step = lost_step(mapping)
     if step is not None:
+        is_whole_type = isinstance(mapping, LinearMapping) and mapping.scope == "dtype"
         log.warning(
             "%s: the %s has %s values that span so much that the network tells steps of about %.3g apart; save it as a "
-            "smaller type, or choose --%s-values training-set",
+            "smaller type%s",
             known.images[0].name,
             side,
             mapping.dtype,
             step,
-            side,
+            f", or choose --{side}-values training-set" if is_whole_type else "",
         )
 
 

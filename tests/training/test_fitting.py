@@ -300,6 +300,10 @@ def test_integers_that_span_more_than_a_network_tells_apart_are_said(caplog: pyt
     ]
     caplog.clear()
     with caplog.at_level(logging.WARNING):
+        warn_of_lost_steps(fit_mapping(known, "training-set", "target"), known, "target")
+    assert caplog.messages[0].endswith("apart; save it as a smaller type")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
         narrow = survey(sources([(smooth() * 1e6).astype(np.uint32)]))
         warn_of_lost_steps(fit_mapping(narrow, "training-set", "target"), narrow, "target")
     assert caplog.messages == []
