@@ -163,14 +163,10 @@ def _timed(config: TrainingConfig, split: Split, device: torch.device) -> _Timed
     measured = replace(config, generator=generator, compile=False)
     try:
         step = TrainingStep(measured, device, resolve_precision(config.precision, device, training=True))
-        images = [
-            torch.rand(config.batch_size, count, config.patch_size, config.patch_size, device=device) * 2 - 1
-            for count in channels
-        ]
-        _run(step, images)  # kernels are chosen, memory is taken
+        _run(step, config)  # kernels are chosen, memory is taken
         started = time.perf_counter()
         for _ in range(_TIMED_STEPS):
-            _run(step, images)
+            _run(step, config)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             return None
@@ -178,5 +174,5 @@ def _timed(config: TrainingConfig, split: Split, device: torch.device) -> _Timed
     return _Timed(config, (time.perf_counter() - started) / _TIMED_STEPS)
 
 
-def _run(step: TrainingStep, images: list[torch.Tensor]) -> None:
-    step.run(*images)["G_L1"].item()  # waits for the device
+def _run(step: TrainingStep, config: TrainingConfig) -> None:
+    step.run_on_noise(config.batch_size, config.patch_size)["G_L1"].item()  # waits for the device
