@@ -6,6 +6,7 @@ is read: the mean of the valid pixels of its block of 64 x 64, else that of the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from threading import RLock
 from typing import Any
@@ -17,6 +18,8 @@ from scipy.ndimage import distance_transform_edt
 from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, SourceView, equals_nodata, plane_size
 from pix2pix_training.errors import NoValidPixelError
 from pix2pix_training.regions import Region
+
+logger = logging.getLogger(__name__)
 
 OPAQUE = 255
 BLOCK = 64
@@ -67,6 +70,7 @@ class FilledSource(SourceView):
     def __init__(self, base: ArraySource, *, may_be_empty: bool = False) -> None:
         super().__init__(base)
         self._may_be_empty = may_be_empty
+        self._told = False
         self._can_have_invalid = can_have_invalid_pixels(base)
         self._blocks: dict[tuple[int, ...], BlockMeans] = {}
 
@@ -89,6 +93,7 @@ class FilledSource(SourceView):
                 raise
             return np.zeros_like(stored), np.zeros(stored.shape[1:], np.uint8)
         if invalid.any():
+            self._tell_of_infinity(stored[invalid])
             self._fill(region, plane, stored, invalid)
         return stored, _combined(opacity, invalid)
 
@@ -111,6 +116,16 @@ class FilledSource(SourceView):
         except NoValidPixelError:
             return False
         return True
+
+    def _tell_of_infinity(self, values: AnyArray) -> None:
+        if (
+            not self._told
+            and self.dtype.kind == "f"
+            and self.nodata not in (np.inf, -np.inf)
+            and np.isinf(values).any()
+        ):
+            self._told = True
+            logger.warning("%s: infinite values are taken for missing ones, as NaN is", self.name)
 
     def _fill(self, region: Region, plane: tuple[int, ...], stored: AnyArray, invalid: NDArray[np.bool_]) -> None:
         blocks = region.in_cells(BLOCK)

@@ -143,3 +143,19 @@ def test_channels_in_files_have_data_where_all_have() -> None:
     np.testing.assert_array_equal(opacity, expected)
     assert stacked.nodata is None
     assert set(np.unique(pixels)) == {5, 7, 9}
+
+
+@pytest.mark.parametrize("values, told", [((np.inf, -np.inf), True), ((np.nan, np.nan), False)])
+def test_infinite_values_are_told_of_once(
+    values: tuple[float, float], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.ones((1, 64, 64), np.float32)
+    pixels[0, 3, 4], pixels[0, 40, 50] = values
+    source = FilledSource(MemorySource(pixels, name="a"))
+    for region in (Region(0, 32, 0, 64), Region(32, 64, 0, 64)):
+        filled, invalid = source.read_with_mask(region)
+        assert (filled == 1).all()
+        assert invalid is not None and invalid.sum() == 1
+    assert [record.getMessage() for record in caplog.records] == (
+        ["a: infinite values are taken for missing ones, as NaN is"] if told else []
+    )
