@@ -28,8 +28,8 @@ from napari_pix2pix.formats.georeference import (
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
+from napari_pix2pix.formats.tiff import check_structure, images_in
 from napari_pix2pix.formats.tiff_metadata import read_metadata
-from napari_pix2pix.formats.tiff_structure import check_structure, images_in
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray, Opacity, least_opaque
 from pix2pix_training.errors import ImageError

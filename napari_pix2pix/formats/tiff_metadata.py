@@ -1,4 +1,8 @@
-"""Pixel size, channels and display settings of a TIFF, as the program that wrote it says them."""
+"""Pixel size, channels and display settings of a TIFF, as the program that wrote it says them.
+
+Of Micro-Manager's stacks with an index of their own (MMStack), and NDTiff with an index file, also which files belong
+together: tifffile makes a list of all planes that they declare, and opens the files that they name.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -15,7 +19,7 @@ from xml.sax.saxutils import unescape
 import numpy as np
 import tifffile
 
-from napari_pix2pix.formats import micromanager, ome_xml
+from napari_pix2pix.formats import ome_xml
 from napari_pix2pix.formats.georeference import GDAL_METADATA
 from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
@@ -27,8 +31,9 @@ from napari_pix2pix.formats.metadata import (
     resolution_fields,
     time_step,
 )
-from napari_pix2pix.formats.tiff_structure import image_name
+from napari_pix2pix.formats.source import MAX_PLANES, shown
 from napari_pix2pix.formats.units import standard_unit
+from pix2pix_training.errors import ImageError
 
 ORIENTATION_TAG = 274
 
@@ -69,7 +74,7 @@ def _native(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries,
     if series.kind == "stk":
         return _from_stk(tif)
     if series.kind in ("mmstack", "ndtiff"):
-        return micromanager.read_metadata(tif)
+        return micromanager_metadata(tif)
     return _from_plain(path, page)
 
 
@@ -262,3 +267,99 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
     if not flat and "min" in fields and "max" in fields:
         flat = (fields["min"], fields["max"])
     return tuple((float(low), float(high)) for low, high in zip(flat[::2], flat[1::2], strict=False))
+
+
+def image_name(series: tifffile.TiffPageSeries) -> str:
+    """What the file calls an image, "" where it does not."""
+    return "" if series.name == "Baseline" else str(series.name or "")
+
+
+_LENGTHS = ("Channels", "Slices", "Frames", "Positions")
+
+
+_INDEX = "NDTiff.index"
+
+
+def check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:
+    """Refuse a file that declares too many planes, or names files elsewhere.
+
+    Raises
+    ------
+    ImageError
+        Says which.
+    """
+    if tif.is_mmstack:
+        declared = _declared_planes(tif.micromanager_metadata or {})
+    elif tif.is_ndtiff:
+        for name in _indexed_names(path):
+            if Path(name).name != name or "\\" in name:
+                raise ImageError(f"{path} refers to {name}, outside its own folder; put all files in one folder")
+            if not path.with_name(name).is_file():
+                raise ImageError(f"{path} is one of several files of an image; {name} is missing beside it, add it")
+        declared = _indexed_planes(path)
+    else:
+        return
+    if declared > MAX_PLANES:
+        raise ImageError(f"{path} declares {shown(declared)} planes; at most {MAX_PLANES} are allowed")
+
+
+def _declared_planes(settings: dict[str, Any]) -> int:
+    """As tifffile counts them: along each axis the larger of what the summary and the index say."""
+    summary, index = settings.get("Summary", {}), settings["IndexMap"]
+    lengths = (index[:, :4].max(axis=0) + 1).tolist() if len(index) else [1] * len(_LENGTHS)
+    return prod(max(int(n), int(summary.get(name, 1))) for n, name in zip(lengths, _LENGTHS, strict=True))
+
+
+def _indexed_planes(path: Path) -> int:
+    """Of the box around all positions in the index file; positions may be numbers or names."""
+    seen: dict[str, tuple[int, int, set[str]]] = {}
+    for entry in tifffile.read_ndtiff_index(path.with_name(_INDEX)):
+        for axis, position in entry[0].items():
+            low, high, names = seen.get(axis, (0, 0, set()))
+            if isinstance(position, int):
+                low, high = min(low, position), max(high, position)
+            else:
+                names.add(str(position))
+            seen[axis] = low, high, names
+    return prod(high - low + 1 + len(names) for low, high, names in seen.values())
+
+
+def _indexed_names(path: Path) -> set[str]:
+    return {entry[1] for entry in tifffile.read_ndtiff_index(path.with_name(_INDEX))}
+
+
+def micromanager_files(path: Path, tif: tifffile.TiffFile) -> tuple[Path, ...]:
+    """All files of the acquisition that a file belongs to, sorted; none for files of other programs."""
+    if tif.is_ndtiff:
+        return tuple(sorted(path.with_name(name) for name in _indexed_names(path)))
+    if tif.is_mmstack and "_MMStack" in path.name:
+        prefix = path.name.split("_MMStack")[0]
+        return tuple(sorted(path.parent.glob(f"{_escaped(prefix)}_MMStack*.tif")))
+    return ()
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def micromanager_metadata(tif: tifffile.TiffFile) -> ImageMetadata:
+    """Scale, time step and channel names, as its summary says them."""
+    summary: dict[str, Any] = (tif.micromanager_metadata or {}).get("Summary", {})
+    size = _magnitude(summary.get("PixelSize_um", summary.get("PixelSizeUm")))
+    names = summary.get("ChNames")
+    interval = _magnitude(summary.get("Interval_ms"))
+    return ImageMetadata(
+        pixel_size=None if size is None else (size, size),
+        unit=None if size is None else "µm",
+        z_spacing=None if size is None else _magnitude(summary.get("z-step_um")),
+        time_step_s=None if interval is None else interval / 1000,
+        channel_names=tuple(map(str, names)) if isinstance(names, list) else (),
+        file_format="tiff",
+    )
+
+
+def _magnitude(value: Any) -> float | None:
+    with suppress(TypeError, ValueError):
+        number = abs(float(value))
+        return number if 0 < number < float("inf") else None
+    return None
