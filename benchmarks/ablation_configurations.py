@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pix2pix_training.config import Architecture, DiscriminatorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.choices import Architecture
+from pix2pix_training.config import DiscriminatorConfig, ObjectiveConfig, TrainingConfig
 from pix2pix_training.presets import preset
 
 Scores = tuple[float, float, float]

@@ -36,7 +36,7 @@ from benchmarks.contenders import (
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.config import Statistics
+from pix2pix_training.choices import Statistics
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.regions import Region
 

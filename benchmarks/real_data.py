@@ -30,7 +30,7 @@ from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, CroppedSource, whole_plane
-from pix2pix_training.config import Keep
+from pix2pix_training.choices import Keep
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.presets import preset

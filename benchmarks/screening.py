@@ -42,7 +42,7 @@ from benchmarks.screening_trial import (
     run_trial,
 )
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Decoder, Norm, Preset, Statistics
+from pix2pix_training.choices import Decoder, Norm, Preset, Statistics
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.validated import choices
 

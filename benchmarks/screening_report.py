@@ -13,7 +13,7 @@ from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Statistics
+from pix2pix_training.choices import Statistics
 from pix2pix_training.metrics import GRID_PERIODS
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model

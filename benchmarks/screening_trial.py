@@ -22,9 +22,11 @@ from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from pix2pix_training.array_source import MemorySource, whole_plane
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import Decoder, InferenceConfig, Norm, Preset, Statistics, TrainingConfig
+from pix2pix_training.choices import Decoder, Norm, Preset, Statistics
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import resolved, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.metrics import Scores, grid_ratio, mean_scores, score

@@ -14,9 +14,10 @@ from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.progress import ended
 from pix2pix_training.atomic import reserved
-from pix2pix_training.config import InferenceConfig, Preset
+from pix2pix_training.choices import Preset
 from pix2pix_training.events import Event
 from pix2pix_training.in_words import architecture_name
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.setting_options import places_of, training_config
 from pix2pix_training.time_budget import sized_run

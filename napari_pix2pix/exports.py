@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]

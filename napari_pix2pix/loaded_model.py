@@ -8,16 +8,17 @@ from typing import Annotated, Any, overload
 
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
-from napari_pix2pix.translation.kept_translators import lent_translator
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink
+from napari_pix2pix.translation.translator import lent_translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import temporary_folder
+from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.machine import scratch_folder
-from pix2pix_training.model_file import ImageDescription, Model, load_model
+from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.validated import AnyPath, Lenient, checked
 
 
@@ -50,13 +51,7 @@ class LoadedModel:
         out: None = None,
         *,
         axes: str | None = None,
-        nodata: float | None = None,
-        channel_names: Sequence[str] = (),
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "µm",
-        series: int | None = None,
-        on_progress: Progress | None = None,
-        **settings: Any,
+        **options: Any,
     ) -> AnyArray: ...
 
     @overload
@@ -66,16 +61,7 @@ class LoadedModel:
         out: ImagePath,
         *,
         axes: str | None = None,
-        nodata: float | None = None,
-        channel_names: Sequence[str] = (),
-        pixel_size: tuple[float, float] | None = None,
-        unit: str = "µm",
-        series: int | None = None,
-        file_format: str = "same",
-        overwrite: bool = False,
-        resume: bool = False,
-        on_progress: Progress | None = None,
-        **settings: Any,
+        **options: Any,
     ) -> Path: ...
 
     @spoken_in_python

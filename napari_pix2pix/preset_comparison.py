@@ -18,7 +18,8 @@ from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size
 from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.config import BestBy, Preset, TrainingConfig
+from pix2pix_training.choices import BestBy, Preset
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.machine import scratch_folder
 from pix2pix_training.metrics import GRID_PERIODS, grid_ratio

@@ -20,9 +20,9 @@ from napari_pix2pix.translation.image_fit import WithMetadata, metadata_of_array
 from napari_pix2pix.translation.sinks import axes_of_result
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource
 from pix2pix_training.axis_order import AxisOrder
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.image_description import ImageTraits
 from pix2pix_training.pairs import Pair
 from pix2pix_training.training import TrainingData
 

@@ -25,9 +25,9 @@ from napari_pix2pix.formats.pairing import (
 from napari_pix2pix.translation.settings import Channels
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.channel_names import ordered_like
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.image_description import ImageTraits
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT, with_neighbouring_planes
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.regions import Region

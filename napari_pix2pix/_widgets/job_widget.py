@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
 
 from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
@@ -92,6 +93,11 @@ class JobWidget(QWidget):
         self._worker = None
         self._said_about = self.choice()
         self.on_end()
+
+    def copy_command(self, command: str, *words: str) -> None:
+        """Put a command on the clipboard and say so, with words about it."""
+        QApplication.clipboard().setText(command)
+        show_info(" ".join(["The command is on the clipboard.", *words]))
 
     def on_closed(self) -> None:
         """The widget was removed from the window; subclasses let go of the viewer here."""

@@ -15,7 +15,8 @@ from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:
     from napari_pix2pix.translation.image_fit import Fit
-    from pix2pix_training.model_file import ImageDescription, Model
+    from pix2pix_training.image_description import ImageDescription
+    from pix2pix_training.model_file import Model
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r", "iou": "IoU"}

@@ -153,7 +153,7 @@ def saving_events(result: Translated, path: Path) -> Generator[Saved, None, None
 def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> None:
     """Write the file of an image, in place of one that is there; see `saving_events`."""
     from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
-    from napari_pix2pix.translation.sinks import with_mask
+    from napari_pix2pix.translation.output_description import with_mask
 
     file_format = resolve_format(path, "same", None)
     if file_format == "tiff" and spec.metadata.georeference is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QApplication, QPushButton
+from qtpy.QtWidgets import QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
 from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, row, scrolling
@@ -351,10 +351,8 @@ class TrainWidget(JobWidget):
             self.settings.config(target_is_labels=self.images.target_is_labels),
             self._command_options(),
         )
-        QApplication.clipboard().setText(command)
         is_complete = all(exists for _, exists in [*sources, *targets])
-        first = "The command is on the clipboard"
-        show_info(f"{first}." if is_complete else f"{first}; save the layers under the names in it first.")
+        self.copy_command(command, *([] if is_complete else ["Save the layers under the names in it first."]))
 
     def _command_options(self) -> dict[str, Any]:
         options = self.settings.command_options() | {"alpha": self.images.alpha()}

@@ -202,7 +202,7 @@ def _split(pair: Pair, config: TrainingConfig, request: TrainingRequest) -> Spli
 
 
 def _traits(image: ArraySource, facts: LayerFacts) -> Any:
-    from pix2pix_training.model_file import ImageTraits
+    from pix2pix_training.image_description import ImageTraits
 
     return ImageTraits(axes=image.axes, channel_names=facts.channel_names, pixel_size=facts.pixel_size, unit=facts.unit)
 

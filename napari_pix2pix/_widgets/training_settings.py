@@ -22,7 +22,8 @@ from napari_pix2pix._widgets.pace_badge import PaceBadge
 from napari_pix2pix._widgets.setting_form import SettingForm
 from napari_pix2pix._widgets.training_job import VALIDATION_FRACTION, suggested_patch_size
 from napari_pix2pix.translation.settings import Device
-from pix2pix_training.config import TrainingConfig, Values
+from pix2pix_training.choices import Values
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.neighbouring_planes import MAX_Z_CONTEXT
 from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.setting_options import by_path, setting_options, settings_of_options, training_config

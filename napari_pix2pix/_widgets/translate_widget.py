@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QApplication, QCheckBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_pix2pix._widgets.command_line import translate_command
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
@@ -378,7 +377,7 @@ class TranslateWidget(JobWidget):
 
     def _on_copy(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model
-        words = ["The command is on the clipboard."]
+        words = []
         if self._is_of_folder:
             folder, place, options = self.folder.command()
             command = translate_command(self.model.card.path, [folder], self.settings.options(), place, options)
@@ -391,8 +390,7 @@ class TranslateWidget(JobWidget):
             words += [] if all(exists for _, exists in files) else ["Save the layers under the names in it first."]
             is_all = self.part.kind.value == "whole"
             words += [] if is_all else ["It translates all of the layers, not the chosen part."]
-        QApplication.clipboard().setText(command)
-        show_info(" ".join(words))
+        self.copy_command(command, *words)
 
     def on_closed(self) -> None:
         super().on_closed()

@@ -11,7 +11,7 @@ import numpy as np
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.training_job import FolderPair, LayerPair
 from pix2pix_training.array_source import ArraySource, channel_count
-from pix2pix_training.config import Values
+from pix2pix_training.choices import Values
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.remarks import remarks
 

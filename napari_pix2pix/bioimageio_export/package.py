@@ -29,8 +29,8 @@ from napari_pix2pix.bioimageio_export.package_description import (
 from napari_pix2pix.bioimageio_export.sample import test_sample
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import InputError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 from pix2pix_training.onnx_export import OPSET, onnx_of_model
 from pix2pix_training.standalone_source import CALLABLE, standalone_arguments, standalone_source

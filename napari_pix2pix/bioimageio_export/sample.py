@@ -17,8 +17,8 @@ from napari_pix2pix.bioimageio_export.package_description import BlockSizes
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.image_fit import fit_of
 from pix2pix_training.array_source import AnyArray, ArraySource, SelectedChannels, plane_indices, plane_size
-from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import ImageError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, CategoryMapping, LinearMapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model

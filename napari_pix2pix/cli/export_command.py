@@ -14,8 +14,8 @@ from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import print_json, say
 from napari_pix2pix.output_paths import output_file
-from pix2pix_training.config import Credits, InferenceConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.setting_options import setting_options
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import say
 from napari_pix2pix.output_paths import output_file
-from pix2pix_training.config import Credits, InferenceConfig
+from pix2pix_training.inference_config import Credits, InferenceConfig
 
 Option = typer.Option
 

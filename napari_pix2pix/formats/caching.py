@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats.source import ImageSource, open_image
 from pix2pix_training.array_source import AnyArray, Opacity, whole_plane
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.machine import available_memory_bytes
 from pix2pix_training.regions import Region

@@ -17,7 +17,7 @@ from napari_pix2pix.formats.registry import readable_suffixes
 from napari_pix2pix.formats.source import ImageSource, check_series, members_of, open_image
 from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels, plane_size
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
 

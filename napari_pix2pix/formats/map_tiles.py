@@ -30,7 +30,7 @@ from napari_pix2pix.formats.tile_layout import TMS_FILE, MapTile, TileIndex, Til
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile, format_of_suffix, known_suffix, write_image
 from pix2pix_training.array_source import AnyArray, plane_size, whole_plane
 from pix2pix_training.atomic import sync_to_disk
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
 

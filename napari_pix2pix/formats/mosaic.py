@@ -16,7 +16,7 @@ from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.tile_layout import MapTile, TileIndex, TileLayout
 from pix2pix_training.array_source import AnyArray, Opacity
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 from pix2pix_training.regions import Region

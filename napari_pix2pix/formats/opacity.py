@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray, Opacity, least_opaque, plane_size
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.invalid_pixels import OPAQUE
 from pix2pix_training.regions import Region
 

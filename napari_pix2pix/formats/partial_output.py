@@ -28,13 +28,13 @@ from napari_pix2pix.formats.output_state import (
     require_own,
 )
 from napari_pix2pix.formats.registry import Format, format_named
-from napari_pix2pix.formats.tile_grid import TileCollector, in_squares
-from napari_pix2pix.formats.writing import Canvas, OutputSpec, Tile, check_output, written
+from napari_pix2pix.formats.tile_grid import Cutting, TileCollector, in_squares
+from napari_pix2pix.formats.writing import Canvas, Tile, check_output, written
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import partial_path, publish, remove, sync_to_disk, write_error
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, Pix2PixError
-from pix2pix_training.regions import PlaneRegion, Region
+from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +42,6 @@ _STORE_FORMAT = "ome-zarr"
 _MOST_VERIFICATIONS = 3
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, struct.error, EOFError, OverflowError, FileNotFoundError)
 """What readers raise where the beginning of a file was changed or is gone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cutting:
-    """How an output is cut up: into regions, the units of work in the order of their numbers, of whole parts.
-
-    Parts are squares of `part_px` that are written at a time.
-    """
-
-    spec: OutputSpec
-    regions: list[PlaneRegion]
-    part_px: int
-
-    def parts_of(self, number: int) -> list[Region]:
-        """Those of a region, in reading order."""
-        return list(self.regions[number].region.tiles(self.part_px))
 
 
 class PartialOutput:

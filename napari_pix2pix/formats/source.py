@@ -20,7 +20,7 @@ from napari_pix2pix.formats.georeference import Georeference, files_of_place, re
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
 from pix2pix_training.array_source import AnyArray, Opacity
-from pix2pix_training.config import AlphaChoice
+from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.regions import Region
 

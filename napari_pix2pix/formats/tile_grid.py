@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.regions import Region, Size
+from pix2pix_training.regions import PlaneRegion, Region, Size
 
 Put = Callable[[Region, AnyArray], None]
 """Takes a full part: its place, and its pixels, shape (samples, place.height, place.width)."""
@@ -75,3 +75,19 @@ def collect(tiles: Iterable[Tile], collector: Callable[[tuple[int, ...]], TileCo
             current, of_plane = plane, collector(plane)
         of_plane.add(region, pixels)
         yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cutting:
+    """How an output is cut up: into regions, the units of work in the order of their numbers, of whole parts.
+
+    Parts are squares of `part_px` that are written at a time.
+    """
+
+    spec: OutputSpec
+    regions: list[PlaneRegion]
+    part_px: int
+
+    def parts_of(self, number: int) -> list[Region]:
+        """Those of a region, in reading order."""
+        return list(self.regions[number].region.tiles(self.part_px))

@@ -10,8 +10,8 @@ from math import pi
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.stage_runner import Stages
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.region_grid import Cut
 from pix2pix_training.regions import Region, Span
 

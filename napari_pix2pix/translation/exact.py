@@ -21,16 +21,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.stage_runner import Stages
 from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.norm_statistics import GatheredNorms
 from napari_pix2pix.translation.padded_image import ImagePart, PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
-from napari_pix2pix.translation.tiling import (
-    balanced_tile,
-    even_window_around,
-)
+from napari_pix2pix.translation.region_grid import balanced_tile, even_window_around
 from pix2pix_training.networks import UNet
 from pix2pix_training.regions import Region
 from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm

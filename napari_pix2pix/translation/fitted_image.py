@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from pathlib import Path
 
 from napari_pix2pix.formats.metadata import DescribedSource
 from napari_pix2pix.formats.resampling import ResampledSource
+from napari_pix2pix.formats.source import open_image
+from napari_pix2pix.formats.writing import Tile
 from napari_pix2pix.translation.image_fit import Fit, fit_of
+from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.values_seen import TOLERATED_SHARE, ValuesSeen, ends_in_words
-from pix2pix_training.array_source import ArraySource, SelectedChannels, SourceView, channel_count, plane_size
+from pix2pix_training.array_source import (
+    ArraySource,
+    SelectedChannels,
+    SourceView,
+    channel_count,
+    plane_indices,
+    plane_size,
+    whole_plane,
+)
 from pix2pix_training.channel_names import listed
 from pix2pix_training.errors import ImageError
+from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.intensity import CategoryMapping, Mapping
 from pix2pix_training.invalid_pixels import FilledSource
-from pix2pix_training.model_file import ImageDescription, Model
+from pix2pix_training.model_file import Model
 
 logger = logging.getLogger(__name__)
 
@@ -145,3 +159,26 @@ def _of_channel(number: int, image: ArraySource, expected: ImageDescription) -> 
         return ""
     names = image.channel_names or expected.channel_names
     return f" of channel {number}" + (f" ({listed(names[number : number + 1])})" if len(names) > number else "")
+
+
+_REGION_PX = 1024
+
+
+def at_own_size(image: FittedImage, translated: Path, mapping: Mapping, *, masked: bool) -> Generator[Tile, None, None]:
+    """Tiles of a rescaled image at its own size, from a file of its translation; invalid pixels are marked as there.
+
+    What the model makes of it waits in that file, because going back needs neighbouring tiles.
+
+    Parameters
+    ----------
+    mapping : of the translation's pixels.
+    masked : tiles have one more sample; see `OutputSpec.masked`.
+    """
+    with open_image(translated) as small:
+        result = ResampledSource(small, plane_size(image.own), nearest=isinstance(mapping, CategoryMapping))
+        filled = FilledSource(image.own)
+        marks = InvalidMarks(filled, result.dtype, mapping, masked=masked)
+        for plane in plane_indices(image.own):
+            for region in whole_plane(image.own).tiles(_REGION_PX):
+                pixels = result.read(region, plane)
+                yield plane, region, marks.on(pixels, filled.opacity(region, plane))

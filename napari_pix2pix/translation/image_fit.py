@@ -16,6 +16,7 @@ from napari_pix2pix.translation.settings import TranslationSettings, ValueConver
 from pix2pix_training.array_source import ArraySource, SourceView, channel_count
 from pix2pix_training.channel_names import listed, match_names
 from pix2pix_training.errors import ImageError
+from pix2pix_training.image_description import ImageDescription, PixelSize
 from pix2pix_training.intensity import (
     SUPPORTED_DTYPES,
     CategoryMapping,
@@ -26,7 +27,6 @@ from pix2pix_training.intensity import (
     lost_step,
     type_range,
 )
-from pix2pix_training.model_file import ImageDescription, PixelSize
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.validated import checked
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.translation.fitted_image import own_shares
-from napari_pix2pix.translation.kept_translators import lent_translator
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.progress import Event, Planned, Progress, TranslationReport, ended, told
 from napari_pix2pix.translation.resumable import Amount
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink, Sink, Work
-from napari_pix2pix.translation.translator import OutputTile, Translator
+from napari_pix2pix.translation.translator import OutputTile, Translator, lent_translator
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
 from pix2pix_training.machine import peak_memory_bytes
 from pix2pix_training.model_file import Model

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
+from napari_pix2pix.translation.region_grid import DEEP_FROM, RegionGrid, one_region
 from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
-from pix2pix_training.config import Statistics
+from pix2pix_training.choices import Statistics
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)
@@ -147,3 +151,89 @@ class EnginePlan:
     def settings(self, settings: TranslationSettings) -> TranslationSettings:
         """`settings` with this plan's scheme and tile."""
         return replace(settings, scheme=self.scheme, tile=self.tile)
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a plan is made for: the regions of an image, the network, the settings, and what memory there is."""
+
+    grid: RegionGrid
+    config: GeneratorConfig
+    inference: InferenceConfig
+    settings: TranslationSettings
+    budget_bytes: int
+    on_cpu: bool
+    splits: tuple[Split, ...]
+    backend: BackendChoice
+
+    @property
+    def size(self) -> Size:
+        return self.grid.size
+
+    @property
+    def padded(self) -> Size:
+        return padded_size(self.size, self.config.stride)
+
+    @property
+    def window(self) -> Size:
+        """What is seen for the largest region; the padded image where that is one region."""
+        return self.grid.window
+
+    @property
+    def window_pixels(self) -> int:
+        return prod(self.window)
+
+    @property
+    def as_one(self) -> PlanRequest:
+        return replace(self, grid=one_region(self.size, self.config))
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.inference.statistics
+
+    @property
+    def gathers(self) -> bool:
+        """Whether norm layers need passes over the image for their statistics."""
+        return gathers(self.config, self.inference)
+
+    @property
+    def gathers_first(self) -> bool:
+        """Whether that comes before all regions."""
+        return self.gathers and self.grid.count > 1
+
+    @property
+    def gathers_on_the_way(self) -> bool:
+        return self.gathers and not self.gathers_first
+
+    @property
+    def least_stop(self) -> int:
+        """The level to which an image is split at least; less deep, a region would take more arithmetic."""
+        return 1 if self.grid.count == 1 else min(DEEP_FROM - 1, self.config.depth - 1)
+
+    @property
+    def norm_copies(self) -> float:
+        """Norm layers on the statistics of an image copy what they are given; measured on the whole network."""
+        return 1.25 if self.gathers else 1.0
+
+    @property
+    def tile_bytes_per_pixel(self) -> int:
+        """Tiles that wait for the network and for the file, in their stored types."""
+        return 8 * (2 * self.config.source_channels + self.config.target_channels)
+
+    def plan(self, **values: Any) -> Plan:
+        """A plan of these values, with what follows from the request."""
+        known = {"region": self.grid.side, "regions": self.grid.count, "padded_size": self.padded}
+        return Plan(**{**known, "backend": self.backend, "statistics": self.statistics, **values})
+
+    @property
+    def budget(self) -> str:
+        return f"{self.budget_bytes / 2**20:.0f} MiB"
+
+
+def gathers(config: GeneratorConfig, inference: InferenceConfig) -> bool:
+    """Whether norm layers need passes over the image for their statistics."""
+    return inference.statistics == "image" and config.norm != "none"
+
+
+def padded_size(size: Size, stride: int) -> Size:
+    return -(-size[0] // stride) * stride, -(-size[1] // stride) * stride

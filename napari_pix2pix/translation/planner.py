@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from napari_pix2pix.translation import cost, split_costs
 from napari_pix2pix.translation.blend import window_lengths
-from napari_pix2pix.translation.plan import BackendChoice, Plan, Split
-from napari_pix2pix.translation.region_grid import DEEP_FROM, RegionGrid, one_region, region_grid
+from napari_pix2pix.translation.plan import BackendChoice, Plan, PlanRequest, Split, gathers
+from napari_pix2pix.translation.region_grid import balanced_tile, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import balanced_tile
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def make_plan(
     """
     for_samples = budget_bytes // 4 if settings.dropout_samples > 1 else 0
     grid = region_grid(size, config, settings.region, gathers=gathers(config, inference))
-    request = _Request(grid, config, inference, settings, budget_bytes - for_samples, on_cpu, splits, backend)
+    request = PlanRequest(grid, config, inference, settings, budget_bytes - for_samples, on_cpu, splits, backend)
     _check_split_level(request)
     plan = _CHOICES[settings.scheme](request)
     sums = min(for_samples, 2 * prod(plan.region) * config.target_channels * _ELEMENT_BYTES)
@@ -80,86 +80,7 @@ def make_plan(
     return plan
 
 
-@dataclass(frozen=True)
-class _Request:
-    grid: RegionGrid
-    config: GeneratorConfig
-    inference: InferenceConfig
-    settings: TranslationSettings
-    budget_bytes: int
-    on_cpu: bool
-    splits: tuple[Split, ...]
-    backend: BackendChoice
-
-    @property
-    def size(self) -> Size:
-        return self.grid.size
-
-    @property
-    def padded(self) -> Size:
-        return padded_size(self.size, self.config.stride)
-
-    @property
-    def window(self) -> Size:
-        """What is seen for the largest region; the padded image where that is one region."""
-        return self.grid.window
-
-    @property
-    def window_pixels(self) -> int:
-        return prod(self.window)
-
-    @property
-    def as_one(self) -> _Request:
-        return replace(self, grid=one_region(self.size, self.config))
-
-    @property
-    def statistics(self) -> Statistics:
-        return self.inference.statistics
-
-    @property
-    def gathers(self) -> bool:
-        """Whether norm layers need passes over the image for their statistics."""
-        return gathers(self.config, self.inference)
-
-    @property
-    def gathers_first(self) -> bool:
-        """Whether that comes before all regions."""
-        return self.gathers and self.grid.count > 1
-
-    @property
-    def gathers_on_the_way(self) -> bool:
-        return self.gathers and not self.gathers_first
-
-    @property
-    def least_stop(self) -> int:
-        """The level to which an image is split at least; less deep, a region would take more arithmetic."""
-        return 1 if self.grid.count == 1 else min(DEEP_FROM - 1, self.config.depth - 1)
-
-    @property
-    def norm_copies(self) -> float:
-        """Norm layers on the statistics of an image copy what they are given; measured on the whole network."""
-        return 1.25 if self.gathers else 1.0
-
-    @property
-    def tile_bytes_per_pixel(self) -> int:
-        """Tiles that wait for the network and for the file, in their stored types."""
-        return 8 * (2 * self.config.source_channels + self.config.target_channels)
-
-    @property
-    def budget(self) -> str:
-        return f"{self.budget_bytes / 2**20:.0f} MiB"
-
-
-def gathers(config: GeneratorConfig, inference: InferenceConfig) -> bool:
-    """Whether norm layers need passes over the image for their statistics."""
-    return inference.statistics == "image" and config.norm != "none"
-
-
-def padded_size(size: Size, stride: int) -> Size:
-    return -(-size[0] // stride) * stride, -(-size[1] // stride) * stride
-
-
-def _check_split_level(request: _Request) -> None:
+def _check_split_level(request: PlanRequest) -> None:
     level, config = request.settings.split_level, request.config
     if level is None:
         return
@@ -169,7 +90,7 @@ def _check_split_level(request: _Request) -> None:
         raise SettingsError(f"split_level is {level}; this generator has {config.depth} levels, so choose less")
 
 
-def _automatic(request: _Request) -> Plan:
+def _automatic(request: PlanRequest) -> Plan:
     needs_windows = request.statistics == "tile" or _exact_problem(request) is not None
     asks_for_tiles = request.settings.tile is not None or request.settings.split_level is not None
     if not asks_for_tiles and (request.grid.count == 1 or needs_windows):
@@ -179,7 +100,7 @@ def _automatic(request: _Request) -> Plan:
     return _blend_plan(request) if needs_windows else _exact_plan(request)
 
 
-def _whole(request: _Request) -> Plan:
+def _whole(request: PlanRequest) -> Plan:
     """As asked for; the default budget, half of what is free, may be exceeded for that."""
     on_its_own = request.settings.region is not None and request.statistics != "tile" and not _exact_problem(request)
     request = request if on_its_own else request.as_one
@@ -191,17 +112,12 @@ def _whole(request: _Request) -> Plan:
     return plan
 
 
-def _whole_plan(request: _Request) -> Plan:
+def _whole_plan(request: PlanRequest) -> Plan:
     tile = request.settings.tile or _OUTPUT_TILE
     elements = cost.deep_peak(request.config, 0) * request.window_pixels * request.norm_copies
-    plan = Plan(
-        region=request.grid.side,
-        regions=request.grid.count,
-        backend=request.backend,
+    plan = request.plan(
         scheme="whole",
-        statistics=request.statistics,
         tile=tile,
-        padded_size=request.padded,
         working_set_bytes=_bytes(elements) + request.window_pixels * request.tile_bytes_per_pixel,
         mac_overhead=request.grid.window_overhead,
         tiles=split_costs.tile_total(request.grid, tile),
@@ -209,7 +125,7 @@ def _whole_plan(request: _Request) -> Plan:
     return _with_gathering(request, plan)
 
 
-def _whole_problem(request: _Request, plan: Plan, limit_bytes: int) -> str | None:
+def _whole_problem(request: PlanRequest, plan: Plan, limit_bytes: int) -> str | None:
     if cost.largest_tensor(request.config) * request.window_pixels > cost.MAX_TENSOR_ELEMENTS:
         return "scheme whole would need a tensor of more than 2^31 elements for this image; use scheme auto or exact"
     if plan.working_set_bytes <= limit_bytes:
@@ -218,7 +134,7 @@ def _whole_problem(request: _Request, plan: Plan, limit_bytes: int) -> str | Non
     return f"scheme whole needs {needed:.0f} MiB for this image, {limit_bytes / 2**20:.0f} MiB are allowed; use exact"
 
 
-def _exact_problem(request: _Request) -> str | None:
+def _exact_problem(request: PlanRequest) -> str | None:
     if request.config.architecture == "resnet" and request.gathers:
         return (
             "scheme exact cannot run a ResNet on the statistics of an image that does not fit the memory budget of "
@@ -227,7 +143,7 @@ def _exact_problem(request: _Request) -> str | None:
     return None
 
 
-def _exact(request: _Request) -> Plan:
+def _exact(request: PlanRequest) -> Plan:
     if request.config.architecture == "resnet" and request.gathers:
         whole = _whole_plan(request.as_one)
         if _whole_problem(request.as_one, whole, request.budget_bytes) is None:
@@ -238,11 +154,11 @@ def _exact(request: _Request) -> Plan:
     return _exact_plan(request)
 
 
-def _exact_plan(request: _Request) -> Plan:
+def _exact_plan(request: PlanRequest) -> Plan:
     return _resnet_plan(request) if request.config.architecture == "resnet" else _unet_plan(request)
 
 
-def _unet_plan(request: _Request) -> Plan:
+def _unet_plan(request: PlanRequest) -> Plan:
     """The cheapest of all combinations of split level and tile size that fit, unless the splits are settled."""
     if request.splits:
         plans = [_plan_of(request, request.splits)]
@@ -253,7 +169,7 @@ def _unet_plan(request: _Request) -> Plan:
     return _with_gathering(request, replace(plan, mac_overhead=overhead))
 
 
-def _with_gathering(request: _Request, plan: Plan) -> Plan:
+def _with_gathering(request: PlanRequest, plan: Plan) -> Plan:
     """The same plan, with that of the pass that gathers the statistics of the image, if it is needed."""
     if not request.gathers_first:
         return plan
@@ -269,7 +185,7 @@ def _with_gathering(request: _Request, plan: Plan) -> Plan:
     )
 
 
-def _cheapest(request: _Request, plans: Sequence[Plan]) -> Plan:
+def _cheapest(request: PlanRequest, plans: Sequence[Plan]) -> Plan:
     fitting = [plan for plan in plans if plan.working_set_bytes <= request.budget_bytes]
     if not fitting:
         least = min(plan.working_set_bytes for plan in plans) / 2**20
@@ -280,7 +196,7 @@ def _cheapest(request: _Request, plans: Sequence[Plan]) -> Plan:
     return min(fitting, key=lambda plan: _relative_time(request, plan))
 
 
-def _relative_time(request: _Request, plan: Plan) -> float:
+def _relative_time(request: PlanRequest, plan: Plan) -> float:
     """In multiply-accumulates per pixel."""
     config, size = request.config, request.window
     costs = split_costs.stage_macs(config, plan.splits, request.grid, gathers=request.gathers_on_the_way)
@@ -292,19 +208,19 @@ def _relative_time(request: _Request, plan: Plan) -> float:
     return stages + split_costs.deep_macs(config, plan.splits) + memory + spilled * _MACS_PER_DISK_BYTE
 
 
-def _split_levels(request: _Request) -> range:
+def _split_levels(request: PlanRequest) -> range:
     level, deepest = request.settings.split_level, request.config.depth - 1
     return range(level, level + 1) if level is not None else range(min(2, deepest), min(4, deepest) + 1)
 
 
-def _tile_choices(request: _Request) -> tuple[int, ...]:
+def _tile_choices(request: PlanRequest) -> tuple[int, ...]:
     if request.settings.tile is not None:
         return (request.settings.tile,)
     longest = max(request.window)
     return tuple(t for t in _TILES if t < longest) or _TILES[-1:]
 
 
-def _all_splits(request: _Request, *, gathers: bool) -> Iterator[tuple[Split, ...]]:
+def _all_splits(request: PlanRequest, *, gathers: bool) -> Iterator[tuple[Split, ...]]:
     """With fewer deeper splits first, and where statistics are gathered, with and without keeping raw planes."""
     for level in _split_levels(request):
         for tile in _tile_choices(request):
@@ -316,7 +232,7 @@ def _all_splits(request: _Request, *, gathers: bool) -> Iterator[tuple[Split, ..
                         yield tuple(replace(split, keep_raw=keep_raw) for split in splits)
 
 
-def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int) -> Iterator[tuple[Split, ...]]:
+def _split_sequences(request: PlanRequest, level: int, tile: int, deeper_tile: int) -> Iterator[tuple[Split, ...]]:
     """The first split alone, then with more and more of the deep part split too, where each level costs no more."""
     splits: tuple[Split, ...] = (_split(request, 0, level, tile),)
     yield splits
@@ -325,12 +241,12 @@ def _split_sequences(request: _Request, level: int, tile: int, deeper_tile: int)
         yield splits
 
 
-def _split(request: _Request, start: int, stop: int, tile: int) -> Split:
+def _split(request: PlanRequest, start: int, stop: int, tile: int) -> Split:
     plane = request.window[0] >> start, request.window[1] >> start
     return Split(start=start, stop=stop, tile=balanced_tile(tile, 1 << (stop - start), plane))
 
 
-def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
+def _plan_of(request: PlanRequest, splits: tuple[Split, ...]) -> Plan:
     config, pixels = request.config, request.window_pixels
     deepest = splits[-1].stop
     deep = cost.deep_peak(config, deepest) * pixels * request.norm_copies if deepest < config.depth else 0.0
@@ -339,15 +255,10 @@ def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
     transient = _bytes(max(deep, windows)) + tiles
     planes = int(split_costs.planes_peak(config, splits) * pixels * _ELEMENT_BYTES)
     in_memory = max(0, request.budget_bytes - transient)
-    return Plan(
-        region=request.grid.side,
-        regions=request.grid.count,
-        backend=request.backend,
+    return request.plan(
         scheme="exact",
-        statistics=request.statistics,
         tile=splits[0].tile,
         splits=splits,
-        padded_size=request.padded,
         working_set_bytes=transient + min(planes, in_memory),
         plane_bytes=planes,
         memory_for_planes_bytes=in_memory,
@@ -356,7 +267,7 @@ def _plan_of(request: _Request, splits: tuple[Split, ...]) -> Plan:
     )
 
 
-def _resnet_plan(request: _Request) -> Plan:
+def _resnet_plan(request: PlanRequest) -> Plan:
     halo, stride = cost.receptive_radius(request.config), request.config.stride
     tile = next(
         (t for t in _tile_choices(request) if _window_bytes(request, t + 2 * halo) <= request.budget_bytes), None
@@ -364,22 +275,17 @@ def _resnet_plan(request: _Request) -> Plan:
     if tile is None:
         raise SettingsError(f"the exact scheme does not fit {request.budget}; raise --max-memory or use scheme blend")
     tile = tile // stride * stride
-    return Plan(
-        region=request.grid.side,
-        regions=request.grid.count,
-        backend=request.backend,
+    return request.plan(
         scheme="exact",
-        statistics=request.statistics,
         tile=tile,
         halo=halo,
-        padded_size=request.padded,
         working_set_bytes=_window_bytes(request, tile + 2 * halo),
         mac_overhead=split_costs.window_overhead(request.grid, tile),
         tiles=split_costs.tile_total(request.grid, tile),
     )
 
 
-def _blend_plan(request: _Request) -> Plan:
+def _blend_plan(request: PlanRequest) -> Plan:
     """Windows of at least twice the network's stride that overlap by a quarter."""
     stride = request.config.stride
     smallest = 2 * stride
@@ -395,27 +301,23 @@ def _blend_plan(request: _Request) -> Plan:
     overlap = min(side - stride, max(stride, side // 4 // stride * stride)) if side > stride else 0
     lengths = [window_lengths(cuts, side, overlap) for cuts in (request.grid.rows, request.grid.columns)]
     windows, tiles = (prod(along) for along in zip(*lengths, strict=True))
-    return Plan(
-        region=request.grid.side,
-        regions=request.grid.count,
-        backend=request.backend,
+    return request.plan(
         scheme="blend",
         statistics="tile" if request.gathers else request.statistics,
         tile=side,
         halo=overlap,
-        padded_size=request.padded,
         working_set_bytes=_blend_bytes(request, side),
         mac_overhead=windows / prod(request.padded),
         tiles=tiles,
     )
 
 
-def _blend_bytes(request: _Request, side: int) -> int:
+def _blend_bytes(request: PlanRequest, side: int) -> int:
     band = side * request.window[1] * request.config.target_channels * _ELEMENT_BYTES
     return _window_bytes(request, side) + 2 * band
 
 
-def _window_bytes(request: _Request, side: int) -> int:
+def _window_bytes(request: PlanRequest, side: int) -> int:
     density = cost.deep_peak(request.config, 0) * request.norm_copies
     return _bytes(density * side**2) + side**2 * request.tile_bytes_per_pixel
 

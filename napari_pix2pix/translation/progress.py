@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_pix2pix.formats.writing import OutputSpec
     from napari_pix2pix.translation.plan import Plan
     from napari_pix2pix.translation.settings import Scheme
-    from pix2pix_training.config import Statistics
+    from pix2pix_training.choices import Statistics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from napari_pix2pix.translation import cost
 from pix2pix_training.config import GeneratorConfig
-from pix2pix_training.regions import Size, Span, aligned_span, clipped_span
+from pix2pix_training.regions import Region, Size, Span, aligned_span, cells, clipped_span
 
 MULTIPLE_PX = 256
 """Sides of regions are multiples of it, so that they own whole chunks of any output."""
@@ -168,3 +168,33 @@ def _overhead(grid: RegionGrid, config: GeneratorConfig) -> float:
     deep = range(min(DEEP_FROM, config.depth), config.depth + 1)
     in_windows = cost.down_macs(config, range(1, config.depth + 1)) + cost.up_macs(config, deep)
     return 1 + (grid.window_overhead - 1) * in_windows / cost.unet_macs(config)
+
+
+def tile_count(size: Size, tile: int) -> int:
+    return cells(size[0], tile) * cells(size[1], tile)
+
+
+def even_window_around(region: Region, halo: int, bounds: Region, tile: int) -> Region:
+    """The region with at least `halo` more on each side, as far as `bounds` go.
+
+    `tile` is the side of the largest regions. What lies beyond a border, or is missing to a full tile, is added on the
+    other side: all windows within the same bounds are of one size, for which stages can be compiled.
+    """
+    height, width = (even_window_side(tile, halo, length) for length in bounds.size)
+    y = min(max(bounds.y0, region.y0 - halo), bounds.y1 - height)
+    x = min(max(bounds.x0, region.x0 - halo), bounds.x1 - width)
+    return Region.at(y, x, height, width)
+
+
+def even_window_side(tile: int, halo: int, length: int) -> int:
+    """Side of `even_window_around` in a plane of some length."""
+    return min(tile + 2 * halo, length)
+
+
+def balanced_tile(tile: int, cell: int, size: Size) -> int:
+    """The least tile, a multiple of `cell`, with which no more are needed along any side of a plane than with `tile`.
+
+    The last tiles of rows and columns are about as large as the others then.
+    """
+    tile = max(cell, tile // cell * cell)
+    return max(cells(length, cell * cells(length, tile)) * cell for length in size)

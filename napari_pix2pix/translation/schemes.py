@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.stage_runner import Stages
 from napari_pix2pix.translation.blend import blended_tiles
 from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.exact import exact_tiles, gathered_norms
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan
 from pix2pix_training.regions import Region
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pix2pix_training.config import AlphaChoice, DropoutMode, InferenceConfig, Precision, Statistics
+from pix2pix_training.choices import AlphaChoice, DropoutMode, Precision, Statistics
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.validated import AnyPath, Labels, Lenient, Setting, Written, shown, validated
 from pix2pix_trt.flavours import EnginePrecision, Flavour
 

@@ -16,38 +16,34 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.metadata import DescribedSource, ImageMetadata
 from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     Steps,
     check_output,
-    holds_mask,
-    holds_nodata,
     incompatibility,
     resolve_format,
     written,
 )
-from napari_pix2pix.translation.fitted_image import FittedImage
+from napari_pix2pix.translation.fitted_image import FittedImage, at_own_size
+from napari_pix2pix.translation.output_description import (
+    content_identity,
+    image_identity,
+    made_otherwise,
+    output_spec,
+    plain_spec,
+    with_mask,
+)
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
-from napari_pix2pix.translation.rescaling import at_own_size
-from napari_pix2pix.translation.resumable import (
-    Amount,
-    content_identity,
-    image_identity,
-    made_by,
-    made_otherwise,
-    regions_made,
-)
+from napari_pix2pix.translation.resumable import Amount, regions_made
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder
 from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError, SettingsError
-from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.machine import scratch_folder
 
@@ -292,17 +288,6 @@ class PlainFileSink(Sink):
         return (yield from _in_one_piece(work, spec, write, self.path.parent))
 
 
-def plain_spec(source: ArraySource, translator: Translator) -> OutputSpec:
-    """A file of the translation that says no more than what its channels are called."""
-    names = translator.output_channel_names
-    return OutputSpec(
-        axes=source.axes,
-        shape=translator.output_shape(source),
-        dtype=translator.output_dtype,
-        metadata=ImageMetadata(channel_names=names if len(names) == translator.output_channels else ()),
-    )
-
-
 def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:
     return not work.fitted.is_rescaled and incompatibility(replace(spec, masked=False), "ome-zarr") is None
 
@@ -339,56 +324,6 @@ def _counted(work: Work, tiles: Generator[OutputTile, None, None], steps: Steps)
         for done, _ in enumerate(steps, start=1):
             yield TilesDone(done=done, total=work.tiles)
             work.translator.cancel.check()
-
-
-def output_spec(source: ArraySource, translator: Translator) -> OutputSpec:
-    """What the translation of an image will be: shape, dtype, and what is kept of the input's metadata."""
-    mapping = translator.model.target.mapping
-    palette = mapping.palette() if isinstance(mapping, CategoryMapping) else None
-    return OutputSpec(
-        axes=source.axes,
-        shape=translator.output_shape(source),
-        dtype=translator.output_dtype,
-        metadata=_output_metadata(source, translator, colored=palette is not None),
-        palette=palette,
-        categories=isinstance(mapping, CategoryMapping),
-        nodata=translator.nodata(source),
-    )
-
-
-def with_mask(spec: OutputSpec, source: ArraySource, file_format: str) -> OutputSpec:
-    """The output with a mask beside its pixels, where some may be invalid and the format has no nodata value for them.
-
-    Reals need none: they are NaN there.
-    """
-    if spec.dtype.kind == "f" or not can_have_invalid_pixels(source) or not holds_mask(spec, file_format):
-        return spec
-    if spec.nodata is not None and holds_nodata(spec, file_format):
-        return spec
-    return replace(spec, masked=True, nodata=None)
-
-
-def _output_metadata(source: ArraySource, translator: Translator, *, colored: bool) -> ImageMetadata:
-    """What concerns place, scale and acquisition from the input; channels of the target."""
-    own = source.metadata if isinstance(source, DescribedSource) else ImageMetadata()
-    channels, names = translator.output_channels, translator.output_channel_names
-    return replace(
-        own,
-        channel_names=names if len(names) == channels else (),
-        channel_colors=(),
-        display_ranges=(),
-        bit_depth=None,
-        rgb=channels == 3 and not colored and _looks_rgb(names, own),
-        white_is_zero=own.white_is_zero and source.dtype == translator.output_dtype,
-        made_by=made_by(source, translator),
-    )
-
-
-def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
-    """Three target channels are colours where they are named so, or are unnamed as an image's colours are."""
-    if names:
-        return [name.lower()[:1] for name in names] == ["r", "g", "b"]
-    return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
 
 
 def _finished_in_words(path: Path, spec: OutputSpec) -> str:

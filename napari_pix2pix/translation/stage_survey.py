@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.stage_runner import StageRunner
+from napari_pix2pix.translation.backends.stage_runner import StageRunner, Stages
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from pix2pix_training.array_source import ArraySource, MemorySource
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.intensity import dtype_mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource

@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from napari_pix2pix.translation.backends.stage_runner import Stages
 from napari_pix2pix.translation.device_copies import downloaded
 from napari_pix2pix.translation.fitted_image import FittedImage
 from napari_pix2pix.translation.invalid_output import InvalidMarks
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import ArraySource, plane_size
-from pix2pix_training.config import AugmentationConfig, Flips
+from pix2pix_training.choices import Flips
+from pix2pix_training.config import AugmentationConfig
 from pix2pix_training.content import ContentMap
 from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource

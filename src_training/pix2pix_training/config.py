@@ -8,99 +8,32 @@ made of that (`setting_options`).
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from pix2pix_training.choices import (
+    Architecture,
+    BestBy,
+    Decoder,
+    DropoutPlacement,
+    Flips,
+    GanMode,
+    Keep,
+    Norm,
+    OutputActivation,
+    Placement,
+    Precision,
+    Preset,
+    Schedule,
+    Values,
+)
 from pix2pix_training.errors import SettingsError
-from pix2pix_training.validated import Labels, Lenient, Setting, Text, validated
+from pix2pix_training.inference_config import Credits, InferenceConfig
+from pix2pix_training.validated import LARGEST_INTEGER, Setting, validated
 
-Architecture = Annotated[
-    Literal["unet", "encoder-decoder", "resnet"],
-    Labels({"unet": "U-Net", "encoder-decoder": "encoder-decoder", "resnet": "ResNet"}),
-]
-Norm = Annotated[
-    Literal["batch", "batch-renorm", "instance", "none"],
-    Labels({"batch": "batch norm", "batch-renorm": "batch renorm", "instance": "instance norm", "none": "no norm"}),
-]
-Decoder = Annotated[
-    Literal["transposed", "resize", "pixel-shuffle"],
-    Labels(
-        {"transposed": "transposed convolution", "resize": "resizing and convolution", "pixel-shuffle": "pixel shuffle"}
-    ),
-]
-DropoutPlacement = Annotated[
-    Literal["none", "paper", "reference"],
-    Labels({"none": "no dropout", "paper": "dropout as in the paper", "reference": "dropout as in the reference"}),
-]
-OutputActivation = Annotated[Literal["tanh", "linear"], Labels({"tanh": "tanh", "linear": "nothing (linear)"})]
-GanMode = Annotated[
-    Literal["vanilla", "lsgan", "wgangp", "hinge", "none"],
-    Labels(
-        {
-            "vanilla": "cross-entropy, as in the paper",
-            "lsgan": "least squares (LSGAN)",
-            "wgangp": "Wasserstein with penalty (WGAN-GP)",
-            "hinge": "hinge",
-            "none": "none: L1 alone",
-        }
-    ),
-]
-Statistics = Annotated[
-    Literal["running", "image", "tile"],
-    Labels(
-        {
-            "running": "running averages of training",
-            "image": "statistics of the whole image",
-            "tile": "statistics of each tile",
-        }
-    ),
-]
-DropoutMode = Annotated[Literal["off", "seeded"], Labels({"off": "off", "seeded": "on, from a seed"})]
-Schedule = Annotated[
-    Literal["constant", "linear"], Labels({"constant": "constant", "linear": "falls over the second half"})
-]
-Precision = Annotated[
-    Literal["fp32", "bf16", "fp16", "auto"],
-    Labels({"fp32": "32-bit", "bf16": "bfloat16", "fp16": "float16", "auto": "automatic"}),
-]
-Flips = Annotated[
-    Literal["none", "horizontal", "both"],
-    Labels({"none": "none", "horizontal": "left and right", "both": "left and right, up and down"}),
-]
-Placement = Annotated[
-    Literal["uniform", "content"], Labels({"uniform": "anywhere", "content": "where the target varies"})
-]
-Preset = Annotated[
-    Literal["seamless", "paper", "faithful"],
-    Labels({"seamless": "seamless, to look real", "paper": "as in the paper", "faithful": "faithful, to be measured"}),
-]
-BestBy = Annotated[
-    Literal["mae", "psnr", "ssim", "pearson"],
-    Labels({"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson"}),
-]
-Keep = Annotated[Literal["best", "last"], Labels({"best": "the best", "last": "the last"})]
-Values = Annotated[
-    Literal["auto", "dtype", "training-set", "image", "categories", "foreground"],
-    Labels(
-        {
-            "auto": "automatic",
-            "dtype": "range of the pixel type",
-            "training-set": "range of the training set",
-            "image": "range of each image",
-            "categories": "categories",
-            "foreground": "labelled or not",
-        }
-    ),
-]
-AlphaChoice = Annotated[
-    Literal["auto", "keep", "mask", "drop"],
-    Labels({"auto": "automatic", "keep": "a channel", "mask": "a mask of no data", "drop": "nothing"}),
-]
-"""What becomes of alpha: a channel (keep), a mask of what holds no data (mask), nothing (drop), or what fits (auto)."""
 SSIM_WINDOW_PX = 11
 """Side of the window in which SSIM compares images."""
-_LARGEST = 2**63 - 1
 _RECONSTRUCTION_WEIGHTS = ("pyramid_weight", "ssim_weight", "cross_entropy_weight", "dice_weight")
 
 
@@ -312,39 +245,6 @@ class SamplingConfig:
 
 
 @validated
-class InferenceConfig:
-    """The function that a trained generator stands for at translation.
-
-    `statistics`: norm layers use running averages of training, or the statistics of the whole image, or of each tile.
-    `dropout`: "off", or noise drawn from `seed` and the image coordinate.
-    """
-
-    statistics: Annotated[Statistics, Setting("What norm layers use at translation.")] = "running"
-    dropout: Annotated[DropoutMode, Setting("Noise of dropout layers at translation.")] = "off"
-    seed: Annotated[
-        int, Field(ge=0, le=_LARGEST), Setting("Seed of the noise at translation.", option="--dropout-seed")
-    ] = 0
-
-
-@validated
-class Credits:
-    """Whom a model comes from and how it may be used; free text, kept in the model file for people to read.
-
-    `license` is an SPDX identifier such as CC-BY-4.0; `citation` names a publication, best with its DOI.
-    """
-
-    authors: Annotated[
-        tuple[Text, ...],
-        Lenient,
-        Setting("Author of the model; again for more.", option="--author", label="Authors", unset="none"),
-    ] = ()
-    license: Annotated[
-        Text | None, Setting("Licence of the model, such as CC-BY-4.0 (SPDX).", label="Licence", unset="none")
-    ] = None
-    citation: Annotated[Text | None, Setting("Publication to cite, with its DOI.", unset="none")] = None
-
-
-@validated
 class TrainingConfig:
     """Everything that decides a training run, data apart. One of `epochs`, `steps`, `minutes` is its length.
 
@@ -405,7 +305,7 @@ class TrainingConfig:
         Values, Setting("What the pixel values of targets mean; those of labels layers are categories.")
     ] = "auto"
     precision: Annotated[Precision, Setting("Arithmetic of the training.")] = "auto"
-    seed: Annotated[int, Field(ge=0, le=_LARGEST), Setting("Makes runs repeatable.")] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST_INTEGER), Setting("Makes runs repeatable.")] = 0
     checkpoint_every: Annotated[
         int, Field(ge=1, le=10**9), Setting("Steps between checkpoints.", step=100, unit="steps")
     ] = 500
@@ -418,7 +318,7 @@ class TrainingConfig:
     best_by: Annotated[BestBy, Setting("Score that the best model is chosen by.", group="validation")] = "mae"
     validation_images: Annotated[
         int,
-        Field(ge=0, le=_LARGEST),
+        Field(ge=0, le=LARGEST_INTEGER),
         Setting("Images that are scored at most.", label="Scored images", group="validation"),
     ] = 16
     validation_size: Annotated[
@@ -439,7 +339,7 @@ class TrainingConfig:
     ] = 0.0
     patience: Annotated[
         int,
-        Field(ge=0, le=_LARGEST),
+        Field(ge=0, le=LARGEST_INTEGER),
         Setting("Stop after so many validations without a better score; 0: never.", group="validation"),
     ] = 0
     compile: Annotated[bool, Setting("Have PyTorch compile the networks; for long runs.", label="Compile networks")] = (

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from pix2pix_training.config import Precision
+from pix2pix_training.choices import Precision
 from pix2pix_training.errors import SettingsError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import GanMode, ObjectiveConfig, TrainingConfig
+from pix2pix_training.choices import GanMode
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import TrainingError
 

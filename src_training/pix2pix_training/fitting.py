@@ -10,8 +10,8 @@ from typing import Literal, assert_never
 import numpy as np
 
 from pix2pix_training.array_source import channel_count
+from pix2pix_training.choices import Values
 from pix2pix_training.class_maps import Look, look_at
-from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.image_survey import Code, ImageFacts, Survey, survey
 from pix2pix_training.intensity import (

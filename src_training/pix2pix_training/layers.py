@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import Norm, OutputActivation, Statistics
+from pix2pix_training.choices import Norm, OutputActivation, Statistics
 
 DROPOUT_RATE = 0.5
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pix2pix_training.config import GanMode, ObjectiveConfig
+from pix2pix_training.choices import GanMode
+from pix2pix_training.config import ObjectiveConfig
 from pix2pix_training.networks import Discriminator
 from pix2pix_training.reconstruction import focused_l1
 

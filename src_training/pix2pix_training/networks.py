@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import Decoder, DiscriminatorConfig, GeneratorConfig, InferenceConfig, Norm
+from pix2pix_training.choices import Decoder, Norm
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import (
     PositionedDropout,
     SpectralConv2d,

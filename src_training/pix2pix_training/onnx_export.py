@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import InferenceConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, export_form, fold_norms
 from pix2pix_training.in_words import describe_inference
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, CategoryMapping, LinearMapping, Mapping, torch_dtype
 from pix2pix_training.model_file import Model, model_header
 from pix2pix_training.networks import Generator, noise_layers, norm_layers

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Generator, Sequence
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -23,9 +23,9 @@ from pix2pix_training.fitting import (
     warn_of_unknown_classes,
 )
 from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
-from pix2pix_training.intensity import CategoryMapping, Mapping
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
-from pix2pix_training.presets import patch_within
+from pix2pix_training.presets import DEFAULT_EPOCHS, patch_within
 
 log = logging.getLogger(__name__)
 
@@ -238,3 +238,22 @@ def _warn_of_copies(split: Split, training: tuple[Survey, Survey], validation: t
                 twin,
             )
             return
+
+
+def _span(mapping: LinearMapping | CategoryMapping) -> float | None:
+    """See `Started.target_span`."""
+    if not isinstance(mapping, LinearMapping) or not mapping.low:
+        return None
+    spans = {high - low for low, high in zip(mapping.low, mapping.high, strict=True)}
+    return spans.pop() if len(spans) == 1 else None
+
+
+def _completed(config: TrainingConfig, data: PreparedData) -> TrainingConfig:
+    """The settings with what the data decides: channel counts, and a length where none is given."""
+    generator = replace(
+        config.generator,
+        source_channels=data.source_mapping.network_channels,
+        target_channels=data.target_mapping.network_channels,
+    )
+    has_length = any(v is not None for v in (config.epochs, config.steps, config.minutes))
+    return replace(config, generator=generator, epochs=config.epochs if has_length else DEFAULT_EPOCHS)

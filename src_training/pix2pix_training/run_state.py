@@ -21,8 +21,9 @@ from pix2pix_training.checkpoint import (
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError
 from pix2pix_training.events import CheckpointSaved, Validated
+from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.metrics import Scores, mean_scores
-from pix2pix_training.model_file import ImageDescription, Model, save_model, saved_model_step
+from pix2pix_training.model_file import Model, save_model, saved_model_step
 from pix2pix_training.networks import Generator
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, changed_image

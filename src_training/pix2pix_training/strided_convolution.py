@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import Decoder
+from pix2pix_training.choices import Decoder
 
 HALVING_CELLS = 256
 DOUBLING_CELLS = 256

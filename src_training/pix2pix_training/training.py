@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -46,12 +46,12 @@ from pix2pix_training.events import (
     Validating,
     Warned,
 )
+from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.in_words import describe_mapping
-from pix2pix_training.intensity import CategoryMapping, LinearMapping
 from pix2pix_training.metrics import Scores
-from pix2pix_training.model_file import ImageDescription, ImageTraits, Model
+from pix2pix_training.model_file import Model
 from pix2pix_training.pairs import Split
-from pix2pix_training.preparation import PreparedData, prepare, require_usable
+from pix2pix_training.preparation import PreparedData, _completed, _span, prepare, require_usable
 from pix2pix_training.presets import DEFAULT_EPOCHS
 from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.run_folder import RunFolder
@@ -393,22 +393,3 @@ class _Run:
         if not self._is_out_of_patience() or self._fraction_done() >= 1:
             return None
         return f"stopped early at step {self.state.step}: {self.state.in_vain}"
-
-
-def _span(mapping: LinearMapping | CategoryMapping) -> float | None:
-    """See `Started.target_span`."""
-    if not isinstance(mapping, LinearMapping) or not mapping.low:
-        return None
-    spans = {high - low for low, high in zip(mapping.low, mapping.high, strict=True)}
-    return spans.pop() if len(spans) == 1 else None
-
-
-def _completed(config: TrainingConfig, data: PreparedData) -> TrainingConfig:
-    """The settings with what the data decides: channel counts, and a length where none is given."""
-    generator = replace(
-        config.generator,
-        source_channels=data.source_mapping.network_channels,
-        target_channels=data.target_mapping.network_channels,
-    )
-    has_length = any(v is not None for v in (config.epochs, config.steps, config.minutes))
-    return replace(config, generator=generator, epochs=config.epochs if has_length else DEFAULT_EPOCHS)

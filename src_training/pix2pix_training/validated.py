@@ -21,6 +21,8 @@ from pydantic_core import core_schema
 from pix2pix_training.errors import SettingsError
 
 T = TypeVar("T")
+LARGEST_INTEGER = 2**63 - 1
+"""That other programs store too."""
 _SHOWN_CHARACTERS = 60
 _CONFIG = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 _KINDS = {"int_type": "int", "bool_type": "bool", "string_type": "str", "float_type": "number", "path_type": "path"}

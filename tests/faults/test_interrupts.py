@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import save_model
 from tests.product.translation.conftest import random_model
 

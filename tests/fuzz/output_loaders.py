@@ -12,7 +12,8 @@ import tifffile
 from hypothesis import strategies as st
 
 from napari_pix2pix.formats import ImageMetadata, OutputSpec
-from napari_pix2pix.formats.partial_output import Cutting, open_partial
+from napari_pix2pix.formats.partial_output import open_partial
+from napari_pix2pix.formats.tile_grid import Cutting
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.regions import PlaneRegion, Region
 from tests.fuzz.loading import HEADER, Loader

@@ -34,7 +34,9 @@ from benchmarks.screening_trial import (
     training_config,
     whole,
 )
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.choices import Statistics
+from pix2pix_training.config import AugmentationConfig, GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import Scores
 from pix2pix_training.presets import preset
 from tests.product.translation.conftest import random_model

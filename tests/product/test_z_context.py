@@ -16,8 +16,9 @@ from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.errors import ImageError, ModelFileError, SettingsError
+from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.intensity import CategoryMapping
-from pix2pix_training.model_file import ImageDescription, Model, load_model, save_model
+from pix2pix_training.model_file import Model, load_model, save_model
 from tests.product.conftest import model_for
 
 TINY = ["--steps", "2", "--patch-size", "32", "--base-width", "4", "--depth", "3", "--validation", "0"]

@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import AugmentationConfig, Preset, SamplingConfig, TrainingConfig
+from pix2pix_training.choices import Preset
+from pix2pix_training.config import AugmentationConfig, SamplingConfig, TrainingConfig
 from pix2pix_training.dataset import Patch, PatchDataset
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping

@@ -6,15 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pix2pix_training.config import (
-    DiscriminatorConfig,
-    GanMode,
-    GeneratorConfig,
-    InferenceConfig,
-    ObjectiveConfig,
-    TrainingConfig,
-)
+from pix2pix_training.choices import GanMode
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import SpectralConv2d
 from pix2pix_training.losses import adversarial_loss, discriminator_loss, feature_distance, generator_loss
 from pix2pix_training.networks import Discriminator, initialize_weights

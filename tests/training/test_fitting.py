@@ -14,8 +14,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pix2pix_training.array_source import AnyArray, MemorySource
+from pix2pix_training.choices import Values
 from pix2pix_training.class_maps import look_at
-from pix2pix_training.config import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.fitting import Side, fit_mapping, warn_of_lost_steps, warn_of_unknown_classes
 from pix2pix_training.image_survey import survey

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import Values
+from pix2pix_training.choices import Values
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.fitting import Side, fit_mapping
 from pix2pix_training.image_survey import survey

@@ -13,14 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from pix2pix_training.config import (
-    DiscriminatorConfig,
-    GeneratorConfig,
-    InferenceConfig,
-    ObjectiveConfig,
-    TrainingConfig,
-)
+from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pix2pix_training.config import InferenceConfig, Keep
+from pix2pix_training.choices import Keep
 from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.events import CheckpointSaved, StepDone, Validated
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.locks import locked
 from pix2pix_training.model_file import saved_model_step
 from pix2pix_training.run_folder import RunFolder

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pix2pix_training.choices import Preset
 from pix2pix_training.config import (
     AugmentationConfig,
-    Credits,
     DiscriminatorConfig,
-    InferenceConfig,
     ObjectiveConfig,
-    Preset,
     SamplingConfig,
     TrainingConfig,
 )
+from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.presets import preset
 from pix2pix_training.setting_options import (
     FITTED_TO_TIME,

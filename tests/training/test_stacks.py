@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import InferenceConfig, SamplingConfig, Values
+from pix2pix_training.choices import Values
+from pix2pix_training.config import SamplingConfig
 from pix2pix_training.errors import ImageError
 from pix2pix_training.events import Finished, PreviewReady, Validated
-from pix2pix_training.model_file import ImageTraits, load_model
+from pix2pix_training.image_description import ImageTraits
+from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.model_file import load_model
 from pix2pix_training.neighbouring_planes import NeighbouringPlanes
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData

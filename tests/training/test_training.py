@@ -14,12 +14,11 @@ import pytest
 import torch
 
 from pix2pix_training.array_source import MemorySource
+from pix2pix_training.choices import Decoder
 from pix2pix_training.config import (
     AugmentationConfig,
-    Decoder,
     DiscriminatorConfig,
     GeneratorConfig,
-    InferenceConfig,
     ObjectiveConfig,
     TrainingConfig,
 )
@@ -34,6 +33,7 @@ from pix2pix_training.events import (
     Validated,
     Validating,
 )
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair, Split

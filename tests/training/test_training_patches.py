@@ -18,7 +18,7 @@ from pix2pix_training.config import (
     TrainingConfig,
 )
 from pix2pix_training.events import Finished, StepDone
-from pix2pix_training.model_file import ImageTraits
+from pix2pix_training.image_description import ImageTraits
 from pix2pix_training.neighbouring_planes import NeighbouringPlanes
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData, train

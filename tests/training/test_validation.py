@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
-from pix2pix_training.config import InferenceConfig, Values
+from pix2pix_training.choices import Values
 from pix2pix_training.events import CheckpointSaved, Event, Finished, PreviewReady, Validated, Validating
 from pix2pix_training.image_survey import result_of
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import Scores, class_overlap
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.networks import build_generator

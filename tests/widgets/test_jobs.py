@@ -26,7 +26,8 @@ from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.output_paths import free_run_folder, next_run_folder
 from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import Decoder, Placement, TrainingConfig
+from pix2pix_training.choices import Decoder, Placement
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
 from pix2pix_training.presets import preset

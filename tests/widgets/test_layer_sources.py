@@ -9,7 +9,7 @@ import pytest
 
 from napari_pix2pix._widgets.layer_axes import axis_letters, full_extent, labelled_channel_axis
 from napari_pix2pix._widgets.layer_sources import LazyArraySource, pair_problem, source_of
-from napari_pix2pix.translation.resumable import content_identity
+from napari_pix2pix.translation.output_description import content_identity
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted
 from pix2pix_training.errors import ImageError

@@ -13,7 +13,8 @@ from pydantic import Field
 from napari_pix2pix._widgets.command_line import train_command, translate_command
 from napari_pix2pix.cli.application import application
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import Norm, TrainingConfig
+from pix2pix_training.choices import Norm
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.setting_options import (
     SettingOption,
     by_path,

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from napari_pix2pix.translation.backends.cache import EngineCache, model_key
-from napari_pix2pix.translation.backends.stage_runner import TorchRunner
+from napari_pix2pix.translation.backends.stage_runner import Stages, TorchRunner
 from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import BackendChoice, EnginePlan, Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings

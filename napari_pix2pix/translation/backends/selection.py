@@ -15,7 +15,7 @@ from napari_pix2pix.translation.backends.cache import model_key
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, TorchRunner
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Backend
-from pix2pix_training.config import Precision
+from pix2pix_training.choices import Precision
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec

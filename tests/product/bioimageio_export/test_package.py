@@ -15,8 +15,8 @@ from PIL import Image
 from napari_pix2pix.bioimageio_export.package import export_bioimageio
 from napari_pix2pix.bioimageio_export.package_description import PackageInfo, block_sizes
 from napari_pix2pix.translation.pipeline import translate_array
-from pix2pix_training.config import Credits, InferenceConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import Credits, InferenceConfig
 from tests.product.bioimageio_export.conftest import INFO, model_with
 
 

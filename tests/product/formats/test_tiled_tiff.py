@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from napari_pix2pix.formats import ome_tiff, tiff, tiff_writing
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.formats.partial_output import Cutting, open_partial
+from napari_pix2pix.formats.partial_output import open_partial
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.tiff_writing import TiffCanvas
+from napari_pix2pix.formats.tile_grid import Cutting
 from napari_pix2pix.formats.tiled_tiff import Piece
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from pix2pix_training.array_source import ArraySource

@@ -15,7 +15,7 @@ import tifffile
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.translation.batch import Job, jobs_for
-from napari_pix2pix.translation.resumable import image_identity
+from napari_pix2pix.translation.output_description import image_identity
 from pix2pix_training.errors import InputError
 from pix2pix_training.model_file import save_model
 from tests.product.conftest import model_for

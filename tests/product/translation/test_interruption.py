@@ -9,7 +9,8 @@ from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSett
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 from tests.product.translation.conftest import random_image, random_model
 

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_pix2pix.translation import kept_translators
-from napari_pix2pix.translation.kept_translators import KeptTranslators
+from napari_pix2pix.translation import translator as translators
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.translator import Translator
+from napari_pix2pix.translation.translator import KeptTranslators, Translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import CategoryMapping
@@ -44,7 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Translator]:
         result.append(translator)
 
     monkeypatch.setattr(Translator, "__init__", counted)
-    monkeypatch.setattr(kept_translators, "_KEPT", KeptTranslators())
+    monkeypatch.setattr(translators, "_KEPT", KeptTranslators())
     return result
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from napari_pix2pix.translation import cost, split_costs
-from napari_pix2pix.translation.plan import Plan, Split
-from napari_pix2pix.translation.planner import make_plan, padded_size
+from napari_pix2pix.translation.plan import Plan, Split, padded_size
+from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.region_grid import RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 
 UNET = GeneratorConfig()
 INSTANCE = GeneratorConfig(depth=5, norm="instance")

@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_pix2pix.translation.padded_image import SeenOpacity
+from napari_pix2pix.translation.region_grid import even_window_around
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.tiling import even_window_around
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 

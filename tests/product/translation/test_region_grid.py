@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_pix2pix.translation import cost
+from napari_pix2pix.translation.backends.stage_runner import Stages
 from napari_pix2pix.translation.exact import gathered_norms
 from napari_pix2pix.translation.padded_image import PaddedImage
-from napari_pix2pix.translation.placed_stages import Stages
 from napari_pix2pix.translation.plan import Plan, Split
 from napari_pix2pix.translation.planner import PYTORCH
 from napari_pix2pix.translation.schemes import network_tiles, whole_tiles
 from napari_pix2pix.translation.settings import Scheme
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.config import Decoder, GeneratorConfig, InferenceConfig, Norm, Statistics
+from pix2pix_training.choices import Decoder, Norm, Statistics
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.networks import Generator, UNet
 from pix2pix_training.regions import Region
 from tests.product.translation.conftest import assembled, of_all, padded, random_generator, random_image, stages_of

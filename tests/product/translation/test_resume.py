@@ -26,12 +26,13 @@ import zarr
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
 from napari_pix2pix.formats.output_state import Part
 from napari_pix2pix.translation import region_grid as region_geometry
+from napari_pix2pix.translation.output_description import file_identity
 from napari_pix2pix.translation.pipeline import translate_file
-from napari_pix2pix.translation.resumable import file_identity
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
 from tests.product.translation.conftest import random_image, random_model
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_pix2pix.translation.backends.stage_runner import TorchRunner
-from napari_pix2pix.translation.placed_stages import Stages
+from napari_pix2pix.translation.backends.stage_runner import Stages, TorchRunner
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import GeneratorConfig, InferenceConfig, Statistics
+from pix2pix_training.choices import Statistics
+from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.networks import build_generator, set_inference_mode
 from pix2pix_training.stages import StageSpec, covered_size, stage_inputs, stage_output, whole_stage

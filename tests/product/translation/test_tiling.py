@@ -5,12 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_pix2pix.translation.tiling import (
-    balanced_tile,
-    even_window_around,
-    even_window_side,
-    tile_count,
-)
+from napari_pix2pix.translation.region_grid import balanced_tile, even_window_around, even_window_side, tile_count
 from pix2pix_training.regions import Region
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_pix2pix.translation.backends.cache import model_key, weights_digest
-from pix2pix_training.config import InferenceConfig
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.networks import UNet, set_inference_mode
 from pix2pix_training.stages import StageSpec, whole_stage
 from pix2pix_trt import stage_engines

@@ -19,8 +19,9 @@ from napari_pix2pix.translation.backends.compilation import compile_ahead
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.config import GeneratorConfig, InferenceConfig
+from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
