@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +17,6 @@ from pix2pix_training.errors import Pix2PixError
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    from napari_pix2pix.diagnostics import diagnose
 
     facts = diagnose()
     if as_json:
@@ -28,3 +31,55 @@ def doctor(
                 print_line(f"{name}: {value}")
     if facts["problems"]:
         raise Pix2PixError("; ".join(facts["problems"]))
+
+
+_OPTIONAL = ("napari", "PyQt6", "PySide6", "openvino", "tensorrt", "tensorrt-rtx-cu13", "onnx")
+
+
+def diagnose() -> dict[str, Any]:
+    """Facts for ``doctor``; `problems` lists what needs attention, in words."""
+    import torch
+
+    from pix2pix_training.device import has_bfloat16, resolve_device
+    from pix2pix_training.machine import available_memory_bytes
+
+    required = {name: _version(name) for name in _required()}
+    bfloat16 = "with" if has_bfloat16() else "no"
+    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bfloat16} bfloat16 instructions"}
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
+    if torch.backends.mps.is_available():
+        devices["mps"] = "Apple GPU"
+    return {
+        "napari_pix2pix": _version("napari-pix2pix"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": required,
+        "optional_packages": {name: _version(name) or "not installed" for name in _OPTIONAL},
+        "devices": devices,
+        "default_device": str(resolve_device("auto")),
+        "available_memory_bytes": available_memory_bytes(),
+        "backends": _backends(),
+        "problems": [f"{name} is missing: pip install {name}" for name, v in required.items() if v is None],
+    }
+
+
+def _backends() -> dict[str, str]:
+    """Each backend, with "ready" or the reason why it cannot run."""
+    from napari_pix2pix.translation.backends.selection import unavailable_reasons
+
+    return {name: reason or "ready" for name, reason in unavailable_reasons().items()}
+
+
+def _required() -> list[str]:
+    """The packages that this one cannot do without, as it was installed."""
+    needed = (text for text in requires("napari-pix2pix") or () if "extra ==" not in text)
+    return [re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in needed]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -15,7 +15,7 @@ from napari_pix2pix.translation.progress import Event, Planned, Progress, Transl
 from napari_pix2pix.translation.resumable import Amount
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink, Sink, Work
-from napari_pix2pix.translation.translator import OutputTile, Translator, lent_translator
+from napari_pix2pix.translation.translator import Translator, lent_translator
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
 from pix2pix_training.machine import peak_memory_bytes
 from pix2pix_training.model_file import Model
@@ -175,7 +175,7 @@ def translate_array(
     axes: str | None = None,
     nodata: float | None = None,
 ) -> AnyArray:
-    """Translate an array; see `translate_source`.
+    """Translate an array of any size.
 
     Parameters
     ----------
@@ -208,47 +208,3 @@ def translate_array(
         with lent_translator(model, settings or TranslationSettings()) as translator:
             ended(translate(source, translator, sink))
     return sink.array if axes is None else sink.without_single_channel
-
-
-def translate_source(
-    source: ArraySource,
-    model: Model,
-    settings: TranslationSettings | None = None,
-    *,
-    progress: Progress | None = None,
-) -> Generator[OutputTile, None, None]:
-    """Translate an image tile by tile.
-
-    Parameters
-    ----------
-    source : any size; its channels must be those that the model was trained on, in the same order unless both are
-        named, and its pixels of the same type (see `TranslationSettings.convert_values`). A model that was trained with
-        neighbouring planes needs a stack with a Z axis.
-    progress : called after each tile.
-
-    Yields
-    ------
-    tuple
-        Plane (index of the leading axes), region, and pixels (C, region.height, region.width) in the dtype of the
-        model's target; planes in storage order, within a plane region by region, within these row by row.
-
-    Raises
-    ------
-    InputError
-        Image, model and settings do not fit together, or a plane has no valid pixel.
-    Pix2PixError
-        Memory ran out.
-    """
-    translator = Translator(model, settings)
-    fitted = translator.fit(source)
-    work = Work(source=source, fitted=fitted, translator=translator, plan=translator.plan(plane_size(fitted)))
-    tiles = translator.tiles(fitted, plan=work.plan)
-    return tiles if progress is None else _counted(tiles, work.tiles, progress)
-
-
-def _counted(
-    tiles: Generator[OutputTile, None, None], total: int, progress: Progress
-) -> Generator[OutputTile, None, None]:
-    for done, tile in enumerate(tiles, start=1):
-        yield tile
-        progress(done, total)

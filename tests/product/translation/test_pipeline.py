@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_pix2pix.translation.pipeline import translate_array, translate_source
+from napari_pix2pix.translation.pipeline import translate, translate_array
 from napari_pix2pix.translation.planner import make_plan
+from napari_pix2pix.translation.progress import ended, told
 from napari_pix2pix.translation.settings import TranslationSettings
-from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.array_source import AnyArray, MemorySource
+from napari_pix2pix.translation.sinks import ArraySink
+from napari_pix2pix.translation.translator import OutputTile, Translator
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
 from pix2pix_training.image_description import ImageDescription
@@ -27,6 +30,12 @@ from tests.product.translation.conftest import random_image, random_model
 CONFIG = GeneratorConfig(base_width=4, depth=4, source_channels=2, target_channels=3)
 EXACT = TranslationSettings(scheme="exact", tile=32)
 WHOLE = TranslationSettings(scheme="whole")
+
+
+def tiles_of(source: ArraySource, model: Model, settings: TranslationSettings) -> Generator[OutputTile, None, None]:
+    translator = Translator(model, settings)
+    fitted = translator.fit(source)
+    return translator.tiles(fitted, plan=translator.plan(plane_size(fitted)))
 
 
 def model_of(config: GeneratorConfig = CONFIG, dtype: str = "uint8", **inference: Any) -> Model:
@@ -52,7 +61,7 @@ def test_exact_tiles_give_the_pixels_of_the_whole_image(statistics: str) -> None
 def test_planes_are_translated_one_by_one_in_storage_order() -> None:
     model, stack = model_of(), np.stack([random_image(2, 40, 50, seed=s) for s in range(6)]).reshape(2, 3, 2, 40, 50)
     source = MemorySource(stack, axes="TZCYX")
-    tiles = list(translate_source(source, model, EXACT))
+    tiles = list(tiles_of(source, model, EXACT))
     assert list(dict.fromkeys(plane for plane, _, _ in tiles)) == [(t, z) for t in range(2) for z in range(3)]
     result = translate_array(stack, model, EXACT, axes="TZCYX")
     np.testing.assert_array_equal(result[1, 2], translate_array(stack[1, 2], model, EXACT))
@@ -60,15 +69,9 @@ def test_planes_are_translated_one_by_one_in_storage_order() -> None:
 
 def test_progress_counts_all_tiles() -> None:
     calls: list[tuple[int, int]] = []
-    tiles = translate_source(
-        MemorySource(random_image(2, 70, 40)),
-        model_of(),
-        EXACT,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    count = len(list(tiles))
-    assert calls == [(n + 1, count) for n in range(count)]
-    assert count == 3 * 2
+    source, translator = MemorySource(random_image(2, 70, 40)), Translator(model_of(), EXACT)
+    ended(translate(source, translator, ArraySink()), told(lambda done, total: calls.append((done, total))))
+    assert calls == [(n + 1, 3 * 2) for n in range(3 * 2)]
 
 
 @pytest.mark.parametrize(("target", "expected"), [("float32", np.nan), ("uint8", 0)])
@@ -110,7 +113,7 @@ def test_channels_must_be_those_of_the_model() -> None:
     model = model_of()
     named = replace(model, source=replace(model.source, channel_names=("DAPI", "actin")))
     with pytest.raises(ImageError, match=r"array has 1 channel, the model expects 2 \(DAPI, actin\)"):
-        translate_source(MemorySource(random_image(1, 20, 20)), named)
+        tiles_of(MemorySource(random_image(1, 20, 20)), named, EXACT)
 
 
 def test_categories_come_out_as_stored_values() -> None:
@@ -171,8 +174,8 @@ class _FailingSource(MemorySource):
 
 def test_threads_end_when_reading_fails_and_when_the_caller_stops() -> None:
     with pytest.raises(ImageError, match="damaged"):
-        list(translate_source(_FailingSource(random_image(2, 128, 64)), model_of(), EXACT))
-    tiles = translate_source(MemorySource(random_image(2, 128, 64)), model_of(), EXACT)
+        list(tiles_of(_FailingSource(random_image(2, 128, 64)), model_of(), EXACT))
+    tiles = tiles_of(MemorySource(random_image(2, 128, 64)), model_of(), EXACT)
     next(tiles)
     tiles.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
