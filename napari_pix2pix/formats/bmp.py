@@ -12,7 +12,14 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from napari_pix2pix.formats.metadata import ImageMetadata, dots_per_inch, resolution_fields
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded
+from napari_pix2pix.formats.raster import (
+    RasterSource,
+    channels_first,
+    collected,
+    eight_bit_reason,
+    encoded,
+    with_palette,
+)
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
 
@@ -58,12 +65,9 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return eight_bit_reason(spec, "BMP")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    image = Image.fromarray((yield from collected(spec, tiles)))
-    if spec.palette is not None:
-        image.putpalette(spec.palette.tobytes())
+    image = with_palette((yield from collected(spec, tiles)), spec)
     resolution = dots_per_inch(spec.metadata)
     options: dict[str, Any] = {"dpi": resolution[::-1]} if resolution else {}
     path.write_bytes(encoded(image, "BMP", **options))

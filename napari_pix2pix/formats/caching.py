@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import PicklingError
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.source import ImageSource, open_image
-from pix2pix_training.array_source import AnyArray, Opacity, whole_plane
+from pix2pix_training.array_source import AnyArray, Closable, Opacity, whole_plane
 from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
 from pix2pix_training.machine import available_memory_bytes
@@ -35,7 +34,7 @@ _Key = tuple[Path, int]
 """A file, and the number of an image in it."""
 
 
-class PixelCache:
+class PixelCache(Closable):
     """Opens images that share one budget of decoded bytes; thread-safe, and a context manager.
 
     Parameters
@@ -129,14 +128,6 @@ class PixelCache:
             self._planes.clear()
             while self._open:
                 self._open.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class CachedSource:

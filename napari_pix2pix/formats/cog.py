@@ -15,7 +15,7 @@ from functools import partial
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Self
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,7 +27,7 @@ from napari_pix2pix.formats.tiff_writing import colormap, exact_record
 from napari_pix2pix.formats.tile_grid import collect, in_squares
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
-from pix2pix_training.array_source import AnyArray
+from pix2pix_training.array_source import AnyArray, Closable
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.regions import Region
 from pix2pix_training.remarks import heard_alike
@@ -98,7 +98,7 @@ def _tags(spec: OutputSpec) -> list[tuple[int, str, int, Any]]:
             return [tag_of(tag) for tag in tif.pages.first.tags if tag.code in _COPIED_TAGS]
 
 
-class CogCanvas:
+class CogCanvas(Closable):
     """The waiting file that `begin` has made, to be filled tile by tile or part by part; a context manager.
 
     Parameters
@@ -161,12 +161,6 @@ class CogCanvas:
             made.replace(self._path)
         finally:
             made.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file, whatever there is of it."""

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from napari_pix2pix.formats.metadata import FEWEST_GREYS, ImageMetadata
-from napari_pix2pix.formats.raster import RasterSource, channels_first, collected, eight_bit_reason, encoded, say_frames
+from napari_pix2pix.formats.raster import (
+    RasterSource,
+    channels_first,
+    collected,
+    eight_bit_reason,
+    encoded,
+    say_frames,
+    with_palette,
+)
 from napari_pix2pix.formats.source import check_decode_budget
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
@@ -78,10 +85,7 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return eight_bit_reason(spec, "GIF")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
-    image = Image.fromarray((yield from collected(spec, tiles)))
-    if spec.palette is not None:
-        image.putpalette(spec.palette.tobytes())
+    image = with_palette((yield from collected(spec, tiles)), spec)
     path.write_bytes(encoded(image, "GIF", optimize=False))  # which would number the colours anew

@@ -100,9 +100,8 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return single_plane_reason(spec, "JPEG")
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
     options: dict[str, Any] = {}
     resolution = dots_per_inch(spec.metadata)
     if resolution is not None and all(1 <= round(dots) <= _LARGEST_DENSITY for dots in resolution):

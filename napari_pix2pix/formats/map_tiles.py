@@ -310,9 +310,8 @@ def may_replace(path: Path, spec: OutputSpec) -> bool:
     return spec.metadata.tiles is not None and spec.metadata.tiles.names_all_of(path)
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
     """Fill a folder that does not exist yet; `spec` has been checked to have a layout that the tiles' formats fit."""
-    del file_format
     layout = spec.metadata.tiles
     assert layout is not None
     path.mkdir()

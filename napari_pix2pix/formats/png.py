@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from napari_pix2pix.formats.metadata import (
@@ -39,6 +38,7 @@ from napari_pix2pix.formats.raster import (
     say_frames,
     single_plane_reason,
     upright,
+    with_palette,
 )
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
@@ -223,9 +223,8 @@ def holds_mask(spec: OutputSpec) -> bool:
     return spec.palette is None or len(spec.palette) < 256
 
 
-def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile], file_format: str) -> Steps:
+def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
     """Write a file that does not exist yet; `spec` has been checked to fit the format."""
-    del file_format
     samples = yield from collected(spec, tiles)
     if spec.masked:
         _write_masked(path, spec, samples)
@@ -260,9 +259,7 @@ def _write(path: Path, spec: OutputSpec, pixels: AnyArray, transparency: bytes |
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         path.write_bytes(_sixteen_bits(spec.metadata, pixels, text))
         return
-    image = Image.fromarray(pixels)
-    if spec.palette is not None:
-        image.putpalette(spec.palette.tobytes())
+    image = with_palette(pixels, spec)
     info = PngInfo()
     if text:
         info.add_itxt(METADATA_KEY, text)

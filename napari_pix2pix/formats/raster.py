@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Exif, Image
+from PIL.Image import Exif, Image, fromarray
 from PIL.ImageCms import ImageCmsProfile
 
 from napari_pix2pix.formats.metadata import ImageMetadata, from_record
@@ -115,6 +115,14 @@ def collected(spec: OutputSpec, tiles: Iterable[Tile]) -> Generator[None, None, 
         image[region.slices] = np.moveaxis(pixels, 0, -1)
         yield
     return image[..., 0] if spec.samples == 1 else image
+
+
+def with_palette(pixels: AnyArray, spec: OutputSpec) -> Image:
+    """Pixels (Y, X) or (Y, X, samples) as an image of Pillow, in the colours of the palette where there is one."""
+    image = fromarray(pixels)
+    if spec.palette is not None:
+        image.putpalette(spec.palette.tobytes())
+    return image
 
 
 def encoded(image: Image, file_format: str, **options: Any) -> bytes:

@@ -29,7 +29,7 @@ A module of a format has, of these, what applies to it:
     Whether it says beside the channels of an image which pixels hold no data (by alpha, a mask).
 ``holds_nodata(spec)``
     Whether it says of an image which value stands for no data.
-``write(partial, spec, tiles, file_format)``
+``write(partial, spec, tiles)``
     Writes a file that does not exist yet, of an image that it can hold; yields after each of `tiles` that it has taken.
     By default what `open_canvas` opens is filled.
 ``begin(partial, spec, part_px)`` and ``open_canvas(partial, spec, part_px)``
@@ -92,7 +92,7 @@ class Format:
     incompatibility: Callable[[OutputSpec], str | None]
     holds_mask: Callable[[OutputSpec], bool]
     holds_nodata: Callable[[OutputSpec], bool]
-    write: Callable[[Path, OutputSpec, Iterator[Tile], str], Steps] | None
+    write: Callable[[Path, OutputSpec, Iterator[Tile]], Steps] | None
     begin: Callable[[Path, OutputSpec, int], None] | None
     open_canvas: Callable[[Path, OutputSpec, int], Canvas] | None
     substitutes: Callable[[OutputSpec], tuple[str, ...]]
@@ -129,9 +129,8 @@ def _format(name: str) -> Format:
     )
 
 
-def _filled(module: ModuleType, path: Path, spec: OutputSpec, tiles: Iterator[Tile], file_format: str) -> Steps:
+def _filled(module: ModuleType, path: Path, spec: OutputSpec, tiles: Iterator[Tile]) -> Steps:
     """What `write` does where a format has a canvas."""
-    del file_format
     module.begin(path, spec, 0)
     with closing(module.open_canvas(path, spec, 0)) as canvas:
         yield from canvas.write_tiles(tiles)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import struct
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.georeference import Georeference, files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
-from pix2pix_training.array_source import AnyArray, Opacity
+from pix2pix_training.array_source import AnyArray, Closable, Opacity
 from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.regions import Region
@@ -39,7 +38,7 @@ Alpha = Literal["none", "declared", "certain"]
 """A file's last channel is no alpha, is declared as alpha (which many programs do without being asked), or is alpha."""
 
 
-class ImageSource(ABC):
+class ImageSource(Closable):
     """An open image file: an `ArraySource` that also knows its path and metadata, and can be closed.
 
     Reading is thread-safe. Use it as a context manager, or call `close`.
@@ -145,14 +144,6 @@ class ImageSource(ABC):
             )
         if len(plane) != len(leading) or any(not 0 <= i < n for i, n in zip(plane, leading, strict=True)):
             raise ImageError(f"{self.path}: there is no plane {plane}; the image has planes {leading}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice = "auto") -> ImageSource:

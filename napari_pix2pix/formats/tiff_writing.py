@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from napari_pix2pix.formats.tile_grid import TileCollector, collect, in_squares
 from napari_pix2pix.formats.tiled_tiff import TILE_PX, Piece, Square, TiledTiff, TileShape, write_structure
 from napari_pix2pix.formats.units import convert_length
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
-from pix2pix_training.array_source import AnyArray
+from pix2pix_training.array_source import AnyArray, Closable
 from pix2pix_training.regions import Region, Size
 
 _BIGTIFF_FROM_BYTES = 4_000_000_000
@@ -40,7 +40,7 @@ def incompatibility(spec: OutputSpec) -> str | None:
     return None
 
 
-class TiffCanvas:
+class TiffCanvas(Closable):
     """A tiled TIFF that `begin_tiff` has made, to be filled tile by tile or part by part; a context manager.
 
     Parameters
@@ -110,12 +110,6 @@ class TiffCanvas:
                 larger[:, dy * TILE_PX : (dy + 1) * TILE_PX, dx * TILE_PX : (dx + 1) * TILE_PX] = part
         y, x = 2 * row * TILE_PX, 2 * column * TILE_PX
         return self._halved(larger[:, : height - y, : width - x])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file, whatever there is of it."""

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray
+from pix2pix_training.array_source import AnyArray, Closable
 
 TILE_PX = 256
 COMPRESSION = "zstd"
@@ -97,7 +97,7 @@ def write_structure(path: Path, shape: TileShape, pages: Sequence[dict[str, Any]
             )
 
 
-class TiledTiff:
+class TiledTiff(Closable):
     """The tiles of a file that `write_structure` has begun; a context manager.
 
     Tiles are compressed by threads. What an earlier run has written and is not taken in by `restore` is written over.
@@ -212,12 +212,6 @@ class TiledTiff:
             table.offsets.write(self._file, self._offsets[table.level][table.page].ravel())
             table.lengths.write(self._file, self._lengths[table.level][table.page].ravel())
         self._file.flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the threads and close the file; tiles that were put and are not in a piece may be missing."""

@@ -313,7 +313,7 @@ def written(
     write = _writable(file_format).write
     assert write is not None
     with atomic_write(path, overwrite=overwrite) as partial:
-        yield from write(partial, spec, _checked(path, spec, tiles), file_format)
+        yield from write(partial, spec, _checked(path, spec, tiles))
         if before_publishing is not None:
             before_publishing(partial)
 

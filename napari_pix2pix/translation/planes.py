@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -193,9 +192,7 @@ class PlaneStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for plane in list(self._planes):
             self.release(plane)
 

@@ -6,9 +6,10 @@ Knows no file format. Files become `ArraySource`s in ``napari_pix2pix.formats``;
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,20 @@ Opacity = NDArray[np.uint8]
 
 
 _LARGEST_OF_COLOURS = 65_535
+
+
+class Closable(ABC):
+    """Whatever is closed at the end of a ``with``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class ArraySource(Protocol):
