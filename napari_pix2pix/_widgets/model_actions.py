@@ -62,8 +62,8 @@ class ModelActions(QWidget):
     def choose_targets(self, card: ModelCard) -> None:
         """Tick the layers that are called like the channels of the target, unless the user has ticked some."""
         by_name = {layer.name: layer for layer in self.targets.images}
-        if not self.targets.is_decided and card.target_names and set(card.target_names) <= set(by_name):
-            self.targets.choose([by_name[name] for name in card.target_names], decided=False)
+        if not self.targets.is_decided and card.target.channel_names and set(card.target.channel_names) <= set(by_name):
+            self.targets.choose([by_name[name] for name in card.target.channel_names], decided=False)
 
     def refresh(self, *, has_model: bool, has_result: bool, is_running: bool) -> None:
         self.evaluate_button.setEnabled(has_model and has_result and bool(self.targets.layers) and not is_running)

@@ -26,26 +26,17 @@ _SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r",
 class ModelCard:
     """The facts about a model that a user chooses it by.
 
-    `z_context` planes on each side are seen with a plane; `pixel_size` is (y, x) in `unit`; `statistics` are those of
-    its norm layers; `has_noise`: it has dropout layers that can be left active.
+    `statistics` are those of its norm layers; `has_noise`: it has dropout layers that can be left active.
     """
 
     path: Path
     architecture: str
-    source_channels: int
-    source_names: tuple[str, ...]
-    source_dtype: str
-    z_context: int
-    target_channels: int
-    target_names: tuple[str, ...]
-    target_dtype: str
-    pixel_size: tuple[float, float] | None
-    unit: str | None
+    source: ImageDescription
+    target: ImageDescription
     statistics: str
     has_noise: bool
     metrics: Mapping[str, float]
     steps: int | None
-    source: ImageDescription
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -53,27 +44,17 @@ class ModelCard:
         scores = [f"{_SCORES.get(name, name)} {value:.3g}" for name, value in known.items()]
         return [
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
-            ("Source", _side(self.source_channels, self.source_names, self.source_dtype) + self._neighbours()),
-            ("Target", _side(self.target_channels, self.target_names, self.target_dtype)),
-            ("Pixel size", pixel_size_in_words(self.pixel_size, self.unit)),
+            ("Source", _side(self.source)),
+            ("Target", _side(self.target)),
+            ("Pixel size", pixel_size_in_words(self.source.pixel_size, self.source.unit)),
             ("Validation", ", ".join(scores) or "none"),
         ]
 
-    def _neighbours(self) -> str:
-        return f", {self.z_context} neighbouring in Z on each side" if self.z_context else ""
 
-
-def _side(channels: int, names: tuple[str, ...], dtype: str) -> str:
-    named = f" ({', '.join(names)})" if names else ""
-    return f"{channels} channel{'s' if channels != 1 else ''}{named}, {dtype}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnreadableModel:
-    """A model file that cannot be used, and why."""
-
-    path: Path
-    problem: str
+def _side(image: ImageDescription) -> str:
+    named = f" ({', '.join(image.channel_names)})" if image.channel_names else ""
+    neighbours = f", {image.z_context} neighbouring in Z on each side" if image.z_context else ""
+    return f"{image.channels} channel{'s' if image.channels != 1 else ''}{named}, {image.mapping.dtype}{neighbours}"
 
 
 def load_card(path: Path) -> ModelCard:
@@ -94,25 +75,13 @@ def card_of(model: Model, path: Path) -> ModelCard:
     return ModelCard(
         path=path,
         architecture=_architecture(model),
-        **_described("source", model.source),
-        **_described("target", model.target),
-        z_context=model.source.z_context,
-        pixel_size=model.source.pixel_size,
-        unit=model.source.unit,
+        source=model.source,
+        target=model.target,
         statistics=model.inference.statistics,
         has_noise=model.generator_config.dropout != "none",
         metrics=dict(model.metrics),
         steps=steps if isinstance(steps, int) else None,
-        source=model.source,
     )
-
-
-def _described(side: str, image: ImageDescription) -> dict[str, Any]:
-    return {
-        f"{side}_channels": image.channels,
-        f"{side}_names": image.channel_names,
-        f"{side}_dtype": image.mapping.dtype,
-    }
 
 
 def _architecture(model: Model) -> str:
@@ -155,11 +124,11 @@ def _fit(card: ModelCard, source: ArraySource, options: Mapping[str, Any]) -> Fi
 
 def rescaling(card: ModelCard, metadata: ImageMetadata) -> tuple[float, float] | None:
     """Pixel size of an image over that of training, (y, x); None where they hardly differ or one is unknown."""
-    ratio = size_ratio(metadata.pixel_size, metadata.unit, card.pixel_size, card.unit)
+    ratio = size_ratio(metadata.pixel_size, metadata.unit, card.source.pixel_size, card.source.unit)
     return ratio if ratio is not None and sizes_differ(ratio) else None
 
 
 def size_comparison(card: ModelCard, metadata: ImageMetadata) -> str:
     """Both pixel sizes in words."""
-    own, trained = (pixel_size_in_words(each.pixel_size, each.unit) for each in (metadata, card))
+    own, trained = (pixel_size_in_words(each.pixel_size, each.unit) for each in (metadata, card.source))
     return f"Pixels are {own}, the model was trained on {trained}."

@@ -11,12 +11,14 @@ from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
-from napari_pix2pix._widgets.model_card import ModelCard, UnreadableModel, load_card
+from napari_pix2pix._widgets.model_card import ModelCard, load_card
 from napari_pix2pix._widgets.preferences import recent_models
 from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.errors import Pix2PixError
 
+_Answer = tuple[Path, ModelCard | str]
+"""A model file, and what it says or why it cannot be used."""
 _NOTHING = "Choose a model, or train one."
 
 
@@ -88,12 +90,12 @@ class ModelChoice(QWidget):
             )
         self.changed.emit()
 
-    def _on_card(self, answers: list[ModelCard | UnreadableModel]) -> None:
-        card = answers[-1]
-        if card.path != self.path:
+    def _on_card(self, answers: list[_Answer]) -> None:
+        path, card = answers[-1]
+        if path != self.path:
             return  # a late answer about another file
-        if isinstance(card, UnreadableModel):
-            self.words.setText(escape(card.problem))
+        if isinstance(card, str):
+            self.words.setText(escape(card))
             return
         self._card = card
         lines = [f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{escape(text)}</td></tr>" for label, text in card.rows()]
@@ -121,8 +123,8 @@ def _absence(path: Path) -> str:
     return f"{path} does not exist."
 
 
-def _card_events(path: Path) -> Generator[ModelCard | UnreadableModel, None, None]:
+def _card_events(path: Path) -> Generator[_Answer, None, None]:
     try:
-        yield load_card(path)
+        yield path, load_card(path)
     except Pix2PixError as error:
-        yield UnreadableModel(path=path, problem=str(error))
+        yield path, str(error)

@@ -88,8 +88,8 @@ class TranslationImages(QWidget):
             return apart, words
         options = settings.options()
         problem = settings.problem() or fit_problem(card, source, options)
-        if problem is not None and self._may_hold_channels(card.source_channels):
-            problem += f" If it holds them, choose its axis of {card.source_channels} as channel axis."
+        if problem is not None and self._may_hold_channels(card.source.channels):
+            problem += f" If it holds them, choose its axis of {card.source.channels} as channel axis."
         warnings = fit_warnings(card, source, None if self.rescales(card) else self.metadata(), options)
         return problem, words + warnings
 

@@ -217,7 +217,8 @@ def test_options_in_form_words_are_fields_of_a_form(translate: Any, train: Any) 
 def test_another_pixel_size_is_noticed_across_units() -> None:
     from dataclasses import replace
 
-    card = replace(card_of(model_for(1, 1), Path("m")), pixel_size=(0.5, 0.5), unit="µm")
+    model = model_for(1, 1)
+    card = card_of(replace(model, source=replace(model.source, pixel_size=(0.5, 0.5), unit="µm")), Path("m"))
     image = MemorySource(np.zeros((8, 8), np.uint8))
     assert fit_warnings(card, image, ImageMetadata(pixel_size=(500.0, 500.0), unit="nm")) == []
     large = ImageMetadata(pixel_size=(1.0, 2.0), unit="µm")
@@ -225,4 +226,4 @@ def test_another_pixel_size_is_noticed_across_units() -> None:
     assert warning.startswith("Pixels are 1 x 2 µm, the model was trained on 0.5 µm.")
     assert rescaling(card, large) == (2, 4)
     assert rescaling(card, ImageMetadata()) is None
-    assert rescaling(replace(card, unit="px"), large) is None
+    assert rescaling(replace(card, source=replace(card.source, unit="px")), large) is None
