@@ -15,7 +15,7 @@ from qtpy.QtGui import QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Colour, Message, background_of, status_colour
-from pix2pix_training.config import BestBy
+from pix2pix_training.choices import BestBy
 from pix2pix_training.events import Started, Validated
 from pix2pix_training.validated import labels
 
