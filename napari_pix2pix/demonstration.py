@@ -39,6 +39,12 @@ _LARGE_SIZE = 2048
 _PATCH_SIZE = 128
 _DETAIL = Region(700, 956, 700, 956)
 _COLORS = ((70, 110, 255), (255, 150, 40))
+_MARGIN = 14
+_CAPTION = 26
+_INK = (30, 30, 30)
+_FAINT = (205, 205, 205)
+_LINES = ((31, 119, 180), (214, 98, 30), (44, 140, 60), (140, 86, 160), (190, 40, 60), (120, 120, 120))
+RGB = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -172,24 +178,6 @@ def _curves(demo: Demo) -> Panel:
 def _read(path: Path) -> AnyArray:
     with open_image(path) as image:
         return image.read(whole_plane(image))
-
-
-_MARGIN = 14
-
-
-_CAPTION = 26
-
-
-_INK = (30, 30, 30)
-
-
-_FAINT = (205, 205, 205)
-
-
-_LINES = ((31, 119, 180), (214, 98, 30), (44, 140, 60), (140, 86, 160), (190, 40, 60), (120, 120, 120))
-
-
-RGB = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

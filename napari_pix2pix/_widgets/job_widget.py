@@ -13,6 +13,9 @@ from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
 from pix2pix_training.cancel import Cancel
 
+_TITLE = "{} (pix2pix)"
+"""As napari names what its Plugins menu opens, so that the menu finds it."""
+
 
 class JobWidget(QWidget):
     """A widget with at most one worker; subclasses say what happens at its events and its end.
@@ -123,10 +126,6 @@ class JobWidget(QWidget):
             if other is not dock and is_near and isinstance(other.widget(), JobWidget):
                 window.tabifyDockWidget(other, dock)
                 dock.raise_()
-
-
-_TITLE = "{} (pix2pix)"
-"""As napari names what its Plugins menu opens, so that the menu finds it."""
 
 
 def opened(viewer: Viewer, name: str, kind: type[Any]) -> Any:

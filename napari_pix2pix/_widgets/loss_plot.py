@@ -29,6 +29,7 @@ _CONTEST_WORDS = {
 }
 _SMALLEST_PX, _USUAL_PX, _LARGEST_PX = 110, 190, 800
 _EDGE_PX = 5
+_MOST_POINTS = 1000
 
 
 class LossPlot(QWidget):
@@ -210,9 +211,6 @@ class _Graphs(pg.GraphicsLayoutWidget):
     def wheelEvent(self, event: QWheelEvent) -> None:
         """The wheel scrolls the form and zooms no curve."""
         event.ignore()
-
-
-_MOST_POINTS = 1000
 
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]

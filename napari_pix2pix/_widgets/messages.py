@@ -9,6 +9,15 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 CHANGES_OF_THEME = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
+LEAST_CONTRAST = 4.5
+"""Of text, by WCAG 2.2, success criterion 1.4.3."""
+_ON_DARK = {"error": "#ff8a80", "warning": "#e3b341", "good": "#7ee787", "blue": "#58a6ff", "violet": "#d2a8ff"}
+_ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b", "blue": "#0a4fa8", "violet": "#6e3bb5"}
+URLS = {
+    "Documentation": "https://pypi.org/project/napari-pix2pix/",
+    "Citation (the pix2pix paper)": "https://arxiv.org/abs/1611.07004",
+}
+"""Those of ``[project.urls]`` in pyproject.toml."""
 
 
 class Message(QLabel):
@@ -74,22 +83,6 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 
-LEAST_CONTRAST = 4.5
-"""Of text, by WCAG 2.2, success criterion 1.4.3."""
-
-
-_ON_DARK = {"error": "#ff8a80", "warning": "#e3b341", "good": "#7ee787"}
-
-
-_ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b"}
-
-
-_ON_DARK |= {"blue": "#58a6ff", "violet": "#d2a8ff"}
-
-
-_ON_LIGHT |= {"blue": "#0a4fa8", "violet": "#6e3bb5"}
-
-
 def status_colour(kind: str, background: Colour) -> str | None:
     """The colour of words of a kind, as "#rrggbb": of a light and a dark one, what stands out more from `background`.
 
@@ -119,13 +112,6 @@ def _luminance(colour: Colour) -> float:
         for value in (channel / 255 for channel in colour)
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-URLS = {
-    "Documentation": "https://pypi.org/project/napari-pix2pix/",
-    "Citation (the pix2pix paper)": "https://arxiv.org/abs/1611.07004",
-}
-"""Those of ``[project.urls]`` in pyproject.toml."""
 
 
 class HelpLinks(QLabel):

@@ -16,6 +16,7 @@ from pix2pix_training.errors import Pix2PixError
 
 _PLUGIN = "napari-pix2pix"
 _RUNS_FOLDER = "pix2pix-runs"
+_LIMIT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +57,6 @@ def _default_runs_folder() -> Path:
 
 
 logger = logging.getLogger(__name__)
-
-
-_LIMIT = 10
 
 
 class RecentModels(QObject):

@@ -22,6 +22,7 @@ from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.output_paths import result_path
 
 _REFRESH_SECONDS = 1.0
+_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +172,6 @@ def _proposed(result: Translated, layer: Any, model: str) -> Path:
     source = getattr(getattr(layer, "source", None), "path", None)
     folder = Path(source).parent if source else Path()
     return result_path(folder, name, is_geographic=result.spec.metadata.georeference is not None)
-
-
-_STEPS = 100
 
 
 class _Slider(QSlider):

@@ -32,6 +32,7 @@ MakeEvents = Callable[[], Iterable[Any]]
 _Connection = tuple[Any, Callable[..., None]]
 """A signal and a slot."""
 _BATCH_SECONDS = 0.1
+_LOADED_FILES = Path("/proc/self/maps")
 
 
 class CoreSignals(GeneratorWorkerSignals):
@@ -187,9 +188,6 @@ def release_gpu_memory() -> None:
             torch.cuda.empty_cache()
         if torch.backends.mps.is_available():
             torch.mps.empty_cache()
-
-
-_LOADED_FILES = Path("/proc/self/maps")
 
 
 def keep_triton_out() -> None:

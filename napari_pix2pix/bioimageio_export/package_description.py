@@ -29,6 +29,11 @@ _PIX2PIX = {
     "doi": "10.1109/CVPR.2017.632",
 }
 _UNITS = {"m": "meter", "cm": "centimeter", "mm": "millimeter", "µm": "micrometer", "nm": "nanometer", "Å": "angstrom"}
+_IN_BLOCKS = """Large images can be run in blocks: with the halo of {halo} pixels the result is that of the whole image,
+except within {halo} pixels of its border, where programs differ in how they continue it."""
+_WHOLE = """The norm layers use statistics of the whole image, so run whole images: in blocks, brightness and contrast
+would jump from one block to the next. napari-pix2pix translates images of any size in tiles that equal the whole."""
+_SCORES = "The output has a score in [-1, 1] for each category; the largest wins."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,17 +209,6 @@ def block_sizes(config: GeneratorConfig, inference: InferenceConfig) -> BlockSiz
         return BlockSizes(minimum=smallest, step=stride, halo=0)
     halo = receptive_radius(config)
     return BlockSizes(minimum=2 * halo + stride, step=stride, halo=halo)
-
-
-_IN_BLOCKS = """Large images can be run in blocks: with the halo of {halo} pixels the result is that of the whole image,
-except within {halo} pixels of its border, where programs differ in how they continue it."""
-
-
-_WHOLE = """The norm layers use statistics of the whole image, so run whole images: in blocks, brightness and contrast
-would jump from one block to the next. napari-pix2pix translates images of any size in tiles that equal the whole."""
-
-
-_SCORES = "The output has a score in [-1, 1] for each category; the largest wins."
 
 
 def readme(model: Model, inference: InferenceConfig, info: PackageInfo, sizes: BlockSizes) -> str:

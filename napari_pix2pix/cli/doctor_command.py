@@ -13,6 +13,8 @@ import typer
 from napari_pix2pix.cli.console import print_json, print_line
 from pix2pix_training.errors import Pix2PixError
 
+_OPTIONAL = ("napari", "PyQt6", "PySide6", "openvino", "tensorrt", "tensorrt-rtx-cu13", "onnx")
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -31,9 +33,6 @@ def doctor(
                 print_line(f"{name}: {value}")
     if facts["problems"]:
         raise Pix2PixError("; ".join(facts["problems"]))
-
-
-_OPTIONAL = ("napari", "PyQt6", "PySide6", "openvino", "tensorrt", "tensorrt-rtx-cu13", "onnx")
 
 
 def diagnose() -> dict[str, Any]:

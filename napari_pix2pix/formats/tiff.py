@@ -53,6 +53,8 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _REFUSED_COLOURS = ("CIELAB", "ICCLAB", "ITULAB", "LOGL", "LOGLUV", "CFA")
 _JPEG_COMPRESSIONS = (6, 7, 34892, 33007)
 _ALPHA_SAMPLES = (1, 2)
+_SCANNER_KINDS = ("lsm", "svs", "scn", "qpi", "ndpi", "bif", "avs", "philips", "indica", "eer", "mdgel")
+"""Files of these hold one image; what else is in them are its thumbnail, its label and the like."""
 
 
 class TiffSource(ImageSource):
@@ -230,10 +232,6 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> TiffCanvas | CogC
 def level_sizes(spec: OutputSpec) -> list[tuple[int, int]]:
     """A plain TIFF has no pyramid."""
     return [(spec.height, spec.width)]
-
-
-_SCANNER_KINDS = ("lsm", "svs", "scn", "qpi", "ndpi", "bif", "avs", "philips", "indica", "eer", "mdgel")
-"""Files of these hold one image; what else is in them are its thumbnail, its label and the like."""
 
 
 def check_structure(path: Path, tif: tifffile.TiffFile) -> OmeXml | None:

@@ -39,6 +39,8 @@ ORIENTATION_TAG = 274
 
 _UNITS_PER_INCH = {2: 1.0, 3: 2.54}
 """By the number of the unit in the tag: inch, centimetre."""
+_LENGTHS = ("Channels", "Slices", "Frames", "Positions")
+_INDEX = "NDTiff.index"
 
 
 def read_metadata(
@@ -272,12 +274,6 @@ def _imagej_ranges(fields: dict[str, Any]) -> tuple[tuple[float, float], ...]:
 def image_name(series: tifffile.TiffPageSeries) -> str:
     """What the file calls an image, "" where it does not."""
     return "" if series.name == "Baseline" else str(series.name or "")
-
-
-_LENGTHS = ("Channels", "Slices", "Frames", "Positions")
-
-
-_INDEX = "NDTiff.index"
 
 
 def check_micromanager(path: Path, tif: tifffile.TiffFile) -> None:

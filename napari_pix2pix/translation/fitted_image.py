@@ -37,6 +37,7 @@ _DIGITS = 6
 """Of a side in pixels that count: a size of 0.75 may come from a file as 0.7499999999999999."""
 _SMALL_PART = 1 / 8
 """An image that uses less than this of its type's range, such as 12 bits in uint16, is hardly meant to be that dark."""
+_REGION_PX = 1024
 
 
 class FittedImage(SourceView):
@@ -159,9 +160,6 @@ def _of_channel(number: int, image: ArraySource, expected: ImageDescription) -> 
         return ""
     names = image.channel_names or expected.channel_names
     return f" of channel {number}" + (f" ({listed(names[number : number + 1])})" if len(names) > number else "")
-
-
-_REGION_PX = 1024
 
 
 def at_own_size(image: FittedImage, translated: Path, mapping: Mapping, *, masked: bool) -> Generator[Tile, None, None]:

@@ -25,6 +25,14 @@ from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.regions import Region
 
+_NOT_OF_VALUES = ("device", "max_memory", "scratch", "engines")
+"""Settings that say where an image is translated, not what becomes of it."""
+_WHOLE_BYTES = 64 << 20
+"""Up to here all of a file counts, and when it was changed does not; of larger ones samples, and when."""
+_SAMPLES = 64
+_SAMPLE_BYTES = 1 << 20
+_STRIP_BYTES = 1 << 25
+
 
 def plain_spec(source: ArraySource, translator: Translator) -> OutputSpec:
     """A file of the translation that says no more than what its channels are called."""
@@ -87,10 +95,6 @@ def _looks_rgb(names: tuple[str, ...], own: ImageMetadata) -> bool:
     return own.rgb or own.file_format in ("png", "jpeg", "bmp", "")
 
 
-_NOT_OF_VALUES = ("device", "max_memory", "scratch", "engines")
-"""Settings that say where an image is translated, not what becomes of it."""
-
-
 def made_by(source: ArraySource, translator: Translator) -> tuple[tuple[str, str], ...]:
     """What an output says of its making, see `ImageMetadata.made_by`: settings that differ from their defaults."""
     asked, usual = asdict(translator.settings), asdict(TranslationSettings())
@@ -119,19 +123,6 @@ def made_otherwise(path: Path, found: Iterable[tuple[str, str]], wanted: Iterabl
         f"{path} is complete already and is left as it is, though it was made with {', '.join(differences)}; give "
         "another name, or --overwrite without --resume"
     )
-
-
-_WHOLE_BYTES = 64 << 20
-"""Up to here all of a file counts, and when it was changed does not; of larger ones samples, and when."""
-
-
-_SAMPLES = 64
-
-
-_SAMPLE_BYTES = 1 << 20
-
-
-_STRIP_BYTES = 1 << 25
 
 
 def image_identity(source: ImageSource) -> list[Any]:

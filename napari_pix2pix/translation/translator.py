@@ -49,6 +49,7 @@ _OPENVINO_BYTES = 300 << 20
 """What OpenVINO takes for itself and the code of a dozen compiled stages, as measured; its weights are copies."""
 _WAITING_ROWS = 2048
 """Rows of the result in memory: output files are made in units of up to 1024 rows, and tiles may reach into two."""
+_MOST_KEPT = 4
 
 
 class Translator:
@@ -250,9 +251,6 @@ class Translator:
             before_each=self._check,
             scratch=scratch,
         )
-
-
-_MOST_KEPT = 4
 
 
 def lent_translator(model: Model, settings: TranslationSettings) -> AbstractContextManager[Translator]:

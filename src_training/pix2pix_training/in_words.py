@@ -16,6 +16,7 @@ from pix2pix_training.validated import labels
 
 _RECEPTIVE_FIELDS_PX = (1, 16, 34, 70, 142, 286, 574)
 _SHOWN_CHANNELS = 4
+_UNKNOWN = "not stated"
 
 
 def architecture_name(config: GeneratorConfig) -> str:
@@ -69,9 +70,6 @@ def _collapsed(items: Sequence[str]) -> Sequence[str]:
 def _listed(items: Sequence[str]) -> str:
     more = f" and {len(items) - _SHOWN_CHANNELS} more" if len(items) > _SHOWN_CHANNELS else ""
     return ", ".join(items[:_SHOWN_CHANNELS]) + more
-
-
-_UNKNOWN = "not stated"
 
 
 def card_lines(model: Model) -> Iterator[str]:

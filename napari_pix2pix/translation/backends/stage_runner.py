@@ -19,6 +19,8 @@ from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
 
 _PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
+TOLERANCES: Mapping[CompiledPrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2}
+"""Largest deviation from PyTorch in float32, as a share of the range of its output."""
 
 
 def precision_name(dtype: torch.dtype) -> str:
@@ -88,10 +90,6 @@ class TorchRunner:
 
 
 CompiledPrecision = Literal["fp32", "fp16", "bf16"]
-
-
-TOLERANCES: Mapping[CompiledPrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2}
-"""Largest deviation from PyTorch in float32, as a share of the range of its output."""
 
 
 Sample = Mapping[str, Tensor]
