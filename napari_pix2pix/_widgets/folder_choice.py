@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.folder_job import FolderImages, FolderLook, FolderTranslated, look_events
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
+from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.layer_files import add_file
 from napari_pix2pix._widgets.messages import Message
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.formats.registry import writable_formats
 from napari_pix2pix.output_paths import results_folder
 from pix2pix_training.errors import Pix2PixError
@@ -31,7 +31,6 @@ class FolderChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._look: FolderLook | None = None
-        self._worker: CoreWorker | None = None
         self._proposed: Path | None = None
         self.folder = PathField(ask_folder, "folder of images")
         self.pattern = QLineEdit("*")
@@ -46,10 +45,9 @@ class FolderChoice(QWidget):
         rows = [("Folder", self.folder), ("Names like", self.pattern), ("Results in", self.out)]
         layout.addWidget(form([*rows, ("Format", self.file_format), ("Results there", self.existing)]))
         layout.addWidget(self.message)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self._start_look)
+        self._inquiry = Inquiry(self, _REST_MS)
+        self._inquiry.answered.connect(self._on_looked)
+        self._inquiry.failed.connect(self._on_failed)
         self.folder.changed.connect(self._on_images_changed)
         self.pattern.textChanged.connect(self._on_images_changed)
         self.out.changed.connect(self._on_other_changed)
@@ -88,13 +86,12 @@ class FolderChoice(QWidget):
         return self._look.problem
 
     def _on_images_changed(self) -> None:
-        self._look = None
-        folder = self.folder.path
+        folder, images = self.folder.path, self.images
+        if self._inquiry.ask(None if images is None else partial(look_events, images), images):
+            self._look = None
         if folder is not None and self.out.path == self._proposed:
             self._proposed = results_folder(folder)
             self.out.set_path(self._proposed)
-        self.stop()
-        self._rest.start()
         self._on_other_changed()
 
     def _on_other_changed(self, *_: Any) -> None:
@@ -104,29 +101,16 @@ class FolderChoice(QWidget):
         self.message.say(problem or words, "plain" if is_waiting or problem is None else "error")
         self.changed.emit()
 
-    def _start_look(self) -> None:
-        if (images := self.images) is not None:
-            self._worker = start_worker(
-                partial(look_events, images), on_events=self._on_looked, on_error=self._on_error, on_end=self._on_end
-            )
+    def _on_looked(self, found: FolderLook) -> None:
+        self._look = found
+        self._on_other_changed()
 
-    def _on_looked(self, answers: list[FolderLook]) -> None:
-        if answers[-1].images == self.images:  # not a late answer about others
-            self._look = answers[-1]
-            self._on_other_changed()
-
-    def _on_error(self, error: Exception) -> None:
-        self.message.say(str(error), "error")
-
-    def _on_end(self) -> None:
-        """Qt lets go of this slot when the widget is gone."""
+    def _on_failed(self, words: str) -> None:
+        self.message.say(words, "error")
 
     def stop(self) -> None:
         """Do not look any more."""
-        self._rest.stop()
-        if self._worker is not None:
-            self._worker.quit()
-            self._worker = None
+        self._inquiry.stop()
 
 
 class FolderResults(QWidget):

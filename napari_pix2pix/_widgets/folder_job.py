@@ -28,7 +28,6 @@ class FolderImages:
 class FolderLook:
     """What such images are, in words, or the problem that keeps them from being translated."""
 
-    images: FolderImages
     words: str = ""
     problem: str | None = None
 
@@ -88,10 +87,10 @@ def look_events(images: FolderImages) -> Generator[FolderLook, None, None]:
         try:
             count = len(images_of(images))
         except Pix2PixError as error:
-            yield FolderLook(images=images, problem=f"{in_form_words(str(error))}.")
+            yield FolderLook(problem=f"{in_form_words(str(error))}.")
             return
     words = [f"{count} image{'s' if count != 1 else ''}.", *(f"{in_form_words(line)}." for line in lines)]
-    yield FolderLook(images=images, words="\n".join(words))
+    yield FolderLook(words="\n".join(words))
 
 
 def folder_events(

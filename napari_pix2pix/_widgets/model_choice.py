@@ -11,14 +11,12 @@ from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
+from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.model_card import ModelCard, load_card
 from napari_pix2pix._widgets.preferences import recent_models
-from napari_pix2pix._widgets.workers import CoreWorker, start_worker
 from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.errors import Pix2PixError
 
-_Answer = tuple[Path, ModelCard | str]
-"""A model file, and what it says or why it cannot be used."""
 _NOTHING = "Choose a model, or train one."
 
 
@@ -30,7 +28,9 @@ class ModelChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._card: ModelCard | None = None
-        self._worker: CoreWorker | None = None
+        self._inquiry = Inquiry(self, 0)
+        self._inquiry.answered.connect(self._on_card)
+        self._inquiry.failed.connect(self._on_failed)
         self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
         self.file = PathField(ask_model, MODEL_NAME)
         self.file.line.setAcceptDrops(False)  # it would take the text of a URL; the form takes the path
@@ -74,39 +74,27 @@ class ModelChoice(QWidget):
             self.set_path(path)
 
     def _on_file_changed(self) -> None:
-        self._card = None
-        if self._worker is not None:
-            self._worker.quit()
         path = self.path
         if path is None or not path.is_file():
+            self._card = None
+            self._inquiry.ask(None, None)
             self.words.setText(_NOTHING if path is None else escape(_absence(path)))
-        else:
+        elif self._inquiry.ask(partial(_card_events, path), path):
+            self._card = None
             self.words.setText("reading the model…")
-            self._worker = start_worker(
-                partial(_card_events, path),
-                on_events=self._on_card,
-                on_error=self._on_error,  # methods of this widget, which Qt lets go of when it is gone
-                on_end=self._on_end,
-            )
         self.changed.emit()
 
-    def _on_card(self, answers: list[_Answer]) -> None:
-        path, card = answers[-1]
-        if path != self.path:
-            return  # a late answer about another file
+    def _on_card(self, card: ModelCard | str) -> None:
         if isinstance(card, str):
-            self.words.setText(escape(card))
+            self._on_failed(card)
             return
         self._card = card
         lines = [f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{escape(text)}</td></tr>" for label, text in card.rows()]
         self.words.setText(f"<table>{''.join(lines)}</table>")
+        self.changed.emit()
 
-    def _on_error(self, error: Exception) -> None:
-        """An error that is not about the file."""
-        if self._card is None:
-            self.words.setText(escape(str(error)))
-
-    def _on_end(self) -> None:
+    def _on_failed(self, words: str) -> None:
+        self.words.setText(escape(words))
         self.changed.emit()
 
 
@@ -123,8 +111,9 @@ def _absence(path: Path) -> str:
     return f"{path} does not exist."
 
 
-def _card_events(path: Path) -> Generator[_Answer, None, None]:
+def _card_events(path: Path) -> Generator[ModelCard | str, None, None]:
+    """What a file says; that it cannot be used is an answer, not an error."""
     try:
-        yield path, load_card(path)
+        yield load_card(path)
     except Pix2PixError as error:
-        yield path, str(error)
+        yield str(error)

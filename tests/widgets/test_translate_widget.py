@@ -280,8 +280,10 @@ def test_a_late_answer_about_a_model_chosen_before(
         return load_card(path)
 
     monkeypatch.setattr(model_choice, "load_card", late)
+    inquiry = translate.model._inquiry
     translate.set_model(damaged)
-    worker = translate.model._worker
+    wait_until(lambda: inquiry._worker is not None)
+    worker = inquiry._worker
     translate.set_model(grey_model)
     wait_until(lambda: "U-Net" in translate.model.words.text())
     ended: list[Any] = []
