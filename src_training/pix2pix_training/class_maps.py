@@ -16,7 +16,8 @@ _TILE_PX = 512
 _MOST_TILES = 8
 _ALWAYS_CLASSES = 3
 _LEAST_EQUAL = 0.25
-_LEAST_SOLID = 0.5
+_LEAST_OWN = 0.5
+_LEAST_HEIGHT = 0.1
 _FEW_CLASSES = 8
 _MOST_STEPS = 0.9
 _LEAST_OBJECTS = 8
@@ -34,14 +35,14 @@ class Look:
     ----------
     equal : share of equal pixels among neighbours that are not both of the most frequent value.
     steps : share of neighbouring values, in their order, among neighbours that differ.
-    solid : share of the different values that fill a square of 2 x 2 pixels somewhere.
+    own : share of the different values that fill a square of 2 x 2 pixels somewhere, or lines, see `_in_lines`.
     objects : different values but the background's.
     whole : share of these that are one connected object where they occur.
     """
 
     equal: float
     steps: float
-    solid: float
+    own: float
     objects: int
     whole: float
 
@@ -53,7 +54,7 @@ class Look:
         """
         if count <= _ALWAYS_CLASSES:
             return True
-        in_patches = self.equal >= _LEAST_EQUAL and self.solid > _LEAST_SOLID
+        in_patches = self.equal >= _LEAST_EQUAL and self.own > _LEAST_OWN
         return in_patches and (count <= _FEW_CLASSES or self.steps <= _MOST_STEPS)
 
     @property
@@ -67,12 +68,12 @@ def look_at(images: Sequence[ArraySource]) -> Look:
     equal = steps = pairs = 0
     objects: dict[bytes, list[bool]] = {}
     found: set[bytes] = set()
-    solid: set[bytes] = set()
+    own: set[bytes] = set()
     for stored in _tiles(images):
         values, ranks, common = _ranked(stored)
         names = [value.tobytes() for value in values.T]
         found.update(names)
-        solid.update(names[rank] for rank in _filling_squares(ranks))
+        own.update(names[rank] for rank in (*_filling_squares(ranks), *_in_lines(values, ranks)))
         alike, stepping, telling = _neighbours(ranks, common)
         equal, steps, pairs = equal + alike, steps + stepping, pairs + telling
         if alike >= _LEAST_EQUAL_IN_OBJECTS * telling:  # else there are no objects, but many values
@@ -84,7 +85,7 @@ def look_at(images: Sequence[ArraySource]) -> Look:
     return Look(
         equal=equal / max(pairs, 1),
         steps=steps / max(pairs - equal, 1),
-        solid=len(solid) / max(len(found), 1),
+        own=len(own) / max(len(found), 1),
         objects=len(objects),
         whole=sum(whole) / max(len(whole), 1),
     )
@@ -121,6 +122,22 @@ def _filling_squares(ranks: _Ranks) -> list[int]:
     corner = ranks[:-1, :-1]
     same = (corner == ranks[1:, :-1]) & (corner == ranks[:-1, 1:]) & (corner == ranks[1:, 1:])
     found: list[int] = np.flatnonzero(np.bincount(corner[same])).tolist()
+    return found
+
+
+def _in_lines(values: AnyArray, ranks: _Ranks) -> list[int]:
+    """The values of which most pixels continue a line that stands out from equal values on both of its sides."""
+    inner = ranks[1:-1, 1:-1]
+    above, below, left, right = ranks[:-2, 1:-1], ranks[2:, 1:-1], ranks[1:-1, :-2], ranks[1:-1, 2:]
+    scaled = values.astype(np.float64)
+    scaled /= max(np.ptp(scaled), 1e-300)
+    is_line = np.zeros(inner.shape, bool)
+    for before, after, first, second in ((above, below, left, right), (left, right, above, below)):
+        at = np.nonzero(((before == inner) | (after == inner)) & (first == second) & (first != inner))
+        is_line[at] |= np.abs(scaled[:, inner[at]] - scaled[:, first[at]]).max(0) > _LEAST_HEIGHT
+    count = values.shape[1]
+    lines, pixels = (np.bincount(each, minlength=count) for each in (inner[is_line], ranks.ravel()))
+    found: list[int] = np.flatnonzero(2 * lines > pixels).tolist()
     return found
 
 

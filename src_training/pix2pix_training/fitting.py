@@ -186,7 +186,8 @@ def _usual(known: Survey, side: Side) -> LinearMapping:
     if is_short and (low, high) != (list(whole.low), list(whole.high)):
         ranges = [f"{known.low[c]:g} to {known.high[c]:g}" for c in own]
         log.warning(
-            "%s: the %s uses the values %s alone, so these become -1 to 1; --%s-values dtype takes the range of %s",
+            "%s: the %s uses the values %s alone, so these become -1 to 1; --%s-values dtype takes the range of %s, "
+            "and categories makes each value a class",
             _names(known),
             side,
             ", ".join(dict.fromkeys(ranges)),

@@ -71,6 +71,9 @@ CLASS_MAPS: dict[str, list[AnyArray]] = {
     "big-endian": [MASK.astype(">u2")],
     "twelve classes": [np.random.default_rng(0).permutation(12)[(smooth() * 11.99).astype(int)].astype(np.uint8)],
     "classes of thin lines": [np.tile(np.where(ROWS % 20 < 2, ROWS // 20 % 5, 0), (1, 192)).astype(np.uint8)],
+    "classes of lines one pixel wide": [np.tile(np.where(ROWS % 10, 0, ROWS // 10 % 6), (1, 192)).astype(np.uint8)],
+    "skeletons of two classes": [(np.eye(192) + 2 * np.eye(192)[::-1] * (1 - np.eye(192))).astype(np.uint8)],
+    "points of two classes": [((ROWS % 9 == 4) * (np.arange(192) % 9 == 4) * (1 + ROWS // 9 % 2)).astype(np.uint8)],
     "pixels of three classes at random": [np.random.default_rng(0).integers(1, 4, (64, 64)).astype(np.uint8)],
     "colour codes": [np.eye(3, dtype=np.uint8)[(smooth() * 2.99).astype(int)].transpose(2, 0, 1) * 200],
 }
@@ -112,6 +115,7 @@ MASKS_WITH_SOFT_EDGES: dict[str, AnyArray] = {
     "JPEG": kept_as_jpeg(BARS, 75),
     "JPEG of high quality": kept_as_jpeg((MASK * 255).astype(np.uint8), 95),
     "JPEG of highest quality": kept_as_jpeg((MASK * 255).astype(np.uint8), 100),
+    "JPEG of stripes": kept_as_jpeg(np.tile((ROWS % 40 < 20) * np.uint8(255), (1, 192)), 30),
     "edges shown smooth": shrunk((discs(9, size=768, radius=50) * 255).astype(np.uint8), 4),
     "edges shown smooth, few values": shrunk((discs(9, size=384, radius=25) * 255).astype(np.uint8), 2),
     "enlarged with interpolation": np.asarray(Image.fromarray(BARS).resize((250, 250), Image.Resampling.BILINEAR)),
@@ -123,6 +127,12 @@ MASKS_WITH_SOFT_EDGES: dict[str, AnyArray] = {
 def test_the_values_at_soft_edges_of_a_mask_are_no_classes(mask: AnyArray) -> None:
     assert 3 < len(np.unique(mask)) <= 64
     assert fitted([mask]) == dtype_mapping(np.dtype(np.uint8), 1)
+
+
+def test_few_values_that_are_taken_as_intensities_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    points = (ROWS % 9 == 4) * (np.arange(192) % 9 == 4) * (1 + ROWS // 9 % 4)
+    assert isinstance(fitted([points.astype(np.uint8)]), LinearMapping)
+    assert "--target-values dtype takes the range of uint8, and categories makes each value a class" in caplog.text
 
 
 INTENSITIES: dict[str, tuple[list[AnyArray], tuple[float, float]]] = {
