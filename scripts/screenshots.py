@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.settings import get_settings
 from PIL import Image
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
+from superqt import QCollapsible
 
 from napari_pix2pix._widgets import preferences
 from napari_pix2pix._widgets.job_widget import opened
@@ -24,8 +26,6 @@ from napari_pix2pix._widgets.training_job import run_state
 from napari_pix2pix._widgets.translate_widget import TranslateWidget
 
 _PLUGIN = "napari-pix2pix"
-_SIZES = ((1280, 800), (1920, 1080))
-_THEMES = ("dark", "light")
 _PREVIEWS = 10
 _SHARE_BEFORE_PICTURE = 650
 """Parts of 1000 of the training after which its picture is taken."""
@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images/napari"), help="for the pictures")
     parser.add_argument("--steps", type=int, default=300, help="length of the training")
     parser.add_argument("--work", type=Path, help="folder that keeps the run; what is done there is not done again")
-    parser.add_argument(
-        "--variants", action="store_true", help="both themes and sizes too, in folders named after them"
-    )
+    parser.add_argument("--sizes", nargs="+", default=["1280x800"], help="of the window")
+    parser.add_argument("--themes", nargs="+", default=["dark"], choices=["dark", "light"])
+    parser.add_argument("--fonts", nargs="+", type=int, default=[9], help="sizes of the font in points")
     options = parser.parse_args()
     folder = options.folder.resolve()
     with ExitStack() as stack:
@@ -48,25 +48,32 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         os.chdir(work)  # so that pictures show short paths
         preferences._shared = preferences.RecentModels(Path("recent.json").resolve())
+        get_settings(None)  # those of the user stay as they are
+        kinds = list(product(options.sizes, options.themes, options.fonts))
+        places = [folder / "-".join(map(str, kind)) if len(kinds) > 1 else folder for kind in kinds]
+        first, *others = [_Pictures(place, *kind) for place, kind in zip(places, kinds, strict=True)]
         run = Path("pix2pix-runs") / "cells"
-        make_run(folder, run, options.steps)
-        six_clicks(_Pictures(folder, _SIZES[0], _THEMES[0]), run)
-        for size, theme in product(_SIZES, _THEMES) if options.variants else ():
-            pictures = _Pictures(folder / f"{theme}-{size[0]}x{size[1]}", size, theme)
+        make_run(first, run, options.steps)
+        six_clicks(first, run)
+        large_image(first, run / "model.safetensors")
+        for pictures in others:
             train_for_a_moment(pictures)
             six_clicks(pictures, run)
+            folded_parts(pictures, run)
 
 
 class _Pictures:
-    """Windows of a size and theme, and where their pictures go."""
+    """Windows of a kind, and where their pictures go."""
 
-    def __init__(self, folder: Path, size: tuple[int, int], theme: str) -> None:
-        self.folder, self.size, self.theme = folder, size, theme
+    def __init__(self, folder: Path, size: str, theme: str, font: int) -> None:
+        self.folder, self.theme, self.font = folder, theme, font
+        self.size = tuple(map(int, size.split("x")))
         folder.mkdir(parents=True, exist_ok=True)
 
     def window(self) -> Any:
+        get_settings().appearance.theme = self.theme
+        get_settings().appearance.font_size = self.font
         viewer = napari.Viewer(show=True)
-        viewer.theme = self.theme
         viewer.window.resize(*self.size)
         return viewer
 
@@ -85,12 +92,11 @@ class _Pictures:
         print(path)
 
 
-def make_run(folder: Path, run: Path, steps: int) -> None:
+def make_run(pictures: _Pictures, run: Path, steps: int) -> None:
     """Pictures of the training are only taken where it happens, and not where the run is complete already."""
     if run_state(run) == "model":  # killed before its first checkpoint
         shutil.rmtree(run)
     is_new = run_state(run) == "nothing"
-    pictures = _Pictures(folder, _SIZES[0], _THEMES[0])
     viewer, widget = _train_form(pictures, run, is_new=is_new)
     _set_length(widget, steps)
     (widget.train_button if is_new else widget.resume_button).click()
@@ -123,6 +129,7 @@ def _train_form(pictures: _Pictures, run: Path, *, is_new: bool) -> tuple[Any, A
     widget = pictures.docked(viewer, "Train")
     widget.out.set_path(run)
     _wait(lambda: widget.settings.base_width.value() == 32, seconds=120)
+    _wait(lambda: " steps in " in widget.settings.badge.text(), seconds=120)
     if is_new:
         pictures.save(viewer, "train-form")
     return viewer, widget
@@ -152,7 +159,25 @@ def six_clicks(pictures: _Pictures, run: Path) -> None:
     translate.kind.choose("folder")
     pictures.save(viewer, "translate-folder")
     viewer.close()
-    large_image(pictures, run / "model.safetensors")
+
+
+def folded_parts(pictures: _Pictures, run: Path) -> None:
+    """Both forms with all that is folded away, at their upper and their lower end."""
+    viewer = pictures.window()
+    viewer.open_sample(_PLUGIN, "pair")
+    for name in ("Train", "Translate"):
+        widget = pictures.docked(viewer, name)
+        if name == "Translate":
+            widget.set_model(run / "model.safetensors")
+            _wait(lambda: widget.translate_button.isEnabled(), seconds=60)  # noqa: B023
+        for fold in widget.findChildren(QCollapsible):
+            fold.expand(animate=False)
+        _settle(0.5)
+        bar = widget.findChild(QScrollArea).verticalScrollBar()
+        for part in range(-(-bar.maximum() // bar.pageStep()) + 1):
+            bar.setValue(part * bar.pageStep())
+            pictures.save(viewer, f"{name.lower()}-unfolded-{part}")
+    viewer.close()
 
 
 def large_image(pictures: _Pictures, model: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -217,6 +217,23 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
     return section
 
 
+class _UprightScroll(QScrollArea):
+    """Scrolls up and down only, so it is as wide as its content needs, whatever the font."""
+
+    def minimumSizeHint(self) -> QSize:
+        content, bar = self.widget(), self.verticalScrollBar()
+        width = 0 if content is None else content.minimumSizeHint().width()
+        return QSize(width + bar.sizeHint().width(), super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if watched is self.widget() and event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
 def scrolling(outer: QWidget, parts: Sequence[QWidget]) -> None:
     """Fill `outer` with `parts` below each other, to be scrolled where there is too little room."""
     content = QWidget()
@@ -226,7 +243,7 @@ def scrolling(outer: QWidget, parts: Sequence[QWidget]) -> None:
     for part in parts:
         stacked.addWidget(part)
     stacked.addStretch(1)
-    area = QScrollArea()
+    area = _UprightScroll()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -8,7 +8,7 @@ from weakref import ref
 
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.command_line import NamedFiles, files_of
@@ -17,10 +17,11 @@ from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent
 from napari_pix2pix._widgets.layer_facts import FACTS_KEY, has_alpha, likely_channel_axis
 from napari_pix2pix._widgets.layer_places import Misplaced
 from napari_pix2pix._widgets.layer_sources import source_of
+from napari_pix2pix._widgets.messages import CHANGES_OF_THEME
 from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
 
-_ROWS_SHOWN = 3
+_ROWS_SHOWN = range(3, 7)
 _TELLING = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Events of a layer after which words about it may be wrong."""
 
@@ -45,7 +46,6 @@ class LayerPicker(QWidget):
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width
-        self.list.setFixedHeight(_ROWS_SHOWN * (self.list.fontMetrics().height() + 4) + 6)
         self.list.itemChanged.connect(self._on_ticked)
         self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")
         self.axis.currentIndexChanged.connect(self.changed)
@@ -70,6 +70,17 @@ class LayerPicker(QWidget):
         for layer in self._known:
             self._leave(layer)
         self._known = []
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.Polish, *CHANGES_OF_THEME):
+            self._fit_list()
+        return bool(super().event(event))
+
+    def _fit_list(self) -> None:
+        """As many rows are shown as there are, within limits, whatever the font."""
+        row = max(self.list.sizeHintForRow(0), self.list.fontMetrics().height() + 4)
+        shown = min(max(len(self._known), _ROWS_SHOWN.start), _ROWS_SHOWN.stop - 1)
+        self.list.setFixedHeight(shown * row + 2 * self.list.frameWidth() + 4)
 
     def _watch(self, layer: Any) -> None:
         layer.events.name.connect(self._on_renamed)
@@ -153,6 +164,7 @@ class LayerPicker(QWidget):
             item.setToolTip(layer.name)
             self.list.addItem(item)
         self.list.blockSignals(False)
+        self._fit_list()
         if chosen and not self.layers:  # what was chosen is gone
             self._is_decided = False
         self._on_chosen()

@@ -27,6 +27,7 @@ from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import Region
 
 _NAMES_SAID = 4
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class TrainingImages(QWidget):
@@ -271,7 +272,7 @@ def _in_words(picker: LayerPicker, image: ArraySource) -> str:
     """ "1024 x 1024 pixels, 2 channels, uint16, 0.325 µm; names kept: nuclei, cytoplasm" """
     facts, words = _facts(picker), size_in_words(image)
     if facts.pixel_size is not None:
-        words += f", {pixel_size_in_words(facts.pixel_size, facts.unit)}"
+        words += f", {pixel_size_in_words(facts.pixel_size, facts.unit).replace(' ', _NO_BREAK)}"
     if len(names := facts.channel_names) > 1:
         more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID + 1 else ""
         words += f"; names kept: {', '.join(names[: _NAMES_SAID + (not more)])}{more}"

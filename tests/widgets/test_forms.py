@@ -265,6 +265,24 @@ def test_layers_that_arrive_after_the_train_widget_are_a_pair(viewer: Any) -> No
     assert [layer.name for layer in train.images.target.layers] == ["nuclei", "cytoplasm"]
 
 
+def test_the_list_of_layers_grows_with_them_and_the_form_is_as_wide_as_it_needs(
+    viewer: Any, translate: Any, wait_until: WaitUntil
+) -> None:
+    from qtpy.QtWidgets import QScrollArea
+
+    heights = []
+    for _ in range(8):
+        viewer.add_image(np.zeros((8, 8), np.uint8))
+        heights.append(translate.picker.list.height())
+    assert heights == sorted(heights)
+    assert heights[2] < heights[5] == heights[7]
+    area = translate.findChild(QScrollArea)
+    usual = area.minimumSizeHint().width()
+    assert usual > area.widget().minimumSizeHint().width()
+    translate.setStyleSheet("* {font-size: 30pt}")
+    wait_until(lambda: area.minimumSizeHint().width() > usual, 10)
+
+
 def test_what_the_user_has_ticked_is_not_changed_by_a_layer_that_arrives(viewer: Any, train: Any) -> None:
     from qtpy.QtCore import Qt
 

@@ -200,7 +200,7 @@ def test_fields_that_a_run_does_not_look_at_any_more_cannot_be_changed(train: An
 
 def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
     message, button = train.images.message, train.train_button
-    size = "96 x 128 pixels, 1 channel, uint8, 0.5 µm"
+    size = "96 x 128 pixels, 1 channel, uint8, 0.5\N{NO-BREAK SPACE}µm"
     assert message.text() == f"Source: {size}.\nTarget: {size}."
     other = viewer.add_image(np.zeros((96, 100, 3), np.uint8), name="other")
     train.choose_layers(pair[:1], [other])
@@ -621,9 +621,12 @@ def test_names_of_channels_that_are_kept_stand_beside_the_choice(viewer: Any, tr
     for name in ("b", "c", "d", "e", "f"):
         viewer.add_image(pair[0].data, name=name, scale=(0.5, 0.5), units=("um", "um"))
     train.choose_layers(pair[:1], list(viewer.layers)[1:5])
-    assert "4 channels, uint8, 0.5 µm; names kept: stain, b, c, d." in train.images.message.text()
+    assert "4 channels, uint8, 0.5\N{NO-BREAK SPACE}µm; names kept: stain, b, c, d." in train.images.message.text()
     train.choose_layers(pair[:1], list(viewer.layers)[1:])
-    assert "6 channels, uint8, 0.5 µm; names kept: stain, b, c, d and 2 more." in train.images.message.text()
+    assert (
+        "6 channels, uint8, 0.5\N{NO-BREAK SPACE}µm; names kept: stain, b, c, d and 2 more."
+        in train.images.message.text()
+    )
 
 
 def test_the_badge_says_how_many_steps_fit_into_the_time(train: Any, wait_until: WaitUntil) -> None:

@@ -130,7 +130,7 @@ def test_cyx_is_trained_on_as_channels(
     source = viewer.add_image(image, axis_labels=("c", "y", "x"), multiscale=kind == "multiscale", **scale)
     train.settings.length.setValue(2)
     train.choose_layers([source], pair[1:])
-    assert "Source: 96 x 128 pixels, 3 channels, uint8, 0.5 µm." in train.images.message.text()
+    assert "Source: 96 x 128 pixels, 3 channels, uint8, 0.5\N{NO-BREAK SPACE}µm." in train.images.message.text()
     model = trained_on(train, source, pair[1], wait_until)
     assert (model.source.channels, model.source.axes) == (3, "CYX")
     assert (model.source.pixel_size, model.source.unit) == ((0.5, 0.5), "µm")
