@@ -1,4 +1,6 @@
-"""Simulated cells of any size: a label-free image, and the fluorescence that belongs to it. Needs no download.
+"""Sample images that need no download: simulated cells of any size, and a real section of tissue.
+
+Of the cells there is a label-free image, and the fluorescence that belongs to it.
 
 The source imitates differential interference contrast: the slope of the optical thickness along one direction, with
 uneven illumination and noise. The target has two channels, nuclei and cytoplasm. It is a simulation, good for trying
@@ -16,6 +18,8 @@ from scipy.ndimage import gaussian_filter, zoom
 
 TARGET_CHANNELS = ("nuclei", "cytoplasm")
 PIXEL_SIZE_UM = 0.325
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+"""Of red, green and blue (ITU-R BT.709)."""
 _SPACING = 44
 _STAMP = 52  # half width of the square in which one cell is drawn
 
@@ -142,6 +146,26 @@ def paired_layers() -> list[Layer]:
 def large_layer() -> list[Layer]:
     """A label-free image of 4096 x 4096 to translate with a model trained on `paired_layers`."""
     return [(simulate_cells(4096, 4096, seed=1).source, _shown("large label-free", "gray"), "image")]
+
+
+def tissue_layers() -> list[tuple[NDArray[np.uint8], dict[str, Any], str]]:
+    """A real section, (512, 512) uint8 without its colours as source and (512, 512, 3) with them as target.
+
+    Needs scikit-image, which comes with napari.
+    """
+    from skimage.data import immunohistochemistry
+
+    colours: NDArray[np.uint8] = immunohistochemistry()  # type: ignore[no-untyped-call]
+    grey = (colours @ _LUMINANCE).round().astype(np.uint8)
+    about = {
+        "title": "colonic glands, FHL2 stained with DAB, counterstained with haematoxylin",
+        "author": "Center for Microscopy and Molecular Imaging (CMMI); packaged with scikit-image",
+        "license": "no known copyright restrictions",
+    }
+    return [
+        (grey, {"name": "tissue, grey", "metadata": about}, "image"),
+        (colours, {"name": "tissue, in colours", "rgb": True, "metadata": about}, "image"),
+    ]
 
 
 def _shown(name: str, colormap: str) -> dict[str, Any]:

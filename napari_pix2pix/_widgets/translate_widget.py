@@ -79,7 +79,7 @@ class TranslateWidget(JobWidget):
         self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
         self.out = PathField(ask_ome_zarr, "result.ome.zarr")
         self.out.setVisible(False)
-        self.live = QCheckBox("over what is on the screen")
+        self.live = QCheckBox("Live view over what is on the screen")
         self.live.setToolTip("A layer over the image that follows pan and zoom; for judging a model before it is run.")
         self.live_words = Message()
         self.live_view = LiveView(self.viewer, self._live_choice, self)
@@ -95,7 +95,7 @@ class TranslateWidget(JobWidget):
         destination = column(self.destination, self.out)
         self._of_layers = [
             self.images,
-            column(form([("Live view", self.live)]), self.live_words),
+            column(self.live, self.live_words),
             form([("Part", self.part), ("Result", destination)]),
         ]
         self.inputs = [self.model, self.kind, self.images, self.part, destination, self.folder, self.more]

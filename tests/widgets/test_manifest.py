@@ -62,10 +62,18 @@ def test_widget_opens(viewer: Any, name: str) -> None:
     assert dock.isVisible() == viewer.window._qt_window.isVisible()
 
 
-@pytest.mark.parametrize(("key", "layers"), [("pair", 3), ("large", 1)])
+@pytest.mark.parametrize(("key", "layers"), [("pair", 3), ("large", 1), ("tissue", 2)])
 def test_sample_opens(viewer: Any, key: str, layers: int) -> None:
     viewer.open_sample(MANIFEST.name, key)
     assert len(viewer.layers) == layers
+
+
+def test_the_real_sample_says_its_licence_and_is_a_pair(viewer: Any) -> None:
+    viewer.open_sample(MANIFEST.name, "tissue")
+    train = viewer.window.add_plugin_dock_widget(MANIFEST.name, "Train")[1]
+    assert train.images.target.layers == viewer.layers[1:]
+    assert train.train_button.isEnabled()
+    assert all("copyright" in layer.metadata["license"] for layer in viewer.layers)
 
 
 def test_every_preference_is_one_that_is_read(viewer: Any) -> None:
