@@ -173,6 +173,7 @@ def form(rows: Sequence[tuple[str, QWidget]]) -> QWidget:
     widget = QWidget()
     layout = QFormLayout(widget)
     layout.setContentsMargins(0, 0, 0, 0)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for label, field in rows:

@@ -35,7 +35,7 @@ class ModelActions(QWidget):
         super().__init__()
         self._report: Evaluated | None = None
         self.targets = LayerPicker(viewer, tip="The truth that the last result is compared with.")
-        self.evaluate_button = QPushButton("Evaluate on these layers")
+        self.evaluate_button = QPushButton("Evaluate")
         self.evaluate_button.setToolTip("Score the last result by the layers that are ticked above.")
         self.report_button = QPushButton("Save report…")
         self.report_button.setToolTip("Write all scores as JSON.")

@@ -79,7 +79,7 @@ class TranslateWidget(JobWidget):
         self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
         self.out = PathField(ask_ome_zarr, "result.ome.zarr")
         self.out.setVisible(False)
-        self.live = QCheckBox("Live view over what is on the screen")
+        self.live = QCheckBox("Live view of what is shown")
         self.live.setToolTip("A layer over the image that follows pan and zoom; for judging a model before it is run.")
         self.live_words = Message()
         self.live_view = LiveView(self.viewer, self._live_choice, self)

@@ -17,6 +17,7 @@ from pix2pix_training.model_file import Model, load_model, save_model
 from tests.product.conftest import model_for
 
 WaitUntil = Callable[..., None]
+_NEVER_MS = 10**8
 _MODULES = ("napari", "pytestqt", "qtpy")
 
 
@@ -34,9 +35,10 @@ def viewer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     """An empty viewer with this plugin; the list of recent models is the test's own."""
     if (reason := _missing()) is not None:
         pytest.skip(reason)
-    from napari_pix2pix._widgets import preferences
+    from napari_pix2pix._widgets import pace_badge, preferences
 
     monkeypatch.setattr(preferences, "_shared", preferences.RecentModels(tmp_path / "state" / "recent.json"))
+    monkeypatch.setattr(pace_badge, "_REST_MS", _NEVER_MS)  # trials of steps would slow the tests down
     _register_plugin()
     _forget_preferences(monkeypatch)
     yield request.getfixturevalue("make_napari_viewer")(show=False)

@@ -635,6 +635,7 @@ def test_the_badge_says_how_many_steps_fit_into_the_time(train: Any, wait_until:
     badge, settings = train.settings.badge, train.settings
     settings.device.choose("cpu")
     settings.unit.choose("minutes")
+    badge._inquiry._start()
     wait_until(lambda: badge.text().startswith("Processor: about ") and badge.text().endswith(" steps in 10 minutes."))
     (pace,) = badge._known.values()
     assert 0 < pace.seconds < 5
@@ -649,6 +650,7 @@ def test_the_badge_says_how_many_steps_fit_into_the_time(train: Any, wait_until:
 
 def test_a_device_that_is_not_there_is_named_before_the_run(train: Any, wait_until: WaitUntil) -> None:
     train.settings.device.choose("mps")
+    train.settings.badge._inquiry._start()
     wait_until(lambda: "this machine has none" in train.settings.badge.text())
     assert train.settings.badge.kind == "warning"
 
