@@ -51,7 +51,16 @@ class LoadedModel:
         out: None = None,
         *,
         axes: str | None = None,
-        **options: Any,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        series: int | None = None,
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
     ) -> AnyArray: ...
 
     @overload
@@ -61,7 +70,16 @@ class LoadedModel:
         out: ImagePath,
         *,
         axes: str | None = None,
-        **options: Any,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        pixel_size: tuple[float, float] | None = None,
+        unit: str = "µm",
+        series: int | None = None,
+        file_format: str = "same",
+        overwrite: bool = False,
+        resume: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Any,
     ) -> Path: ...
 
     @spoken_in_python
