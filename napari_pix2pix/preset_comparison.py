@@ -58,10 +58,12 @@ def configs_of_presets(
     Raises
     ------
     SettingsError
-        The `layers` of `training_config` name a preset or a length, or fewer than two presets are left.
+        The `layers` of `training_config` name a preset or a length, no run can take so long, or fewer than two presets
+        are left.
     """
     if said := [place[0] for place in _DECIDED if place in places_of(*layers)]:
         raise SettingsError(f"compare_presets decides presets and their time; leave {', '.join(said)} out")
+    training_config({}, {"minutes": minutes})
     found: dict[Preset, tuple[TrainingConfig, set[Place]]] = {}
     for preset in PRESETS:
         own = (*layers, {"preset": preset, "minutes": minutes, "patch_size": patch_size})

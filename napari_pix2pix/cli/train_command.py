@@ -104,9 +104,9 @@ def train(
     if compare_presets is None:
         result = trained(run, places_of(*layers), out)
     else:
+        configs = configs_of_presets(minutes_of(compare_presets), layers, run.patch_size)
         held_out = load_held_out(request, patch_size=run.patch_size, seed=run.seed)
         data = load(patch_size=run.patch_size)
-        configs = configs_of_presets(minutes_of(compare_presets), layers, run.patch_size)
         scores, summaries = dict[str, PresetScores](), dict[str, Any]()
         for name, (each, given) in configs.items():
             say(f"preset {name}")

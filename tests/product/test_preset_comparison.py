@@ -72,6 +72,18 @@ def test_what_the_comparison_decides_cannot_be_said(said: dict[str, Any]) -> Non
         configs_of_presets(2.0, ({}, said), 256)
 
 
+@pytest.mark.parametrize("minutes", [1e-4, 1e7])
+def test_a_time_that_no_run_can_have_is_refused(minutes: float, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingsError, match=r"minutes is .* must lie between"):
+        configs_of_presets(minutes, ({}, {}), 256)
+    assert not caplog.text
+
+
+def test_what_is_compared_is_checked_before_images_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--source", "none", "--target", "none", "--out", "x", "--compare-presets", "soon"]) == 2
+    assert "compare_presets is 'soon'; give a time" in capsys.readouterr().err
+
+
 def test_a_comparison_leaves_runs_and_says_what_is_best(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
