@@ -34,7 +34,13 @@ from pix2pix_training.validated import LARGEST_INTEGER, Setting, validated
 
 SSIM_WINDOW_PX = 11
 """Side of the window in which SSIM compares images."""
-_RECONSTRUCTION_WEIGHTS = ("pyramid_weight", "ssim_weight", "cross_entropy_weight", "dice_weight")
+RECONSTRUCTION_TERMS = {
+    "G_PYR": "pyramid_weight",
+    "G_SSIM": "ssim_weight",
+    "G_CE": "cross_entropy_weight",
+    "G_DICE": "dice_weight",
+}
+"""Terms of the objective beside L1, as ``metrics.csv`` calls them, and the settings that weigh them."""
 
 
 @validated
@@ -196,7 +202,7 @@ class ObjectiveConfig:
     @property
     def has_reconstruction_terms(self) -> bool:
         """Whether a term beside L1 compares translation and target pixel by pixel."""
-        return any(getattr(self, name) > 0 for name in _RECONSTRUCTION_WEIGHTS)
+        return any(getattr(self, name) > 0 for name in RECONSTRUCTION_TERMS.values())
 
 
 @validated

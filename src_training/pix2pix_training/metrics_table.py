@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pix2pix_training.atomic import atomic_write, sync_to_disk, write_error
+from pix2pix_training.config import RECONSTRUCTION_TERMS
 from pix2pix_training.errors import OutputError
 from pix2pix_training.spreadsheet import Row, read_rows
 
-LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM", "G_PYR", "G_SSIM", "G_CE", "G_DICE")
+LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM", *RECONSTRUCTION_TERMS)
 SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson", "iou")
 _KEY_COLUMNS = ("step", "epoch", "seconds")
 COLUMNS = (*_KEY_COLUMNS, *LOSS_COLUMNS, *SCORE_COLUMNS)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pix2pix_training.config import SSIM_WINDOW_PX, ObjectiveConfig
+from pix2pix_training.config import RECONSTRUCTION_TERMS, SSIM_WINDOW_PX, ObjectiveConfig
 from pix2pix_training.metrics import ssim_maps
 
 PYRAMID_LEVELS = 4
@@ -26,13 +26,9 @@ def reconstruction_losses(fake: Tensor, target: Tensor, objective: ObjectiveConf
     ----------
     fake, target : (N, C, H, W) in [-1, 1]; of categories one channel for each, 1 for the one that a pixel belongs to.
     """
-    terms = {
-        "G_PYR": (objective.pyramid_weight, pyramid_l1),
-        "G_SSIM": (objective.ssim_weight, ms_ssim_loss),
-        "G_CE": (objective.cross_entropy_weight, cross_entropy),
-        "G_DICE": (objective.dice_weight, dice_loss),
-    }
-    return {name: weight * loss(fake.float(), target.float()) for name, (weight, loss) in terms.items() if weight > 0}
+    formulas = {"G_PYR": pyramid_l1, "G_SSIM": ms_ssim_loss, "G_CE": cross_entropy, "G_DICE": dice_loss}
+    weights = {name: getattr(objective, setting) for name, setting in RECONSTRUCTION_TERMS.items()}
+    return {name: w * formulas[name](fake.float(), target.float()) for name, w in weights.items() if w > 0}
 
 
 def focused_l1(fake: Tensor, target: Tensor, focus: float) -> Tensor:
