@@ -339,7 +339,11 @@ class TrainWidget(JobWidget):
         widget = opened(self.viewer, "Translate", TranslateWidget)
         widget.set_model(self.out.path / MODEL_NAME)
         if self.images.are_layers:
+            widget.kind.choose("layers")
             widget.picker.choose(self.images.source.layers)
+        else:
+            widget.kind.choose("folder")
+            widget.folder.folder.set_path(self.images.source_folder.path)
 
     def _on_copy(self) -> None:
         assert self.out.path is not None  # the button is disabled without a folder

@@ -26,6 +26,9 @@ from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import Region
 
+_CHOOSE, _PAIRING, _TICK = "Choose the two folders.", "Pairing the files…", "Tick a {} layer."
+_REQUESTS = (_CHOOSE, _PAIRING, *map(_TICK.format, ("source", "target")))
+"""Nothing is wrong yet."""
 _NAMES_SAID = 4
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -100,8 +103,7 @@ class TrainingImages(QWidget):
         """Unless the user has chosen: the lowest image as source, as target those above that belong to it."""
         if self.source.is_decided or self.target.is_decided or not self.are_layers:
             return
-        images = self.source.images
-        self.choose_layers(images[:1], _likely_targets(images), decided=False)
+        self.choose_layers(*_likely_pair(self.source.images), decided=False)
 
     def choice(self) -> object:
         """What is chosen, to be compared."""
@@ -166,7 +168,8 @@ class TrainingImages(QWidget):
             warnings = [f"{line}." for line in self._checked.remarks] if self._checked is not None else []
         problem = problem or apart
         text = "\n".join([problem or words, *warnings])
-        self.message.say(text, "error" if problem else "warning" if warnings else "plain")
+        is_wrong = problem is not None and problem not in _REQUESTS
+        self.message.say(text, "error" if is_wrong else "warning" if warnings else "plain")
         return problem is None
 
     def _judge_places(self, is_pair: bool) -> tuple[str | None, list[str]]:
@@ -177,7 +180,7 @@ class TrainingImages(QWidget):
     def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str, list[str]]:
         for picker, side in ((self.source, "source"), (self.target, "target")):
             if not picker.layers:
-                return f"Tick a {side} layer.", "", []
+                return _TICK.format(side), "", []
         if any(layer in self.target.layers for layer in self.source.layers):
             return "A layer is ticked as source and as target.", "", []
         try:
@@ -195,12 +198,12 @@ class TrainingImages(QWidget):
     def _judge_folders(self) -> tuple[str | None, str]:
         folders = self._folders()
         if folders is None:
-            return "Choose the two folders.", ""
+            return _CHOOSE, ""
         for folder in (folders.source, folders.target):
             if not folder.is_dir():
                 return f"{folder} is not a folder.", ""
         if self._checked is None:
-            return "Pairing the files…", ""
+            return _PAIRING, ""
         return self._checked.problem, self._checked.words
 
     def _folders(self) -> FolderPair | None:
@@ -247,12 +250,18 @@ def _titled(title: str, content: QWidget) -> QWidget:
     return widget
 
 
-def _likely_targets(images: list[Any]) -> list[Any]:
-    """Of the layers above the lowest those that lie on it: its labels, or else those that are no more of its kind."""
+def _likely_pair(images: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The lowest layer, and of those above that lie on it its labels, or else those that are no more of its kind.
+
+    None where those would be several of one kind, such as planes: they are as likely what the network is to see.
+    """
     above = [other for other in images[1:] if _belong(images[0], other)]
-    labels = [other for other in above if is_labels(other)]
+    if labels := [other for other in above if is_labels(other)]:
+        return images[:1], labels
     others = [other for other in above if _series(other) != _series(images[0])]
-    return labels or others or above
+    if len({_series(other) for other in others}) < len(others):
+        return [], []
+    return images[:1], others or above
 
 
 def _series(layer: Any) -> str:

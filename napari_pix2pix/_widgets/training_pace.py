@@ -12,7 +12,7 @@ from napari_pix2pix._widgets.form_words import in_form_words
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import Pix2PixError
 
-_WARM_UP_STEPS = 2
+_WARM_UP_STEPS = 1
 _SECONDS = 1.5
 _DEVICES = {"cpu": "Processor", "mps": "Apple GPU"}
 _SECONDS_PER_MINUTE = 60

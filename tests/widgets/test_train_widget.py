@@ -289,14 +289,14 @@ def test_regions_of_a_shapes_layer(
     assert train.images.training_regions() == ()
 
 
-def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
+def test_folders(viewer: Any, train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64), np.uint8)
     for side, pixels in (("a", image), ("b", 255 - image)):
         (tmp_path / side).mkdir()
         for number in range(3):
             tifffile.imwrite(tmp_path / side / f"{number}.tif", np.roll(pixels, number))
     train.images.kind.choose("folders")
-    assert train.images.message.text() == "Choose the two folders."
+    assert (train.images.message.text(), train.images.message.kind) == ("Choose the two folders.", "plain")
     assert not train.train_button.isEnabled()
     train.images.source_folder.set_path(tmp_path / "a")
     train.images.target_folder.set_path(tmp_path / "b")
@@ -304,6 +304,10 @@ def test_folders(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
+    train.translate_button.click()
+    translate = next(widget for name, widget in viewer.window.dock_widgets.items() if "Translate" in name)
+    wait_until(translate.translate_button.isEnabled)
+    assert translate.folder.images.folder == tmp_path / "a"
     (tmp_path / "b" / "2.tif").unlink()
     train.images.target_folder.set_path(tmp_path)
     train.images.target_folder.set_path(tmp_path / "b")
@@ -681,6 +685,7 @@ def test_a_run_waits_for_steps_that_are_tried_out_and_lets_none_begin() -> None:
 @pytest.mark.parametrize(
     ("names", "targets"),
     [
+        (("DAPI", "MAP2", "phase_z03", "phase_z05"), ()),
         (("phase_z03", "phase_z05", "DAPI", "MAP2"), ("DAPI", "MAP2")),
         (("image", "image [1]"), ("image [1]",)),
         (("a", "b", "c"), ("b", "c")),
@@ -692,7 +697,7 @@ def test_more_planes_of_the_source_are_no_targets(
     for name in names:
         viewer.add_image(np.zeros((64, 64), np.uint8), name=name)
     train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
-    assert [layer.name for layer in train.images.source.layers] == [names[0]]
+    assert [layer.name for layer in train.images.source.layers] == list(names[: len(targets) > 0])
     assert tuple(layer.name for layer in train.images.target.layers) == targets
     viewer.add_labels(np.zeros((64, 64), np.uint8), name="cells")
     assert [layer.name for layer in train.images.target.layers] == ["cells"]
