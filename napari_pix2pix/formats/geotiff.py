@@ -49,6 +49,8 @@ LOSES = ("origin", "steps", "white")
 _LIMIT_CHANNELS = 65_535
 _MOST_PAGES_OF_ONE_IMAGE = 64
 _SCALES_SHOWN = 4
+_MOST_BANDS = 4096
+"""Rasterio compares each band with all others; many more would take minutes for a region."""
 
 
 def recognises(path: Path) -> bool:
@@ -81,7 +83,10 @@ class GeoTiffSource(ImageSource):
         with self._datasets.borrowed() as dataset, tifffile.TiffFile(path) as tif:
             page = tif.pages.first
             tiff.check_supported(path, page)
-            alpha = [band for band, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if _is_alpha(kind)]
+            if dataset.count > _MOST_BANDS:
+                raise ImageError(f"{path} declares {dataset.count} bands; GeoTIFFs of at most {_MOST_BANDS} are read")
+            kinds = [kind.name for kind in dataset.colorinterp]
+            alpha = [band for band, kind in zip(dataset.indexes, kinds, strict=True) if kind == "alpha"]
             alpha = alpha[-1:] if dataset.count > 1 else []
             colours = [band for band in dataset.indexes if band not in alpha]
             self._bands = [*colours, *alpha]
@@ -91,8 +96,8 @@ class GeoTiffSource(ImageSource):
             tiff.say_alpha_moved(path, alpha[0] - 1 if alpha else None, dataset.count)
             metadata = read_metadata(path, tif, tif.series[0], None, len(colours))
             if alpha and alpha[0] != dataset.count:  # the first three samples are not what is left
-                kinds = [dataset.colorinterp[band - 1].name for band in colours]
-                metadata = replace(metadata, rgb=metadata.rgb and kinds == ["red", "green", "blue"])
+                of_colours = [kinds[band - 1] for band in colours]
+                metadata = replace(metadata, rgb=metadata.rgb and of_colours == ["red", "green", "blue"])
             super().__init__(
                 path,
                 axes="CYX",
@@ -180,24 +185,21 @@ def _cause(error: BaseException) -> str:
     return " ".join(str(error.__cause__ or error).split())[:200]
 
 
-def _is_alpha(kind: Any) -> bool:
-    return bool(kind.name == "alpha")
-
-
 def _nodata(
     path: Path, page: tifffile.TiffPage, dataset: rasterio.DatasetReader, bands: Sequence[int]
 ) -> tuple[float | None, ...]:
     """Of each band: what the TIFF says, else a file beside it."""
     if GDAL_NODATA in page.tags:
         return (tiff.declared_nodata(path, page),) * len(bands)
-    values = [dataset.nodatavals[band - 1] for band in bands]
-    texts = ["" if value is None else repr(value) for value in values]
+    values = dataset.nodatavals
+    texts = ["" if values[band - 1] is None else repr(values[band - 1]) for band in bands]
     return tuple(usable_nodata(path, text, np.dtype(page.dtype)) for text in texts)
 
 
 def _mask_bands(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> tuple[int, ...]:
     """Numbers of the bands whose masks say more than values and alpha do; one where all bands have the same."""
-    flags = [{flag.name for flag in dataset.mask_flag_enums[band - 1]} for band in bands]
+    of_bands = dataset.mask_flag_enums
+    flags = [{flag.name for flag in of_bands[band - 1]} for band in bands]
     if any(not band for band in flags):
         return tuple(bands)
     return (bands[0],) if flags[0] == {"per_dataset"} else ()
@@ -210,7 +212,8 @@ def _opaque_but(channel: AnyArray, nodata: float | None) -> Opacity:
 
 def _named(metadata: ImageMetadata, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> ImageMetadata:
     """Descriptions of bands are names of channels."""
-    names = tuple(dataset.descriptions[band - 1] or "" for band in bands)
+    descriptions = dataset.descriptions
+    names = tuple(descriptions[band - 1] or "" for band in bands)
     return metadata if metadata.channel_names or not any(names) else replace(metadata, channel_names=names)
 
 

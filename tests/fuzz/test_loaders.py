@@ -34,6 +34,7 @@ FOUND: tuple[tuple[str, Any], ...] = (
     ("output state", ("o.tif.partial.state/request.json", "tree", [NodeEdit(kind="set", at=0, value=None)])),
     ("output state", ("o.tif.partial", "bytes", [Edit(kind="number", at=195, value=2**31 - 1, width=4)])),
     ("metrics.csv", [Edit(kind="number", at=138, value=0)]),
+    ("geotiff", [Edit(kind="number", at=91, value=2**31 - 1, width=4, big=True)]),
     ("ome-zarr", (1, "0/1.0.0", "bytes", [Edit(kind="flip", at=7, value=6)])),
 )
 """Damage that a loader did not withstand once."""

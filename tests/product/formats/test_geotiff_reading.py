@@ -130,3 +130,11 @@ def test_overviews_leave_nan_out(tmp_path: Path) -> None:
     expected = np.full((300, 300), 100, np.float32)
     expected[:50, :50] = np.nan
     np.testing.assert_array_equal(half, expected)
+
+
+def test_a_file_of_very_many_bands_is_refused_at_once(tmp_path: Path) -> None:
+    profile: dict[str, Any] = {"driver": "GTiff", "width": 2, "height": 2, "count": 4097, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", crs="EPSG:32632", transform=from_origin(5e5, 5e6, 1, 1), **profile):
+        pass
+    with pytest.raises(ImageError, match="declares 4097 bands; GeoTIFFs of at most 4096 are read"):
+        open_image(tmp_path / "a.tif")
