@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_pix2pix.cli.application import run
 from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import save_model
@@ -121,6 +122,33 @@ def test_training_that_is_stopped_at_once_says_what_is_kept(material: Path, tmp_
     done = interrupted("call pix2pix_training.training_step:TrainingStep.run", "SIGINT,SIGINT", arguments, tmp_path)
     assert "nothing was trained" in require_one_line(done, tmp_path)
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "signals", "regions"),
+    [
+        ("begin", "SIGINT,SIGINT", 0),
+        ("record", "SIGINT", 1),
+        ("record", "SIGTERM", 1),
+        ("finish", "SIGINT,SIGINT", 4),
+    ],
+)
+def test_translation_that_is_stopped_says_what_is_kept_and_goes_on(
+    moment: str, signals: str, regions: int, material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*commands(material, tmp_path)["translate"], "--scheme", "exact", "--region", "512", "--json"]
+    done = interrupted(
+        f"call napari_pix2pix.formats.partial_output:PartialOutput.{moment}", signals, arguments, tmp_path
+    )
+    kept = f"{regions} of 4 regions of {tmp_path / 'o.tif'} are done; --resume goes on from there"
+    words = f"interrupted; {kept if regions else 'nothing was written'}"
+    assert require_one_line(done, tmp_path) == f"error: {words}"
+    assert json.loads(done.stdout) == {"error": words, "code": 130, "warnings": []}
+    assert not (tmp_path / "o.tif").exists()
+    assert run([*arguments, "--resume"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["tiles_reused"] > 0) == (regions > 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.tif", "tmp"]
 
 
 @pytest.mark.slow

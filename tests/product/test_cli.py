@@ -271,6 +271,24 @@ def test_output_has_the_size_of_the_input_and_the_type_of_the_target(
     assert written.size == channels * 40 * 50
 
 
+@pytest.mark.parametrize(("dtype", "low"), [("uint64", 2**40), ("int64", -500)])
+def test_integers_of_64_bits_are_trained_on_and_translated(
+    dtype: str, low: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = tmp_path / "source", tmp_path / "target"
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        values = np.random.default_rng(seed).integers(low, low + 1000, (2, 64, 64)).astype(dtype)
+        for number in range(2):
+            tifffile.imwrite(folder / f"{number}.tif", values[number])
+    train_tiny(folders, tmp_path / "run", capsys)
+    model, out = tmp_path / "run" / "model.safetensors", tmp_path / "out.tif"
+    result_of(["translate", folders[0] / "0.tif", "--model", model, "--out", out], capsys)
+    written = tifffile.imread(out)
+    assert (written.dtype, written.shape) == (np.dtype(dtype), (64, 64))
+    assert low <= written.min() < written.max() < low + 1000
+
+
 def test_stack_is_translated_plane_by_plane_with_its_pixel_size(
     model_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +77,11 @@ def test_installed_wheel_trains_and_translates_without_napari(wheel: Path, tmp_p
     environment = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", SMOKE], cwd=work, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_tifffile_is_one_that_escapes_the_names_of_channels() -> None:
+    """Those before 2026.2.24 wrote OME-XML that is no XML."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (bound,) = [each.specifier for each in map(Requirement, project["dependencies"]) if each.name == "tifffile"]
+    assert bound.contains("2026.2.24")
+    assert not bound.contains("2026.2.23")

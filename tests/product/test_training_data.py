@@ -248,7 +248,8 @@ def test_files_of_any_name_are_images_where_they_are_named(tmp_path: Path, name:
     assert len(load(pairs=tmp_path / "pairs.csv", validation=0.0).split.training) == 1
 
 
-def test_a_companion_file_is_an_image_in_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [".", "a.companion.ome"])
+def test_a_companion_file_is_an_image_by_its_name_and_in_a_folder(tmp_path: Path, named: str) -> None:
     plane = '<TiffData FirstZ="{0}" IFD="0" PlaneCount="1"><UUID FileName="{1}">urn:uuid:{0}</UUID></TiffData>'
     for side in ("source", "target"):
         folder = tmp_path / side
@@ -261,7 +262,7 @@ def test_a_companion_file_is_an_image_in_a_folder(tmp_path: Path) -> None:
         )
         for z in range(2):
             tifffile.imwrite(folder / f"z{z}.ome.tif", noise(24, 32, seed=z), metadata=None, description="a part")
-    data = load(sources=(tmp_path / "source",), targets=(tmp_path / "target",), validation=0.0)
+    data = load(sources=(tmp_path / "source" / named,), targets=(tmp_path / "target" / named,), validation=0.0)
     assert names(data.split.training) == ["a"]
     assert data.source_traits.axes == "ZCYX"
 

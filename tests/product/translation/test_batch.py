@@ -156,6 +156,18 @@ def test_name_of_an_image_is_the_output(tmp_path: Path, inputs: Path, name: str)
     assert _jobs(inputs / "1.tif", tmp_path / name) == [Job((inputs / "1.tif",), tmp_path / name)]
 
 
+@pytest.mark.parametrize(
+    ("name", "magic"),
+    [("o.bmp", b"BM"), ("o.gif", b"GIF8"), ("o.GIF", b"GIF8"), ("o.png", b"\x89PNG"), ("o.jpg", b"\xff\xd8\xff"),
+     ("o.tif", b"II*\0")],
+)  # fmt: skip
+def test_the_ending_of_an_output_is_its_format(tmp_path: Path, inputs: Path, name: str, magic: bytes) -> None:
+    assert _translate(tmp_path, inputs / "1.tif", "--out", tmp_path / name) == 0
+    assert (tmp_path / name).read_bytes().startswith(magic)
+    with open_image(tmp_path / name) as written:
+        assert written.shape == (1, *PIXELS.shape)
+
+
 @pytest.fixture(params=["group", "array", "version 2"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "o.ome.zarr"

@@ -17,6 +17,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import MaskFlags
 from rasterio.transform import from_origin
 
+from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.translation.batch import jobs_for, translate_batch
 from napari_pix2pix.translation.pipeline import translate_file
@@ -25,6 +26,7 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError, NoValidPixelError
+from pix2pix_training.model_file import save_model
 from tests.identity_model import identity_model
 
 AnyArray = NDArray[Any]
@@ -251,6 +253,21 @@ def test_alpha_is_what_is_asked_for(
     assert len(pixels) == channels
     np.testing.assert_array_equal(pixels[:, valid], bands[:channels, valid])
     np.testing.assert_array_equal(np.ones(_SIZE, bool) if opacity is None else opacity > 0, valid | (not masked))
+
+
+@pytest.mark.parametrize(("choice", "channels", "masked"), [("keep", 4, False), ("mask", 3, True), ("drop", 3, False)])
+def test_alpha_is_an_option_of_the_command(
+    tmp_path: Path, valid: AnyArray, choice: str, channels: int, masked: bool
+) -> None:
+    bands = np.concatenate([_noise(3), np.where(valid, 255, 0).astype(np.uint8)[None]])
+    path = _geotiff(tmp_path / "i.tif", bands, photometric="RGB", ALPHA="YES")
+    model, out = tmp_path / "model.safetensors", tmp_path / "o.tif"
+    save_model(identity_model("uint8", channels=channels), model)
+    assert run(["translate", str(path), "--model", str(model), "--out", str(out), "--alpha", choice]) == 0
+    np.testing.assert_array_equal(_valid_in(out), valid | (not masked))
+    with rasterio.open(out) as dataset:
+        assert dataset.count == channels + masked
+        np.testing.assert_array_equal(dataset.read()[:channels, valid], bands[:channels, valid])
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,16 @@ import pytest
 import tifffile
 import zarr
 
+from napari_pix2pix.cli.translate_command import _kept
 from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
-from napari_pix2pix.formats.output_state import Part
+from napari_pix2pix.formats.output_state import OutputState, Part
 from napari_pix2pix.translation import region_grid as region_geometry
 from napari_pix2pix.translation.output_description import file_identity
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.config import GeneratorConfig
-from pix2pix_training.errors import OutputError, Pix2PixError
+from pix2pix_training.errors import InputError, OutputError, Pix2PixError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
 from tests.product.translation.conftest import random_image, random_model
@@ -59,6 +60,12 @@ def small_regions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model() -> Model:
     return random_model(GeneratorConfig(base_width=3, depth=3, source_channels=1, target_channels=2), InferenceConfig())
+
+
+@pytest.fixture
+def grey(model: Model) -> Model:
+    """One whose output every format can hold."""
+    return random_model(replace(model.generator_config, target_channels=1), InferenceConfig())
 
 
 @pytest.fixture
@@ -106,15 +113,14 @@ def interrupted(image: Path, model: Model, out: Path, tiles: int, **options: Any
 
 
 @pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif", "out.tif", "imagej.tif", "out.png"])
-def test_resumed_output_is_identical(tmp_path: Path, image: Path, model: Model, name: str) -> None:
-    model = random_model(replace(model.generator_config, target_channels=1), InferenceConfig())
+def test_resumed_output_is_identical(tmp_path: Path, image: Path, grey: Model, name: str) -> None:
     out, expected = tmp_path / name, tmp_path / "undisturbed" / name
     file_format = "imagej" if name == "imagej.tif" else "same"
-    report = translate_file(image, model, expected, EXACT, file_format=file_format)
+    report = translate_file(image, grey, expected, EXACT, file_format=file_format)
     assert report.tiles_reused == 0
-    interrupted(image, model, out, STOP, file_format=file_format)
-    interrupted(image, model, out, 12, resume=True, file_format=file_format)
-    report = translate_file(image, model, out, EXACT, resume=True, file_format=file_format)
+    interrupted(image, grey, out, STOP, file_format=file_format)
+    interrupted(image, grey, out, 12, resume=True, file_format=file_format)
+    report = translate_file(image, grey, out, EXACT, resume=True, file_format=file_format)
     assert report.tiles == TILES
     assert STOP - 9 <= report.tiles_reused < TILES
     if out.is_dir():
@@ -305,6 +311,100 @@ def test_locks_of_a_killed_process_beside_a_complete_output_go(tmp_path: Path, i
     assert leftovers(out) == []
 
 
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.tif", "out.png"])
+def test_killed_before_its_state_is_removed_an_output_is_complete(
+    tmp_path: Path, image: Path, grey: Model, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, clear = tmp_path / name, OutputState.clear
+
+    def killed(state: OutputState) -> None:
+        if out.exists():
+            raise KeyboardInterrupt
+        clear(state)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(OutputState, "clear", killed)
+        translate_file(image, grey, out, EXACT)
+    assert out.exists()
+    assert leftovers(out) != []
+    report = translate_file(image, grey, out, EXACT, resume=True)
+    assert report.tiles_reused == report.tiles
+    assert leftovers(out) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [
+        *((name, gone) for name in ("out.ome.zarr", "out.ome.tif") for gone in ("state", "partial", "both")),
+        *((name, "folder") for name in ("out.ome.zarr", "out.tif", "out.png")),
+        ("out.png", "state"),
+    ],
+)
+def test_what_is_removed_while_it_is_written_is_one_line_and_no_output(
+    tmp_path: Path, image: Path, grey: Model, name: str, gone: str
+) -> None:
+    out, calls = tmp_path / "results" / name, iter(range(20))
+
+    def progress(_done: int, _all: int) -> None:
+        if next(calls, None) is None and out.parent.exists():
+            for path in [out.parent] if gone == "folder" else list(out.parent.iterdir()):
+                if gone in ("both", "folder") or path.name.endswith(".state") == (gone == "state"):
+                    _remove(path)
+
+    with pytest.raises(Pix2PixError, match="could not be completed") as caught:
+        translate_file(image, grey, out, EXACT, progress=progress)
+    assert next(calls, None) is None
+    assert not isinstance(caught.value, InputError)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.tif", "out.png"])
+@pytest.mark.parametrize("own", [".partial", ".partial/mine", ".partial.state/mine"])
+def test_what_a_user_has_in_place_of_an_unfinished_output_is_refused_and_stays(
+    tmp_path: Path, image: Path, grey: Model, name: str, own: str
+) -> None:
+    path = tmp_path / f"{name}{own}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(OutputError, match="in the way"):
+            translate_file(image, grey, tmp_path / name, EXACT, resume=resume, overwrite=overwrite)
+    assert path.read_text() == "mine"
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("name", "own"), [("out.ome.zarr", ".replaced/mine"), ("out.tif", ".replaced")])
+def test_what_a_user_has_under_a_name_like_a_replaced_output_stays(
+    tmp_path: Path, image: Path, grey: Model, name: str, own: str
+) -> None:
+    path = tmp_path / f"{name}{own}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    for overwrite in (False, True):
+        translate_file(image, grey, tmp_path / name, EXACT, overwrite=overwrite)
+    assert path.read_text() == "mine"
+
+
+def test_what_an_interruption_leaves_is_said(tmp_path: Path, image: Path, model: Model) -> None:
+    """Regions, which are what is gone on with, and not tiles; and the way to go on."""
+    done, out, other = (tmp_path / name for name in ("done.ome.zarr", "out.ome.zarr", "other.ome.zarr"))
+    assert _kept([out, other], 0) == "nothing was written"
+    interrupted(image, model, out, 2)
+    assert _kept([out, other], 0) == "nothing was written"
+    interrupted(image, model, out, STOP)
+    kept = f"4 of 9 regions of {out} are done; --resume goes on from there"
+    assert _kept([out, other], 0) == kept
+    assert _kept([done, out, other], 1) == f"1 of 3 images are complete; {kept}"
+
+
 def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -> None:
     out = tmp_path / "out.ome.zarr"
     refused: list[str] = []
@@ -350,6 +450,31 @@ def test_an_interrupted_shard_is_gone_on_with(tmp_path: Path, image: Path, model
     assert report.complete
     assert report.tiles_reused > 0
     assert content(out) == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("out.ome.zarr", _flip), ("out.ome.zarr", Path.unlink), ("out.ome.tif", _flip)]
+)
+def test_what_was_damaged_of_a_finished_shard_is_made_again(
+    tmp_path: Path, image: Path, model: Model, whole: Path, name: str, damage: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """By the shard that completes the output, however the first one ended."""
+    out = tmp_path / name
+    translate_file(image, model, out, EXACT, part=Part(1, 2))
+    finished = sorted(file for file in tmp_path.glob("out*partial*/**/0/c/**/*") if file.is_file())
+    damage(finished[0])
+    begun = _regions_begun(monkeypatch)
+    assert translate_file(image, model, out, EXACT, part=Part(2, 2)).complete
+    own = Part(2, 2).of(9)
+    assert len(begun) == len(own) + 1
+    assert set(begun) > set(own)
+    np.testing.assert_array_equal(_pixels(out), _pixels(whole))
+    assert leftovers(out) == []
+
+
+def _pixels(path: Path) -> Any:
+    return np.asarray(zarr.open_array(path / "0", mode="r")) if path.is_dir() else tifffile.imread(path)
 
 
 def test_all_planes_of_a_stack(tmp_path: Path, model: Model) -> None:
