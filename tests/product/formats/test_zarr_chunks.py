@@ -35,9 +35,11 @@ _KINDS: dict[str, tuple[Any, Any, Any]] = {
 def _saved(path: Path, kind: str) -> Path:
     version, compressor, shards = _KINDS[kind]
     options: dict[str, Any] = {} if shards is None else {"shards": shards}
-    zarr.create_array(
-        path, data=_PIXELS, chunks=(1, 64, 64), compressors=compressor, zarr_format=version, **options
+    array = zarr.create_array(
+        path, shape=_PIXELS.shape, dtype=_PIXELS.dtype, chunks=(1, 64, 64), compressors=compressor, zarr_format=version,
+        **options,
     )  # fmt: skip
+    array[:] = _PIXELS  # zarr 3.1.1 loses chunks of shards that are given at once with `data`
     return path
 
 
