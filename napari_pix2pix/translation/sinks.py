@@ -36,6 +36,7 @@ from napari_pix2pix.translation.output_description import (
     with_mask,
 )
 from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.prefetch import computed_ahead
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.resumable import Amount, regions_made
@@ -309,21 +310,25 @@ def _in_one_piece(
             place = translator.scratch or scratch or scratch_folder()
             small = stack.enter_context(temporary_folder(place)) / "matched.tif"
             tiles = translator.tiles(fitted, plan=work.plan, scratch=small.parent)
-            made = written(small, plain_spec(fitted, translator), tiles, file_format="tiff")
-            yield from _counted(work, tiles, made)
+            plain = plain_spec(fitted, translator)
+            yield from _written(work, tiles, lambda ahead: written(small, plain, ahead, file_format="tiff"))
             tiles = at_own_size(fitted, small, translator.model.target.mapping, masked=spec.masked)
         else:
             tiles = translator.tiles(fitted, plan=work.plan, masked=spec.masked, scratch=scratch)
-        for event in _counted(work, tiles, write(tiles)):
+        for event in _written(work, tiles, write):
             yield TilesDone(done=work.tiles, total=work.tiles) if fitted.is_rescaled else event
     return work.all_of_it
 
 
-def _counted(work: Work, tiles: Generator[OutputTile, None, None], steps: Steps) -> Generator[TilesDone, None, None]:
-    with closing(tiles), closing(steps):
+def _written(
+    work: Work, tiles: Generator[OutputTile, None, None], write: Callable[[Iterator[OutputTile]], Steps]
+) -> Generator[TilesDone, None, None]:
+    """Count tiles as they are written; the next one is computed meanwhile."""
+    cancel = work.translator.cancel
+    with closing(tiles), closing(computed_ahead(tiles, cancel)) as ahead, closing(write(ahead)) as steps:
         for done, _ in enumerate(steps, start=1):
             yield TilesDone(done=done, total=work.tiles)
-            work.translator.cancel.check()
+            cancel.check()
 
 
 def _finished_in_words(path: Path, spec: OutputSpec) -> str:
