@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _IN_MEMORY = ("tmpfs", "ramfs")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 2**30
 """Blocks up to this size, and free memory up to it, are kept; `mallopt` takes a C int."""
 
@@ -84,13 +84,27 @@ def keep_freed_memory() -> None:
     """Have freed blocks kept for the next step of training instead of being returned to the system.
 
     Gradients of large layers are freed and allocated again at every step. glibc maps blocks above 32 MiB anew each
-    time, and the system then clears page after page of them. This holds for the whole process until it ends, so it is
-    for a command, not for a library within somebody else's process. Where the C library is not glibc, nothing is done.
+    time, and the system then clears page after page of them. See `_set_allocator`.
+    """
+    _set_allocator({_M_MMAP_THRESHOLD: _KEPT_BYTES, _M_TRIM_THRESHOLD: _KEPT_BYTES})
+
+
+def share_freed_memory() -> None:
+    """Have what one thread has freed serve the others; glibc keeps it apart for each. See `_set_allocator`.
+
+    For threads that make few and large blocks, which hardly ever wait for each other.
+    """
+    _set_allocator({_M_ARENA_MAX: 1})
+
+
+def _set_allocator(options: Mapping[int, int]) -> None:
+    """Options of `mallopt`. They hold for the whole process until it ends, so they are for commands, not for a library
+    within somebody else's process. Where the C library is not glibc, nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        for option, value in options.items():
+            mallopt(option, value)
 
 
 def scratch_folder() -> Path:
