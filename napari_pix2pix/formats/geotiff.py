@@ -46,11 +46,11 @@ SUFFIXES = tiff.SUFFIXES
 SIGNATURES = tiff.SIGNATURES
 LOSES = ("origin", "steps", "white")
 
-_LIMIT_CHANNELS = 65_535
 _MOST_PAGES_OF_ONE_IMAGE = 64
 _SCALES_SHOWN = 4
 _MOST_BANDS = 4096
-"""Rasterio compares each band with all others; many more would take minutes for a region."""
+"""That are read, and so that are written: rasterio compares each band with all others, and many more would take minutes
+for a region."""
 
 
 def recognises(path: Path) -> bool:
@@ -228,8 +228,10 @@ def unplaced_incompatibility(spec: OutputSpec) -> str | None:
     """The same, wherever the image lies."""
     if spec.dtype == np.float16 or (spec.dtype == np.bool_ and spec.channels > 1):
         return f"GeoTIFF cannot hold {spec.channels} channels of {spec.dtype}; use the format tiff"
-    if spec.channels > _LIMIT_CHANNELS:
-        return f"GeoTIFF holds at most {_LIMIT_CHANNELS} channels, the image has {spec.channels}"
+    if spec.channels > _MOST_BANDS:
+        return (
+            f"GeoTIFFs of at most {_MOST_BANDS} bands are written, the image has {spec.channels}; use the format tiff"
+        )
     if spec.metadata.orientation != 1:
         return "GeoTIFF has no field for the way that rows and columns are turned; use the format tiff"
     if prod(spec.leading_shape) > 1:

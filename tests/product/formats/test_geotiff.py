@@ -183,6 +183,9 @@ def test_same_format_and_refusals(
         check_output(tmp_path / "b.tif", placeless, file_format="geotiff", overwrite=False)
     stack = OutputSpec(axes="ZCYX", shape=(2, 1, 3, 4), dtype=np.dtype("u1"), metadata=metadata)
     assert "single plane" in (incompatibility(stack, "geotiff") or "")
+    for bands, refused in ((4096, False), (4097, True)):  # no more are read
+        spec = OutputSpec(axes="CYX", shape=(bands, 3, 4), dtype=np.dtype("u1"), metadata=metadata)
+        assert (incompatibility(spec, "geotiff") is not None) is refused
     with caplog.at_level(logging.WARNING):
         assert check_output(tmp_path / "b.tif", stack, file_format="geotiff", overwrite=False) == "tiff"
     assert "single plane" in caplog.text
