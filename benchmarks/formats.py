@@ -1,6 +1,6 @@
 """Runs every file of a collection through ``info`` and ``translate`` and judges the results by independent readers.
 
-    python benchmarks/formats.py ../shared/data/formats docs/formats.md
+    python benchmarks/formats.py ../shared/data/formats docs/measurements/formats.md
 
 A tiny generator with random weights fits the channels of each file. The input's pixels must be those that another
 reader reads, and from the output the other reader must read the input's shape, type, scale and place: tifffile and

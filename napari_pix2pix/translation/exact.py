@@ -5,7 +5,7 @@ It works on an image, or on a region of one with the network's receptive field a
 The network is split at a level K. The encoder down to K runs over tiles and leaves its features in a plane that is 2**K
 times smaller than the image; the deep part runs over that plane, as a whole or split again in the same way; the decoder
 from K up runs over tiles. One cell of level K around a tile suffices in both directions, for windows aligned to such
-cells and clipped (not padded) at the image border. ``docs/exact-translation.md`` says why.
+cells and clipped (not padded) at the image border. ``docs/explanation/exact-translation.md`` says why.
 
 Planes hold raw features, as convolutions gave them (see `pix2pix_training.stages`). Norms that use the statistics of
 the image get them beforehand, where need be from passes over the tiles that only sum up.

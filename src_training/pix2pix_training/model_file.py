@@ -119,7 +119,7 @@ def save_model(model: Model, path: str | Path) -> None:
 
 
 def model_header(model: Model) -> dict[str, Any]:
-    """All of a model but its tensors, as plain data for JSON; docs/models.md describes the entries."""
+    """All of a model but its tensors, as plain data for JSON; docs/reference/models.md describes the entries."""
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -20,7 +20,8 @@ def preset(name: Preset) -> TrainingConfig:
 
     "paper": U-Net-256 with dropout noise, 70 x 70 PatchGAN, batch 1, 286 -> 256 jitter, test-time mode of the paper.
     "seamless": batch renorm with running statistics, a decoder that leaves no grid, twice the paper's rate, averaged
-    weights, and intensities that are jittered as images differ, the best of the screening in docs/quality.md; no noise.
+    weights, and intensities that are jittered as images differ, the best of the screening in
+    docs/measurements/quality.md; no noise.
     Its best model is that of the best SSIM, as structure makes results look right.
     "faithful": the network of "seamless" for results that are measured: L1 and MS-SSIM without a discriminator, which
     adds texture, and without jitter, as brightness is part of the answer; the rate falls to zero, and the best model is

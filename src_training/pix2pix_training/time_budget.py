@@ -32,7 +32,7 @@ _BATCH = 4
 _FREE_BATCH = 1.5
 """A batch is taken whose step takes at most so many times as long as that of a single patch: the device has room."""
 _ENOUGH_STEPS = 1500
-"""A larger network pays only where it gets so many; that of the screening in docs/quality.md."""
+"""A larger network pays only where it gets so many; that of the screening in docs/measurements/quality.md."""
 _TIMED_STEPS = 3
 _BYTES_PER_WEIGHT = 24
 """Weights, gradients, two moments and the average, and about as much for features and the discriminator."""

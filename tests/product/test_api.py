@@ -63,7 +63,7 @@ def test_examples_of_the_docstrings(workplace: Path) -> None:
 
 
 def test_examples_of_the_page(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = ROOT / "docs" / "python.md"
+    page = ROOT / "docs" / "tutorials" / "python.md"
     if not page.exists():
         pytest.skip("not run from a checkout")
     (workplace / "run" / "model.safetensors").unlink()

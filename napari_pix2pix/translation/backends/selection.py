@@ -64,7 +64,8 @@ def choose_backend(
     if reason is not None:
         return BackendChoice(name="torch", reason=reason)
     if dtype is not torch.float32:
-        return BackendChoice(name="torch", reason="faster than OpenVINO in half precision")  # docs/performance.md
+        # docs/measurements/performance.md
+        return BackendChoice(name="torch", reason="faster than OpenVINO in half precision")
     if macs < COMPILING_PAYS_MACS:
         return BackendChoice(name="torch", reason="the image is too small for compiling to pay")
     return BackendChoice(name="openvino", reason="the fastest on this CPU", alternative=True)
