@@ -2,8 +2,8 @@
 
     python benchmarks/real_data.py --data FOLDER --out FOLDER [--minutes 10] [--base-width 32] [--only NAME]
 
-FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/measurements/results.md for where they come from). Finished
-training runs in --out are reused. Prints the machine's load beside every time.
+FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/measurements/results.md for where they come from).
+Finished training runs in --out are reused. Prints the machine's load beside every time.
 """
 
 from __future__ import annotations

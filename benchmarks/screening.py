@@ -3,13 +3,12 @@
     python -m benchmarks.screening --data FOLDER --out FOLDER [--phase PHASE] [--jobs 2]
 
 FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/measurements/results.md for where they come from), and
-`nuclei` and `widefield` for more data sets. Each training runs in a process of its own with one thread. Phase `short` trains every
-combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with more steps
-and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and `paper`, judged
-by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each decoder; phase
-`preset` all presets as they are. What is finished is kept, and what was begun goes on from its last checkpoint.
-`screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
-"""
+`nuclei` and `widefield` for more data sets. Each training runs in a process of its own with one thread. Phase `short`
+trains every combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with
+more steps and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and
+`paper`, judged by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each
+decoder; phase `preset` all presets as they are. What is finished is kept, and what was begun goes on from its last
+checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends."""
 
 from __future__ import annotations
 
