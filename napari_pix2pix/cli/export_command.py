@@ -31,7 +31,7 @@ _OPTIONS = {
 }
 
 
-@with_setting_options(InferenceConfig, Credits, panel="Changes of the model")
+@with_setting_options(InferenceConfig, Credits, panel="Changes of the model", default=lambda _: "as the model says")
 def export(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     out: Annotated[Path, Option(help="File to write (.onnx, .pth, .zip), or a folder for it.")],

@@ -11,12 +11,20 @@ from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import changed, with_setting_options
 from napari_pix2pix.cli.console import say
 from napari_pix2pix.output_paths import output_file
+from pix2pix_training.choices import Statistics
 from pix2pix_training.inference_config import Credits, InferenceConfig
 
 Option = typer.Option
+_STATISTICS: Statistics = "image"
+"""As in the reference implementation's usual test mode."""
 
 
-@with_setting_options(InferenceConfig, Credits, panel="What the files do not say")
+@with_setting_options(
+    InferenceConfig,
+    Credits,
+    panel="What the files do not say",
+    default=lambda option: _STATISTICS if option.name == "statistics" else option.usual,
+)
 def import_weights(
     file: Annotated[Path, typer.Argument(help="Generator checkpoint, such as latest_net_G.pth.")],
     out: Annotated[Path, Option(help="Model file to write (.safetensors), or a folder for it.")],
@@ -32,7 +40,7 @@ def import_weights(
     from pix2pix_training.networks import parameter_count
     from pix2pix_training.reference_import import import_model
 
-    inference = changed(InferenceConfig(statistics="image"), settings)
+    inference = changed(InferenceConfig(statistics=_STATISTICS), settings)
     out = output_file(out, (".safetensors",), file.stem)
     interrupts.keeps("nothing was written")
     with reserved(out, overwrite):

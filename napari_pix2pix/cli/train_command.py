@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Option = typer.Option
 
 
-@with_setting_options(TrainingConfig)
+@with_setting_options(TrainingConfig, default=lambda _: "")  # it depends on the preset
 def train(
     out: Annotated[Path, Option(help="Folder of the run.")],
     source: Annotated[list[Path] | None, Option(help="Source images: file or folder; again for more channels.")] = None,

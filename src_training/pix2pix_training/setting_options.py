@@ -80,10 +80,10 @@ class SettingOption:
 
     @property
     def usual(self) -> str:
-        """The default in words; empty for a truth value that is off."""
+        """The default in words; empty for a truth value that is off and for an empty list."""
         if self.default is None:
             return self.setting.unset
-        return "" if self.default is False else str(self.default)
+        return "" if self.default is False or self.default == () else str(self.default)
 
     def words(self, value: Any) -> list[str]:
         """The option with a value, as words of a command."""
