@@ -19,6 +19,7 @@ from napari_pix2pix.formats.resampling import ResampledSource
 from pix2pix_training.array_source import MemorySource, channel_count, whole_plane
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.errors import ImageError
+from pix2pix_training.pairs import Pair
 
 Bytes = NDArray[np.uint8]
 
@@ -144,11 +145,15 @@ def read_labelled_photos(folder: Path, *, size: int, held_out: int) -> LabelledP
         if channel_count(image) != 3 or image.dtype != np.uint8 or len(image.shape) != 3:
             raise ImageError(f"{image.name}: the ablation needs RGB images of 8 bits")
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(pairs))
-    pairs = [pairs[i] for i in order]
+    return labelled_photos([pairs[i] for i in order], size=size, held_out=held_out)
+
+
+def labelled_photos(pairs: Sequence[Pair], *, size: int, held_out: int) -> LabelledPhotos:
+    """Pairs of a label image and its photo, RGB of 8 bits, in this order; see `read_labelled_photos`."""
     labels = [pair.source.read(whole_plane(pair.source)) for pair in pairs]
     palette = recovered_palette(labels[:_SURVEYED])
-    photos = [_resized(pair.target.read(whole_plane(pair.target)), size, nearest=False) for pair in pairs]
-    classes = [_resized(class_map(label, palette)[None], size, nearest=True)[0] for label in labels]
+    photos = [resized(pair.target.read(whole_plane(pair.target)), size) for pair in pairs]
+    classes = [resized(class_map(label, palette)[None], size, nearest=True)[0] for label in labels]
     return LabelledPhotos(
         names=tuple(pair.name for pair in pairs),
         photos=np.stack(photos),
@@ -158,7 +163,8 @@ def read_labelled_photos(folder: Path, *, size: int, held_out: int) -> LabelledP
     )
 
 
-def _resized(pixels: Bytes, size: int, *, nearest: bool) -> Bytes:
+def resized(pixels: Bytes, size: int, *, nearest: bool = False) -> Bytes:
+    """(C, Y, X) -> (C, size, size), averaged down or interpolated up, or the nearest pixels."""
     resampled = ResampledSource(MemorySource(pixels), (size, size), nearest=nearest)
     result: Bytes = resampled.read(whole_plane(resampled))
     return result

@@ -4,7 +4,7 @@
         [--turns 6] [--steps 4] [--threads N] [--base-width 64]
 
 U-Net-256 with dropout, 70 x 70 PatchGAN, vanilla GAN with 100 L1, 256 x 256 pixels. Ours is the `TrainingStep` that
-`train` runs. The textbook loop (``tests/training/textbook.py``) has the same networks in eager mode, NCHW and plain
+`train` runs. The textbook loop (``benchmarks/textbook.py``) has the same networks in eager mode, NCHW and plain
 Adam; it freezes the discriminator while the generator learns, as the reference does. Both start from the same weights
 and see the same patches and the same dropout at every step, so that their losses can be compared. Adam divides by the
 square root of a mean that begins near zero, so rounding alone drives two loops apart within some steps; so the textbook
@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.textbook import NestedUNet, TextbookTraining, patchgan
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.batches import Batches
@@ -50,7 +51,6 @@ from pix2pix_training.pairs import Pair
 from pix2pix_training.presets import preset
 from pix2pix_training.reference_weights import discriminator_to_reference, generator_to_reference
 from pix2pix_training.training_step import TrainingStep
-from tests.training.textbook import NestedUNet, TextbookTraining, patchgan
 
 CHANNELS = 3
 PAIRS = 8

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.textbook import NestedUNet, TextbookTraining, patchgan
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
 from pix2pix_training.losses import discriminator_loss
 from pix2pix_training.networks import Discriminator, UNet, build_generator, parameter_count
@@ -21,7 +22,6 @@ from pix2pix_training.reference_weights import (
     generator_to_reference,
 )
 from pix2pix_training.training_step import TrainingStep
-from tests.training.textbook import NestedUNet, TextbookTraining, patchgan
 
 GENERATORS = {
     "unet_d5_ngf8_bn": GeneratorConfig(depth=5, base_width=8),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.textbook import NestedUNet, patchgan
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
@@ -24,7 +25,6 @@ from pix2pix_training.reference_weights import (
     generator_state,
     write_state_dict,
 )
-from tests.training.textbook import NestedUNet, patchgan
 
 
 def model_of(config: GeneratorConfig, discriminator: TrainedDiscriminator | None = None) -> Model:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.textbook import NestedUNet, patchgan
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
@@ -22,7 +23,6 @@ from pix2pix_training.reference_import import import_model, infer_discriminator,
 from pix2pix_training.reference_weights import discriminator_state, discriminator_to_reference, generator_state
 from pix2pix_training.training_step import TrainingStep, settings_of
 from pix2pix_training.validated import from_dict
-from tests.training.textbook import NestedUNet, patchgan
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
