@@ -13,7 +13,7 @@ FOLDERS = ("napari_pix2pix", "src_training", "trt", "tests", "benchmarks")
 MODULES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 PLACES = {path.relative_to(ROOT).as_posix() for path in MODULES} | {
     folder.relative_to(ROOT).as_posix() + "/"
-    for path in [*MODULES, *(ROOT / "docs").iterdir()]
+    for path in [*MODULES, *(ROOT / "docs").rglob("*")]
     for folder in path.parents
     if folder not in (ROOT, *ROOT.parents)
 }

@@ -22,7 +22,10 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])")
 OF_COMMANDS_ALONE = {"--architectures", "--discriminator", "--pairs", "--tensorboard"}
 """What scripts cannot run into: `compile`, weights of the reference, a table of pairs, TensorBoard."""
 _DOORS = (Pix2Pix.train, Pix2Pix.translate, Pix2Pix.evaluate, Pix2Pix.export, translate_file)
-OF_OTHER_PROGRAMS = {"--logdir", "--index-url", "--extra-index-url", "--force-reinstall"}
+OF_OTHER_PROGRAMS = {
+    *("--logdir", "--index-url", "--extra-index-url", "--force-reinstall"),
+    *("--dataroot", "--eval", "--ngf"),  # the reference implementation
+}
 
 
 def _options() -> set[str]:
