@@ -20,6 +20,7 @@ from napari_pix2pix.class_evaluation import (
     evaluate_classes,
 )
 from napari_pix2pix.formats import open_image
+from napari_pix2pix.spectral_evaluation import Spectrum, spectrum_of
 from napari_pix2pix.translation.batch import OfOne, of_one
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, TilesDone, ended, retold, told
@@ -55,7 +56,7 @@ class Evaluation:
     """Scores by image name, their mean, the data range used, and the mean scores of the best constant images.
 
     The constants are the median of all targets for MAE, and their mean for PSNR and SSIM, per channel. `classes` are
-    the scores of the same images as classes, None where they are intensities.
+    the scores of the same images as classes, None where they are intensities, of which there is a `spectrum`.
     """
 
     images: tuple[tuple[str, Scores], ...]
@@ -63,6 +64,7 @@ class Evaluation:
     constant: Scores
     data_range: tuple[float, float]
     classes: ClassEvaluation | None = None
+    spectrum: Spectrum | None = None
 
     def as_dict(self) -> dict[str, Any]:
         result: dict[str, Any] = {
@@ -71,6 +73,8 @@ class Evaluation:
             "constant": self.constant.as_dict(),
             "data_range": list(self.data_range),
         }
+        if self.spectrum is not None:
+            result |= self.spectrum.as_dict()
         if self.classes is not None:
             for image, scores in zip(result["images"], self.classes.images, strict=True):
                 image.update(scores.as_dict())
@@ -150,6 +154,7 @@ def _scored(
         constant=(yield from _constant_scores([pair.target for pair in pairs], span)),
         data_range=limits,
         classes=None if classes is None else (yield from evaluate_classes(pairs, classes)),
+        spectrum=spectrum_of(pairs) if classes is None else None,
     )
 
 

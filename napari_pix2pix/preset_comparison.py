@@ -15,17 +15,15 @@ from napari_pix2pix.training_data import DataRequest, load_training_data
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size
 from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.choices import BestBy, Preset
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.machine import scratch_folder
-from pix2pix_training.metrics import GRID_PERIODS, grid_ratio
+from pix2pix_training.metrics import GRID_PERIODS
 from pix2pix_training.model_file import load_model
 from pix2pix_training.pairs import Pair
-from pix2pix_training.regions import Region
 from pix2pix_training.setting_options import Place, places_of, training_config
 from pix2pix_training.validated import choices, labels
 
@@ -35,7 +33,6 @@ PRESETS: tuple[Preset, ...] = choices(Preset)
 _UNITS = {"s": 1 / 60, "min": 1.0, "h": 60.0}
 _DECIDED: tuple[Place, ...] = (("preset",), ("epochs",), ("steps",), ("minutes",))
 _NO_GRID = 1.5
-_GRID_PX = 1024
 _TITLES = {**labels(BestBy), "iou": "IoU", "dice": "Dice"}
 _LOWER_IS_BETTER = ("mae", "grid")
 
@@ -105,19 +102,8 @@ def scored(model: Path, pairs: Sequence[Pair], device: str, cancel: Cancel) -> P
         with translator.interruptible(cancel):
             made = ended(translations(pairs, translator, folder)).pairs
         result = evaluate_pairs(made, mapping=translator.model.target.mapping, progress=lambda *_: cancel.check())
-        images = [[_middle(image) for image in pair.images] for pair in made]
     mean = result.mean.as_dict() if result.classes is None else result.classes.mean.as_dict()
-    grid = grid_ratio(*zip(*images, strict=True)) if result.classes is None else None
-    return PresetScores(scores=mean, grid=grid)
-
-
-def _middle(image: ArraySource) -> AnyArray:
-    """The central part (C, H, W) of the middle plane."""
-    height, width = plane_size(image)
-    planes = list(plane_indices(image))
-    y0, x0 = max(0, (height - _GRID_PX) // 2), max(0, (width - _GRID_PX) // 2)
-    part = Region.at(y0, x0, _GRID_PX, _GRID_PX).common(Region.whole(height, width))
-    return image.read(part, planes[len(planes) // 2])
+    return PresetScores(scores=mean, grid=None if result.spectrum is None else result.spectrum.grid)
 
 
 def best_for(results: Mapping[str, PresetScores]) -> dict[str, list[str]]:

@@ -97,6 +97,11 @@ def _lines(result: Evaluation) -> Iterator[str]:
     if result.classes is None:
         for name, scores in (*result.images, ("mean", result.mean), ("best constant", result.constant)):
             yield f"{name}: {score_line(scores.as_dict())}"
+        if result.spectrum is not None and result.spectrum.grid is not None:
+            grid = ", ".join(f"{value:.2f} at {period} px" for period, value in result.spectrum.grid.items())
+            yield f"grid relative to the targets, 1 is none: {grid}"
+        if result.spectrum is not None and result.spectrum.detail is not None:
+            yield f"power below 4 px relative to the targets, below 1 is blurred: {result.spectrum.detail:.2f}"
         yield f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images"
         return
     names = [name for name, _ in result.images]

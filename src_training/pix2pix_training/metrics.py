@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
@@ -230,13 +230,20 @@ def grid_ratio(results: Sequence[AnyArray], targets: Sequence[AnyArray]) -> dict
 
     Of images (C, H, W); None where no result or no target has an index.
     """
-    medians = []
-    for images in (results, targets):
-        found = [index for image in images if (index := grid_index(image)) is not None]
-        if not found:
-            return None
-        medians.append({period: float(np.median([index[period] for index in found])) for period in GRID_PERIODS})
-    return {period: medians[0][period] / medians[1][period] for period in GRID_PERIODS}
+    return ratio_of_indices([grid_index(image) for image in results], [grid_index(image) for image in targets])
+
+
+def ratio_of_indices(
+    results: Sequence[Mapping[int, float] | None], targets: Sequence[Mapping[int, float] | None]
+) -> dict[int, float] | None:
+    """`grid_ratio` of images whose `grid_index` is known."""
+    found, wanted = ([index for index in indices if index is not None] for indices in (results, targets))
+    if not found or not wanted:
+        return None
+    return {
+        period: float(np.median([index[period] for index in found]) / np.median([index[period] for index in wanted]))
+        for period in GRID_PERIODS
+    }
 
 
 def detail_ratio(result: AnyArray, target: AnyArray) -> float | None:

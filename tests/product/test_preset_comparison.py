@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from napari_pix2pix.cli.application import run
@@ -112,11 +111,3 @@ def test_a_comparison_needs_images_that_are_held_out(
     assert run([str(word) for word in command]) == 2
     assert "compare_presets needs images that are held out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_the_middle_of_large_stacks_is_looked_at_for_the_grid() -> None:
-    from napari_pix2pix.preset_comparison import _middle
-    from pix2pix_training.array_source import MemorySource
-
-    stack = np.arange(3 * 1 * 1500 * 40, dtype=np.float32).reshape(3, 1, 1500, 40)
-    assert np.array_equal(_middle(MemorySource(stack, axes="ZCYX")), stack[1, :, 238:1262])
