@@ -38,10 +38,9 @@ def spectrum_of(pairs: Sequence[Pair]) -> Spectrum:
     """Of predictions (the sources) relative to their targets, by the central 1024 pixels of the middle planes."""
     indices, details = [], []
     for pair in pairs:
-        parts = [_middle(image) for image in pair.images]
-        if parts[0] is None or parts[1] is None:
+        result, target = _middle(pair.source), _middle(pair.target)
+        if result is None or target is None:
             continue
-        result, target = parts
         indices.append((grid_index(result), grid_index(target)))
         details.append(detail_ratio(result, target))
     known = [detail for detail in details if detail is not None]

@@ -39,7 +39,7 @@ def test_a_grid_and_blur_are_told_relative_to_the_targets() -> None:
     assert evaluation.spectrum.grid is not None
     assert evaluation.spectrum.grid[4] > 3
     assert evaluation.as_dict()["grid"] == evaluation.spectrum.grid
-    assert evaluation.as_dict()["detail"] == evaluation.spectrum.detail > 1.2
+    assert evaluation.as_dict()["detail"] == detail_ratio(FIELD + LINES, FIELD)
 
 
 def test_images_with_invalid_pixels_are_left_out() -> None:
