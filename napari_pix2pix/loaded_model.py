@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, overload
 
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
@@ -154,7 +155,7 @@ class LoadedModel:
         >>> model.translate("cells.tif", axes="YX").dtype
         dtype('uint8')
         """
-        path: Path | None = checked(AnyPath | None, out, "out")
+        path = None if out is None else as_path(checked(AnyPath, out, "out"))
         nodata = checked(float | None, nodata, "nodata")
         chosen = TranslationSettings(**settings)
         image_given = opened(

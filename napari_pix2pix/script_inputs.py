@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.pairing import pairs_from_paths
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.training_data import (
     DataRequest,
     checked_validation,
@@ -120,4 +121,4 @@ def _paths(image: ImagePath | Sequence[ImagePath]) -> list[Path]:
     paths = [image] if isinstance(image, str | Path) else list(image)
     if not paths or not all(isinstance(path, str | Path) for path in paths):
         raise SettingsError("one image at a time: give an array, a file, or the files that are its channels")
-    return [Path(path) for path in paths]
+    return [as_path(path) for path in paths]

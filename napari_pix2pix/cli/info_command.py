@@ -17,8 +17,13 @@ def info(
     series: Annotated[int, typer.Option(help="Which of several images in a file, from 0.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
+    from napari_pix2pix.formats.remote import as_path
+    from napari_pix2pix.formats.source import damage_reported
+
+    path = as_path(path)
+    with damage_reported(path):
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
     is_model = path.suffix.lower() == ".safetensors"
     if as_json:
         print_json(_model_facts(path) if is_model else _image_facts(path, series))

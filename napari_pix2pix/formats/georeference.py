@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from napari_pix2pix.formats.remote import gdal_name
 from pix2pix_training.errors import ImageError
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def check_name(path: Path) -> None:
 
 
 def open_dataset(path: Path, *options: Any, **named_options: Any) -> Any:
-    """Open a local file by ``rasterio.open``.
+    """Open a file by ``rasterio.open``.
 
     Raises
     ------
@@ -281,7 +282,8 @@ def open_dataset(path: Path, *options: Any, **named_options: Any) -> Any:
     use_rasterio()
     import rasterio
 
-    return rasterio.open(path.absolute(), *options, **named_options)
+    with gdal_name(path) as name:
+        return rasterio.open(name, *options, **named_options)
 
 
 class DatasetPool:

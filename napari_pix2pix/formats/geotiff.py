@@ -27,6 +27,7 @@ from napari_pix2pix.formats.georeference import (
 )
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
+from napari_pix2pix.formats.remote import RemotePath, opened_tiff, redacted
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
 from napari_pix2pix.formats.tiff import check_structure, images_in
 from napari_pix2pix.formats.tiff_metadata import read_metadata
@@ -55,7 +56,7 @@ for a region."""
 
 def recognises(path: Path) -> bool:
     """Whether a TIFF is a single image about which GDAL knows more than the TIFF itself says."""
-    with tifffile.TiffFile(path) as tif:
+    with opened_tiff(path) as tif:
         if not tif.pages or tif.is_ome or tif.is_imagej:
             return False
         page: Any = tif.pages.first
@@ -80,7 +81,7 @@ class GeoTiffSource(ImageSource):
 
     def __init__(self, path: Path) -> None:
         self._datasets = DatasetPool(path, driver="GTiff")
-        with self._datasets.borrowed() as dataset, tifffile.TiffFile(path) as tif:
+        with self._datasets.borrowed() as dataset, opened_tiff(path) as tif:
             page = tif.pages.first
             tiff.check_supported(path, page)
             if dataset.count > _MOST_BANDS:
@@ -148,6 +149,8 @@ def open_source(path: Path) -> ImageSource:
     use_rasterio()
     from rasterio.errors import RasterioIOError
 
+    if isinstance(path, RemotePath) and _mask_file(path).is_file():
+        logger.warning("%s: its mask, %s beside it, is not read", path, _mask_file(path).name)
     try:
         return GeoTiffSource(path)
     except RasterioIOError as error:
@@ -182,7 +185,7 @@ def _causes_told(path: Path) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> str:
-    return " ".join(str(error.__cause__ or error).split())[:200]
+    return redacted(" ".join(str(error.__cause__ or error).split()))[:200]
 
 
 def _nodata(

@@ -26,6 +26,7 @@ from napari_pix2pix.formats.ome_zarr_metadata import (
     read_record,
 )
 from napari_pix2pix.formats.ome_zarr_store import begin, open_canvas
+from napari_pix2pix.formats.remote import zarr_place
 from napari_pix2pix.formats.source import MAX_PLANES, ImageSource, check_decode_budget, check_series, is_zarr, shown
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.array_source import AnyArray
@@ -126,7 +127,7 @@ def open_series(path: Path, number: int) -> OmeZarrSource:
     """
     import zarr
 
-    node = zarr.open(path, mode="r")
+    node = zarr.open(zarr_place(path), mode="r")
     if isinstance(node, zarr.Array):
         check_series(path, number, 1)
         return _open_array(path, node)
@@ -168,7 +169,7 @@ def _attributes(path: Path) -> Mapping[str, Any]:
     import zarr
 
     with suppress(*_DAMAGE):
-        found: Mapping[str, Any] = zarr.open_group(path, mode="r").attrs.asdict()
+        found: Mapping[str, Any] = zarr.open_group(zarr_place(path), mode="r").attrs.asdict()
         return found
     return {}
 
@@ -219,7 +220,7 @@ def _is_array(path: Path) -> bool:
     import zarr
 
     with suppress(*_DAMAGE):
-        return isinstance(zarr.open(path, mode="r"), zarr.Array)
+        return isinstance(zarr.open(zarr_place(path), mode="r"), zarr.Array)
     return False
 
 
@@ -273,7 +274,7 @@ def _checked_array(path: Path, name: str) -> zarr.Array[Any]:
 def _array(path: Path, name: str) -> zarr.Array[Any]:
     import zarr
 
-    return zarr.open_array(path / _relative(path, name), mode="r")
+    return zarr.open_array(zarr_place(path / _relative(path, name)), mode="r")
 
 
 def _relative(path: Path, name: object) -> PurePosixPath:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.georeference import Georeference, files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
+from napari_pix2pix.formats.remote import ZARR_FILES, RemotePath, as_path, redacted, trouble
 from pix2pix_training.array_source import AnyArray, Closable, Opacity
 from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError
@@ -32,7 +33,9 @@ MAX_PLANES = 1_000_000
 """Most planes (T x Z x C) that a file may declare."""
 
 RGB_NAMES = ("red", "green", "blue")
-_ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+
+_READ_BY_PARTS = ("tiff", "ome-tiff", "imagej", "geotiff", "ome-zarr", "png", "jpeg", "bmp", "gif")
+"""Formats that are read from servers too."""
 
 Alpha = Literal["none", "declared", "certain"]
 """A file's last channel is no alpha, is declared as alpha (which many programs do without being asked), or is alpha."""
@@ -151,8 +154,9 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
 
     Parameters
     ----------
-    path : TIFF (OME, ImageJ, BigTIFF, GeoTIFF), the companion file of a multi-file OME-TIFF, PNG, JPEG, BMP, GIF, an
-        OME-Zarr folder, or a folder of map tiles that make one image (z/x/y.png, or GeoTIFFs on a common grid).
+    path : path or address (``https://``, ``s3://``, ``gs://``) of a TIFF (OME, ImageJ, BigTIFF, GeoTIFF), PNG, JPEG,
+        BMP, GIF or OME-Zarr; also the path of the companion file of a multi-file OME-TIFF, or of a folder of map tiles
+        that make one image (z/x/y.png, or GeoTIFFs on a common grid).
     series : which of several images in the file, from 0; by default the first, with a warning if there are others.
     alpha : what an alpha channel becomes; see `AlphaChoice`.
 
@@ -167,16 +171,21 @@ def open_image(path: str | Path, series: int | None = None, alpha: AlphaChoice =
     ImageError
         The file does not exist, is not an image, is damaged or larger than allowed, or has no image of that number.
     """
-    path = Path(path)
+    path = as_path(path)
     with damage_reported(path):
         found = _format_of(path)
         assert found.open_source is not None
+        if isinstance(path, RemotePath) and found.name not in _READ_BY_PARTS:
+            raise ImageError(f"{path} is of the format {found.name}, which is read from disks only; download it first")
         if series and found.open_series is None:
             check_series(path, series, 1)
         image = found.open_series(path, series) if series and found.open_series else found.open_source(path)
     image = _with_alpha(image, alpha)
-    if image.metadata.georeference is None and files_of_place(path):
-        image.metadata = placed(image.metadata, read_place(path, image.metadata.file_format))
+    if image.metadata.georeference is None and (beside := files_of_place(path)):
+        if isinstance(path, RemotePath):
+            logger.warning("%s: %s beside it, which may say where it lies, is not read", path, beside[0].name)
+        else:
+            image.metadata = placed(image.metadata, read_place(path, image.metadata.file_format))
     if series is None and len(image.series_names) > 1:
         count = len(image.series_names)
         logger.warning(
@@ -254,7 +263,7 @@ def _format_by_content(path: Path) -> Format:
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr group or array."""
-    return any((path / name).is_file() for name in _ZARR_FILES)
+    return any((path / name).is_file() for name in ZARR_FILES)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -272,7 +281,9 @@ def damage_reported(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{path} cannot be read: not enough memory to decode it") from error
     except (Exception, struct.error) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if (told := trouble(path, error)) is not None:
+            raise ImageError(f"{path} cannot be read: {told.strerror}") from error
+        reason = (redacted(str(error)).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ImageError(f"{path} cannot be read, it may be damaged or cut short: {reason}") from error
 
 

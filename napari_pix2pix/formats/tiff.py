@@ -23,6 +23,7 @@ from napari_pix2pix.formats.georeference import GDAL_NODATA, has_place_tags, rea
 from napari_pix2pix.formats.metadata import METADATA_KEY, is_grey_ramp, placed
 from napari_pix2pix.formats.ome_xml import OmeXml, parsed_ome
 from napari_pix2pix.formats.opacity import usable_nodata
+from napari_pix2pix.formats.remote import as_path, opened_tiff
 from napari_pix2pix.formats.source import MAX_PLANES, Alpha, ImageSource, check_series, shown
 from napari_pix2pix.formats.tiff_metadata import (
     check_micromanager,
@@ -122,7 +123,7 @@ def open_source(path: Path) -> TiffSource:
 
 def members(path: Path) -> tuple[Path, ...]:
     """All files of the image that a file is one of, itself included; see `files_of_set`."""
-    with tifffile.TiffFile(path) as tif:
+    with opened_tiff(path) as tif:
         return (path, *files_of_set(path, tif, parsed_ome(path, tif.ome_metadata)))
 
 
@@ -133,7 +134,7 @@ def open_series(path: Path, number: int) -> TiffSource:
 
 def open_tiff(path: Path, first: Path, xml: str | None, number: int) -> TiffSource:
     """Open the TIFF file `first` as the image `path`, described by OME-XML if that is given; see `open_source`."""
-    tif = tifffile.TiffFile(first, omexml=xml)
+    tif = opened_tiff(first, omexml=xml)
     try:
         ome = check_structure(path, tif)
         check_series(path, number, len(images_in(path, tif)))
@@ -246,7 +247,7 @@ def check_structure(path: Path, tif: tifffile.TiffFile) -> OmeXml | None:
     """
     if not tif.pages:
         raise ImageError(f"{path} holds no image")
-    check_page_chain(Path(tif.filehandle.path), tif)
+    check_page_chain(as_path(tif.filehandle.path), tif)
     check_micromanager(path, tif)
     document = ome_xml.parsed_ome(path, tif.ome_metadata)
     if document is None:
@@ -274,7 +275,7 @@ def _misfit(path: Path, tif: tifffile.TiffFile, root: Element) -> str | None:
         if name is None:
             found = _page_size(tif, page)
         else:
-            with tifffile.TiffFile(path.with_name(name)) as other:
+            with opened_tiff(path.with_name(name)) as other:
                 found = _page_size(other, page)
         declared = ome_xml.number_of(pixels, "SizeY"), ome_xml.number_of(pixels, "SizeX")
         if found is not None and found != declared:

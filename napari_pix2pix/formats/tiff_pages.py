@@ -21,6 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import distinct, sorted_leading
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget, shown
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
@@ -223,7 +224,7 @@ class PagePixels:
     def _read_page_rows(self, page: Any, sample: int, region: Region) -> AnyArray:
         if page.dataoffsets[0] == 0:
             raise _lacking(self._path)
-        path = Path(page.parent.filehandle.path)
+        path = as_path(page.parent.filehandle.path)
         return self._read_rows(path, page.dataoffsets[0] + sample * self._plane_bytes, region)
 
     def _read_rows(self, path: Path, start: int, region: Region) -> AnyArray:
@@ -278,7 +279,7 @@ class PagePixels:
         if offset == 0 or count == 0:
             raise _lacking(self._path)
         encoded = bytearray(count)
-        self._fill(Path(page.parent.filehandle.path), offset, memoryview(encoded))
+        self._fill(as_path(page.parent.filehandle.path), offset, memoryview(encoded))
         return bytes(encoded)
 
     def close(self) -> None:

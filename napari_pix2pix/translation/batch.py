@@ -20,6 +20,7 @@ from napari_pix2pix.formats.image_files import (
 )
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.output_state import WHOLE, Part
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
 from napari_pix2pix.translation.pipeline import file_events
@@ -106,6 +107,7 @@ def jobs_for(
     InputError
         An input cannot be opened, or `out` cannot be what the outputs are called.
     """
+    inputs, out = [as_path(path) for path in inputs], as_path(out)
     _check_place(out)
     if not as_channels:
         inputs = _each_once(inputs)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.metadata import DescribedSource, ImageMetadata
+from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.formats.source import ImageSource, damage_reported
 from napari_pix2pix.formats.writing import OutputSpec, holds_mask, holds_nodata
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -154,8 +155,10 @@ def content_identity(source: ArraySource, cancel: Cancel) -> list[Any]:
 def file_identity(path: Path) -> list[Any]:
     """Of a file, or of a folder that holds an image, ready for JSON: name, size and content.
 
-    Of more than 64 MB, samples of the content and the times of change.
+    Of more than 64 MB, samples of the content and the times of change; of addresses see `RemotePath.identity`.
     """
+    if isinstance(path, RemotePath):
+        return path.identity()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     stats = [file.stat() for file in files]
     total = sum(stat.st_size for stat in stats)

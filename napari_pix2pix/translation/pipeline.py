@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.output_state import WHOLE, Part
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.translation.fitted_image import own_shares
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.progress import Event, Planned, Progress, TranslationReport, ended, told
@@ -119,7 +120,7 @@ def file_events(
 ) -> Generator[Event, None, TranslationReport]:
     """Translate an image file into a file; see `translate_file` and `translate`."""
     started = time.perf_counter()
-    inputs = [Path(path_in)] if isinstance(path_in, str | Path) else [Path(path) for path in path_in]
+    inputs = [as_path(path) for path in ([path_in] if isinstance(path_in, str | Path) else path_in)]
     asked = model.settings if isinstance(model, Translator) else settings or TranslationSettings()
     with open_images(inputs, series, asked.alpha) as source:
         translator = model if isinstance(model, Translator) else Translator(model, settings)
@@ -161,7 +162,7 @@ def translate_file(
     Pix2PixError
         The work failed midway; nothing half-written stands at `path_out`.
     """
-    sink = FileSink(Path(path_out), file_format=file_format, overwrite=overwrite, resume=resume, part=part)
+    sink = FileSink(as_path(path_out), file_format=file_format, overwrite=overwrite, resume=resume, part=part)
     events = file_events(path_in, model, sink, settings, series=series, may_be_empty=may_be_empty)
     return ended(events, told(progress))
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
@@ -195,7 +196,7 @@ class FileSink(Sink):
         part: Part = WHOLE,
         in_place: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self._format = file_format
         self._overwrite = overwrite
         self._resume = resume
