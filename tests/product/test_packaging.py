@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +68,36 @@ def test_wheel_holds_the_three_packages_and_the_manifest(wheel: Path) -> None:
     assert names >= {"napari_pix2pix/napari.yaml", *(f"{package}/py.typed" for package in top)}
     assert "napari-pix2pix = napari_pix2pix:napari.yaml" in entry_points
     assert "napari-pix2pix = napari_pix2pix.__main__:main" in entry_points
+
+
+def test_version_is_that_of_the_sdist(sdist: Path, wheel: Path) -> None:
+    version = sdist.name.removeprefix("napari_pix2pix-").removesuffix(".tar.gz")
+    assert wheel.name.split("-")[1] == version
+    assert Version(version) > Version("0.0.0.dev0")
+
+
+def test_sdist_and_wheel_hold_what_they_should(sdist: Path, wheel: Path) -> None:
+    """Licence and readme in both; sources of tests and pages in the sdist alone; nothing that git ignores."""
+    with tarfile.open(sdist) as archive:
+        sources = {name.partition("/")[2] for name in archive.getnames()}
+    assert sources >= {
+        "LICENSE",
+        "README.md",
+        "CITATION.cff",
+        "docs/index.md",
+        "tests/conftest.py",
+        "napari_pix2pix/napari.yaml",
+    }
+    with zipfile.ZipFile(wheel) as file:
+        installed = set(file.namelist())
+        metadata = next(file.read(name).decode() for name in installed if name.endswith("METADATA"))
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in installed)
+    assert "License-Expression: BSD-3-Clause" in metadata
+    assert "Description-Content-Type: text/markdown" in metadata
+    assert not {
+        name for name in sources | installed if "__pycache__" in name or name.startswith((".venv", ".ci", "site/"))
+    }
+    assert not {name for name in installed if name.startswith(("tests", "benchmarks", "docs"))}
 
 
 def test_installed_wheel_trains_and_translates_without_napari(wheel: Path, tmp_path: Path) -> None:
