@@ -259,8 +259,9 @@ def _imagej_scale(page: tifffile.TiffPage, fields: dict[str, Any]) -> ImageMetad
 
 
 def _imagej_colours(fields: dict[str, Any]) -> tuple[Colour, ...]:
-    """The brightest colour of each channel's look-up table; shape of a table is (3, 256)."""
-    tables: Sequence[Any] = fields.get("LUTs") or ()
+    """The brightest colour of each channel's look-up table; shape of a table is (3, 256), a single one stands alone."""
+    found = fields.get("LUTs")
+    tables: Sequence[Any] = [found] if isinstance(found, np.ndarray) else found or ()
     return tuple((int(table[0][-1]), int(table[1][-1]), int(table[2][-1])) for table in tables)
 
 

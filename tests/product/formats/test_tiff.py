@@ -293,6 +293,17 @@ def test_imagej_hyperstack(tmp_path: Path, pixels_of: Pixels, noise: Noise) -> N
     assert found.file_format == "imagej"
 
 
+def test_imagej_image_of_one_look_up_table(tmp_path: Path, pixels_of: Pixels, noise: Noise) -> None:
+    """tifffile gives a single table by itself, and several as a list."""
+    array = noise((10, 12), "uint16")
+    table = np.stack([np.zeros(256), np.arange(256), np.zeros(256)]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"LUTs": [table], "Ranges": (0.0, 10.0)})
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(pixels_of(source)[0], array)
+        assert source.metadata.channel_colors == ((0, 255, 0),)
+        assert source.metadata.display_ranges == ((0.0, 10.0),)
+
+
 def test_imagej_stack_described_by_its_first_page_only(tmp_path: Path, pixels_of: Pixels, noise: Noise) -> None:
     array = noise((5, 10, 12), "uint16")
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "ZYX"}, truncate=True)
