@@ -105,12 +105,14 @@ def _open_pyramid(path: Path, alpha: AlphaChoice) -> MosaicSource:
             for (row, column), name in deepest.items()
         ]
         others = _of_others(first, alpha)
+        nodata, masked = _in_common([_marks(path / tile.name, others) for tile in tiles])
         return MosaicSource(
             path,
             first,
             TileLayout(_by_name(tiles), _parents(path, pyramid), tms_xml),
             _place_of(matrices, zoom, top, left, size),
-            masked=any(_is_masked(path / tile.name, others) for tile in tiles),
+            nodata=nodata,
+            masked=masked,
             alpha=others,
             reopen=partial(_opened, path),
         )
@@ -136,11 +138,24 @@ def _place_of(matrices: TileMatrixSet, zoom: int, row: int, column: int, size: i
     return Georeference(crs=crs, transform=(pixel, 0.0, bounds.left, 0.0, -pixel, bounds.top))
 
 
-def _is_masked(file: Path, alpha: AlphaChoice) -> bool:
+class _Marks(NamedTuple):
+    """How an image marks what holds no data."""
+
+    nodata: float | None
+    masked: bool
+
+
+def _marks(file: Path, alpha: AlphaChoice) -> _Marks:
     if file.suffix.lower() in jpeg.SUFFIXES:
-        return False
+        return _Marks(None, False)
     with open_image(file, alpha=alpha) as image:
-        return image.masked
+        return _Marks(image.nodata, image.masked)
+
+
+def _in_common(tiles: Sequence[_Marks]) -> _Marks:
+    """Of all tiles; where they differ in the nodata value, which is data in others, a mask stands for it."""
+    differ = len({str(tile.nodata) for tile in tiles}) > 1
+    return _Marks(None if differ else tiles[0].nodata, differ or any(tile.masked for tile in tiles))
 
 
 def _tms_xml(path: Path) -> str | None:
@@ -198,8 +213,7 @@ class _Corner(NamedTuple):
     row: int
     column: int
     size: tuple[int, int]
-    nodata: float | None
-    masked: bool
+    marks: _Marks
 
 
 def _open_georeferenced(path: Path, alpha: AlphaChoice) -> MosaicSource:
@@ -215,12 +229,14 @@ def _open_georeferenced(path: Path, alpha: AlphaChoice) -> MosaicSource:
             MapTile(file.name, Region.at(corner.row - top, corner.column - left, *corner.size))
             for file, corner in zip(files, corners, strict=True)
         ]
+        nodata, masked = _in_common([corner.marks for corner in corners])
         return MosaicSource(
             path,
             first,
             TileLayout(_by_name(tiles), ()),
             place.moved(top, left),
-            masked=any(corner.masked or corner.nodata != first.nodata for corner in corners),
+            nodata=nodata,
+            masked=masked,
             alpha=others,
             reopen=partial(_opened, path),
         )
@@ -253,7 +269,7 @@ def _corner(file: Path, first: ImageSource, origin: Georeference, alpha: AlphaCh
             raise ImageError(
                 f"{file} does not lie on the pixel grid of {first.path} ({why}); resample the tiles to one grid"
             )
-        return _Corner(round(y), round(x), plane_size(image), image.nodata, image.masked)
+        return _Corner(round(y), round(x), plane_size(image), _Marks(image.nodata, image.masked))
 
 
 def _steps(place: Affine, origin: Affine) -> tuple[float, float]:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _OPEN_BYTES = 512 << 20
 _BYTES_PER_FILE = 128 << 20
 _MOST_OPEN = 128
+_LONGEST_SIDE = 2**31 - 1
 
 
 class MosaicSource(ImageSource):
@@ -35,7 +36,8 @@ class MosaicSource(ImageSource):
     ----------
     first : one of the tiles; the others are of its type.
     georeference : of the raster; None where it is unknown.
-    masked : whether a tile has pixels without data by other means than the nodata value of `first`.
+    nodata : the value of all tiles; None where they differ in it.
+    masked : whether a tile has pixels without data by other means than `nodata`.
     alpha : what an alpha channel of a tile is; see `open_image`.
     reopen : opens the folder with another choice.
     """
@@ -47,18 +49,23 @@ class MosaicSource(ImageSource):
         layout: TileLayout,
         georeference: Georeference | None,
         *,
+        nodata: float | None,
         masked: bool,
         alpha: AlphaChoice,
         reopen: Callable[[AlphaChoice], MosaicSource],
     ) -> None:
         height, width = layout.size
+        if max(height, width) > _LONGEST_SIDE:
+            raise ImageError(
+                f"{path}: its tiles lie so far apart that they span {height} x {width} pixels; check where each lies"
+            )
         super().__init__(
             path,
             axes="CYX",
             shape=(first.shape[-3], height, width),
             dtype=first.dtype,
             metadata=_metadata(first.metadata, layout, georeference),
-            nodata=first.nodata,
+            nodata=nodata,
             palette=first.palette,
         )
         covered = sum(tile.region.height * tile.region.width for tile in layout.tiles)

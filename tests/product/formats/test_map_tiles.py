@@ -286,6 +286,29 @@ def test_a_nodata_value_of_each_tile(tmp_path: Path, noise: Noise) -> None:
         np.testing.assert_array_equal(opacity > 0, expected)
 
 
+@pytest.mark.parametrize("nodata", [(-1, None), (None, -1), (-1, -2)])
+def test_the_nodata_value_of_a_tile_is_data_in_another(
+    tmp_path: Path, noise: Noise, nodata: tuple[int | None, int | None]
+) -> None:
+    tiles = noise((2, 1, 40, 40), "int16")
+    tiles[:, 0, :5], tiles[:, 0, -5:] = -1, -2
+    for number in (0, 1):
+        _geotiff(tmp_path / f"{number}.tif", tiles[number], 0, 40 * number, nodata=nodata[number])
+    with open_image(tmp_path) as source:
+        pixels, opacity = _read(source)
+        assert (source.nodata, source.masked) == (None, True)
+    expected = np.concatenate([tiles[number, 0] != nodata[number] for number in (0, 1)], 1)
+    np.testing.assert_array_equal(opacity > 0, expected)
+    np.testing.assert_array_equal(pixels[0][expected], np.concatenate(tiles[:, 0], 1)[expected])
+
+
+def test_tiles_too_far_apart_for_one_image_are_refused(tmp_path: Path, noise: Noise) -> None:
+    for column in (0, 2**32):
+        _geotiff(tmp_path / f"{column}.tif", noise((1, 40, 40), "uint8"), 0, column)
+    with pytest.raises(ImageError, match="so far apart that they span 40 x 4294967336 pixels; check where each lies"):
+        open_image(tmp_path)
+
+
 def test_pngs_with_world_files_are_tiles_too(tmp_path: Path, noise: Noise, pixels_of: Pixels) -> None:
     raster = noise((40, 80), "uint8")
     for column in (0, 40):
