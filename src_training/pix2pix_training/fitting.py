@@ -183,7 +183,7 @@ def _usual(known: Survey, side: Side) -> LinearMapping:
         return _usual(survey(known.images, complete=True), side)
     for channel in own:
         low[channel], high[channel] = known.low[channel], known.high[channel]
-    if is_short and (low, high) != (list(whole.low), list(whole.high)):
+    if first.dtype.kind != "f" and (low, high) != (list(whole.low), list(whole.high)):
         ranges = [f"{known.low[c]:g} to {known.high[c]:g}" for c in own]
         log.warning(
             "%s: the %s uses the values %s alone, so these become -1 to 1; --%s-values dtype takes the range of %s, "
