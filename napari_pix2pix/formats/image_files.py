@@ -153,6 +153,11 @@ def apart(first: DescribedSource, others: Iterable[DescribedSource]) -> str | No
     own = first.metadata
     for other in others:
         found = other.metadata
+        if own.orientation != found.orientation:
+            return (
+                f"{first.name} says that its rows and columns lie otherwise than those of {other.name} (orientation "
+                f"{own.orientation} and {found.orientation}), and the two are taken pixel upon pixel as they are stored"
+            )
         places = own.georeference, found.georeference
         if places[0] and places[1] and not places[0].lies_on(places[1], plane_size(first)):
             return f"{first.name} and {other.name} lie at different places on the Earth, and are taken pixel upon pixel"

@@ -426,6 +426,20 @@ def test_images_of_a_pair_at_different_places_on_the_earth_are_told_of(
         assert ("lie at different places on the Earth" in caplog.text) == said
 
 
+@pytest.mark.parametrize(("orientation", "said"), [(1, False), (6, True)])
+def test_images_of_a_pair_that_are_turned_differently_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, orientation: int, said: bool
+) -> None:
+    """A PNG is turned as its EXIF says, a TIFF is not."""
+    image, exif = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8), Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(image).save(tmp_path / "in.png", exif=exif)
+    tifffile.imwrite(tmp_path / "out.tif", image, extratags=[(274, "H", 1, orientation, True)])
+    pairs_from_paths([tmp_path / "in.png"], [tmp_path / "out.tif"])
+    words = f"out.tif (orientation 1 and {orientation}), and the two are taken pixel upon pixel as they are stored"
+    assert (words in caplog.text) == said
+
+
 def test_images_of_a_pair_with_pixels_of_different_size_are_told_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
