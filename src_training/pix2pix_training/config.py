@@ -215,6 +215,7 @@ class AugmentationConfig:
     `elastic` bends it smoothly; what then comes from beyond the image teaches nothing. `channel_jitter` c multiplies
     each channel of a source by 1 / (1 + c) to 1 + c and adds -c to c, in [-1, 1]; `blur` and `noise` are drawn between
     0 and these standard deviations. A source of categories is neither blurred nor otherwise changed.
+    `adaptive` varies nothing that is learnt from, only what the discriminator sees, see `AdaptiveAugmentation`.
     """
 
     flips: Annotated[Flips, Setting("Random flips of patches.")] = "horizontal"
@@ -232,6 +233,17 @@ class AugmentationConfig:
     ] = 0.0
     blur: Annotated[float, Field(ge=0, le=20), Setting("Blur sources by up to so many pixels.", step=0.5)] = 0.0
     noise: Annotated[float, Field(ge=0, le=1), Setting("Noise on sources, up to this deviation.", step=0.05)] = 0.0
+    adaptive: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            "For few pairs, such as 0.6: how sure of real targets the discriminator may be; what it sees is varied "
+            "until it is not surer. 0: never.",
+            option="--adaptive-augmentation",
+            label="Discriminator's view",
+            step=0.1,
+        ),
+    ] = 0.0
 
 
 @validated
@@ -360,6 +372,11 @@ class TrainingConfig:
             )
         if self.generator.norm == "instance" and self.inference.statistics == "running":
             raise SettingsError("instance norm keeps no running statistics; set statistics to 'image'")
+        if self.augmentation.adaptive and (not self.objective.is_adversarial or self.objective.gan_mode == "wgangp"):
+            raise SettingsError(
+                "adaptive augmentation needs a discriminator that tells real from fake, so another gan_mode than none "
+                "and wgangp, and a gan_weight; or leave it out"
+            )
         if self.compile and self.objective.is_adversarial and self.objective.gan_mode == "wgangp":
             raise SettingsError(
                 "compile cannot take the gradient of a gradient, which wgangp needs; leave compile out, or choose "

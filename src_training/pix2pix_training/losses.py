@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -16,15 +16,21 @@ from pix2pix_training.networks import Discriminator
 from pix2pix_training.reconstruction import focused_l1
 
 GRADIENT_PENALTY_WEIGHT = 10.0
+Varied = Callable[[Tensor], Tensor]
+"""Changes images (N, C, H, W) and keeps their shape."""
 
 
 @dataclass(frozen=True)
 class DiscriminatorLoss:
-    """`total` is what the discriminator minimises; `fake` and `real` are its two terms before the factor 0.5."""
+    """`total` is what the discriminator minimises; `fake` and `real` are its two terms before the factor 0.5.
+
+    `logits_of_real` are those of the target, by scale.
+    """
 
     total: Tensor
     fake: Tensor
     real: Tensor
+    logits_of_real: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,12 @@ class GeneratorLoss:
 
 
 def discriminator_loss(
-    discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+    discriminator: Discriminator,
+    source: Tensor,
+    target: Tensor,
+    fake: Tensor,
+    objective: ObjectiveConfig,
+    varied: Varied | None = None,
 ) -> DiscriminatorLoss:
     """Loss of the discriminator on a translated and a real image, in two separate forwards; summed over its scales.
 
@@ -47,14 +58,16 @@ def discriminator_loss(
     Parameters
     ----------
     source, target, fake : (N, C, H, W) in [-1, 1]; gradients do not flow into `fake`.
+    varied : what becomes of what the discriminator sees.
     """
     fake = fake.detach()
-    on_fake = _summed(judge(discriminator, source, fake, objective), False, objective.gan_mode)
-    on_real = _summed(judge(discriminator, source, target, objective), True, objective.gan_mode)
+    on_fake = _summed(judge(discriminator, source, fake, objective, varied), False, objective.gan_mode)
+    logits_of_real = judge(discriminator, source, target, objective, varied)
+    on_real = _summed(logits_of_real, True, objective.gan_mode)
     total = 0.5 * (on_fake + on_real)
     if needs_gradient_penalty(objective.gan_mode):
         total = total + _gradient_penalty(discriminator, source, target, fake, objective)
-    return DiscriminatorLoss(total=total, fake=on_fake, real=on_real)
+    return DiscriminatorLoss(total=total, fake=on_fake, real=on_real, logits_of_real=tuple(logits_of_real))
 
 
 def needs_gradient_penalty(mode: GanMode) -> bool:
@@ -68,11 +81,17 @@ def needs_gradient_penalty(mode: GanMode) -> bool:
 
 
 def generator_loss(
-    discriminator: Discriminator | None, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+    discriminator: Discriminator | None,
+    source: Tensor,
+    target: Tensor,
+    fake: Tensor,
+    objective: ObjectiveConfig,
+    varied: Varied | None = None,
 ) -> GeneratorLoss:
     """``gan_weight * L_GAN + l1_weight * mean|target - fake|``, and feature matching; the GAN term non-saturating.
 
-    L1 is focused where the objective says so; further terms are those of `reconstruction_losses`.
+    L1 is focused where the objective says so; further terms are those of `reconstruction_losses`. `varied` as for
+    `discriminator_loss`; features are matched as they are.
     """
     l1 = objective.l1_weight * focused_l1(fake, target, objective.l1_focus)
     nothing = torch.zeros_like(l1)
@@ -80,16 +99,23 @@ def generator_loss(
         return GeneratorLoss(total=l1, gan=nothing, l1=l1, feature_matching=nothing)
     # the generator's hinge is that of the critic, its signed mean (Lim and Ye 2017)
     mode: GanMode = "wgangp" if objective.gan_mode == "hinge" else objective.gan_mode
-    gan = _summed(judge(discriminator, source, fake, objective), True, mode)
+    gan = _summed(judge(discriminator, source, fake, objective, varied), True, mode)
     matching = nothing
     if objective.feature_matching_weight > 0:
         matching = objective.feature_matching_weight * feature_distance(discriminator, source, target, fake, objective)
     return GeneratorLoss(total=objective.gan_weight * gan + l1 + matching, gan=gan, l1=l1, feature_matching=matching)
 
 
-def judge(discriminator: Discriminator, source: Tensor, image: Tensor, objective: ObjectiveConfig) -> list[Tensor]:
+def judge(
+    discriminator: Discriminator,
+    source: Tensor,
+    image: Tensor,
+    objective: ObjectiveConfig,
+    varied: Varied | None = None,
+) -> list[Tensor]:
     """Logits of the discriminator by scale; it sees the source too unless the objective is unconditional."""
-    return discriminator.logits(_seen(source, image, objective))
+    seen = _seen(source, image, objective)
+    return discriminator.logits(seen if varied is None else varied(seen))
 
 
 def feature_distance(

@@ -13,7 +13,7 @@ from pix2pix_training.config import RECONSTRUCTION_TERMS
 from pix2pix_training.errors import OutputError
 from pix2pix_training.spreadsheet import Row, read_rows
 
-LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM", *RECONSTRUCTION_TERMS)
+LOSS_COLUMNS = ("D_fake", "D_real", "G_GAN", "G_L1", "G_FM", *RECONSTRUCTION_TERMS, "D_varied")
 SCORE_COLUMNS = ("mae", "psnr", "ssim", "pearson", "iou")
 _KEY_COLUMNS = ("step", "epoch", "seconds")
 COLUMNS = (*_KEY_COLUMNS, *LOSS_COLUMNS, *SCORE_COLUMNS)

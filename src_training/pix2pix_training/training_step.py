@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pix2pix_training.adaptive_augmentation import AdaptiveAugmentation
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from pix2pix_training.device import computing_in
 from pix2pix_training.errors import SettingsError
@@ -66,6 +67,9 @@ class TrainingStep:
             seen = discriminator_channels(config.generator, conditional=config.objective.conditional)
             self.discriminator = Discriminator(seen, config.discriminator)
             self.optimizer_d = self._prepare(self.discriminator)
+        self._varied: AdaptiveAugmentation | None = None
+        if config.augmentation.adaptive:
+            self._varied = AdaptiveAugmentation(config.augmentation.adaptive, config.objective.gan_mode, device)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
         self._translate: Callable[[Tensor], Tensor] = self.generator
         if config.compile:
@@ -100,7 +104,8 @@ class TrainingStep:
         -------
         dict
             D_fake, D_real and G_GAN (where there is a discriminator), G_L1 with its weight, and G_FM, feature matching
-            with its weight, and the `reconstruction_losses`, where there are such terms; scalars on the device.
+            with its weight, and the `reconstruction_losses`, where there are such terms; D_varied, the probability of
+            `AdaptiveAugmentation`, where that is on; scalars on the device.
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
@@ -124,15 +129,19 @@ class TrainingStep:
             return {}
         self.discriminator.requires_grad_(True)
         with self._computing():
-            loss = discriminator_loss(self.discriminator, source, target, fake, self._objective)
+            loss = discriminator_loss(self.discriminator, source, target, fake, self._objective, self._varied)
         self._descend(self.optimizer_d, loss.total)
-        return {"D_fake": loss.fake.detach(), "D_real": loss.real.detach()}
+        losses = {"D_fake": loss.fake.detach(), "D_real": loss.real.detach()}
+        if self._varied is not None:
+            self._varied.learn(loss.logits_of_real)
+            losses["D_varied"] = self._varied.probability.clone()
+        return losses
 
     def _improve_generator(self, source: Tensor, target: Tensor, fake: Tensor) -> dict[str, Tensor]:
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         with self._computing():
-            loss = generator_loss(self.discriminator, source, target, fake, self._objective)
+            loss = generator_loss(self.discriminator, source, target, fake, self._objective, self._varied)
         further = reconstruction_losses(fake, target, self._objective)
         self._descend(self.optimizer_g, sum(further.values(), loss.total))
         self._scaler.update()
@@ -170,6 +179,8 @@ class TrainingStep:
         parts: dict[str, Any] = {"generator": self.generator, "optimizer_g": self.optimizer_g, "scaler": self._scaler}
         if self.discriminator is not None:
             parts |= {"discriminator": self.discriminator, "optimizer_d": self.optimizer_d}
+        if self._varied is not None:
+            parts["varied"] = self._varied
         return parts
 
     def first_non_finite(self) -> str | None:
