@@ -7,8 +7,11 @@ FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/measurements/re
 trains every combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with
 more steps and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and
 `paper`, judged by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each
-decoder; phase `preset` all presets as they are. What is finished is kept, and what was begun goes on from its last
-checkpoint. `screening.json`, `screening.md` and the pictures are written of what there is when a phase ends."""
+decoder; phase `preset` all presets as they are; phase `pairs` the preset `seamless` on 5 to 350 of the pairs, of few
+also with adaptive augmentation; phase `precision` the presets `seamless` and `faithful` in float32 and bfloat16. What
+is finished is kept, and what was begun goes on from its last checkpoint. `screening.json`, `screening.md` and the
+pictures are written of what there is when a phase ends.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -45,12 +48,19 @@ from pix2pix_training.choices import Decoder, Norm, Preset, Statistics
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.validated import choices
 
-Phase = Literal["short", "long", "recipe", "decoder", "preset", "report", "all"]
+Phase = Literal["short", "long", "recipe", "decoder", "preset", "pairs", "precision", "report", "all"]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
 DECODERS = tuple(replace(SEAMLESS, decoder=decoder) for decoder in choices(Decoder))
 PRESETS = tuple(Variant(preset=name) for name in choices(Preset))
+PAIR_COUNTS = (5, 10, 20, 50, 100, 350)
+PAIRS_OF = {"facades": 350, "denoising": 112, "em_membranes": 20}
+"""Data sets of several pairs, and how many are trained on at most."""
+_FEW_PAIRS = 50
+PRECISIONS = tuple(
+    Variant(preset=name, precision=precision) for name in ("seamless", "faithful") for precision in ("fp32", "bf16")
+)
 FINALISTS = 2
 RECIPES = tuple(
     replace(SEAMLESS, learning_rate=rate, intensity_jitter=jitter)
@@ -107,6 +117,20 @@ def preset_trials(request: Request) -> list[Trial]:
     return _with_seeds(request, PRESETS)
 
 
+def pairs_trials(request: Request) -> list[Trial]:
+    trials = []
+    for data_set in request.data_sets:
+        counts = [count for count in PAIR_COUNTS if count <= PAIRS_OF.get(data_set, 0)]
+        variants = [replace(SEAMLESS, pairs=count) for count in counts]
+        variants += [replace(SEAMLESS, pairs=count, adaptive=0.6) for count in counts if count <= _FEW_PAIRS]
+        trials += _with_seeds(replace(request, data_sets=(data_set,)), variants)
+    return trials
+
+
+def precision_trials(request: Request) -> list[Trial]:
+    return _with_seeds(request, PRECISIONS)
+
+
 def _with_seeds(request: Request, variants: Sequence[Variant]) -> list[Trial]:
     return [
         _trial(request, variant, data_set, seed=seed, steps=request.long_steps)
@@ -114,6 +138,15 @@ def _with_seeds(request: Request, variants: Sequence[Variant]) -> list[Trial]:
         for data_set in request.data_sets
         for variant in variants
     ]
+
+
+_LATER_PHASES: Mapping[Phase, Callable[[Request], list[Trial]]] = {
+    "recipe": recipe_trials,
+    "decoder": decoder_trials,
+    "preset": preset_trials,
+    "pairs": pairs_trials,
+    "precision": precision_trials,
+}
 
 
 def _trial(request: Request, variant: Variant, data_set: str, *, seed: int, steps: int) -> Trial:
@@ -180,14 +213,10 @@ def run(request: Request) -> str:
                 raise Pix2PixError("the long phase takes the two best of the short one, which is not complete")
             _train(long_trials(request, [candidate.variant for candidate in best]), pool)
             _report(request)
-        if request.phase in ("recipe", "all"):
-            _train(recipe_trials(request), pool)
-            _report(request)
-        if request.phase in ("decoder", "all"):
-            _train(decoder_trials(request), pool)
-            _report(request)
-        if request.phase in ("preset", "all"):
-            _train(preset_trials(request), pool)
+        for phase, trials in _LATER_PHASES.items():
+            if request.phase in (phase, "all"):
+                _train(trials(request), pool)
+                _report(request)
     return _report(request)
 
 
@@ -214,9 +243,7 @@ def _report(request: Request) -> str:
     phases = {
         "Short": short,
         "Long": _finished(long_trials(request, [candidate.variant for candidate in finalists(candidates)])),
-        "Recipe": _finished(recipe_trials(request)),
-        "Decoder": _finished(decoder_trials(request)),
-        "Preset": _finished(preset_trials(request)),
+        **{phase.capitalize(): _finished(trials(request)) for phase, trials in _LATER_PHASES.items()},
     }
     settings = {name: getattr(request, name) for name in ("steps", "long_steps", "seeds", "base_width")}
     content = {

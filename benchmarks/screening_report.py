@@ -49,8 +49,8 @@ def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, St
     if ranks:
         lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
     presets = phases.get("Preset", {})
-    for title, compared in (("Decoders", phases.get("Decoder", {})), ("Presets", presets)):
-        if compared:
+    for title in ("Decoder", "Preset", "Pairs", "Precision"):
+        if compared := phases.get(title):
             lines += [f"### {title}, means over seeds", "", *_comparison(compared), ""]
     for _, results in _by_data_set(presets):
         _draw({t: r for t, r in results.items() if t.seed == 0}, out)

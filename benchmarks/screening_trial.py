@@ -22,7 +22,7 @@ from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
 from pix2pix_training.array_source import MemorySource, whole_plane
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.choices import Decoder, Norm, Preset, Statistics
+from pix2pix_training.choices import Decoder, Norm, Precision, Preset, Statistics
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import InputError
 from pix2pix_training.events import Finished, StepDone
@@ -53,9 +53,10 @@ _PHOTONS, _READ_NOISE = 20.0, 2.0
 class Variant:
     """A preset, or a candidate for the network of `seamless`.
 
-    A preset is trained as it is but for `learning_rate`, `intensity_jitter` and `decoder` where they are given. A
-    candidate has the depth and norm given, and is trained at the rate of the paper, which falls to zero over the second
-    half, without an average of weights and without jitter.
+    A preset is trained as it is but for what is given of the fields after it; `adaptive` is of `AugmentationConfig`,
+    `pairs` how many of the pairs are trained on, drawn anew for each seed. A candidate has the depth and norm given,
+    and is trained at the rate of the paper, which falls to zero over the second half, without an average of weights and
+    without jitter.
     """
 
     depth: int = 8
@@ -64,6 +65,9 @@ class Variant:
     learning_rate: float | None = None
     intensity_jitter: float | None = None
     decoder: Decoder | None = None
+    precision: Precision | None = None
+    adaptive: float = 0.0
+    pairs: int | None = None
 
     @property
     def name(self) -> str:
@@ -74,6 +78,12 @@ class Variant:
             parts.append(f"jitter-{self.intensity_jitter:g}")
         if self.decoder is not None:
             parts.append(self.decoder)
+        if self.precision is not None:
+            parts.append(self.precision)
+        if self.adaptive:
+            parts.append(f"adaptive-{self.adaptive:g}")
+        if self.pairs is not None:
+            parts.append(f"{self.pairs}pairs")
         return "-".join(parts)
 
     @property
@@ -230,6 +240,9 @@ def _changed_preset(variant: Variant, config: TrainingConfig) -> TrainingConfig:
         config = replace(config, learning_rate=variant.learning_rate)
     if variant.decoder is not None:
         config = replace(config, generator=replace(config.generator, decoder=variant.decoder))
+    if variant.precision is not None:
+        config = replace(config, precision=variant.precision)
+    config = replace(config, augmentation=replace(config.augmentation, adaptive=variant.adaptive))
     return config if variant.intensity_jitter is None else _with_jitter(config, variant.intensity_jitter)
 
 
@@ -255,7 +268,7 @@ def run_trial(trial: Trial) -> TrialResult:
     path = trial.folder / RESULT
     if path.exists():
         return read_result(path)
-    data = load_data(trial.data_set, trial.data, inner=trial.inner)
+    data = _of_so_many_pairs(trial, load_data(trial.data_set, trial.data, inner=trial.inner))
     seconds, cpu_seconds = _trained(trial, data)
     model = load_model(trial.folder / "model.safetensors")
     sources_and_targets = list(held_out_images(model, data))
@@ -267,6 +280,16 @@ def run_trial(trial: Trial) -> TrialResult:
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(asdict(result), indent=2), encoding="utf-8")
     return result
+
+
+def _of_so_many_pairs(trial: Trial, data: TrainingData) -> TrainingData:
+    """As many of the pairs as the variant says; fewer are among those of more."""
+    if trial.variant.pairs is None:
+        return data
+    training = data.split.training
+    order = np.random.default_rng([trial.seed, 2]).permutation(len(training))
+    chosen = tuple(training[i] for i in sorted(order[: trial.variant.pairs]))
+    return replace(data, split=replace(data.split, training=chosen))
 
 
 def read_result(path: Path) -> TrialResult:

@@ -15,7 +15,9 @@ from benchmarks.screening import (
     VARIANTS,
     finalists,
     long_trials,
+    pairs_trials,
     parsed,
+    precision_trials,
     preset_trials,
     ranking,
     recipe_trials,
@@ -29,6 +31,7 @@ from benchmarks.screening_trial import (
     Trial,
     TrialResult,
     Variant,
+    _of_so_many_pairs,
     measure,
     tiled,
     training_config,
@@ -38,8 +41,11 @@ from pix2pix_training.choices import Statistics
 from pix2pix_training.config import AugmentationConfig, GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import Scores
+from pix2pix_training.pairs import Split
 from pix2pix_training.presets import preset
+from pix2pix_training.training import TrainingData
 from tests.product.translation.conftest import random_model
+from tests.training.runs import striped
 
 REQUEST = parsed(["--data", "data", "--out", "out", "--data-sets", "facades", "labelfree"])
 
@@ -92,8 +98,14 @@ def test_finalists_are_different_networks() -> None:
 
 
 def test_no_two_trainings_share_a_folder() -> None:
-    phases = [long_trials(REQUEST, VARIANTS[:2]), recipe_trials(REQUEST), preset_trials(REQUEST)]
-    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2]
+    phases = [
+        long_trials(REQUEST, VARIANTS[:2]),
+        recipe_trials(REQUEST),
+        preset_trials(REQUEST),
+        pairs_trials(REQUEST),
+        precision_trials(REQUEST),
+    ]
+    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2, (6 + 4) * 2, 4 * 2 * 2]
     folders = [trial.folder for trials in phases for trial in trials]
     assert len(set(folders)) == len(folders)
 
@@ -102,6 +114,27 @@ def test_recipes_are_judged_by_other_images_than_the_presets() -> None:
     assert all(trial.inner for trial in recipe_trials(REQUEST))
     assert not any(trial.inner for trial in preset_trials(REQUEST))
     assert {trial.variant for trial in recipe_trials(REQUEST)} == {*RECIPES, PAPER}
+
+
+def test_few_pairs_are_among_more_and_other_seeds_draw_others() -> None:
+    pairs = tuple(striped(str(number), number) for number in range(40))
+    data = TrainingData(split=Split(pairs[:30], pairs[30:]))
+    chosen = {}
+    for trial in pairs_trials(REQUEST):
+        split = _of_so_many_pairs(trial, data).split
+        assert split.validation == data.split.validation
+        chosen[trial.variant.pairs, trial.seed] = {pair.name for pair in split.training}
+    assert [len(chosen[count, 0]) for count in (5, 10, 20, 50)] == [5, 10, 20, 30]
+    assert chosen[5, 0] < chosen[10, 0] < chosen[20, 0]
+    assert chosen[10, 0] != chosen[10, 1]
+
+
+def test_settings_of_later_phases_reach_the_training() -> None:
+    configs = [training_config(trial) for trial in precision_trials(REQUEST)[:4]]
+    assert [(c.preset, c.precision) for c in configs] == [
+        (preset, precision) for preset in ("seamless", "faithful") for precision in ("fp32", "bf16")
+    ]
+    assert {training_config(trial).augmentation.adaptive for trial in pairs_trials(REQUEST)} == {0.0, 0.6}
 
 
 def test_an_incomplete_phase_has_no_ranking() -> None:
