@@ -31,6 +31,7 @@ _LEAST_CONTRAST = 1e-3
 _BEND_PX = 32
 _FEWEST_TO_FOLLOW = 5
 _SHARE_TO_FOLLOW = 0.5
+_HIDDEN_PX = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class PatchDraw:
     `scale` and `offset` (y, x) place the patch in the enlarged image; at scale 1 and margin 0 the region is the patch.
     `contrast` and `brightness` are by how much those of the source change, as shares in [-1, 1] of the largest change
     (`IntensityJitter`). `margin` pixels around the patch are needed to turn it by `angle` degrees and to bend it by up
-    to `elastic` pixels. `blur` and `noise` are standard deviations, in pixels and in intensity; `seed` is of what
-    differs from pixel to pixel and from channel to channel.
+    to `elastic` pixels. `blur` and `noise` are standard deviations, in pixels and in intensity, `hidden` is a share of
+    squares; `seed` is of what differs from pixel to pixel and from channel to channel.
     """
 
     region: Region
@@ -59,6 +60,7 @@ class PatchDraw:
     channel_jitter: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    hidden: float = 0.0
     seed: int = 0
 
 
@@ -105,8 +107,14 @@ def draw_patch(
         channel_jitter=config.channel_jitter,
         blur=rng.uniform(0, config.blur) if config.blur else 0.0,
         noise=rng.uniform(0, config.noise) if config.noise else 0.0,
-        seed=int(rng.integers(2**62)) if config.elastic or config.channel_jitter or config.noise else 0,
+        hidden=config.hidden,
+        seed=int(rng.integers(2**62)) if _has_details(config) else 0,
     )
+
+
+def _has_details(config: AugmentationConfig) -> bool:
+    """Whether something differs from pixel to pixel, or from channel to channel."""
+    return any((config.elastic, config.channel_jitter, config.noise, config.hidden))
 
 
 def _flipped_axes(flips: Flips) -> tuple[bool, bool]:
@@ -235,10 +243,19 @@ def apply_to_source(pixels: Tensor, draw: PatchDraw, jitter: IntensityJitter | N
 
         side = min(2 * math.ceil(3 * draw.blur) + 1, 2 * min(pixels.shape[-2:]) - 1)
         pixels = v2.gaussian_blur(pixels, [side, side], [draw.blur, draw.blur])
-    if not draw.noise:
-        return pixels
-    numbers = torch.Generator(pixels.device).manual_seed(draw.seed)
-    return pixels + draw.noise * torch.randn(pixels.shape, generator=numbers, device=pixels.device)
+    if draw.noise:
+        numbers = torch.Generator(pixels.device).manual_seed(draw.seed)
+        pixels = pixels + draw.noise * torch.randn(pixels.shape, generator=numbers, device=pixels.device)
+    return _with_hidden_squares(pixels, draw) if draw.hidden else pixels
+
+
+def _with_hidden_squares(pixels: Tensor, draw: PatchDraw) -> Tensor:
+    """In their place the mean of each channel."""
+    height, width = pixels.shape[-2:]
+    squares = -(-height // _HIDDEN_PX), -(-width // _HIDDEN_PX)
+    chosen = np.random.default_rng([draw.seed, 2]).random(squares) < draw.hidden
+    hidden = torch.from_numpy(chosen.repeat(_HIDDEN_PX, 0).repeat(_HIDDEN_PX, 1)[:height, :width]).to(pixels.device)
+    return torch.where(hidden, pixels.mean((-2, -1), keepdim=True), pixels)
 
 
 @dataclass(frozen=True, kw_only=True)

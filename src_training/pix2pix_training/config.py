@@ -214,7 +214,9 @@ class AugmentationConfig:
     standard deviations of what they are among the images to train on. `rotation` is about the centre of the patch and
     `elastic` bends it smoothly; what then comes from beyond the image teaches nothing. `channel_jitter` c multiplies
     each channel of a source by 1 / (1 + c) to 1 + c and adds -c to c, in [-1, 1]; `blur` and `noise` are drawn between
-    0 and these standard deviations. A source of categories is neither blurred nor otherwise changed.
+    0 and these standard deviations. `hidden` puts the mean of the patch in the place of so large a share of its squares
+    of 16 pixels; a generator that fills them, with sources as targets, is one to start from. A source of categories is
+    neither blurred nor otherwise changed.
     `adaptive` varies nothing that is learnt from, only what the discriminator sees, see `AdaptiveAugmentation`.
     """
 
@@ -233,6 +235,11 @@ class AugmentationConfig:
     ] = 0.0
     blur: Annotated[float, Field(ge=0, le=20), Setting("Blur sources by up to so many pixels.", step=0.5)] = 0.0
     noise: Annotated[float, Field(ge=0, le=1), Setting("Noise on sources, up to this deviation.", step=0.05)] = 0.0
+    hidden: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting("Hide this share of sources, to learn from images alone, as their own targets.", step=0.1),
+    ] = 0.0
     adaptive: Annotated[
         float,
         Field(ge=0, le=1),

@@ -9,7 +9,7 @@ import copy
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -203,23 +203,52 @@ class TrainingStep:
     def start_from(self, model: Model) -> None:
         """Load the weights of a model, and those of its discriminator where it carries one like that of the run.
 
+        Where it has been made for images of other numbers of channels, its first or last layer starts from the mean
+        over them, and that is said.
+
         Raises
         ------
         SettingsError
-            The generators differ.
+            The generators differ otherwise.
         """
-        if other := _differences(model.generator_config, self._config.generator):
+        own = self._config.generator
+        channels = {name: getattr(own, name) for name in ("source_channels", "target_channels")}
+        if other := _differences(replace(model.generator_config, **channels), own):
             raise SettingsError(f"the model to start from has another generator ({other}); train with the same one")
-        self.generator.load_state_dict(model.weights)
+        self.generator.load_state_dict(_of_as_many_channels(model, self.generator.state_dict()))
+        if adapted := _differences(model.generator_config, own):
+            log.warning("the layers of other channels start from the mean of the model's: %s", adapted)
         if model.discriminator is None or self.discriminator is None:
             return
-        other = _differences(model.discriminator.config, self._config.discriminator)
+        other = _differences(model.discriminator.config, self._config.discriminator) or adapted
         if model.discriminator.conditional != self._objective.conditional:
             other = f"conditional {model.discriminator.conditional} in the model, {self._objective.conditional} asked"
         if other:
             log.warning("the model to start from has another discriminator (%s), so that of the run starts anew", other)
         else:
             self.discriminator.load_state_dict(model.discriminator.weights)
+
+
+def _of_as_many_channels(model: Model, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the shapes of `wanted`, whose first entry belongs to the layer that sees the image.
+
+    The mean takes the place of channels of another number; those that are summed keep their sum.
+    """
+    first = next(iter(wanted))
+    adapted = {}
+    for name, like in wanted.items():
+        weight = saved = model.weights[name]
+        channels = model.generator_config.source_channels if name == first else model.generator_config.target_channels
+        for axis, (before, now) in enumerate(zip(saved.shape, like.shape, strict=True)):
+            if before == now:
+                continue
+            cells = before // channels  # four of a pixel shuffle
+            mean = weight.reshape(*weight.shape[:axis], channels, cells, *weight.shape[axis + 1 :]).mean(axis)
+            weight = torch.cat([mean] * (now // cells), axis)
+            if axis == 1 and (name == first or len(saved) != len(like)):
+                weight = weight * (before / now)
+        adapted[name] = weight
+    return adapted
 
 
 def settings_of(model: Model) -> dict[str, Any]:

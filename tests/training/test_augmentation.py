@@ -203,3 +203,17 @@ def test_new_changes_leave_the_draws_of_others_as_they_are() -> None:
         before, after = (draw_patch(np.random.default_rng(seed), 60, 60, 32, config) for config in (usual, many))
         for name in ("offset", "scale", "flip_horizontal", "flip_vertical", "quarter_turns", "contrast", "brightness"):
             assert getattr(before, name) == getattr(after, name)
+
+
+def test_hidden_squares_have_the_mean_of_the_patch() -> None:
+    config = AugmentationConfig(flips="none", hidden=0.5)
+    pixels = torch.rand(2, 64, 64)
+    draws = [draw_patch(np.random.default_rng(seed), 64, 64, 64, config) for seed in (0, 0, 1)]
+    first, again, other = (apply_to_source(pixels, draw, None) for draw in draws)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    squares = (first != pixels).all(0).reshape(4, 16, 4, 16).movedim(1, 2).flatten(2)
+    assert bool((squares.all(-1) | ~squares.any(-1)).all())
+    assert 3 < int(squares.all(-1).sum()) < 13
+    assert torch.allclose(first[:, (first != pixels).all(0)], pixels.mean((1, 2))[:, None])
+    assert torch.equal(apply_to_source(pixels, replace(draws[0], hidden=0.0), None), pixels)

@@ -36,6 +36,7 @@ from pix2pix_training.events import (
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
+from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.training import TrainingData, train
@@ -421,6 +422,29 @@ def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="base_width 4 in the model, 8 asked"):
         list(train(wider, data, tmp_path / "second", init=model, overwrite=True))
     assert weights(tmp_path / "second")["generator"].keys() == parameters.keys()
+
+
+@pytest.mark.parametrize("decoder", ["transposed", "resize", "pixel-shuffle"])
+def test_starting_from_a_model_of_other_channels(
+    decoder: str, data: TrainingData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of grey images that are seen as three equal channels it makes what it has made before."""
+    config = replace(TINY, steps=1, generator=replace(TINY.generator, decoder=decoder))  # type: ignore[arg-type]
+    list(train(config, data, tmp_path / "first"))
+    model = load_model(tmp_path / "first" / "model.safetensors")
+    grey = model.generator_config
+    assert (grey.source_channels, grey.target_channels) == (1, 1)
+    step = TrainingStep(
+        replace(config, generator=replace(grey, source_channels=3, target_channels=2)), CPU, torch.float32
+    )
+    step.start_from(model)
+    assert "source_channels 1 in the model, 3 asked" in caplog.text
+    assert "another discriminator" in caplog.text
+    before, x = build_generator(grey).eval(), torch.rand(1, 1, 32, 32)
+    before.load_state_dict(model.weights)
+    with torch.no_grad():
+        expected, found = before(x), step.generator.eval()(x.expand(1, 3, 32, 32))
+    assert torch.allclose(found, expected.expand(1, 2, 32, 32), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [DiscriminatorConfig(base_width=4, layers=1, scales=2, spectral_norm=True), None])
