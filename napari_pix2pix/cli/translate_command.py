@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,10 @@ def translate(
     shard: Annotated[
         str | None, Option(metavar="I/N", help="Part I (from 1) of N, for N processes that share the work.")
     ] = None,
+    dask: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="Have a Dask cluster do the work, or local:N, N processes of this machine."),
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
@@ -48,6 +53,7 @@ def translate(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     from napari_pix2pix.translation.batch import OfOne, jobs_for, plan_lines, translate_batch
+    from napari_pix2pix.translation.cluster import ClusterProgress, connected, translate_on_cluster
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.errors import SettingsError
@@ -57,6 +63,8 @@ def translate(
     share_freed_memory()
     if on_error not in ("stop", "skip"):
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
+    if dask is not None and (shard is not None or dry_run):
+        raise SettingsError("--dask deals out all regions by itself; leave out --shard and --dry-run")
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
     jobs = jobs_for(
         inputs,
@@ -67,9 +75,9 @@ def translate(
         series=series,
         on_error=on_error,  # type: ignore[arg-type]
     )
-    translator = Translator(load_model(model), chosen)
+    loaded = load_model(model)
     if dry_run:
-        for line in plan_lines(jobs, translator):
+        for line in plan_lines(jobs, Translator(loaded, chosen)):
             say(line)
         return
     complete = 0
@@ -77,24 +85,27 @@ def translate(
     with (
         progress_bar("translating", "files") as bar,
         interrupts.stoppable(bar.say) as cancel,
-        translator.interruptible(cancel),
+        ExitStack() as stack,
     ):
 
-        def show(event: OfOne) -> None:
+        def show(event: OfOne | ClusterProgress) -> None:
             nonlocal complete
             complete = event.done
-            bar.update(event.fraction, event.done, f"file {event.done + 1} of {event.count}")
+            bar.update(event.fraction, event.done, f"file {min(event.done + 1, event.count)} of {event.count}")
 
-        events = translate_batch(
-            jobs,
-            translator,
-            file_format=file_format,
-            overwrite=overwrite,
-            resume=resume,
-            part=parse_shard(shard),
-            on_error=on_error,  # type: ignore[arg-type]
-        )
-        report = ended(events, show)
+        how: dict[str, Any] = {
+            "file_format": file_format,
+            "overwrite": overwrite,
+            "resume": resume,
+            "on_error": on_error,
+        }
+        if dask is not None:
+            cluster = stack.enter_context(connected(dask))
+            report = ended(translate_on_cluster(jobs, model, loaded, chosen, cluster, cancel=cancel, **how), show)
+        else:
+            translator = Translator(loaded, chosen)
+            stack.enter_context(translator.interruptible(cancel))
+            report = ended(translate_batch(jobs, translator, part=parse_shard(shard), **how), show)
     interrupts.keeps("all is written")
     for path in report.outputs:
         say(str(path))

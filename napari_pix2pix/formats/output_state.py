@@ -211,6 +211,10 @@ class OutputState:
                 raise busy(self.path)
             yield
 
+    def is_claimed(self, part: Part) -> bool:
+        """Whether somebody holds the lock of a part now."""
+        return is_locked(self.folder / _lock_name(part))
+
     def others_at_work(self, part: Part) -> bool:
         return any(map(is_locked, self._other_parts(part)))
 

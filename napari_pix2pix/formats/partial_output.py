@@ -311,7 +311,7 @@ class _Place:
         if self.is_file and part.count > 1:
             raise OutputError(
                 f"{path} was begun by one process alone, and only one can go on with a file of this format; use "
-                "--resume without --shard"
+                "--resume without --shard or --dask"
             )
 
     def begin(self, cutting: Cutting) -> Canvas:

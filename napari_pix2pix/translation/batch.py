@@ -301,7 +301,7 @@ def translate_batch(
             failed[job.inputs[0]] = str(error)
     if failed and not reports:
         raise Pix2PixError(f"all {len(failed)} images failed; the first: {next(iter(failed.values()))}")
-    return BatchReport(outputs=tuple(outputs), total=_summed(reports), failed=failed)
+    return BatchReport(outputs=tuple(outputs), total=summed(reports), failed=failed)
 
 
 def of_one(
@@ -311,7 +311,7 @@ def of_one(
     return retold(events, lambda event: OfOne(done=number, count=count, event=event))
 
 
-def _summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:
+def summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:
     """Sums over the files; scheme, tile and the like are those of the largest."""
     if not reports:
         return None

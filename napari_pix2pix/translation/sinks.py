@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun
+from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun, output_identity
 from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
@@ -36,18 +36,21 @@ from napari_pix2pix.translation.output_description import (
     plain_spec,
     with_mask,
 )
-from napari_pix2pix.translation.plan import Plan
+from napari_pix2pix.translation.plan import Plan, gathers
 from napari_pix2pix.translation.prefetch import computed_ahead
 from napari_pix2pix.translation.progress import RegionDone, TilesDone
 from napari_pix2pix.translation.region_grid import region_grid
 from napari_pix2pix.translation.resumable import Amount, regions_made
+from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
 from napari_pix2pix.translation.translator import OutputTile, Translator
-from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size
 from pix2pix_training.atomic import clear_leftovers, reserved, temporary_folder
 from pix2pix_training.axis_order import AxisOrder, axis_order
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError, SettingsError
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
 from pix2pix_training.machine import scratch_folder
+from pix2pix_training.model_file import Model
+from pix2pix_training.regions import PlaneRegion, Region
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +187,7 @@ class FileSink(Sink):
     part : of the work, for this process; the last of them to finish completes the output.
     in_place : where it can be made region by region, go on with one that was begun, and fill also one of a single
         region where others can look.
+    replaces : what is at `path` is of this `output_identity`, and no complete output of this work.
     """
 
     def __init__(
@@ -195,6 +199,7 @@ class FileSink(Sink):
         resume: bool = False,
         part: Part = WHOLE,
         in_place: bool = False,
+        replaces: list[int] | None = None,
     ) -> None:
         self.path = as_path(path)
         self._format = file_format
@@ -202,12 +207,10 @@ class FileSink(Sink):
         self._resume = resume
         self._part = part
         self._in_place = in_place
+        self._replaces = replaces
 
     def has_share(self, source: ArraySource, translator: Translator) -> bool:
-        settings, config = translator.settings, translator.model.generator_config
-        one_piece = settings.match_pixel_size or (settings.scheme == "whole" and settings.region is None)
-        regions = 1 if one_piece else region_grid(plane_size(source), config, settings.region).count
-        return len(self._part.of(regions * prod(source.shape[:-3]))) > 0
+        return len(self._part.of(len(regions_of(source, translator.model, translator.settings)))) > 0
 
     def spec(self, work: Work) -> OutputSpec | None:
         path, source = self.path, work.source
@@ -216,7 +219,7 @@ class FileSink(Sink):
         requested = resolve_format(path, self._format, file)
         goes_on = self._resume or self._part.count > 1
         clear_completed(path)
-        if goes_on and path.exists() and not is_begun(path):
+        if goes_on and path.exists() and not is_begun(path) and output_identity(path) != self._replaces:
             clear_leftovers(path)
             logger.warning("%s", _finished_in_words(path, spec))
             return None
@@ -232,6 +235,8 @@ class FileSink(Sink):
         return spec
 
     def fill(self, work: Work, spec: OutputSpec) -> Filling:
+        if not self._part.of(work.plan.regions * work.planes):  # the plan has one region where the grid had many
+            return replace(work.all_of_it, pixels=0, tiles=0, complete=False)
         if self._is_resumable(work) and _goes_by_regions(work, spec):
             return (yield from self._region_by_region(work, spec))
 
@@ -288,6 +293,18 @@ class PlainFileSink(Sink):
             return written(self.path, spec, tiles, file_format="tiff")
 
         return (yield from _in_one_piece(work, spec, write, self.path.parent))
+
+
+def regions_of(source: ArraySource, model: Model, settings: TranslationSettings) -> list[PlaneRegion]:
+    """The regions of an image, plane by plane, as far as they are known before it is planned (then it may be one)."""
+    config, size = model.generator_config, plane_size(source)
+    if settings.match_pixel_size or (settings.scheme == "whole" and settings.region is None):
+        side = size
+    else:
+        passes = gathers(config, resolved_inference(settings, model))
+        side = region_grid(size, config, settings.region, gathers=passes).side
+    regions = list(Region.whole(*size).tiles(*side))
+    return [PlaneRegion(plane, region) for plane in plane_indices(source) for region in regions]
 
 
 def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:

@@ -55,6 +55,10 @@ _MOST_KEPT = 4
 class Translator:
     """A generator made ready on a device, to be applied to any number of images.
 
+    Attributes
+    ----------
+    memory_limit : bytes that this process may take, where that is less than the machine has.
+
     Raises
     ------
     SettingsError
@@ -74,6 +78,7 @@ class Translator:
             widen_narrow_layers(network)
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.cancel = Cancel()
+        self.memory_limit: int | None = None
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = self.settings.backend, None
         self.scratch = self.settings.scratch
@@ -137,6 +142,8 @@ class Translator:
         """
         backend = self._choice(padded_size(size, self.model.generator_config.stride))
         budget = default_budget_bytes(self.device)
+        if self.memory_limit is not None and self.device.type == "cpu":
+            budget = min(budget, self.memory_limit // 2)
         if self.settings.max_memory is not None:
             aside = self._set_aside_bytes(size, backend)
             budget = max(self.settings.max_memory - aside, self.settings.max_memory // 2)

@@ -50,3 +50,7 @@ class EngineError(Pix2PixError):
 
 class TrainingError(Pix2PixError):
     """Training failed midway, for example because the losses are no longer finite."""
+
+
+class ClusterError(Pix2PixError):
+    """A cluster, or one of its workers, cannot do its part of the work."""

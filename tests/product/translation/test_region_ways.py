@@ -210,6 +210,15 @@ def test_a_part_of_more_parts_than_regions_has_nothing_to_do(tmp_path: Path, ima
     assert translate_file(small, model_of(), tmp_path / "out.tif", SETTINGS, part=Part(1, 2)).complete
 
 
+def test_one_part_makes_an_image_that_is_planned_as_one_region(tmp_path: Path, image: Path) -> None:
+    """With the statistics of each tile an image that fits into memory is one tile; the other parts have no share."""
+    settings, out = TranslationSettings(statistics="tile", region=REGION), tmp_path / "out.ome.zarr"
+    report = translate_file(image, model_of(), out, settings, part=Part(2, 2))
+    assert (report.pixels, report.complete) == (0, False)
+    assert not out.exists()
+    assert translate_file(image, model_of(), out, settings, part=Part(1, 2)).pixels == SIZE[0] * SIZE[1]
+
+
 def test_a_tiff_begun_by_one_process_is_not_shared(tmp_path: Path, image: Path) -> None:
     """Its parts lie one behind the other in a file, which only one process can write."""
     out = tmp_path / "out.tif"
