@@ -48,7 +48,10 @@ class Part:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise SettingsError(f"shard {self.index}/{self.count} does not exist; the first is 1/{self.count}")
+            raise SettingsError(
+                f"shard {self.index}/{self.count} does not exist; the first is 1/{max(self.count, 1)}, for as many "
+                "processes as the second number says"
+            )
 
     def of(self, regions: int) -> range:
         """Numbers of the regions of this part."""

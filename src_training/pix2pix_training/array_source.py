@@ -270,8 +270,8 @@ class StackedChannels(SourceView):
                 first.shape[-2:],
             ):
                 raise ImageError(
-                    f"{base.name}: its size {base.shape} differs from {first.name} with {first.shape}, "
-                    "so the two cannot be channels of one image"
+                    f"{base.name}: its shape {base.shape} of axes {base.axes} differs from {first.name} with "
+                    f"{first.shape} of {first.axes}, so the two cannot be channels of one image"
                 )
         self._bases = list(bases)
         self.name = (
