@@ -8,9 +8,9 @@ trains every combination of depth {5, 8} and norm {batch, batch renorm, instance
 more steps and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and
 `paper`, judged by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each
 decoder; phase `preset` all presets as they are; phase `pairs` the preset `seamless` on 5 to 350 of the pairs, of few
-also with adaptive augmentation; phase `precision` the presets `seamless` and `faithful` in float32 and bfloat16. What
-is finished is kept, and what was begun goes on from its last checkpoint. `screening.json`, `screening.md` and the
-pictures are written of what there is when a phase ends.
+also with adaptive augmentation, and after learning from all sources alone; phase `precision` the presets `seamless` and
+`faithful` in float32 and bfloat16. What is finished is kept, and what was begun goes on from its last checkpoint.
+`screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
 """
 
 from __future__ import annotations
@@ -122,7 +122,11 @@ def pairs_trials(request: Request) -> list[Trial]:
     for data_set in request.data_sets:
         counts = [count for count in PAIR_COUNTS if count <= PAIRS_OF.get(data_set, 0)]
         variants = [replace(SEAMLESS, pairs=count) for count in counts]
-        variants += [replace(SEAMLESS, pairs=count, adaptive=0.6) for count in counts if count <= _FEW_PAIRS]
+        for count in (count for count in counts if count <= _FEW_PAIRS):
+            variants += [
+                replace(SEAMLESS, pairs=count, adaptive=0.6),
+                replace(SEAMLESS, pairs=count, images_first=True),
+            ]
         trials += _with_seeds(replace(request, data_sets=(data_set,)), variants)
     return trials
 

@@ -47,6 +47,7 @@ _VALIDATIONS = 10
 _LEFT = Region(0, 1024, 0, 256)
 _DENOISING_HELD_OUT = 0.25
 _PHOTONS, _READ_NOISE = 20.0, 2.0
+_HIDDEN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +55,10 @@ class Variant:
     """A preset, or a candidate for the network of `seamless`.
 
     A preset is trained as it is but for what is given of the fields after it; `adaptive` is of `AugmentationConfig`,
-    `pairs` how many of the pairs are trained on, drawn anew for each seed. A candidate has the depth and norm given,
-    and is trained at the rate of the paper, which falls to zero over the second half, without an average of weights and
-    without jitter.
+    `pairs` how many of the pairs are trained on, drawn anew for each seed. With `images_first` the generator has learnt
+    to fill in what is hidden of the sources of all pairs before, for as many steps. A candidate has the depth and norm
+    given, and is trained at the rate of the paper, which falls to zero over the second half, without an average of
+    weights and without jitter.
     """
 
     depth: int = 8
@@ -68,6 +70,7 @@ class Variant:
     precision: Precision | None = None
     adaptive: float = 0.0
     pairs: int | None = None
+    images_first: bool = False
 
     @property
     def name(self) -> str:
@@ -84,6 +87,8 @@ class Variant:
             parts.append(f"adaptive-{self.adaptive:g}")
         if self.pairs is not None:
             parts.append(f"{self.pairs}pairs")
+        if self.images_first:
+            parts.append("images-first")
         return "-".join(parts)
 
     @property
@@ -268,8 +273,10 @@ def run_trial(trial: Trial) -> TrialResult:
     path = trial.folder / RESULT
     if path.exists():
         return read_result(path)
-    data = _of_so_many_pairs(trial, load_data(trial.data_set, trial.data, inner=trial.inner))
-    seconds, cpu_seconds = _trained(trial, data)
+    everything = load_data(trial.data_set, trial.data, inner=trial.inner)
+    init = _learnt_from_images(trial, everything) if trial.variant.images_first else None
+    data = _of_so_many_pairs(trial, everything)
+    seconds, cpu_seconds = _trained(trial, data, init)
     model = load_model(trial.folder / "model.safetensors")
     sources_and_targets = list(held_out_images(model, data))
     result = TrialResult(
@@ -301,10 +308,25 @@ def read_result(path: Path) -> TrialResult:
         raise InputError(f"{path} is damaged ({error!r}); remove it and run again") from error
 
 
-def _trained(trial: Trial, data: TrainingData) -> tuple[float, float]:
+def _learnt_from_images(trial: Trial, data: TrainingData) -> Model:
+    """A generator that fills in what is hidden of sources, and knows no target."""
+    config = training_config(trial)
+    config = replace(
+        config,
+        objective=replace(config.objective, gan_mode="none"),
+        augmentation=replace(config.augmentation, hidden=_HIDDEN, adaptive=0.0),
+    )
+    pairs = tuple(replace(pair, target=pair.source) for pair in data.split.training)
+    folder = trial.folder.with_name(f"{trial.folder.name}-before")
+    for _ in train(config, TrainingData(split=Split(pairs, ())), folder, device="cpu", resume=True):
+        pass
+    return load_model(folder / "model.safetensors")
+
+
+def _trained(trial: Trial, data: TrainingData, init: Model | None) -> tuple[float, float]:
     """Seconds and processor seconds per step of what was trained now."""
     cpu_before, steps = time.process_time(), 0
-    for event in train(training_config(trial), data, trial.folder, device="cpu", resume=True):
+    for event in train(training_config(trial), data, trial.folder, device="cpu", resume=True, init=init):
         if isinstance(event, StepDone):
             steps += 1
         elif isinstance(event, Finished):

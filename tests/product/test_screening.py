@@ -105,7 +105,7 @@ def test_no_two_trainings_share_a_folder() -> None:
         pairs_trials(REQUEST),
         precision_trials(REQUEST),
     ]
-    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2, (6 + 4) * 2, 4 * 2 * 2]
+    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2, (6 + 4 + 4) * 2, 4 * 2 * 2]
     folders = [trial.folder for trials in phases for trial in trials]
     assert len(set(folders)) == len(folders)
 
