@@ -115,7 +115,7 @@ def test_views_of_sources() -> None:
     with pytest.raises(ImageError, match="cannot be channels of one image"):
         StackedChannels([base, coordinates(10, 13)])
     depth, time = (MemorySource(np.zeros((2, 1, 4, 4)), axes=axes, name=axes) for axes in ("ZCYX", "TCYX"))
-    with pytest.raises(ImageError, match=r"TCYX: its shape \(2, 1, 4, 4\) of axes TCYX differs from ZCYX with .* of ZCYX"):
+    with pytest.raises(ImageError, match=r"TCYX: its shape \(2, .* of axes TCYX differs from ZCYX with .* of ZCYX"):
         StackedChannels([depth, time])
     with pytest.raises(ImageError, match="must name Y and X"):
         MemorySource(np.zeros((2, 2, 2)), axes="ZXC")
