@@ -171,7 +171,7 @@ def _pair(seed: int, size: int) -> Pair:
 
 def _batch(patches: PatchDataset, number: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     mappings = [patches.target_mapping] * PAIRS
-    source, target, _ = next(Batches(patches, mappings, device, batch_size=size, first=number))
+    source, target, _ = next(Batches(patches, mappings, device, batch_size=size, first=number * size))
     return source, target
 
 

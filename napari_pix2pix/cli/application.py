@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli import interrupts, torchrun
 from napari_pix2pix.cli.console import json_remarks, print_json, say, standard_output, warn
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import InputError, Pix2PixError
@@ -68,11 +68,14 @@ def run(arguments: list[str]) -> int:
     _quiet_libraries()
     as_json = "--json" in arguments
     interrupts.begin(as_json)
+    torchrun.begin()
     with remarks(warn) as said, json_remarks(said):
         code, message = _outcome(arguments)
         if message is None:
             return code
         interrupts.finish()
+        if not torchrun.has_last_word(code):
+            return code
         message = " ".join(message.split())
         if as_json:
             with suppress(Pix2PixError):  # stdout is closed
@@ -85,6 +88,7 @@ def _outcome(arguments: list[str]) -> tuple[int, str | None]:
     """Exit code and error of a command."""
     try:
         _refuse_empty(arguments)
+        torchrun.require_use(arguments)
         program = application(arguments)
         code = program(arguments or ["--help"], prog_name="napari-pix2pix", standalone_mode=False)
         with standard_output() as stdout:

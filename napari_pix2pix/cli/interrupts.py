@@ -34,6 +34,8 @@ class _Program:
         self.kept: Callable[[], str] = str
         self.as_json = False
         self.is_over = False
+        self.seconds_to_stop: float | None = None
+        self.before_end: Callable[[], object] = str
 
 
 _program = _Program()
@@ -94,7 +96,12 @@ def _on_signal(number: int) -> None:
     cancel, tell = _program.work
     if not cancel.is_set():
         cancel.set()
-        tell("stopping; press Ctrl-C again to stop at once")
+        if _program.seconds_to_stop is None:
+            tell("stopping; press Ctrl-C again to stop at once")
+        else:
+            limit = threading.Timer(_program.seconds_to_stop, _end_at_once)
+            limit.daemon = True
+            limit.start()
     elif number != _HANG_UP:  # a terminal that closes may say so twice
         _end_at_once()
     return None
@@ -104,6 +111,8 @@ def _end_at_once() -> None:
     with _ending:
         if _program.is_over:
             return
+        with suppress(Exception):
+            _program.before_end()
         words = last_words()
         if (atomic := sys.modules.get("pix2pix_training.atomic")) is not None:
             with suppress(Exception):  # it may be half imported
@@ -121,6 +130,17 @@ def begin(as_json: bool = False) -> None:
     global _program
     _program = _Program()
     _program.as_json = as_json
+
+
+def ends_within(seconds: float, before_end: Callable[[], object]) -> None:
+    """Whoever sends signals waits so long for the work to stop, and then kills; nobody presses keys.
+
+    Parameters
+    ----------
+    before_end : called before the program ends at once.
+    """
+    _program.seconds_to_stop = seconds
+    _program.before_end = before_end
 
 
 def finish() -> None:

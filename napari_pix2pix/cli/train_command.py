@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from napari_pix2pix.cli import interrupts
+from napari_pix2pix.cli import interrupts, torchrun
 from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.output_paths import output_folder
@@ -95,11 +95,20 @@ def train(
     load = partial(training_data.load_training_data, request, seed=run.seed)
 
     def trained(run: TrainingConfig, given: set[Place], folder: Path, loader: Loader = load) -> dict[str, Any]:
-        sized, data = sized_run(run, given, loader, folder, resume=resume, device=device)
-        events = run_training(
-            sized, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers
-        )
-        return show_training(with_tensorboard(events, folder) if tensorboard else events)
+        with torchrun.joined(device) as (group, own):
+            sized, data = sized_run(run, given, loader, folder, resume=resume, device=own, group=group)
+            events = run_training(
+                sized,
+                data,
+                folder,
+                device=own,
+                resume=resume,
+                overwrite=overwrite,
+                init=start,
+                workers=workers,
+                group=group,
+            )
+            return show_training(with_tensorboard(events, folder) if tensorboard and group.is_first else events)
 
     if compare_presets is None:
         result = trained(run, places_of(*layers), out)
@@ -160,7 +169,7 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
                     if event.early_stop:
                         bar.say(event.early_stop)
                     result |= _summary(event, result["resumed_from_step"])
-            if cancel.is_set() and not isinstance(event, Finished):
+            if cancel.is_set() and torchrun.is_first() and not isinstance(event, Finished):
                 iterator.close()  # type: ignore[attr-defined]  # events come from a generator, which saves its state
                 if not isinstance(event, Preparing | Started):
                     interrupts.keeps(kept(event.step))
@@ -181,9 +190,15 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
     say(f"source: {event.source}")
     say(f"target: {event.target}")
     say(
-        f"training for {length} on {event.device}: {event.training_pairs} pairs, {event.validation_pairs} held out, "
-        f"{event.steps_per_epoch} steps an epoch"
+        f"training for {length} on {event.device}{_processes(event)}: {event.training_pairs} pairs, "
+        f"{event.validation_pairs} held out, {event.steps_per_epoch} steps an epoch"
     )
+
+
+def _processes(event: Started) -> str:
+    if event.processes == 1:
+        return ""
+    return f", {event.processes} processes with {event.config.batch_size} patches each in a step"
 
 
 def _loss_line(losses: Mapping[str, float]) -> str:

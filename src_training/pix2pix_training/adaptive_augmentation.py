@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.choices import GanMode
+from pix2pix_training.distributed import ALONE, Group
 
 _LARGEST = 0.8
 """Probability below which the generator does not learn to make varied images itself."""
@@ -27,10 +28,12 @@ class AdaptiveAugmentation:
     """Varies source and judged image alike: mirrors, quarter turns, shifts, contrast and brightness.
 
     Each happens with one `probability`, which rises while the discriminator finds real targets real more often than
-    `goal` says, on a scale from -1 to 1, and falls else. Random numbers are torch's; nothing waits for the device.
+    `goal` says, on a scale from -1 to 1, and falls else. Random numbers are torch's; nothing waits for the device. All
+    processes of `group` have one probability.
     """
 
-    def __init__(self, goal: float, mode: GanMode, device: torch.device) -> None:
+    def __init__(self, goal: float, mode: GanMode, device: torch.device, group: Group = ALONE) -> None:
+        self._group = group
         self._goal = goal
         self._border = 0.5 if mode == "lsgan" else 0.0
         self.probability = torch.zeros((), device=device)
@@ -51,14 +54,14 @@ class AdaptiveAugmentation:
         return self._random(seen) < self.probability
 
     def _random(self, seen: Tensor) -> Tensor:
-        return torch.rand(len(seen), 1, 1, 1, device=seen.device)
+        return self._group.own(torch.rand(self._group.size * len(seen), 1, 1, 1, device=seen.device))
 
     @torch.no_grad()
     def learn(self, logits_of_real: Sequence[Tensor]) -> None:
         """Take in what the discriminator says of real targets, (N, 1, h, w) by scale."""
         signs = torch.stack([(logits - self._border).sign().mean() for logits in logits_of_real]).mean()
-        self._sureness.lerp_(signs, 1 - _FORGETTING)
-        change = len(logits_of_real[0]) / _PATCHES_TO_ONE * (self._sureness - self._goal).sign()
+        self._sureness.lerp_(self._group.sum(signs) / self._group.size, 1 - _FORGETTING)
+        change = self._group.size * len(logits_of_real[0]) / _PATCHES_TO_ONE * (self._sureness - self._goal).sign()
         self.probability.add_(change).clamp_(0, _LARGEST)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -40,7 +40,8 @@ class Batches:
     Parameters
     ----------
     source_mappings : of each pair of the dataset.
-    first : number of the first batch; each is the same wherever one begins.
+    first : number of the first patch; each is the same wherever one begins.
+    stride : by how much the numbers of the first patches of batches differ; `batch_size` by default.
     ahead : whether the next batch is read while the device works on the one that was given.
     workers : processes that do so in place of a thread, for which they open the images again. None: some for a GPU and
         images that do not fit into memory.
@@ -59,6 +60,7 @@ class Batches:
         *,
         batch_size: int,
         first: int = 0,
+        stride: int | None = None,
         ahead: bool = False,
         workers: int | None = 0,
     ) -> None:
@@ -66,7 +68,7 @@ class Batches:
         self._dataset = dataset
         self._device = device
         self._jitter = jitter
-        numbers = (list(range(number * batch_size, (number + 1) * batch_size)) for number in count(first))
+        numbers = (list(range(number, number + batch_size)) for number in count(first, stride or batch_size))
         workers = _number_of_workers(workers, dataset, device) if ahead else 0
         if workers:
             self._patches = _from_processes(dataset, numbers, workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.validated import from_dict
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_VERSION = 1
 MAY_CHANGE_ON_RESUME = (
@@ -41,8 +44,9 @@ class Checkpoint:
 
     `random_state` holds torch's CPU state and, where there is one, the GPU's. Patches need none: they are functions of
     the seed and their number. `data` is the fingerprint of the pairs, to notice other ones. `threads` is recorded
-    because float32 sums depend on it: only with the same number is a resumed run bit-identical. Fields with a default
-    came later than the others, so a file may lack them.
+    because float32 sums depend on it: only with the same number is a resumed run bit-identical. `patches` is how many
+    were trained on, in the steps of `processes` with the batch of the settings each; None: of one process. Fields with
+    a default came later than the others, so a file may lack them.
     """
 
     config: TrainingConfig
@@ -56,6 +60,8 @@ class Checkpoint:
     latest: Mapping[str, Any] | None = None
     stale_validations: int = 0
     average: Mapping[str, Tensor] | None = None
+    patches: int | None = None
+    processes: int = 1
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -128,6 +134,10 @@ def _wrong_entry(checkpoint: Checkpoint) -> str | None:
     for name in ("data", "networks", "random_state"):
         if not isinstance(getattr(checkpoint, name), Mapping):
             return name
+    if type(checkpoint.processes) is not int or checkpoint.processes < 1:
+        return "processes"
+    if checkpoint.patches is not None and (type(checkpoint.patches) is not int or checkpoint.patches < 0):
+        return "patches"
     for name in ("best", "latest"):
         validation = getattr(checkpoint, name)
         if validation is not None and not _is_validation(validation):
@@ -156,9 +166,20 @@ def states_from(path: Path) -> Iterator[None]:
         raise _damaged(path, f"its state does not fit the networks: {reason:.100}") from error
 
 
-def check_same_run(saved: Checkpoint, config: TrainingConfig, path: Path) -> None:
-    """Refuse to continue a run under other settings; its length may change."""
+def check_same_run(saved: Checkpoint, config: TrainingConfig, path: Path, processes: int = 1) -> None:
+    """Refuse to continue a run under other settings; its length may change, and how its steps are spread."""
     allowed = {name: getattr(config, name) for name in MAY_CHANGE_ON_RESUME}
+    before, now = saved.processes * saved.config.batch_size, processes * config.batch_size
+    if now == before:
+        allowed["batch_size"] = config.batch_size
+    elif processes != saved.processes and config.batch_size == saved.config.batch_size:
+        log.warning(
+            "the steps of the run were of %d patches, of %d processes; from here on they are of %d, of %d",
+            before,
+            saved.processes,
+            now,
+            processes,
+        )
     for name, before, now in _differences(asdict(replace(saved.config, **allowed)), asdict(config)):
         raise CheckpointError(
             f"{path}: the run was started with {name} = {before!r}, now it is {now!r}; resume with the same settings, "

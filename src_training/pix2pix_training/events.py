@@ -23,6 +23,7 @@ class Preparing:
 @dataclass(frozen=True, kw_only=True)
 class Started:
     """Everything is ready; `total_steps` is None where the length is a time. `config` has every default filled in.
+    Of several `processes` each has a `device`, and takes its own batch in each step.
 
     `source` and `target` say in words how pixels of the images are mapped. `target_span` is by how much stored values
     of the target differ where those of the network differ by 2; None for classes, and where it is not one number.
@@ -35,6 +36,7 @@ class Started:
     training_pairs: int
     validation_pairs: int
     device: str
+    processes: int = 1
     source: str = ""
     target: str = ""
     target_span: float | None = None

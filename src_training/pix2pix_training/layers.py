@@ -93,11 +93,16 @@ class BatchRenorm(StatisticsNorm):
         return self._train_on(x) if self.training else super().forward(x)
 
     def _train_on(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            var, mean = torch.var_mean(x.to(cast(Tensor, self.running_mean).dtype), (0, 2, 3), correction=0)
+        return F.batch_norm(x, None, None, *self._corrected(mean, var), True, 0.0, self.eps)
+
+    def _corrected(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias for a batch of these statistics, which the running averages take in."""
         running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         weight, bias = cast(Tensor, self.weight), cast(Tensor, self.bias)
         batches = cast(Tensor, self.num_batches_tracked)
         with torch.no_grad():
-            var, mean = torch.var_mean(x.to(running_mean.dtype), (0, 2, 3), correction=0)
             widened = ((batches - self.PLAIN_UNTIL) / (self.RELAXED_AT - self.PLAIN_UNTIL)).clamp(0, 1)
             r_max, d_max = 1 + (self.R_MAX - 1) * widened, self.D_MAX * widened
             scale = torch.rsqrt(running_var + self.eps)
@@ -107,7 +112,7 @@ class BatchRenorm(StatisticsNorm):
             momentum = (1 / batches).clamp(min=self.momentum).to(var.dtype)  # the plain average of the first batches
             running_mean.lerp_(mean, momentum)
             running_var.lerp_(var, momentum)
-        return F.batch_norm(x, None, None, weight * r, torch.addcmul(bias, weight, d), True, 0.0, self.eps)
+        return weight * r, torch.addcmul(bias, weight, d)
 
 
 class SpectralConv2d(nn.Conv2d):

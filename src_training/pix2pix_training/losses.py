@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pix2pix_training.choices import GanMode
 from pix2pix_training.config import ObjectiveConfig
+from pix2pix_training.distributed import ALONE, Group
 from pix2pix_training.networks import Discriminator
 from pix2pix_training.reconstruction import focused_l1
 
@@ -50,6 +51,7 @@ def discriminator_loss(
     fake: Tensor,
     objective: ObjectiveConfig,
     varied: Varied | None = None,
+    group: Group = ALONE,
 ) -> DiscriminatorLoss:
     """Loss of the discriminator on a translated and a real image, in two separate forwards; summed over its scales.
 
@@ -59,6 +61,7 @@ def discriminator_loss(
     ----------
     source, target, fake : (N, C, H, W) in [-1, 1]; gradients do not flow into `fake`.
     varied : what becomes of what the discriminator sees.
+    group : processes whose mean loss is that of the batch of all of them.
     """
     fake = fake.detach()
     on_fake = _summed(judge(discriminator, source, fake, objective, varied), False, objective.gan_mode)
@@ -66,7 +69,7 @@ def discriminator_loss(
     on_real = _summed(logits_of_real, True, objective.gan_mode)
     total = 0.5 * (on_fake + on_real)
     if needs_gradient_penalty(objective.gan_mode):
-        total = total + _gradient_penalty(discriminator, source, target, fake, objective)
+        total = total + _gradient_penalty(discriminator, source, target, fake, objective, group)
     return DiscriminatorLoss(total=total, fake=on_fake, real=on_real, logits_of_real=tuple(logits_of_real))
 
 
@@ -87,13 +90,14 @@ def generator_loss(
     fake: Tensor,
     objective: ObjectiveConfig,
     varied: Varied | None = None,
+    group: Group = ALONE,
 ) -> GeneratorLoss:
     """``gan_weight * L_GAN + l1_weight * mean|target - fake|``, and feature matching; the GAN term non-saturating.
 
     L1 is focused where the objective says so; further terms are those of `reconstruction_losses`. `varied` as for
     `discriminator_loss`; features are matched as they are.
     """
-    l1 = objective.l1_weight * focused_l1(fake, target, objective.l1_focus)
+    l1 = objective.l1_weight * focused_l1(fake, target, objective.l1_focus, group)
     nothing = torch.zeros_like(l1)
     if discriminator is None:
         return GeneratorLoss(total=l1, gan=nothing, l1=l1, feature_matching=nothing)
@@ -163,10 +167,16 @@ def adversarial_loss(logits: Tensor, is_real: bool, mode: GanMode) -> Tensor:
 
 
 def _gradient_penalty(
-    discriminator: Discriminator, source: Tensor, target: Tensor, fake: Tensor, objective: ObjectiveConfig
+    discriminator: Discriminator,
+    source: Tensor,
+    target: Tensor,
+    fake: Tensor,
+    objective: ObjectiveConfig,
+    group: Group,
 ) -> Tensor:
     """Squared distance of the critic's gradient norm from 1, between real and fake (Gulrajani 2017, equation 3)."""
-    share = torch.rand(target.shape[0], 1, 1, 1, device=target.device, dtype=target.dtype)
+    count = group.size * target.shape[0]
+    share = group.own(torch.rand(count, 1, 1, 1, device=target.device, dtype=target.dtype))
     between = (share * target + (1 - share) * fake).requires_grad_(True)
     logits = judge(discriminator, source, between, objective)
     (gradient,) = torch.autograd.grad([scale.sum() for scale in logits], between, create_graph=True)

@@ -5,11 +5,15 @@ They are computed in float32 whatever the networks compute in: differences of sm
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pix2pix_training.config import RECONSTRUCTION_TERMS, SSIM_WINDOW_PX, ObjectiveConfig
+from pix2pix_training.distributed import ALONE, Group
 from pix2pix_training.metrics import ssim_maps
 
 PYRAMID_LEVELS = 4
@@ -19,19 +23,27 @@ _DATA_RANGE = 2.0
 _LEAST = 1e-4
 
 
-def reconstruction_losses(fake: Tensor, target: Tensor, objective: ObjectiveConfig) -> dict[str, Tensor]:
+def reconstruction_losses(
+    fake: Tensor, target: Tensor, objective: ObjectiveConfig, group: Group = ALONE
+) -> dict[str, Tensor]:
     """The terms that `objective` gives a weight, times that weight, by their names in ``metrics.csv``.
 
     Parameters
     ----------
     fake, target : (N, C, H, W) in [-1, 1]; of categories one channel for each, 1 for the one that a pixel belongs to.
+    group : processes whose mean loss is that of the batch of all of them.
     """
-    formulas = {"G_PYR": pyramid_l1, "G_SSIM": ms_ssim_loss, "G_CE": cross_entropy, "G_DICE": dice_loss}
+    formulas: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "G_PYR": pyramid_l1,
+        "G_SSIM": ms_ssim_loss,
+        "G_CE": cross_entropy,
+        "G_DICE": partial(dice_loss, group=group),
+    }
     weights = {name: getattr(objective, setting) for name, setting in RECONSTRUCTION_TERMS.items()}
     return {name: w * formulas[name](fake.float(), target.float()) for name, w in weights.items() if w > 0}
 
 
-def focused_l1(fake: Tensor, target: Tensor, focus: float) -> Tensor:
+def focused_l1(fake: Tensor, target: Tensor, focus: float, group: Group = ALONE) -> Tensor:
     """Mean of ``w |target - fake|`` with w as ``|target - fake| ** focus``, scaled to a mean of 1; with 0 plain L1.
 
     Large errors count for more. Where a target is dark but for a few bright objects, as fluorescence is, plain L1 is
@@ -41,7 +53,8 @@ def focused_l1(fake: Tensor, target: Tensor, focus: float) -> Tensor:
         return F.l1_loss(fake, target)
     error = (fake - target).abs()
     weight = error.detach() ** focus
-    return (weight * error).mean() / weight.mean().clamp_min(torch.finfo(error.dtype).tiny)
+    mean = group.sum(weight.mean()) / group.size
+    return (weight * error).mean() / mean.clamp_min(torch.finfo(error.dtype).tiny)
 
 
 def pyramid_l1(fake: Tensor, target: Tensor) -> Tensor:
@@ -82,14 +95,14 @@ def cross_entropy(fake: Tensor, target: Tensor) -> Tensor:
     return -(chosen.log() * _chosen(target).amax(1)).mean()
 
 
-def dice_loss(fake: Tensor, target: Tensor) -> Tensor:
+def dice_loss(fake: Tensor, target: Tensor, group: Group = ALONE) -> Tensor:
     """1 - the mean Dice coefficient of the categories in the batch, with probabilities for members (Milletari 2016).
 
     A category counts by its overlap and not by its area; those that do not occur in the target are left out.
     """
     found, wanted = _probabilities(fake), _chosen(target)
-    overlap, area = (image.sum((0, 2, 3)) for image in (found * wanted, wanted))
-    dice = 2 * overlap / (found.sum((0, 2, 3)) + area).clamp_min(_LEAST)
+    overlap, area, found = (group.sum(image.sum((0, 2, 3))) for image in (found * wanted, wanted, found))
+    dice = 2 * overlap / (found + area).clamp_min(_LEAST)
     return 1 - dice[area > 0].mean() if bool((area > 0).any()) else 0 * dice.sum()
 
 

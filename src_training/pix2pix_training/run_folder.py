@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write, check_writable_target
-from pix2pix_training.checkpoint import is_checkpoint
+from pix2pix_training.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.locks import locked
 from pix2pix_training.metrics_table import append_row, drop_rows_after, last_step
+from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 from pix2pix_training.validated import from_dict
 
@@ -167,12 +169,47 @@ class RunFolder:
         """Add a row; scores are empty where there was no validation."""
         append_row(self.metrics, step, epoch, seconds, {**losses, **scores})
 
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        save_checkpoint(checkpoint, self.checkpoint)
+
+    def write_model(self, model: Model) -> None:
+        save_model(model, self.model)
+
     def write_preview(self, step: int, images: tuple[Tensor, ...]) -> Path:
         """Source, output and target (C, H, W) in [-1, 1] side by side as PNG."""
         path = self.previews / f"step_{step:07d}.png"
         with atomic_write(path) as partial:
             Image.fromarray(side_by_side(*images).permute(1, 2, 0).numpy()).save(partial, format="PNG")
         return path
+
+
+class UnwrittenRunFolder(RunFolder):
+    """The folder as another process writes it: whatever is to be written there is left to that one."""
+
+    @contextmanager
+    def claimed(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
+        yield
+
+    def prepare(self, *, resume: bool) -> None:
+        pass
+
+    def write_config(self, config: TrainingConfig) -> None:
+        pass
+
+    def drop_metrics_after(self, step: int) -> None:
+        pass
+
+    def append_metrics(self, *_row: Any, **_named: Any) -> None:
+        pass
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        pass
+
+    def write_model(self, model: Model) -> None:
+        pass
+
+    def write_preview(self, step: int, images: tuple[Tensor, ...]) -> Path:
+        return self.previews
 
 
 def side_by_side(*images: Tensor) -> Tensor:

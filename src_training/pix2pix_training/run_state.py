@@ -14,19 +14,20 @@ import torch
 from pix2pix_training.checkpoint import (
     Checkpoint,
     random_state,
-    save_checkpoint,
     set_random_state,
     states_from,
 )
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.distributed import Group
 from pix2pix_training.errors import CheckpointError
 from pix2pix_training.events import CheckpointSaved, Validated
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.metrics import Scores, mean_scores
-from pix2pix_training.model_file import Model, save_model, saved_model_step
+from pix2pix_training.model_file import Model, saved_model_step
 from pix2pix_training.networks import Generator
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, changed_image
+from pix2pix_training.presets import DEFAULT_EPOCHS
 from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.training_step import TrainingStep, WeightAverage
 
@@ -40,6 +41,7 @@ class RunState:
 
     Attributes
     ----------
+    patches : how many were trained on, by all processes of `group`.
     saved_step : of the last checkpoint, 0 where there is none.
     best, latest : validations with their step and scores; `stale_validations` counts those since the best.
     """
@@ -52,6 +54,7 @@ class RunState:
         folder: RunFolder,
         networks: TrainingStep,
         device: torch.device,
+        group: Group,
         steps_per_epoch: int,
     ) -> None:
         self.config = config
@@ -60,18 +63,48 @@ class RunState:
         self.folder = folder
         self.networks = networks
         self.device = device
-        self.steps_per_epoch = steps_per_epoch
+        self.group = group
+        self.patches_per_step = group.size * config.batch_size
+        self.patches_per_epoch = steps_per_epoch * self.patches_per_step
         self.average = WeightAverage(networks.generator, config.ema_decay) if config.ema_decay else None
-        self.step = self.saved_step = 0
+        self.step = self.saved_step = self.patches = 0
         self.seconds = 0.0
         self.best: Mapping[str, Any] | None = None
         self.latest: Mapping[str, Any] | None = None
         self.stale_validations = 0
 
     @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run, None where its length is a time."""
+        if self.config.minutes is not None:
+            return None
+        if self.config.steps is not None:
+            return self.config.steps
+        patches = (self.config.epochs or DEFAULT_EPOCHS) * self.patches_per_epoch
+        return self.step + max(0, math.ceil((patches - self.patches) / self.patches_per_step))
+
+    @property
+    def fraction_done(self) -> float:
+        if (steps := self.total_steps) is not None:
+            return min(1.0, self.step / steps)
+        assert self.config.minutes is not None
+        return min(1.0, self.seconds / (60 * self.config.minutes))
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.stale_validations
+
+    @property
+    def early_stop(self) -> str | None:
+        """Why the run ends before its length, in words; None where it does not."""
+        if not self.is_out_of_patience or self.fraction_done >= 1:
+            return None
+        return f"stopped early at step {self.step}: {self._in_vain}"
+
+    @property
     def epoch(self) -> int:
         """Of the present step, from 0."""
-        return (self.step - 1) // self.steps_per_epoch
+        return (self.patches - 1) // self.patches_per_epoch
 
     @property
     def generator(self) -> Generator:
@@ -88,6 +121,18 @@ class RunState:
                 return False
             case _:
                 assert_never(self.config.keep)
+
+    def copy_first(self) -> None:
+        """Have all processes begin with the weights of the first, to the last bit."""
+        networks = [self.networks.generator, self.networks.discriminator, self.generator]
+        self.group.copy_first_([value for each in networks if each is not None for value in each.state_dict().values()])
+
+    def note_step(self) -> None:
+        """The networks have made a step."""
+        self.step += 1
+        self.patches += self.patches_per_step
+        if self.average is not None:
+            self.average.update(self.step)
 
     def note_validation(self, losses: Mapping[str, float], scores: Sequence[Scores]) -> Validated | None:
         """Write the means of the images' scores to the run folder, and the model where it is the best so far."""
@@ -116,7 +161,7 @@ class RunState:
         return -math.inf if value is None else value, -scores["mae"]
 
     @property
-    def in_vain(self) -> str:
+    def _in_vain(self) -> str:
         """The validations since the best one, in words."""
         assert self.best is not None  # only later validations are stale
         name = self.config.best_by
@@ -131,7 +176,7 @@ class RunState:
         return self.best is None or not self.keeps_best
 
     def _save_model(self) -> None:
-        save_model(self._model(), self.folder.model)
+        self.folder.write_model(self._model())
 
     def _model(self) -> Model:
         return Model(
@@ -149,7 +194,7 @@ class RunState:
     def _provenance(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "epochs": self.step / self.steps_per_epoch,
+            "epochs": self.patches / self.patches_per_epoch,
             "seconds": round(self.seconds, 1),
             "training_pairs": len(self.prepared.training),
             "validation_pairs": len(self.prepared.validation),
@@ -157,6 +202,7 @@ class RunState:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "device": str(self.device),
+            **({"processes": self.group.size} if self.group.size > 1 else {}),
         }
 
     def save(self) -> CheckpointSaved:
@@ -183,8 +229,10 @@ class RunState:
             stale_validations=self.stale_validations,
             average=self.average.state() if self.average is not None else None,
             threads=torch.get_num_threads(),
+            patches=self.patches,
+            processes=self.group.size,
         )
-        save_checkpoint(checkpoint, self.folder.checkpoint)
+        self.folder.write_checkpoint(checkpoint)
         self.saved_step = self.step
 
     def restore(self, saved: Checkpoint) -> None:
@@ -202,10 +250,13 @@ class RunState:
                 self.average.load_state(saved.average or {})
             set_random_state(saved.random_state, self.device)
         self.step = self.saved_step = saved.step
+        before = saved.step * saved.config.batch_size
+        self.patches = before if saved.patches is None else saved.patches
         self.seconds = saved.seconds
         self.best, self.latest = saved.best, saved.latest
         self.stale_validations = saved.stale_validations
         self._require_model()
+        self.best, self.stale_validations = self.group.broadcast((self.best, self.stale_validations))
 
     def _require_model(self) -> None:
         """See that the model to keep is there: a run may be killed just before it is written, or a user remove it."""

@@ -14,6 +14,7 @@ import torch
 from pix2pix_training.array_source import channel_count, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
+from pix2pix_training.distributed import ALONE, Group
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.machine import default_budget_bytes
 from pix2pix_training.networks import build_generator
@@ -62,6 +63,7 @@ def sized_run(
     *,
     resume: bool,
     device: str,
+    group: Group = ALONE,
 ) -> tuple[TrainingConfig, TrainingData]:
     """Settings with the sizes that fit the time of the run, and its images; what is picked is said.
 
@@ -71,6 +73,7 @@ def sized_run(
     ----------
     given : settings that the user has said, which stay as they are; see `places_of`.
     load : called with `patch_size`, on which the split of the images may depend.
+    group : processes of the run, which all take the sizes that the first one finds.
     """
     recorded = RunFolder(out).settings() if resume else None
     if recorded is not None:
@@ -85,7 +88,7 @@ def sized_run(
     data = load(patch_size=config.patch_size)
     if config.minutes is None:
         return config, data
-    fitted = _fitted(config, given, data.split, resolve_device(device))
+    fitted = group.broadcast(_fitted(config, given, data.split, resolve_device(device)))
     return fitted, data if fitted.patch_size == config.patch_size else load(patch_size=fitted.patch_size)
 
 

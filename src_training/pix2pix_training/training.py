@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import assert_never
 
@@ -19,11 +20,8 @@ from torch import Tensor
 
 from pix2pix_training.augmentation import measured_jitter
 from pix2pix_training.batches import Batches
-from pix2pix_training.checkpoint import (
-    Checkpoint,
-    check_same_run,
-    load_checkpoint,
-)
+from pix2pix_training.cancel import Interrupted
+from pix2pix_training.checkpoint import Checkpoint, check_same_run, load_checkpoint
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_device
 from pix2pix_training.device import is_out_of_memory, resolve_device, resolve_precision
@@ -35,7 +33,8 @@ from pix2pix_training.diagnosis import (
     memory_errors_in_words,
     size_that_fits,
 )
-from pix2pix_training.errors import TrainingError
+from pix2pix_training.distributed import ALONE, Group, ProcessLost
+from pix2pix_training.errors import SettingsError, TrainingError
 from pix2pix_training.events import (
     CheckpointSaved,
     Event,
@@ -52,9 +51,8 @@ from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import Model
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, _completed, _span, prepare, require_usable
-from pix2pix_training.presets import DEFAULT_EPOCHS
 from pix2pix_training.registration import misalignment_warning
-from pix2pix_training.run_folder import RunFolder
+from pix2pix_training.run_folder import RunFolder, UnwrittenRunFolder
 from pix2pix_training.run_state import RunState, check_same_data
 from pix2pix_training.training_step import TrainingStep
 from pix2pix_training.validation import Validation
@@ -86,6 +84,7 @@ def train(
     init: Model | None = None,
     workers: int | None = 0,
     preview_seconds: float | None = None,
+    group: Group = ALONE,
 ) -> Generator[Event, None, None]:
     """Train a generator and write the run folder `out`, yielding what happens.
 
@@ -103,15 +102,20 @@ def train(
         the device is a GPU and the images do not fit into memory.
     preview_seconds : yield a preview after the first step, and then so often, besides those of validations; less often
         where it would take more than a twentieth of the time. None for those of validations alone.
+    group : processes that train together and call this alike. Only the first one writes; where it stops, the others
+        raise `Interrupted`.
 
     Raises
     ------
     InputError
         Before the first step: settings, data or output cannot be used.
     TrainingError
-        Losses or weights are no longer finite, or the device is out of memory; the last checkpoint is kept.
+        Losses or weights are no longer finite, the device is out of memory, or another process of the group has ended;
+        the last checkpoint is kept.
     """
-    folder, place = RunFolder(Path(out)), resolve_device(device)
+    if config.compile and group.size > 1:
+        raise SettingsError("compile is for a run of one process; train without --compile, or without torchrun")
+    folder, place = (RunFolder if group.is_first else UnwrittenRunFolder)(Path(out)), resolve_device(device)
     with memory_errors_in_words(place), folder.claimed(resume=resume, overwrite=overwrite):
         require_usable(config, data.split)
         saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None
@@ -128,12 +132,17 @@ def train(
             init=init,
             workers=workers,
             preview_seconds=preview_seconds,
+            group=group,
         )
         try:
-            yield from run.events()
-        except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
-            run.save_if_ahead()
-            raise
+            try:
+                yield from run.events()
+            except GeneratorExit:  # raised at a `yield`, so never in the middle of a step
+                run.save_if_ahead()
+                run.stop_others()
+                raise
+        except ProcessLost as error:
+            raise TrainingError(f"{error}{run.kept_checkpoint() if group.is_first else ''}") from error
         finally:
             run.batches.close()
 
@@ -154,7 +163,9 @@ class _Run:
         init: Model | None,
         workers: int | None,
         preview_seconds: float | None,
+        group: Group,
     ) -> None:
+        self.group = group
         self.folder = folder
         self.device = device
         self.prepared = prepared
@@ -163,7 +174,9 @@ class _Run:
         self.config = _completed(config, self.prepared)
         if saved is not None:
             check_same_data(saved, prepared, data.split, folder)
-            check_same_run(saved, self.config, folder.checkpoint)
+            check_same_run(saved, self.config, folder.checkpoint, group.size)
+        step = 0 if saved is None else saved.step
+        group.require_alike({"settings": self.config, "images": prepared.fingerprint, "checkpoint": step})
         pairs = [each.pair for each in prepared.training]
         is_resident = fits_on_device([image for pair in pairs for image in pair.images], device)
         dataset = PatchDataset(
@@ -179,18 +192,20 @@ class _Run:
         images = [(each.pair.source, each.planes, each.source_mapping) for each in prepared.training]
         targets = [(each.pair.target, each.planes, prepared.target_mapping) for each in prepared.training]
         jitter = measured_jitter(images, config.augmentation.intensity_jitter, targets)
-        self.steps_per_epoch = math.ceil(len(dataset) / config.batch_size)
-        self.total_steps = self._total_steps()
-        self.validation = Validation(self.config, self.prepared, self.device)
+        self.steps_per_epoch = math.ceil(len(dataset) / (group.size * config.batch_size))
+        self.validation = Validation(self.config, self.prepared, self.device, group)
         dtype = resolve_precision(config.precision, self.device, training=True)
-        self.networks = TrainingStep(self.config, self.device, dtype)
+        self.networks = TrainingStep(self.config, self.device, dtype, group)
         if init is not None:
             self.networks.start_from(init)
         descriptions = (self.source, self.target)
-        self.state = RunState(self.config, prepared, descriptions, folder, self.networks, device, self.steps_per_epoch)
+        self.state = RunState(
+            self.config, prepared, descriptions, folder, self.networks, device, group, self.steps_per_epoch
+        )
         folder.prepare(resume=resume)
         if saved is not None:
             self.state.restore(saved)
+        self.state.copy_first()
         folder.drop_metrics_after(self.state.step)
         self.batches = Batches(
             dataset,
@@ -198,7 +213,8 @@ class _Run:
             device,
             jitter,
             batch_size=config.batch_size,
-            first=self.state.step,
+            first=self.state.patches + group.rank * config.batch_size,
+            stride=self.state.patches_per_step,
             ahead=not is_resident,
             workers=workers,
         )
@@ -207,25 +223,19 @@ class _Run:
         self.preview_seconds = preview_seconds
         self.next_preview = -math.inf if preview_seconds is not None else math.inf
         self.discriminator_watch = DiscriminatorWatch(config.objective)
-
-    def _total_steps(self) -> int | None:
-        config = self.config
-        if config.minutes is not None:
-            return None
-        if config.steps is not None:
-            return config.steps
-        return (config.epochs or DEFAULT_EPOCHS) * self.steps_per_epoch
+        self.is_over = False
 
     def events(self) -> Iterator[Event]:
         self.folder.write_config(self.config)
         yield Started(
             config=self.config,
             resumed_from_step=self.state.step,
-            total_steps=self.total_steps,
+            total_steps=self.state.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             training_pairs=len(self.prepared.training),
             validation_pairs=len(self.prepared.validation),
             device=str(self.device),
+            processes=self.group.size,
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
             target_span=_span(self.target.mapping),
@@ -233,14 +243,12 @@ class _Run:
         if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)
         started = time.monotonic() - self.state.seconds
-        while (fraction := self._fraction_done()) < 1 and not self._is_out_of_patience():
+        while self._goes_on() and (fraction := self.state.fraction_done) < 1 and not self.state.is_out_of_patience:
             self._set_learning_rate(fraction)
             losses = self._run_step()
-            self.state.step += 1
-            if self.state.average is not None:
-                self.state.average.update(self.state.step)
-            self.state.seconds = time.monotonic() - started
-            is_last = self._fraction_done() >= 1
+            self.state.note_step()
+            self.state.seconds = self.group.agreed(time.monotonic() - started)
+            is_last = self.state.fraction_done >= 1
             validates = self.state.step % self.config.validate_every == 0 or is_last
             saves = self.state.step % self.config.checkpoint_every == 0 or is_last
             numbers = self._read(losses) if validates or saves or self._shows_losses() else None
@@ -248,7 +256,7 @@ class _Run:
                 yield Warned(step=self.state.step, message=trouble)
             if numbers is not None and validates:
                 yield from self._validate(numbers)
-            if saves or self._is_out_of_patience():
+            if saves or self.state.is_out_of_patience:
                 is_told = self.state.saved_step == self.state.step
                 saved = self._saved()
                 if not is_told:
@@ -256,13 +264,25 @@ class _Run:
             yield StepDone(
                 step=self.state.step,
                 epoch=self.state.epoch,
-                fraction=self._fraction_done(),
+                fraction=self.state.fraction_done,
                 seconds=self.state.seconds,
                 losses=numbers,
             )
             if time.monotonic() >= self.next_preview:
                 yield self._preview(keep=False)
+        self.is_over = True
         yield self._finished()
+
+    def _goes_on(self) -> bool:
+        """True; raises `Interrupted` where the first process has stopped instead of coming here."""
+        if self.group.agreed(1.0):
+            return True
+        raise Interrupted
+
+    def stop_others(self) -> None:
+        """Tell the others, which are on their way to the next step, that the run stops here."""
+        if self.group.is_first and not self.is_over:
+            self.group.agreed(0.0)
 
     def _run_step(self) -> dict[str, Tensor]:
         try:
@@ -275,25 +295,17 @@ class _Run:
     def _out_of_memory(self) -> TrainingError:
         """Tries smaller steps on the device as it is now, which spoils the networks."""
         config = self.config
-        fitting = size_that_fits(config, self._run_on_noise)
+        alone = self.group.size == 1  # others would wait
+        advice = advice_on_size(size_that_fits(config, self._run_on_noise)) if alone else "try a smaller --batch-size"
         return TrainingError(
             f"{self.device} is out of memory in step {self.state.step + 1} with batch_size {config.batch_size} and "
-            f"patch_size {config.patch_size}; {advice_on_size(fitting)}{self._kept_checkpoint()}"
+            f"patch_size {config.patch_size}; {advice}{self.kept_checkpoint()}"
         )
 
     def _run_on_noise(self, batch_size: int, patch_size: int) -> None:
         """Two steps, as only the second has the moments of the optimisers beside its activations."""
         for _ in range(2):
             self.networks.run_on_noise(batch_size, patch_size)
-
-    def _fraction_done(self) -> float:
-        if self.total_steps is not None:
-            return min(1.0, self.state.step / self.total_steps)
-        assert self.config.minutes is not None
-        return min(1.0, self.state.seconds / (60 * self.config.minutes))
-
-    def _is_out_of_patience(self) -> bool:
-        return 0 < self.config.patience <= self.state.stale_validations
 
     def _set_learning_rate(self, fraction: float) -> None:
         """Constant, or constant for the first half and linear to zero over the second (reference)."""
@@ -312,7 +324,9 @@ class _Run:
     def _read(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """The losses as numbers, which must be finite. A step that breaks down spoils the losses of all later ones."""
         self.seconds_of_losses = self.state.seconds
-        numbers = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        values = torch.stack(list(losses.values()))
+        self.group.mean_([values])
+        numbers = dict(zip(losses, values.tolist(), strict=True))
         bad = [name for name, value in numbers.items() if not math.isfinite(value)]
         if bad:
             raise self._broken_down(f"{', '.join(bad)} is no longer finite")
@@ -324,11 +338,11 @@ class _Run:
 
     def _broken_down(self, what: str) -> TrainingError:
         return TrainingError(
-            f"training broke down by step {self.state.step}: {what}{self._kept_checkpoint()}. Try a lower "
+            f"training broke down by step {self.state.step}: {what}{self.kept_checkpoint()}. Try a lower "
             "--learning-rate, --precision fp32, or another --gan-mode"
         )
 
-    def _kept_checkpoint(self) -> str:
+    def kept_checkpoint(self) -> str:
         return f"; the checkpoint of step {self.state.saved_step} is kept" if self.state.saved_step else ""
 
     def _validate(self, losses: Mapping[str, float]) -> Iterator[Event]:
@@ -336,21 +350,22 @@ class _Run:
         remaining, scores = self.validation.scores(self.state.generator), list[Scores]()
         is_noted = False
         try:
-            for done in range(self.validation.image_count):
+            for done in range(0, self.validation.image_count, self.group.size):
                 yield Validating(step=self.state.step, done=done, total=self.validation.image_count)
-                scores.append(next(remaining))
+                scores.extend(islice(remaining, 1))
+            scores = self.validation.of_all(scores)
             validated, is_noted = self.state.note_validation(losses, scores), True
             if self.state.saved_step == self.state.step:
                 yield CheckpointSaved(step=self.state.step, path=self.folder.checkpoint)
         except GeneratorExit:  # a stopped run keeps its last validation
             if not is_noted:
-                self.state.note_validation(losses, [*scores, *remaining])
+                self.state.note_validation(losses, self.validation.of_all([*scores, *remaining]))
             self._preview()
             raise
         preview = self._preview()  # before anything is told, as the run may be stopped then
         if validated is not None:
             yield validated
-        ends = self._fraction_done() >= 1 or self._is_out_of_patience()
+        ends = self.state.fraction_done >= 1 or self.state.is_out_of_patience
         troubles = [collapse(preview.output, preview.target)]
         troubles += [added_texture(self.validation.detail, self.config.objective)] if ends else []
         for trouble in filter(None, troubles):
@@ -382,14 +397,9 @@ class _Run:
             steps=self.state.step,
             seconds=self.state.seconds,
             new_seconds=self.state.seconds - self.resumed_from_seconds,
-            skipped_patches=self.batches.skipped,
+            skipped_patches=sum(self.group.together(self.batches.skipped)),
             model=self.folder.model,
             model_step=kept["step"] if kept else self.state.step,
             scores=kept["scores"] if kept else {},
-            early_stop=self._early_stop(),
+            early_stop=self.state.early_stop,
         )
-
-    def _early_stop(self) -> str | None:
-        if not self._is_out_of_patience() or self._fraction_done() >= 1:
-            return None
-        return f"stopped early at step {self.state.step}: {self.state.in_vain}"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pix2pix_training.adaptive_augmentation import AdaptiveAugmentation
 from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
 from pix2pix_training.device import computing_in
+from pix2pix_training.distributed import ALONE, Group, share_layers
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.model_file import Model, TrainedDiscriminator
@@ -44,6 +45,7 @@ class TrainingStep:
     Parameters
     ----------
     dtype : what the networks compute in (`computing_in`); float16 with a loss scaler.
+    group : processes that train the same networks, each on its own patches.
 
     Raises
     ------
@@ -51,13 +53,14 @@ class TrainingStep:
         The networks are to be compiled, which cannot be done here.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, config: TrainingConfig, device: torch.device, dtype: torch.dtype, group: Group = ALONE) -> None:
         torch.manual_seed(config.seed)
         self._config = config
         self._objective = config.objective
         self._learning_rate = config.learning_rate
         self._device = device
         self._dtype = dtype
+        self._group = group
         self._betas = (config.beta1, config.beta2)
         self.generator = build_generator(config.generator)
         self.optimizer_g = self._prepare(self.generator)
@@ -69,7 +72,8 @@ class TrainingStep:
             self.optimizer_d = self._prepare(self.discriminator)
         self._varied: AdaptiveAugmentation | None = None
         if config.augmentation.adaptive:
-            self._varied = AdaptiveAugmentation(config.augmentation.adaptive, config.objective.gan_mode, device)
+            goal, mode = config.augmentation.adaptive, config.objective.gan_mode
+            self._varied = AdaptiveAugmentation(goal, mode, device, group)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
         self._translate: Callable[[Tensor], Tensor] = self.generator
         if config.compile:
@@ -84,6 +88,7 @@ class TrainingStep:
 
     def _prepare(self, network: nn.Module) -> torch.optim.Adam:
         initialize_weights(network)
+        share_layers(network, self._group)
         network.to(self._device).train()
         return torch.optim.Adam(
             network.parameters(),
@@ -105,7 +110,8 @@ class TrainingStep:
         dict
             D_fake, D_real and G_GAN (where there is a discriminator), G_L1 with its weight, and G_FM, feature matching
             with its weight, and the `reconstruction_losses`, where there are such terms; D_varied, the probability of
-            `AdaptiveAugmentation`, where that is on; scalars on the device.
+            `AdaptiveAugmentation`, where that is on; scalars on the device, of
+            the patches of this process.
         """
         # The layout in which convolutions over large maps are fastest; their results keep it.
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
@@ -129,7 +135,9 @@ class TrainingStep:
             return {}
         self.discriminator.requires_grad_(True)
         with self._computing():
-            loss = discriminator_loss(self.discriminator, source, target, fake, self._objective, self._varied)
+            loss = discriminator_loss(
+                self.discriminator, source, target, fake, self._objective, self._varied, self._group
+            )
         self._descend(self.optimizer_d, loss.total)
         losses = {"D_fake": loss.fake.detach(), "D_real": loss.real.detach()}
         if self._varied is not None:
@@ -141,8 +149,8 @@ class TrainingStep:
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
         with self._computing():
-            loss = generator_loss(self.discriminator, source, target, fake, self._objective, self._varied)
-        further = reconstruction_losses(fake, target, self._objective)
+            loss = generator_loss(self.discriminator, source, target, fake, self._objective, self._varied, self._group)
+        further = reconstruction_losses(fake, target, self._objective, self._group)
         self._descend(self.optimizer_g, sum(further.values(), loss.total))
         self._scaler.update()
         losses = {"G_L1": loss.l1.detach()}
@@ -155,6 +163,8 @@ class TrainingStep:
     def _descend(self, optimizer: torch.optim.Adam, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        weights = [weight for part in optimizer.param_groups for weight in part["params"]]
+        self._group.mean_([weight.grad for weight in weights if weight.grad is not None])
         self._scaler.step(optimizer)
 
     def _computing(self) -> AbstractContextManager[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from pix2pix_training.array_source import plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import ImageReader
 from pix2pix_training.device import is_out_of_memory
+from pix2pix_training.distributed import ALONE, Group
 from pix2pix_training.errors import TrainingError
 from pix2pix_training.intensity import CategoryMapping, to_tensor
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels
@@ -29,15 +31,17 @@ class Validation:
     """Scores and previews of generators on the validation pairs of `data`.
 
     Of each image the central part of the middle plane is seen, or the first part with enough valid pixels; nothing else
-    is read. Without such pairs there are no scores, and the preview is of a training pair.
+    is read. Without such pairs there are no scores, and the preview is of a training pair. Of the processes of `group`
+    each scores its share of the images.
 
     Attributes
     ----------
     detail : `detail_ratio` of the images that were scored last; of those of intensities without invalid pixels.
     """
 
-    def __init__(self, config: TrainingConfig, data: PreparedData, device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig, data: PreparedData, device: torch.device, group: Group = ALONE) -> None:
         self._config = config
+        self._group = group
         self._device = device
         self._scored = [_Excerpt(p, config.validation_size) for p in data.validation[: config.validation_images]]
         shown = (data.validation or data.training)[0]
@@ -47,13 +51,13 @@ class Validation:
 
     @property
     def image_count(self) -> int:
-        """How many images are scored."""
+        """How many images are scored, by all processes."""
         return len(self._scored)
 
     def scores(self, generator: Generator) -> Iterator[Scores]:
-        """Scores of each validation image in [-1, 1] (data range 2), computed when they are asked for."""
+        """Scores of each of this process's images in [-1, 1] (data range 2), computed when they are asked for."""
         self.detail = []
-        for excerpt in self._scored:
+        for excerpt in self._scored[self._group.rank :: self._group.size]:
             source, target, valid = self._read(excerpt)
             output = self._translate(generator, source)[0].cpu().numpy()
             wanted = target[0].cpu().numpy()
@@ -63,6 +67,13 @@ class Validation:
                 if valid is None and (ratio := detail_ratio(output, wanted)) is not None:
                     self.detail.append(ratio)
                 yield score(output, wanted, data_range=2.0, valid=valid)
+
+    def of_all(self, scores: Sequence[Scores]) -> list[Scores]:
+        """Scores of all images, from those of this process; `detail` is then of all of them too."""
+        found = self._group.together((scores, self.detail))
+        self.detail = [ratio for _, detail in found for ratio in detail]
+        rounds = zip_longest(*(scores for scores, _ in found))
+        return [each for one in rounds for each in one if each is not None]
 
     def preview(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Source, output and target (C, H, W) of one image, in [-1, 1], on the CPU."""

@@ -39,7 +39,7 @@ def test_a_batch_holds_the_mapped_pixels_of_each_patch(dtype: str) -> None:
         target_mapping=mappings[1],
         seed=0,
     )
-    source, target, valid = next(Batches(sampler, [mappings[0]] * 3, CPU, batch_size=3, first=1))
+    source, target, valid = next(Batches(sampler, [mappings[0]] * 3, CPU, batch_size=3, first=3))
     assert valid is None
     for position in range(3):
         stored = sampler[3 + position]
