@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -116,3 +118,16 @@ def test_tifffile_is_one_that_escapes_the_names_of_channels() -> None:
     (bound,) = [each.specifier for each in map(Requirement, project["dependencies"]) if each.name == "tifffile"]
     assert bound.contains("2026.2.24")
     assert not bound.contains("2026.2.23")
+
+
+FORMS = sorted([*(ROOT / ".github").rglob("*.yml"), ROOT / "CITATION.cff"])
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
+def test_files_of_the_repository_are_yaml(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def test_the_workflow_that_publishes_needs_a_token_alone() -> None:
+    text = (ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8")
+    assert re.findall(r"secrets\.(\w+)", text) == ["PYPI_TOKEN"]
