@@ -4,7 +4,8 @@
 
 FACADES holds ``label`` and ``photo``, images of the same names; label -> photo is learnt on all but --held-out of the
 pairs. The translations of those are scored by a segmentation network that is trained here on the real photos (the
-paper's "FCN score"). Configurations that stand in several tables are trained once. All trainings do the same number of
+paper's "FCN score"), and their colours compared with those of real photos. The table `labels` learns photo -> label
+instead. Configurations that stand in several tables are trained once. All trainings do the same number of
 steps: as many as fit into --minutes by a measurement beforehand, or --steps.
 
 Run again with the same --out to go on after an interruption, or to add tables or seeds: what is finished is kept, the
@@ -61,7 +62,13 @@ from benchmarks.fcn_score import (
     mean_scores,
     predicted_classes,
 )
-from benchmarks.labelled_photos import LabelledPhotos, load_labelled_photos, read_labelled_photos, save_labelled_photos
+from benchmarks.labelled_photos import (
+    LabelledPhotos,
+    load_labelled_photos,
+    nearest_classes,
+    read_labelled_photos,
+    save_labelled_photos,
+)
 from pix2pix_training.errors import Pix2PixError
 
 SMALLEST_SIZE = 128
@@ -208,11 +215,15 @@ def _findings(
     def measured(photos: NDArray[np.uint8]) -> FcnScores:
         return fcn_scores(confusion_matrices(predicted_classes(scorer, photos), truth, class_count))
 
+    def measured_labels(labels: NDArray[np.uint8]) -> FcnScores:
+        return fcn_scores(confusion_matrices(nearest_classes(labels, data.palette), truth, class_count))
+
     found = {}
     for configuration in distinct_configurations(request.tables):
         trainings = {t.seed: r for t, r in results.items() if t.configuration == configuration}
         folders = {t.seed: t.folder for t in results if t.configuration == configuration}
-        seeds = {seed: measured(outputs_of(folder)) for seed, folder in folders.items()}
+        measure = measured_labels if configuration.from_photos else measured
+        seeds = {seed: measure(outputs_of(folder)) for seed, folder in folders.items()}
         found[configuration] = Found(
             configuration=configuration,
             scores=mean_scores(list(seeds.values())),

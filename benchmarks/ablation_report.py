@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from benchmarks.ablation_configurations import PAPER_REAL_PHOTOS, Configuration, Scores, Table
 from benchmarks.ablation_plan import Plan
 from benchmarks.ablation_training import TrialResult
+from benchmarks.color_histograms import PAPER, intersections, mean_chroma
 from benchmarks.fcn_score import SCORE_NAMES, FcnScores
 from benchmarks.labelled_photos import LabelledPhotos
 from napari_pix2pix.demonstration import RGB, Panel, write_figure
@@ -36,7 +37,7 @@ class Found:
     seeds: Mapping[int, FcnScores]
     trainings: Mapping[int, TrialResult]
     outputs: NDArray[np.uint8]
-    """Translations of the held-out labels by the first seed, (N, 3, S, S)."""
+    """Translations of what is held out by the first seed, (N, 3, S, S)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,24 @@ def as_markdown(findings: Findings) -> str:
     ]
     for table in findings.tables:
         parts += [f"## {table.title}", _score_table(table, findings.found, seeds), _order_table(table, findings.found)]
+    parts += ["## Colours (paper: figure 7)", _color_table(findings)]
     return "\n\n".join(parts) + "\n"
+
+
+def _color_table(findings: Findings) -> str:
+    """Of the first seed; the last row is how much two halves of the real photos have in common."""
+    real = findings.data.photos[findings.data.evaluation]
+    lines = [_heading("photos", "histograms in common: L / a / b", "mean distance from grey", "paper: L / a / b")]
+    for configuration, found in findings.found.items():
+        if not configuration.from_photos:
+            paper = PAPER.get(configuration.name)
+            lines.append(_colors_of(configuration.caption, found.outputs, real, _plain(paper) if paper else ""))
+    lines.append(_colors_of("real, one half and the other", real[::2], real[1::2], ""))
+    return "\n".join(lines)
+
+
+def _colors_of(name: str, photos: NDArray[np.uint8], real: NDArray[np.uint8], paper: str) -> str:
+    return _line(name, _plain(intersections(photos, real)), f"{mean_chroma(photos):.1f}", paper)
 
 
 def _reference_table(references: Mapping[str, FcnScores]) -> str:

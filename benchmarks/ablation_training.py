@@ -80,7 +80,7 @@ def finished(folder: Path) -> bool:
 
 
 def run_trial(trial: Trial) -> TrialResult:
-    """Train a generator, going on where an interrupted run stopped, and translate the held-out labels."""
+    """Train a generator, going on where an interrupted run stopped, and translate what is held out."""
     if not finished(trial.folder):
         data = load_labelled_photos(trial.data)
         result = _trained(trial, data)
@@ -92,7 +92,7 @@ def run_trial(trial: Trial) -> TrialResult:
 
 
 def outputs_of(folder: Path) -> NDArray[np.uint8]:
-    """Translations of the held-out labels by a finished training: (N, 3, S, S)."""
+    """Translations of what is held out by a finished training: (N, 3, S, S)."""
     outputs: NDArray[np.uint8] = np.load(folder / OUTPUTS, allow_pickle=False)
     return outputs
 
@@ -108,7 +108,7 @@ def seconds_per_step(trial: Trial) -> float:
             steps=_WARM_UP_STEPS + _MEASURED_STEPS + 1,  # the last one saves, too
             seed=trial.seed,
         )
-        events = train(config, _training_data(data), Path(folder) / "run", device=trial.device)
+        events = train(config, _training_data(data, trial.configuration), Path(folder) / "run", device=trial.device)
         return _pace(event.seconds for event in events if isinstance(event, StepDone))
 
 
@@ -125,7 +125,7 @@ def _trained(trial: Trial, data: LabelledPhotos) -> TrialResult:
     losses: list[dict[str, float]] = []
     seconds = 0.0
     goes_on = (trial.folder / "last.pt").exists()  # removed when a training is finished
-    data_of_run = _training_data(data)
+    data_of_run = _training_data(data, trial.configuration)
     for event in train(config, data_of_run, trial.folder, device=trial.device, resume=goes_on, overwrite=not goes_on):
         if isinstance(event, StepDone) and event.losses is not None and event.fraction > 0.9:
             losses.append(dict(event.losses))
@@ -135,20 +135,20 @@ def _trained(trial: Trial, data: LabelledPhotos) -> TrialResult:
     return TrialResult(steps=trial.steps, seconds=seconds, losses=means)
 
 
-def _training_data(data: LabelledPhotos) -> TrainingData:
+def _training_data(data: LabelledPhotos, configuration: Configuration) -> TrainingData:
     labels, photos = data.label_images(data.training), data.photos[data.training]
-    names = data.names[data.training]
-    pairs = tuple(
-        Pair(MemorySource(label, name=f"label {name}"), MemorySource(photo, name=f"photo {name}"), name)
-        for label, photo, name in zip(labels, photos, names, strict=True)
-    )
-    return TrainingData(split=Split(pairs, ()))
+    pairs = []
+    for label, photo, name in zip(labels, photos, data.names[data.training], strict=True):
+        images = MemorySource(label, name=f"label {name}"), MemorySource(photo, name=f"photo {name}")
+        pairs.append(Pair(*(images[::-1] if configuration.from_photos else images), name))
+    return TrainingData(split=Split(tuple(pairs), ()))
 
 
 def _write_outputs(trial: Trial, data: LabelledPhotos) -> None:
     model = load_model(trial.folder / "model.safetensors")
     settings = TranslationSettings(device=trial.device)
-    outputs = np.stack([translate_array(label, model, settings) for label in data.label_images(data.evaluation)])
+    sources = data.photos[data.evaluation] if trial.configuration.from_photos else data.label_images(data.evaluation)
+    outputs = np.stack([translate_array(source, model, settings) for source in sources])
     with atomic_write(trial.folder / OUTPUTS) as partial, partial.open("wb") as file:
         np.save(file, outputs)
 

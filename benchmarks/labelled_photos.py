@@ -110,6 +110,13 @@ def _flat_pixels(label: Bytes) -> Bytes:
     return label[:, ((high - low) <= _FLAT_SPREAD).all(axis=0)].T
 
 
+def nearest_classes(images: Bytes, palette: Bytes) -> Bytes:
+    """(N, 3, Y, X) colours -> the class with the nearest colour, (N, Y, X)."""
+    colors = palette.astype(np.float32)[:, :, None, None]
+    nearest = [((image[None] - colors) ** 2).sum(axis=1).argmin(axis=0) for image in images]
+    return np.stack(nearest).astype(np.uint8)
+
+
 def class_map(label: Bytes, palette: Bytes) -> Bytes:
     """Class of each pixel of a label image (3, Y, X), as (Y, X) indices into `palette`.
 

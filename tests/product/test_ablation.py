@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import rgb2lab
 
 from benchmarks.ablation import Request, parsed, planned, prepared, processes, run
 from benchmarks.ablation_configurations import (
@@ -21,6 +22,7 @@ from benchmarks.ablation_configurations import (
     GAN,
     L1,
     L1_CGAN,
+    LABELS_L1,
     PATCH_286,
     PIXEL,
     TABLES,
@@ -30,6 +32,8 @@ from benchmarks.ablation_configurations import (
 )
 from benchmarks.ablation_plan import Plan, affordable_steps, load_plan, makespan, require_agreement, save_plan
 from benchmarks.ablation_report import Found, orderings
+from benchmarks.ablation_training import _training_data
+from benchmarks.color_histograms import intersections, lab, mean_chroma
 from benchmarks.fcn_score import (
     FcnScores,
     ScorerConfig,
@@ -39,7 +43,8 @@ from benchmarks.fcn_score import (
     scores_of,
     training_steps,
 )
-from benchmarks.labelled_photos import class_map, colored, read_labelled_photos, recovered_palette
+from benchmarks.labelled_photos import class_map, colored, nearest_classes, read_labelled_photos, recovered_palette
+from pix2pix_training.array_source import whole_plane
 from pix2pix_training.errors import ImageError, SettingsError
 
 PALETTE = np.array([(0, 0, 200), (0, 60, 255), (255, 80, 0), (120, 255, 140), (170, 0, 0)], np.uint8)
@@ -126,9 +131,9 @@ def test_the_scorer_learns_to_tell_classes_by_colour() -> None:
 def test_configurations_in_several_tables_are_one() -> None:
     rows = [row for table in TABLES for row in table.rows]
     distinct = distinct_configurations(TABLES)
-    assert (len(rows), len(distinct)) == (13, 10)
+    assert (len(rows), len(distinct)) == (16, 13)
     assert [row.configuration for row in rows].count(L1_CGAN) == 3
-    assert len({configuration.name for configuration in distinct}) == 10
+    assert len({configuration.name for configuration in distinct}) == 13
 
 
 @pytest.mark.parametrize(
@@ -252,12 +257,14 @@ def test_the_whole_program_and_going_on_with_it(request_for: Request) -> None:
     assert kept.stat().st_mtime_ns == written
     report = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
     configurations = report["configurations"].values()
-    assert len(configurations) == 10
+    assert len(configurations) == 13
     assert {entry["trainings"]["0"]["steps"] for entry in configurations} == {2}
     assert all(0 <= value <= 1 for entry in configurations for value in entry["scores"]["values"])
     assert next(iter(report["references"])).startswith("real photos")
     assert "| U-Net, L1+cGAN |" in text
     assert "0.55 / 0.20 / 0.14" in text
+    assert "0.83 / 0.36 / 0.29" in text
+    assert text.count("| 0.81 / 0.69 / 0.70 |") == 1
     with Image.open(out / "ablation.png") as picture:
         assert picture.width > 12 * 256
 
@@ -285,3 +292,27 @@ def test_a_size_without_logits_is_refused(tmp_path: Path, capsys: pytest.Capture
         parsed(["--data", str(tmp_path), "--out", str(tmp_path), "--size", "64"])
     assert "at least 128" in capsys.readouterr().err
     assert parsed(["--data", ".", "--out", ".", "--tables", "generator"]).tables == TABLES[1:2]
+
+
+def test_labels_are_learnt_from_photos_and_read_by_the_nearest_colour(facades: Path) -> None:
+    data = read_labelled_photos(facades, size=64, held_out=3)
+    (pair, *_) = _training_data(data, LABELS_L1).split.training
+    assert np.array_equal(pair.source.read(whole_plane(pair.source)), data.photos[0])
+    assert np.array_equal(pair.target.read(whole_plane(pair.target)), data.label_images(data.training)[0])
+    labels = data.label_images(data.evaluation).astype(int) + np.random.default_rng(0).integers(-9, 10, (3, 3, 64, 64))
+    found = nearest_classes(labels.clip(0, 255).astype(np.uint8), data.palette)
+    assert np.array_equal(found, data.classes[data.evaluation])
+
+
+def test_colors_are_those_of_an_independent_program() -> None:
+    photos = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
+    expected = np.moveaxis(rgb2lab(np.moveaxis(photos, 1, -1)), -1, 1)
+    assert np.allclose(lab(photos), expected, atol=0.02)
+
+
+def test_grey_photos_have_little_in_common_with_coloured_ones() -> None:
+    colored = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    grey = np.repeat(colored.mean(axis=1, keepdims=True).astype(np.uint8), 3, axis=1)
+    assert intersections(colored, colored) == pytest.approx((1, 1, 1))
+    assert max(intersections(grey, colored)[1:]) < 0.1
+    assert mean_chroma(grey) < 0.1 < 20 < mean_chroma(colored)
