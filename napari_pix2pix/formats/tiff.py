@@ -68,6 +68,11 @@ class TiffSource(ImageSource):
         page = series.keyframe
         check_supported(path, page)
         layout = plane_layout(path, tif, series)
+        if root is not None and any(ome_xml.pixels_of(root)) and series.kind in ("generic", "uniform"):
+            logger.warning(
+                "%s: its OME metadata does not say which planes the file holds, and is ignored: they keep their order",
+                path,
+            )
         alpha = alpha_sample(page) if page.samplesperpixel == layout.channels > 1 else None
         metadata = read_metadata(path, tif, series, root, layout.channels - (alpha is not None))
         if has_place_tags(page):

@@ -7,6 +7,7 @@ together: tifffile makes a list of all planes that they declare, and opens the f
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,8 @@ from napari_pix2pix.formats.metadata import (
 from napari_pix2pix.formats.source import MAX_PLANES, shown
 from napari_pix2pix.formats.units import standard_unit
 from pix2pix_training.errors import ImageError
+
+logger = logging.getLogger(__name__)
 
 ORIENTATION_TAG = 274
 
@@ -70,7 +73,7 @@ def _native(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries,
     if series.kind == "ome" and root is not None:
         return _from_ome(tif, series, root)
     if series.kind == "imagej":
-        return _from_imagej(tif, page)
+        return _from_imagej(path, tif, page)
     if series.kind == "lsm":
         return _from_lsm(tif)
     if series.kind == "stk":
@@ -224,11 +227,18 @@ def _tagged_resolution(page: tifffile.TiffPage) -> dict[str, Any]:
     return resolution_fields((resolution[0] * units_per_inch, resolution[1] * units_per_inch))
 
 
-def _from_imagej(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> ImageMetadata:
+def _from_imagej(path: Path, tif: tifffile.TiffFile, page: tifffile.TiffPage) -> ImageMetadata:
     fields: dict[str, Any] = tif.imagej_metadata or {}
     if METADATA_KEY in (properties := _properties(fields)):
         with suppress(ValueError, RecursionError):
             return replace(from_record(json.loads(properties[METADATA_KEY])), file_format="imagej")
+    if "cf" in fields:
+        logger.warning(
+            "%s: its pixels stand for other quantities (a calibration of ImageJ, in %s); they are taken as they are "
+            "stored, and the output says nothing of that",
+            path,
+            fields.get("vunit") or "a unit without a name",
+        )
     metadata = _imagej_scale(page, fields)
     return replace(
         metadata,
@@ -250,10 +260,9 @@ def _imagej_scale(page: tifffile.TiffPage, fields: dict[str, Any]) -> ImageMetad
     resolution = _pixels_per_unit(page)
     if unit is None:
         return ImageMetadata(**_tagged_resolution(page))
-    spacing = fields.get("spacing")
     return ImageMetadata(
         pixel_size=(1 / resolution[0], 1 / resolution[1]) if resolution else None,
-        z_spacing=float(spacing) if isinstance(spacing, int | float) and spacing > 0 else None,
+        z_spacing=_magnitude(fields.get("spacing")),
         unit=unit,
     )
 

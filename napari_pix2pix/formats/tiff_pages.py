@@ -128,8 +128,8 @@ def _sorted_layout(outer: str, outer_shape: tuple[int, ...], samples: int) -> Pl
 def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, declared: int) -> None:
     """Compare the declared planes with what the file can hold, before anything of that size is allocated."""
     page = series.keyframe
-    if tif.is_imagej and series.kind in ("generic", "uniform"):
-        raise ImageError(f"{path} lacks planes of the stack that its ImageJ header declares; copy it again")
+    if tif.is_imagej:
+        _check_imagej(path, tif, series, declared)
     plane_bytes = page.imagelength * page.imagewidth * page.shaped[4] * np.dtype(page.dtype).itemsize
     if declared > MAX_PLANES:
         raise ImageError(f"{path} declares {shown(declared)} planes; at most {MAX_PLANES} are allowed")
@@ -142,6 +142,21 @@ def _check_planes(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageS
         raise ImageError(
             f"{path} declares {shown(declared)} planes, some of which are missing; "
             "copy the file again, with all files that belong to it beside it"
+        )
+
+
+def _check_imagej(path: Path, tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, declared: int) -> None:
+    """Planes that are missing, and a word on those that the lengths of the axes leave out."""
+    if series.kind in ("generic", "uniform"):
+        raise ImageError(f"{path} lacks planes of the stack that its ImageJ header declares; copy it again")
+    images = (tif.imagej_metadata or {}).get("images")
+    stored = max(len(tif.pages), images if isinstance(images, int) else 1)
+    if stored > declared:
+        logger.warning(
+            "%s holds %s planes, and the channels, slices and frames in its ImageJ header are %d; only these are read",
+            path,
+            shown(stored),
+            declared,
         )
 
 

@@ -304,6 +304,45 @@ def test_imagej_image_of_one_look_up_table(tmp_path: Path, pixels_of: Pixels, no
         assert source.metadata.display_ranges == ((0.0, 10.0),)
 
 
+@pytest.mark.parametrize(
+    ("header", "words", "planes"),
+    [
+        ("images=5\nslices=5\n", "", 5),
+        ("images=5\nslices=3\n", "holds 5 planes, and the channels, slices and frames in its ImageJ header are 3", 3),
+        ("images=5\nslices=5\ncf=0\nc0=-3.0\nc1=0.5\nvunit=OD\n", "(a calibration of ImageJ, in OD)", 5),
+    ],
+)
+def test_what_imagej_says_and_is_not_used_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, noise: Noise, header: str, words: str, planes: int
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        noise((5, 10, 12), "uint8"),
+        metadata=None,
+        description=f"ImageJ=1.54f\nunit=micron\nspacing=-2.5\n{header}",
+        resolution=(4, 4),
+    )
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.shape == (planes, 1, 10, 12)
+        assert source.metadata.z_spacing == 2.5  # ImageJ too takes it without its sign
+    assert words in caplog.text
+    assert bool(caplog.text) == bool(words)
+
+
+def test_ome_metadata_without_planes_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pixels_of: Pixels, noise: Noise
+) -> None:
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint8" SizeX="12" SizeY="10" SizeZ="3" SizeC="1" SizeT="1"/></Image></OME>'
+    )
+    array = noise((3, 10, 12), "uint8")
+    tifffile.imwrite(tmp_path / "a.ome.tif", array, metadata=None, description=xml, photometric="minisblack")
+    with open_image(tmp_path / "a.ome.tif") as source:
+        np.testing.assert_array_equal(pixels_of(source)[:, 0], array)
+    assert "its OME metadata does not say which planes the file holds, and is ignored" in caplog.text
+
+
 def test_imagej_stack_described_by_its_first_page_only(tmp_path: Path, pixels_of: Pixels, noise: Noise) -> None:
     array = noise((5, 10, 12), "uint16")
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "ZYX"}, truncate=True)
