@@ -58,13 +58,13 @@ def main() -> None:
         sys.exit(1)
 
 
-def write_model(path: Path, base_width: int, statistics: Any) -> None:
+def write_model(path: Path, base_width: int, statistics: Any, depth: int = 5) -> None:
     torch.manual_seed(0)
     config = GeneratorConfig(
         source_channels=1,
         target_channels=1,
         base_width=base_width,
-        depth=5,
+        depth=depth,
         norm="instance" if statistics == "image" else "batch",
     )
     network = build_generator(config)

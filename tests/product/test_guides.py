@@ -158,7 +158,7 @@ def make_images(guide: str) -> None:
         case "huge-images.md":
             tifffile.imwrite("huge.tif", smooth(300, 400))
             save_model(model_for(1, 1), Path("model.safetensors"))
-        case "resuming.md":
+        case "resuming.md" | "scaling.md":
             tifffile.imwrite("slide.tif", smooth(300, 400, 3))
             save_model(model_for(3, 3), Path("he.safetensors"))
         case "few-pairs.md":
