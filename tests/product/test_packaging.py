@@ -131,3 +131,9 @@ def test_files_of_the_repository_are_yaml(path: Path) -> None:
 def test_the_workflow_that_publishes_needs_a_token_alone() -> None:
     text = (ROOT / ".github" / "workflows" / "publish.yml").read_text(encoding="utf-8")
     assert re.findall(r"secrets\.(\w+)", text) == ["PYPI_TOKEN"]
+
+
+def test_the_container_installs_extras_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (named,) = re.findall(r"wheel}\[([\w,-]+)\]", (ROOT / "scripts" / "Dockerfile").read_text(encoding="utf-8"))
+    assert set(named.split(",")) <= set(project["optional-dependencies"])
