@@ -6,11 +6,12 @@ FOLDER holds `em_membranes`, `facades` and `labelfree` (see docs/measurements/re
 `nuclei` and `widefield` for more data sets. Each training runs in a process of its own with one thread. Phase `short`
 trains every combination of depth {5, 8} and norm {batch, batch renorm, instance}; phase `long` the two best of it with
 more steps and seeds; phase `recipe` the preset `seamless` at other rates and with other jitter of brightness, and
-`paper`, judged by images that are trained on in all other phases; phase `decoder` the preset `seamless` with each
+`paper`, judged by images that are trained on in most other phases; phase `decoder` the preset `seamless` with each
 decoder; phase `preset` all presets as they are; phase `pairs` the preset `seamless` on 5 to 350 of the pairs, of few
 also with adaptive augmentation, and after learning from all sources alone; phase `precision` the presets `seamless` and
-`faithful` in float32 and bfloat16. What is finished is kept, and what was begun goes on from its last checkpoint.
-`screening.json`, `screening.md` and the pictures are written of what there is when a phase ends.
+`faithful` in float32 and bfloat16; phases `losses` and `augmentation` change one setting of `seamless` at a time,
+judged as in `recipe`. What is finished is kept, and what was begun goes on from its last checkpoint. `screening.json`,
+`screening.md` and the pictures are written of what there is when a phase ends.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ from pix2pix_training.choices import Decoder, Norm, Preset, Statistics
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.validated import choices
 
-Phase = Literal["short", "long", "recipe", "decoder", "preset", "pairs", "precision", "report", "all"]
+Phase = Literal[
+    "short", "long", "recipe", "decoder", "preset", "pairs", "precision", "losses", "augmentation", "report", "all"
+]
 DEPTHS = (5, 8)
 NORMS: tuple[Norm, ...] = ("batch", "batch-renorm", "instance")
 VARIANTS = tuple(Variant(depth=depth, norm=norm) for depth, norm in product(DEPTHS, NORMS))
@@ -58,6 +61,36 @@ PAIR_COUNTS = (5, 10, 20, 50, 100, 350)
 PAIRS_OF = {"facades": 350, "denoising": 112, "em_membranes": 20}
 """Data sets of several pairs, and how many are trained on at most."""
 _FEW_PAIRS = 50
+ADAPTIVE = (("augmentation", "adaptive", 0.6),)
+LOSSES = (
+    SEAMLESS,
+    *(
+        replace(SEAMLESS, changes=(("objective", name, value),))
+        for name, value in (
+            ("pyramid_weight", 50.0),
+            ("ssim_weight", 10.0),
+            ("l1_focus", 1.0),
+            ("feature_matching_weight", 10.0),
+            ("gan_weight", 0.3),
+            ("gan_weight", 0.0),
+        )
+    ),
+)
+AUGMENTATIONS = (
+    SEAMLESS,
+    *(
+        replace(SEAMLESS, changes=(("augmentation", name, value),))
+        for name, value in (
+            ("flips", "both"),
+            ("rotation", 180.0),
+            ("elastic", 8.0),
+            ("scale_jitter", 1.1171875),
+            ("channel_jitter", 0.2),
+            ("blur", 1.0),
+            ("noise", 0.1),
+        )
+    ),
+)
 PRECISIONS = tuple(
     Variant(preset=name, precision=precision) for name in ("seamless", "faithful") for precision in ("fp32", "bf16")
 )
@@ -124,11 +157,19 @@ def pairs_trials(request: Request) -> list[Trial]:
         variants = [replace(SEAMLESS, pairs=count) for count in counts]
         for count in (count for count in counts if count <= _FEW_PAIRS):
             variants += [
-                replace(SEAMLESS, pairs=count, adaptive=0.6),
+                replace(SEAMLESS, pairs=count, changes=ADAPTIVE),
                 replace(SEAMLESS, pairs=count, images_first=True),
             ]
         trials += _with_seeds(replace(request, data_sets=(data_set,)), variants)
     return trials
+
+
+def losses_trials(request: Request) -> list[Trial]:
+    return [replace(trial, inner=True) for trial in _with_seeds(request, LOSSES)]
+
+
+def augmentation_trials(request: Request) -> list[Trial]:
+    return [replace(trial, inner=True) for trial in _with_seeds(request, AUGMENTATIONS)]
 
 
 def precision_trials(request: Request) -> list[Trial]:
@@ -150,6 +191,8 @@ _LATER_PHASES: Mapping[Phase, Callable[[Request], list[Trial]]] = {
     "preset": preset_trials,
     "pairs": pairs_trials,
     "precision": precision_trials,
+    "losses": losses_trials,
+    "augmentation": augmentation_trials,
 }
 
 

@@ -49,7 +49,7 @@ def write_report(phases: Mapping[str, Results], ranks: Mapping[tuple[Variant, St
     if ranks:
         lines += ["### Mean rank of the short phase", "", *_rank_table(ranks), ""]
     presets = phases.get("Preset", {})
-    for title in ("Decoder", "Preset", "Pairs", "Precision"):
+    for title in ("Decoder", "Preset", "Pairs", "Precision", "Losses", "Augmentation"):
         if compared := phases.get(title):
             lines += [f"### {title}, means over seeds", "", *_comparison(compared), ""]
     for _, results in _by_data_set(presets):

@@ -54,11 +54,11 @@ _HIDDEN = 0.5
 class Variant:
     """A preset, or a candidate for the network of `seamless`.
 
-    A preset is trained as it is but for what is given of the fields after it; `adaptive` is of `AugmentationConfig`,
-    `pairs` how many of the pairs are trained on, drawn anew for each seed. With `images_first` the generator has learnt
-    to fill in what is hidden of the sources of all pairs before, for as many steps. A candidate has the depth and norm
-    given, and is trained at the rate of the paper, which falls to zero over the second half, without an average of
-    weights and without jitter.
+    A preset is trained as it is but for what is given of the fields after it; `changes` are settings as table, name and
+    value, `pairs` is how many of the pairs are trained on, drawn anew for each seed. With `images_first` the generator
+    has learnt to fill in what is hidden of the sources of all pairs before, for as many steps. A candidate has the
+    depth and norm given, and is trained at the rate of the paper, which falls to zero over the second half, without an
+    average of weights and without jitter.
     """
 
     depth: int = 8
@@ -68,7 +68,7 @@ class Variant:
     intensity_jitter: float | None = None
     decoder: Decoder | None = None
     precision: Precision | None = None
-    adaptive: float = 0.0
+    changes: tuple[tuple[str, str, float | str], ...] = ()
     pairs: int | None = None
     images_first: bool = False
 
@@ -83,8 +83,7 @@ class Variant:
             parts.append(self.decoder)
         if self.precision is not None:
             parts.append(self.precision)
-        if self.adaptive:
-            parts.append(f"adaptive-{self.adaptive:g}")
+        parts += [f"{name}-{value}" for _, name, value in self.changes]
         if self.pairs is not None:
             parts.append(f"{self.pairs}pairs")
         if self.images_first:
@@ -247,7 +246,8 @@ def _changed_preset(variant: Variant, config: TrainingConfig) -> TrainingConfig:
         config = replace(config, generator=replace(config.generator, decoder=variant.decoder))
     if variant.precision is not None:
         config = replace(config, precision=variant.precision)
-    config = replace(config, augmentation=replace(config.augmentation, adaptive=variant.adaptive))
+    for table, name, value in variant.changes:
+        config = replace(config, **{table: replace(getattr(config, table), **{name: value})})
     return config if variant.intensity_jitter is None else _with_jitter(config, variant.intensity_jitter)
 
 
@@ -314,7 +314,7 @@ def _learnt_from_images(trial: Trial, data: TrainingData) -> Model:
     config = replace(
         config,
         objective=replace(config.objective, gan_mode="none"),
-        augmentation=replace(config.augmentation, hidden=_HIDDEN, adaptive=0.0),
+        augmentation=replace(config.augmentation, hidden=_HIDDEN),
     )
     pairs = tuple(replace(pair, target=pair.source) for pair in data.split.training)
     folder = trial.folder.with_name(f"{trial.folder.name}-before")

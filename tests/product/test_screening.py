@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from benchmarks.screening import (
     PRESETS,
     RECIPES,
     VARIANTS,
+    augmentation_trials,
     finalists,
     long_trials,
+    losses_trials,
     pairs_trials,
     parsed,
     precision_trials,
@@ -38,7 +41,7 @@ from benchmarks.screening_trial import (
     whole,
 )
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig
+from pix2pix_training.config import AugmentationConfig, GeneratorConfig, TrainingConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import Scores
 from pix2pix_training.pairs import Split
@@ -104,9 +107,20 @@ def test_no_two_trainings_share_a_folder() -> None:
         preset_trials(REQUEST),
         pairs_trials(REQUEST),
         precision_trials(REQUEST),
+        losses_trials(REQUEST),
+        augmentation_trials(REQUEST),
     ]
-    assert [len(trials) for trials in phases] == [2 * 2 * 2, 5 * 2, 3 * 2 * 2, (6 + 4 + 4) * 2, 4 * 2 * 2]
-    folders = [trial.folder for trials in phases for trial in trials]
+    assert [len(trials) for trials in phases] == [
+        2 * 2 * 2,
+        5 * 2,
+        3 * 2 * 2,
+        (6 + 4 + 4) * 2,
+        4 * 2 * 2,
+        7 * 2 * 2,
+        8 * 2 * 2,
+    ]
+    trainings = {trial for trials in phases for trial in trials}  # two of them begin with the same ones
+    folders = [trial.folder for trial in trainings]
     assert len(set(folders)) == len(folders)
 
 
@@ -129,12 +143,24 @@ def test_few_pairs_are_among_more_and_other_seeds_draw_others() -> None:
     assert chosen[10, 0] != chosen[10, 1]
 
 
+def _sizes(config: TrainingConfig) -> dict[str, Any]:
+    names = ("generator", "discriminator", "steps", "patch_size", "batch_size", "seed", "keep")
+    return {name: getattr(config, name) for name in (*names, "validate_every", "checkpoint_every")}
+
+
 def test_settings_of_later_phases_reach_the_training() -> None:
     configs = [training_config(trial) for trial in precision_trials(REQUEST)[:4]]
     assert [(c.preset, c.precision) for c in configs] == [
         (preset, precision) for preset in ("seamless", "faithful") for precision in ("fp32", "bf16")
     ]
     assert {training_config(trial).augmentation.adaptive for trial in pairs_trials(REQUEST)} == {0.0, 0.6}
+    for trials in (losses_trials(REQUEST), augmentation_trials(REQUEST)):
+        plain, *changed = [training_config(trial) for trial in trials if (trial.seed, trial.data_set) == (0, "facades")]
+        assert plain == replace(preset("seamless"), **_sizes(plain))
+        assert all(
+            sum(getattr(config, table) != getattr(plain, table) for table in ("objective", "augmentation")) == 1
+            for config in changed
+        )
 
 
 def test_an_incomplete_phase_has_no_ranking() -> None:
