@@ -68,13 +68,16 @@ def _by_data_set(results: Results) -> Iterator[tuple[str, Results]]:
 def _table(results: Results) -> Iterable[str]:
     """A row per candidate: the mean over seeds, and their values where there are several."""
     titles = [title for title, _ in _COLUMNS]
-    yield f"| network | statistics | seeds | {' | '.join(titles)} | CPU s per step |"
-    yield "|---" * (len(titles) + 4) + "|"
+    yield f"| network | statistics | seeds | {' | '.join(titles)} | MAE, SSIM calibrated | CPU s per step |"
+    yield "|---" * (len(titles) + 5) + "|"
     for variant in dict.fromkeys(trial.variant for trial in results):
         runs = [result for trial, result in results.items() if trial.variant == variant]
         pace = mean(result.cpu_seconds_per_step for result in runs)
         for same in zip(*(result.measured for result in runs), strict=True):
             cells = [_cell([show(measured) for measured in same]) for _, show in _COLUMNS]
+            is_first = same[0] is runs[0].measured[0]
+            again = [result.calibrated for result in runs if is_first and result.calibrated is not None]
+            cells.append(_cell([f"{scores.mae:.4f}, {scores.ssim:.4f}" for scores in again]))
             yield f"| {variant.name} | {same[0].statistics} | {len(runs)} | {' | '.join(cells)} | {pace:.2f} |"
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.real_data import RIGHT, labelfree_pair
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, load_training_data
-from pix2pix_training.array_source import MemorySource, whole_plane
+from pix2pix_training.array_source import MemorySource, plane_size, whole_plane
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.choices import Decoder, Norm, Precision, Preset, Statistics
 from pix2pix_training.config import TrainingConfig
@@ -31,7 +31,7 @@ from pix2pix_training.intensity import resolved, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.metrics import Scores, grid_ratio, mean_scores, score
 from pix2pix_training.model_file import Model, load_model
-from pix2pix_training.networks import Generator, pad_to_stride
+from pix2pix_training.networks import Generator, norm_layers, pad_to_stride
 from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.presets import preset
 from pix2pix_training.regions import Region
@@ -48,6 +48,7 @@ _LEFT = Region(0, 1024, 0, 256)
 _DENOISING_HELD_OUT = 0.25
 _PHOTONS, _READ_NOISE = 20.0, 2.0
 _HIDDEN = 0.5
+_CALIBRATING_PATCHES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +158,15 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """`cpu_seconds_per_step` is processor time of this process: it does not grow when others use the machine."""
+    """`cpu_seconds_per_step` is processor time of this process: it does not grow when others use the machine.
+
+    `calibrated` are the scores with running statistics measured anew at the end; None where they are not used.
+    """
 
     measured: tuple[Measured, ...]
     seconds_per_step: float
     cpu_seconds_per_step: float
+    calibrated: Scores | None = None
 
 
 def load_data(name: str, folder: Path, *, inner: bool = False) -> TrainingData:
@@ -222,7 +227,7 @@ def _inner(split: Split, held_out: int) -> Split:
 
 
 def training_config(trial: Trial) -> TrainingConfig:
-    """The last model is kept, as the best by MAE would be an early, blurred one."""
+    """The last model is kept, as the best by MAE would be an early, blurred one. Membranes are intensities."""
     variant = trial.variant
     config = _changed_preset(variant, preset(variant.preset)) if variant.preset else _of_candidate(variant)
     return replace(
@@ -234,6 +239,7 @@ def training_config(trial: Trial) -> TrainingConfig:
         batch_size=1,
         seed=trial.seed,
         keep="last",
+        target_values="dtype" if trial.data_set == "em_membranes" else config.target_values,
         validate_every=max(1, trial.steps // _VALIDATIONS),
         checkpoint_every=max(1, trial.steps // _VALIDATIONS),
     )
@@ -279,10 +285,14 @@ def run_trial(trial: Trial) -> TrialResult:
     seconds, cpu_seconds = _trained(trial, data, init)
     model = load_model(trial.folder / "model.safetensors")
     sources_and_targets = list(held_out_images(model, data))
+    inference = trial.variant.inferences[0]
     result = TrialResult(
-        measured=tuple(measure(model, inference, sources_and_targets) for inference in trial.variant.inferences),
+        measured=tuple(measure(model, each, sources_and_targets) for each in trial.variant.inferences),
         seconds_per_step=seconds,
         cpu_seconds_per_step=cpu_seconds,
+        calibrated=measure(_calibrated(model, data), inference, sources_and_targets).scores
+        if inference.statistics == "running"
+        else None,
     )
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(asdict(result), indent=2), encoding="utf-8")
@@ -303,7 +313,8 @@ def read_result(path: Path) -> TrialResult:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         measured = tuple(Measured(**{**m, "scores": Scores(**m["scores"])}) for m in content.pop("measured"))
-        return TrialResult(measured=measured, **content)
+        calibrated = content.pop("calibrated", None)
+        return TrialResult(measured=measured, calibrated=calibrated and Scores(**calibrated), **content)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is damaged ({error!r}); remove it and run again") from error
 
@@ -333,6 +344,22 @@ def _trained(trial: Trial, data: TrainingData, init: Model | None) -> tuple[floa
             seconds = event.new_seconds
     steps = max(steps, 1)
     return seconds / steps, (time.process_time() - cpu_before) / steps
+
+
+@torch.no_grad()
+def _calibrated(model: Model, data: TrainingData) -> Model:
+    """The model with the mean statistics of some patches, as they are, in the place of those that training left."""
+    network, random = model.generator(), np.random.default_rng(0)
+    for norm in norm_layers(network):
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.zero_()  # batch renorm then takes the plain mean of the first hundred
+    network.train()
+    for _ in range(_CALIBRATING_PATCHES):
+        source = data.split.training[random.integers(len(data.split.training))].source
+        y0, x0 = (int(random.integers(side - PATCH + 1)) for side in plane_size(source))
+        patch = to_tensor(FilledSource(source).read(Region.at(y0, x0, PATCH, PATCH)))[None]
+        network(resolved(model.source.mapping, source).to_network(patch))
+    return replace(model, weights=network.state_dict())
 
 
 def held_out_images(model: Model, data: TrainingData) -> Iterator[tuple[Tensor, Tensor]]:

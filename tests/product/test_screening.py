@@ -217,12 +217,16 @@ def test_the_report_has_a_row_for_each_candidate(tmp_path: Path) -> None:
     for trial in found:
         trial.folder.mkdir(parents=True)
         (trial.folder / "metrics.csv").write_text("step,mae\n25,0.5\n50,0.4\n")
+    renormed = next(trial for trial in found if trial.variant.name == "batch-renorm-8")
+    again = replace(found[renormed].measured[0].scores, mae=0.0123)
+    found[renormed] = replace(found[renormed], calibrated=again)
     ranks = {(c.variant, c.statistics): c.mean_rank for c in ranking(found)}
     text = write_report({"Short": found}, ranks, tmp_path)
     assert text == (tmp_path / "screening.md").read_text()
     assert text.count("| batch-renorm-8 | image |") == 3
     scores = "0.1200 | 10.00 | 0.8800 | 0.500 | 0.0100 | -0.0800 | 1.50 / 1.00 / 0.90"
-    assert f"| instance-5 | image | 1 | {scores} | 0.50 |" in text
+    assert f"| instance-5 | image | 1 | {scores} |  | 0.50 |" in text
+    assert text.count("0.0123") == 1
     assert (tmp_path / "screening_short_facades.png").stat().st_size > 1000
     assert np.isfinite(list(ranks.values())).all()
 
