@@ -53,7 +53,8 @@ def translate(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
     from napari_pix2pix.translation.batch import OfOne, jobs_for, plan_lines, translate_batch
-    from napari_pix2pix.translation.cluster import ClusterProgress, connected, translate_on_cluster
+    from napari_pix2pix.translation.cluster import ClusterProgress, translate_on_cluster
+    from napari_pix2pix.translation.cluster_connection import connected
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.errors import SettingsError

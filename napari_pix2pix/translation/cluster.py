@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
-import signal
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
@@ -33,23 +28,21 @@ from napari_pix2pix.formats.output_state import (
     output_identity,
 )
 from napari_pix2pix.translation.batch import BatchReport, Job, OnError, summed
+from napari_pix2pix.translation.cluster_connection import Cluster
 from napari_pix2pix.translation.cluster_worker import Share, ShareDone
 from napari_pix2pix.translation.progress import TranslationReport
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import regions_of
 from pix2pix_training.atomic import check_writable_target, partial_path, remove
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.errors import ClusterError, ImageError, InputError, OutputError, Pix2PixError, SettingsError
-from pix2pix_training.machine import available_memory_bytes
+from pix2pix_training.errors import ClusterError, ImageError, InputError, OutputError, Pix2PixError
 from pix2pix_training.model_file import Model, model_digest
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Future
 
 logger = logging.getLogger(__name__)
 
-_LOCAL = re.compile(r"local:(\d+)")
-_CONNECT_S = 8
 _LOOK_S = 0.2
 _LONELY_S = 10.0
 _LET_GO_S = 30.0
@@ -64,98 +57,6 @@ class ClusterProgress:
     done: int
     count: int
     fraction: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """A connection to a cluster; the limits of each worker's process are None where the worker knows them."""
-
-    client: Client
-    memory_limit: int | None = None
-    threads: int | None = None
-
-
-@contextmanager
-def connected(address: str) -> Iterator[Cluster]:
-    """A cluster: one of this machine for "local:N", with N processes, else that of a scheduler.
-
-    Raises
-    ------
-    InputError
-        `distributed` is not installed, or no scheduler answers.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise SettingsError("--dask needs the package distributed; install napari-pix2pix[dask]") from error
-    _quiet()
-    with ExitStack() as stack:
-        local = _LOCAL.fullmatch(address)
-        limits: dict[str, int] = {}
-        if local is not None:
-            limits, address = _started_here(int(local[1]), stack)
-        elif address.startswith("local"):
-            raise SettingsError(f"dask {address!r} is not understood; give the address of a scheduler, or local:N")
-        with warnings.catch_warnings(record=True) as said:
-            try:
-                client = stack.enter_context(
-                    distributed.Client(address, timeout=_CONNECT_S, set_as_default=False, name="napari-pix2pix")
-                )
-            except (OSError, ValueError, TimeoutError) as error:
-                raise InputError(
-                    f"no Dask scheduler answers at {address} within {_CONNECT_S} s; start one (dask scheduler), or "
-                    "give its address, such as tcp://10.0.0.1:8786"
-                ) from error
-        for warning in said:
-            if issubclass(warning.category, distributed.versions.VersionMismatchWarning):
-                logger.warning("%s", " ".join(str(warning.message).split()))
-        yield Cluster(client=client, **limits)
-
-
-def _started_here(count: int, stack: ExitStack) -> tuple[dict[str, int], str]:
-    """Start a cluster of processes of this machine, which share its threads and memory: their limits, its address."""
-    import torch
-    from distributed import LocalCluster
-
-    if not count:
-        raise SettingsError("dask local:0 has no workers; give at least local:1")
-    with _deaf_children():
-        cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
-            )
-        )
-    threads = max(1, torch.get_num_threads() // count)
-    return {"memory_limit": available_memory_bytes() // count, "threads": threads}, cluster.scheduler_address
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Threads that are begun within it, and processes that these begin later, do not hear a terminal's signals.
-
-    They end with this process, which hears them.
-    """
-    signals = [number for name in ("SIGINT", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # which else lets signals through again when the first process is begun
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _quiet() -> None:
-    """What goes wrong becomes one line of ours."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] in ("distributed", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def translate_on_cluster(
@@ -196,7 +97,11 @@ def translate_on_cluster(
         share={
             "model": model_file.absolute(),
             "model_digest": model_digest(model),
-            "settings": settings,
+            "settings": replace(
+                settings,
+                scratch=settings.scratch and settings.scratch.absolute(),
+                engines=settings.engines and settings.engines.absolute(),
+            ),
             "file_format": file_format,
             "overwrite": overwrite,
             "may_be_empty": len(jobs) > 1,
@@ -369,7 +274,8 @@ class _Translation:
         image.made[number] = 1.0
         try:
             done = _outcome(future, image.job.output)
-            self._require_seen(image, done.worker)
+            if done.report is None or done.report.pixels:
+                self._require_seen(image, done.worker)
         except ClusterError:
             raise
         except Pix2PixError as error:

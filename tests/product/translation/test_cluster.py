@@ -24,9 +24,10 @@ import tifffile
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats.output_state import OutputState, Part
 from napari_pix2pix.translation import cluster as dask_cluster
-from napari_pix2pix.translation import cluster_worker
+from napari_pix2pix.translation import cluster_connection, cluster_worker
 from napari_pix2pix.translation.batch import BatchReport, Job
-from napari_pix2pix.translation.cluster import Cluster, connected, translate_on_cluster
+from napari_pix2pix.translation.cluster import translate_on_cluster
+from napari_pix2pix.translation.cluster_connection import Cluster, connected
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -157,8 +158,17 @@ def test_a_file_that_is_put_together_at_the_end(tmp_path: Path, way: Way, small:
     )
 
 
-def test_what_a_client_leaves_that_was_stopped(tmp_path: Path, way: Way, image: Path, model: Model) -> None:
+def test_what_a_client_leaves_that_was_stopped(
+    tmp_path: Path, way: Way, image: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody works on it any more, and one process or the cluster goes on with it."""
+    made = cluster_worker._made
+
+    def slowly(*share: Any) -> Any:
+        time.sleep(0.1)
+        return made(*share)
+
+    monkeypatch.setattr(cluster_worker, "_made", slowly)
     out = tmp_path / "out.ome.zarr"
     with pytest.raises(Interrupted):
         way(image, out, stop_at=0.4)
@@ -169,7 +179,7 @@ def test_what_a_client_leaves_that_was_stopped(tmp_path: Path, way: Way, image: 
     with pytest.raises(OutputError, match=r"regions .* are done already; add --resume"):
         way(image, out)
     with pytest.raises(Interrupted):
-        way(image, out, stop_at=0.8, resume=True)
+        way(image, out, stop_at=0.6, resume=True)
     assert state.regions_done > done
     report = translate_file(image, model, out, SETTINGS, resume=True)
     assert report.tiles_reused > 0
@@ -203,6 +213,19 @@ def test_existing_outputs(
         way(small, out, resume=True)
     way(small, out, overwrite=True)
     assert content(out) == content(alone(small, model, out))
+
+
+def test_an_image_that_is_planned_as_one_region(
+    tmp_path: Path, way: Way, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker makes it; the others have nothing to show for their shares."""
+    monkeypatch.setattr(dask_cluster, "_SEEN_S", 0.0)
+    settings = TranslationSettings(statistics="tile", region=256, max_memory=1 << 30)
+    report = way(image, tmp_path / "out.ome.zarr", settings).total
+    assert report is not None
+    assert report.pixels == 1000 * 760
+    translate_file(image, way.model, tmp_path / "alone" / "out.ome.zarr", settings)
+    assert content(tmp_path / "out.ome.zarr") == content(tmp_path / "alone" / "out.ome.zarr")
 
 
 def test_what_cannot_be_dealt_out_is_refused_as_for_shards(tmp_path: Path, way: Way, image: Path) -> None:
@@ -300,10 +323,11 @@ def test_the_model_is_loaded_once(tmp_path: Path, way: Way, image: Path, monkeyp
 
 
 def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dask_cluster._CONNECT_S < 10
-    monkeypatch.setattr(dask_cluster, "_CONNECT_S", 0.5)
-    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127"), connected("tcp://127.0.0.1:9"):
-        pass
+    assert cluster_connection._CONNECT_S < 10
+    monkeypatch.setattr(cluster_connection, "_CONNECT_S", 0.5)
+    for address in ("tcp://127.0.0.1:9", "localhost:9"):
+        with pytest.raises(InputError, match=f"no Dask scheduler answers at {address} "), connected(address):
+            pass
     for wrong in ("local", "local:two", "local:0"):
         with pytest.raises(SettingsError, match=wrong), connected(wrong):
             pass
