@@ -29,6 +29,8 @@ SIGNATURES = (b"GIF87a", b"GIF89a")
 WRITTEN_AS = "png"
 LOSES = ("place", "origin", "steps", "orientation", "pixel size", "white")
 
+_LIMIT_PX = 65535
+
 
 def open_source(path: Path) -> RasterSource:
     """Open a GIF file: palettes stay indices, except of greys, which are values; a transparent colour is no data.
@@ -82,6 +84,8 @@ def incompatibility(spec: OutputSpec) -> str | None:
     """Why GIF cannot hold an image."""
     if spec.channels != 1:
         return f"GIF holds 256 colours, the image has {spec.channels} channels; use the format png"
+    if max(spec.height, spec.width) > _LIMIT_PX:
+        return f"GIF holds at most {_LIMIT_PX} pixels per side; use the format png or tiff"
     return eight_bit_reason(spec, "GIF")
 
 

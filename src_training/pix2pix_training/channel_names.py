@@ -85,6 +85,21 @@ def ordered_like(image: ArraySource, names: Sequence[str], whose: str) -> ArrayS
     return SelectedChannels(image, match.order)
 
 
+def say_other_channels(found: Sequence[str], start: Sequence[str], side: str) -> None:
+    """A word where a model to start from has other channels on a side, or the same in another order."""
+    match = match_names(found, start)
+    in_order = match.order in (None, tuple(range(len(found))))
+    if len(found) == len(start) and (match.contradiction or match.unrelated or not in_order):
+        log.warning(
+            "the channels of the %ss are called %s, those of the model to start from %s; each takes the place of the "
+            "one that stands where it does, which --%s-channels can change",
+            side,
+            listed(found),
+            listed(start),
+            side,
+        )
+
+
 def in_common_order(images: Sequence[ArraySource], channels: Sequence[int] | None = None) -> list[ArraySource]:
     """Images of one kind, such as all sources of a training, with the same channels in the same order.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from pix2pix_training.augmentation import measured_jitter
 from pix2pix_training.batches import Batches
 from pix2pix_training.cancel import Interrupted
+from pix2pix_training.channel_names import say_other_channels
 from pix2pix_training.checkpoint import Checkpoint, check_same_run, load_checkpoint
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset, ResidentReader, fits_on_device
@@ -198,6 +199,8 @@ class _Run:
         self.networks = TrainingStep(self.config, self.device, dtype, group)
         if init is not None:
             self.networks.start_from(init)
+            say_other_channels(self.source.channel_names, init.source.channel_names, "source")
+            say_other_channels(self.target.channel_names, init.target.channel_names, "target")
         descriptions = (self.source, self.target)
         self.state = RunState(
             self.config, prepared, descriptions, folder, self.networks, device, group, self.steps_per_epoch

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, StackedChannels, whole_plane
-from pix2pix_training.channel_names import NameMatch, in_common_order, match_names, ordered_like
+from pix2pix_training.channel_names import NameMatch, in_common_order, match_names, ordered_like, say_other_channels
 from pix2pix_training.errors import ImageError
 
 PIXELS = np.arange(3)[:, None, None] * np.ones((1, 4, 5), np.uint8)
@@ -41,6 +41,26 @@ def letters(source: ArraySource) -> str:
 )
 def test_names_that_are_clear_give_an_order(found: list[str], expected: list[str], order: tuple[int, ...]) -> None:
     assert match_names(found, expected) == NameMatch(order=order)
+
+
+@pytest.mark.parametrize(
+    ("found", "start", "said"),
+    [
+        (["DAPI", "GFP"], ["DAPI", "GFP"], False),
+        (["GFP", "DAPI"], ["DAPI", "GFP"], True),
+        (["DAPI", "CY5"], ["DAPI", "GFP"], True),
+        (["CY5"], ["GFP"], True),
+        ([], ["DAPI", "GFP"], False),
+        (["Channel 1", "Channel 2"], ["DAPI", "GFP"], False),
+        (["GFP"], ["DAPI", "GFP"], False),
+    ],
+)
+def test_other_channels_than_those_of_the_model_to_start_from_are_told_of(
+    found: list[str], start: list[str], said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    say_other_channels(found, start, "source")
+    words = f"the channels of the sources are called {', '.join(found)}, those of the model to start from"
+    assert (words in caplog.text) == bool(caplog.text) == said
 
 
 @pytest.mark.parametrize(

@@ -424,6 +424,21 @@ def test_starting_from_a_model(data: TrainingData, tmp_path: Path) -> None:
     assert weights(tmp_path / "second")["generator"].keys() == parameters.keys()
 
 
+def test_starting_from_a_model_whose_channels_have_other_names_is_told_of(
+    data: TrainingData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, other = (
+        replace(data, target_traits=replace(data.target_traits, channel_names=(name,))) for name in ("DAPI", "GFP")
+    )
+    config = replace(TINY, steps=1)
+    list(train(config, first, tmp_path / "first"))
+    model = load_model(tmp_path / "first" / "model.safetensors")
+    list(train(config, first, tmp_path / "again", init=model))
+    assert "the model to start from" not in caplog.text
+    list(train(config, other, tmp_path / "second", init=model))
+    assert "the channels of the targets are called GFP, those of the model to start from DAPI" in caplog.text
+
+
 @pytest.mark.parametrize("decoder", ["transposed", "resize", "pixel-shuffle"])
 def test_starting_from_a_model_of_other_channels(
     decoder: str, data: TrainingData, tmp_path: Path, caplog: pytest.LogCaptureFixture

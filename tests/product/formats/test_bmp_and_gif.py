@@ -53,6 +53,7 @@ def test_pixels_are_those_that_pillow_reads(
         ("a.bmp", (1, 8, 9), np.uint16, "BMP cannot hold 1 channels of uint16"),
         ("a.bmp", (2, 8, 9), np.uint8, "BMP holds 1 or 3 channels"),
         ("a.gif", (3, 8, 9), np.uint8, "GIF holds 256 colours, the image has 3 channels; use the format png"),
+        ("a.gif", (1, 2, 65536), np.uint8, "GIF holds at most 65535 pixels per side; use the format png or tiff"),
         ("a.gif", (1, 8, 9), np.float32, "GIF cannot hold 1 channels of float32"),
     ],
 )
