@@ -210,14 +210,19 @@ def full_range(dtype: np.dtype[Any], channels: int) -> list[tuple[float, float]]
 
 
 def create_store(path: Path, layout: Layout, name: str) -> None:
-    """Make the empty arrays of an OME-Zarr and its metadata, so that viewers can open it while it fills."""
+    """Make the empty arrays of an OME-Zarr and its metadata, so that viewers can open it while it fills.
+
+    The documents of the arrays are made in memory, and written here one after the other: zarr writes several at a time,
+    and goes on in the background where one fails, below a folder that is removed meanwhile.
+    """
     import zarr
     from zarr.codecs import ZstdCodec
+    from zarr.storage import MemoryStore
 
-    group = zarr.create_group(path, zarr_format=3)
     for level in range(len(layout.sizes)):
-        group.create_array(
-            str(level),
+        made: dict[str, Any] = {}
+        zarr.create_array(
+            MemoryStore(made),
             shape=layout.shape(level),
             chunks=layout.chunks(level),
             shards=layout.shards(level),
@@ -225,7 +230,11 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
             compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
             fill_value=0,
             dimension_names=axis_names(layout),
+            zarr_format=3,
         )
+        file = path / str(level) / "zarr.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(made[file.name].to_bytes())
     limits = full_range(layout.spec.dtype, layout.spec.samples)
     _write_attributes(path, group_attributes(layout, name, limits))
 

@@ -14,11 +14,12 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import torch
 
 from tests.faults.injection import Fault, Kill, Kind, Limit, injected, no_file_longer_than
 from tests.faults.outcomes import (
@@ -48,6 +49,15 @@ _AT_ONCE = 4
 """Failures of a scenario that every run of the tests tries."""
 
 Thing = TypeVar("Thing")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the forks that are killed; with another number of threads a run does not go on bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from yaozarrs import validate_zarr_store
 from napari_pix2pix.formats import ome_zarr_layout
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.ome_zarr_layout import Layout, layout_of, unit_side
+from napari_pix2pix.formats.ome_zarr_store import create_store, require_store
 from napari_pix2pix.formats.source import open_image
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from pix2pix_training.array_source import ArraySource
@@ -227,3 +228,18 @@ def test_a_file_name_that_is_no_text_gives_a_name_that_is(tmp_path: Path, noise:
     group = zarr.open_group(path, mode="r")
     assert _image(group)["name"] == "a?"
     np.testing.assert_array_equal(_levels(group)[0], array)
+
+
+def test_nothing_is_written_in_the_background_when_an_image_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What zarr writes at a time goes on where one of it fails, below a folder that is removed meanwhile."""
+
+    def refuse(*_arguments: Any) -> None:
+        raise AssertionError("zarr writes")
+
+    for method in ("set", "set_if_not_exists"):
+        monkeypatch.setattr(zarr.storage.LocalStore, method, refuse)
+    spec = OutputSpec(axes="CYX", shape=(1, 64, 64), dtype=np.dtype("u1"), metadata=ImageMetadata())
+    create_store(tmp_path / "a.ome.zarr", layout_of(spec, 256), "a")
+    require_store(tmp_path / "a.ome.zarr")
