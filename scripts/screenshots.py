@@ -113,8 +113,10 @@ def _shows_much(widget: Any) -> bool:
 
 def train_for_a_moment(pictures: _Pictures) -> None:
     """The forms before and in a run that is thrown away."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        viewer, widget = _train_form(pictures, Path(folder) / "run", is_new=True)
+    run = Path("pix2pix-runs") / "run-1"
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, run, ignore_errors=True)
+        viewer, widget = _train_form(pictures, run, is_new=True)
         _set_length(widget, _STEPS_OF_VARIANT)
         widget.train_button.click()
         _wait(lambda: not widget.is_running or _shows_much(widget), seconds=3600)

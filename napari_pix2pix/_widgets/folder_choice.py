@@ -20,7 +20,7 @@ from napari_pix2pix.output_paths import results_folder
 from pix2pix_training.errors import Pix2PixError
 
 _REST_MS = 200
-_EXISTING = {"are kept, unfinished ones gone on with": "resume", "are replaced": "overwrite"}
+_EXISTING = {"keep, do the rest": "resume", "replace": "overwrite"}
 
 
 class FolderChoice(QWidget):
@@ -32,18 +32,21 @@ class FolderChoice(QWidget):
         super().__init__()
         self._look: FolderLook | None = None
         self._proposed: Path | None = None
-        self.folder = PathField(ask_folder, "folder of images")
+        self.folder = PathField(ask_folder, "folder of images", "The images to translate.")
         self.pattern = QLineEdit("*")
         self.pattern.setToolTip("Which images: * stands for any letters, as in *_phase.tif.")
-        self.out = PathField(ask_folder, "folder for the results")
+        self.out = PathField(ask_folder, "folder for the results", "Results get the names of their images there.")
         formats = {"as the images": "same", **{name: name for name in writable_formats()}}
         self.file_format = Choice(formats, "The format of the results.")
-        self.existing = Choice(_EXISTING, "What happens to results that are in the folder already.")
+        self.existing = Choice(
+            _EXISTING,
+            "What happens to results that are in the folder already; those that are unfinished are gone on with.",
+        )
         self.message = Message()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         rows = [("Folder", self.folder), ("Names like", self.pattern), ("Results in", self.out)]
-        layout.addWidget(form([*rows, ("Format", self.file_format), ("Results there", self.existing)]))
+        layout.addWidget(form([*rows, ("Format", self.file_format), ("Existing results", self.existing)]))
         layout.addWidget(self.message)
         self._inquiry = Inquiry(self, _REST_MS)
         self._inquiry.answered.connect(self._on_looked)

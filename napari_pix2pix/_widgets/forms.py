@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtGui import QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -30,6 +31,9 @@ from napari_pix2pix._widgets.preferences import preferences
 
 _ANY_HEIGHT = (1 << 24) - 1
 """Qt's own limit, QWIDGETSIZE_MAX."""
+BROWSE, BROWSE_TIP = "…", "Choose it in a dialog."
+_TIP_CHARACTERS = 60
+_CHOICE_CHARACTERS = 22
 
 
 class ProgressBar(QProgressBar):
@@ -58,16 +62,20 @@ class _QuietWheel:
 
 
 class Choice(_QuietWheel, QComboBox):
-    """A list of labels, each with a value."""
+    """A list of labels, each with a value.
 
-    def __init__(self, choices: Mapping[str, Any], tip: str = "") -> None:
+    Parameters
+    ----------
+    at_most : letters of a label that the field has room for, however long the labels are.
+    """
+
+    def __init__(self, choices: Mapping[str, Any], tip: str = "", at_most: int = _CHOICE_CHARACTERS) -> None:
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._values: list[Any] = []
+        self._at_most = at_most
         self.fill(choices)
         self.setToolTip(tip)
-        self.setMinimumContentsLength(6)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def fill(self, choices: Mapping[str, Any]) -> None:
@@ -75,6 +83,7 @@ class Choice(_QuietWheel, QComboBox):
         self._values = list(choices.values())
         self.clear()
         self.addItems(list(choices))
+        make_room(self, choices, self._at_most)
 
     @property
     def value(self) -> Any:
@@ -85,18 +94,26 @@ class Choice(_QuietWheel, QComboBox):
         self.setCurrentIndex(self._values.index(value))
 
 
+def make_room(field: QComboBox, labels: Iterable[str], at_most: int = _CHOICE_CHARACTERS) -> None:
+    """Let a field have room for its labels, up to so many letters: in a form it goes below its name where it must."""
+    field.setMinimumContentsLength(min(at_most, max((len(label) for label in labels), default=0)))
+    field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+
+
 class PathField(QWidget):
     """A path to type, or to choose with the button; `changed` is emitted when either is done."""
 
     changed = Signal()
 
-    def __init__(self, ask: Callable[[QWidget, str], str], placeholder: str = "") -> None:
+    def __init__(self, ask: Callable[[QWidget, str], str], placeholder: str, tip: str) -> None:
         super().__init__()
         self._ask = ask
         self.line = QLineEdit()
         self.line.setPlaceholderText(placeholder)
+        self.line.setToolTip(tip)
         self.line.textChanged.connect(self.changed)
-        button = QPushButton("Browse…")
+        button = QPushButton(BROWSE)
+        button.setToolTip(BROWSE_TIP)
         button.clicked.connect(self._on_browse)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -169,7 +186,7 @@ def _set_up(field: Any, low: float, high: float, value: float, step: float, tip:
 
 
 def form(rows: Sequence[tuple[str, QWidget]]) -> QWidget:
-    """Labels and fields in two aligned columns."""
+    """Labels and fields in two aligned columns; over its label stands what stands over a field."""
     widget = QWidget()
     layout = QFormLayout(widget)
     layout.setContentsMargins(0, 0, 0, 0)
@@ -178,6 +195,9 @@ def form(rows: Sequence[tuple[str, QWidget]]) -> QWidget:
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     for label, field in rows:
         layout.addRow(label, field)
+        tips = [part.toolTip() for part in (field, *field.findChildren(QWidget))]
+        if (name := layout.labelForField(field)) is not None:
+            name.setToolTip(next(filter(None, tips), ""))
     return widget
 
 
@@ -219,7 +239,7 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
 
 
 class _UprightScroll(QScrollArea):
-    """Scrolls up and down only, so it is as wide as its content needs, whatever the font."""
+    """Scrolls up and down only, so it is as wide as its content needs, whatever the font; no higher than that."""
 
     def minimumSizeHint(self) -> QSize:
         content, bar = self.widget(), self.verticalScrollBar()
@@ -227,7 +247,14 @@ class _UprightScroll(QScrollArea):
         return QSize(width + bar.sizeHint().width(), super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:
-        return super().sizeHint().expandedTo(self.minimumSizeHint())
+        content = self.widget()
+        height = 0 if content is None else max(content.sizeHint().height(), content.heightForWidth(content.width()))
+        return QSize(super().sizeHint().width(), height).expandedTo(self.minimumSizeHint())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()  # words may need other lines
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if watched is self.widget() and event is not None and event.type() == QEvent.Type.LayoutRequest:
@@ -235,20 +262,33 @@ class _UprightScroll(QScrollArea):
         return bool(super().eventFilter(watched, event))
 
 
-def scrolling(outer: QWidget, parts: Sequence[QWidget]) -> None:
-    """Fill `outer` with `parts` below each other, to be scrolled where there is too little room."""
+def scrolling(outer: QWidget, parts: Sequence[QWidget], always: Sequence[QWidget]) -> QScrollArea:
+    """Fill `outer` with `parts` below each other, to be scrolled where there is too little room.
+
+    Below them is what can `always` be seen: buttons, and how far they have got.
+    """
+    area = _UprightScroll()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+    area.setWidget(_stacked(parts))
+    layout = QVBoxLayout(outer)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(0)
+    layout.addWidget(area)
+    layout.addWidget(_stacked(always))
+    layout.addStretch(1)
+    for part in outer.findChildren(QWidget):
+        part.setToolTip(fill(part.toolTip(), _TIP_CHARACTERS))
+    return area
+
+
+def _stacked(parts: Sequence[QWidget]) -> QWidget:
     content = QWidget()
     stacked = QVBoxLayout(content)
     stacked.setContentsMargins(6, 6, 6, 6)
     stacked.setSpacing(5)
     for part in parts:
         stacked.addWidget(part)
-    stacked.addStretch(1)
-    area = _UprightScroll()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(content)
-    layout = QVBoxLayout(outer)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(area)
+    return content

@@ -7,7 +7,7 @@ from typing import Any
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QScrollArea, QWidget
 
 from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
@@ -21,7 +21,7 @@ class JobWidget(QWidget):
     """A widget with at most one worker; subclasses say what happens at its events and its end.
 
     `state` and `remarks` are words about the last job. They go when the choice is another one than it was for. The
-    fields in `inputs` decide what a job does, and can be changed when there is none.
+    fields in `inputs` decide what a job does, and can be changed when there is none. `area` is what of it is scrolled.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -30,12 +30,17 @@ class JobWidget(QWidget):
         self.state = Message()
         self.remarks = Remarks()
         self.inputs: list[QWidget] = []
+        self.area: QScrollArea
         self._worker: CoreWorker | None = None
         self._said_about: object = None
         self._docked = QTimer(self)  # which goes with the widget, unlike a single shot
         self._docked.setSingleShot(True)
         self._docked.setInterval(0)
         self._docked.timeout.connect(self._share_place)
+        self._ended = QTimer(self)
+        self._ended.setSingleShot(True)
+        self._ended.setInterval(0)
+        self._ended.timeout.connect(self._show_outcome)
 
     @property
     def is_running(self) -> bool:
@@ -96,6 +101,17 @@ class JobWidget(QWidget):
         self._worker = None
         self._said_about = self.choice()
         self.on_end()
+        self._ended.start()  # looks once they have their place
+
+    def outcome(self) -> list[QWidget]:
+        """What a job has to say, in the part of the form that is scrolled."""
+        return [self.remarks]
+
+    def _show_outcome(self) -> None:
+        """Scroll to what a job has to say, however much of the form is folded out."""
+        for part in self.outcome():
+            if part.isVisible():
+                self.area.ensureWidgetVisible(part)
 
     def copy_command(self, command: str, *words: str) -> None:
         """Put a command on the clipboard and say so, with words about it."""

@@ -22,6 +22,7 @@ from napari_pix2pix._widgets.previews import is_preview
 from pix2pix_training.array_source import ArraySource
 
 _ROWS_SHOWN = range(3, 7)
+_AXIS_CHARACTERS = 8
 _TELLING = ("data", "scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Events of a layer after which words about it may be wrong."""
 
@@ -47,7 +48,9 @@ class LayerPicker(QWidget):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width
         self.list.itemChanged.connect(self._on_ticked)
-        self.axis = Choice({"no channel axis": None}, "Axis of the layer that holds its channels.")
+        self.axis = Choice(
+            {"no channel axis": None}, "Axis of the layer that holds its channels.", at_most=_AXIS_CHARACTERS
+        )
         self.axis.currentIndexChanged.connect(self.changed)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)  # else a form gives it no width
         layout = QVBoxLayout(self)
@@ -94,7 +97,7 @@ class LayerPicker(QWidget):
 
     @property
     def offered(self) -> list[Any]:
-        """All layers that can be ticked, in the order shown."""
+        """All layers that can be ticked, from the lowest."""
         return list(self._known)
 
     @property
@@ -109,7 +112,7 @@ class LayerPicker(QWidget):
 
     @property
     def layers(self) -> list[Any]:
-        """The layers that are ticked and still in the viewer, in the order shown."""
+        """The layers that are ticked and still in the viewer, from the lowest."""
         return [layer for layer in self._known if self._item(layer).checkState() == Qt.CheckState.Checked]
 
     @property
@@ -145,7 +148,7 @@ class LayerPicker(QWidget):
         self._on_chosen()
 
     def _item(self, layer: Any) -> QListWidgetItem:
-        return self.list.item(self._known.index(layer))
+        return self.list.item(len(self._known) - 1 - self._known.index(layer))
 
     def _refresh(self, *_: Any) -> None:
         before, chosen = self._known, self.layers
@@ -158,6 +161,7 @@ class LayerPicker(QWidget):
         self.list.clear()
         for layer in self._known:
             self._watch(layer)
+        for layer in reversed(self._known):  # as in napari's list
             item = QListWidgetItem(layer.name)
             item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
             item.setCheckState(_checked(layer in chosen))

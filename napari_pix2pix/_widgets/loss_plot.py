@@ -11,7 +11,7 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QMouseEvent, QPalette, QWheelEvent
+from qtpy.QtGui import QFont, QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Colour, Message, background_of, status_colour
@@ -60,7 +60,7 @@ class LossPlot(QWidget):
             part.setCursor(Qt.CursorShape.ArrowCursor)
             layout.addWidget(part)
         self.setCursor(Qt.CursorShape.SizeVerCursor)  # of the edges between the parts
-        self._background: Colour | None = None
+        self._look: tuple[Colour, float] | None = None
         self.clear_run()
         self.contest_button.toggled.connect(self._show_contest)
         self._show_contest(False)
@@ -89,15 +89,16 @@ class LossPlot(QWidget):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() in CHANGES_OF_THEME and hasattr(self, "_background"):
+        if event.type() in CHANGES_OF_THEME and hasattr(self, "_look"):
             self._colour()
 
     def _colour(self) -> None:
-        """Curves and words in colours that can be read in the theme."""
+        """Curves and words in colours that can be read in the theme, words as large as those of the form."""
         background = background_of(self)
-        if background == self._background:
+        size = self.words.font().pointSizeF()
+        if (background, size) == self._look:
             return
-        self._background = background
+        self._look = background, size
         kinds = (_HELD_OUT, _TRAINED, *_CONTEST.values())
         self.colours = {kind: status_colour(kind, background) for kind in kinds}
         self._trained.setPen(pg.mkPen(self.colours[_TRAINED]))
@@ -114,7 +115,7 @@ class LossPlot(QWidget):
         )
         words = self.palette().color(QPalette.ColorRole.WindowText)
         for graphs in (self.graphs, self.contest):
-            graphs.colour(words)
+            graphs.colour(words, self.words.font())
         self._title()
 
     # The run
@@ -160,7 +161,8 @@ class LossPlot(QWidget):
         if event.is_best:
             self._best = value, event.step
         if self._best is not None:
-            self.words.say(f"now {value:.4g}, best so far{self._best_by} {self._best[0]:.4g} at step {self._best[1]}")
+            best, step = self._best
+            self.words.say(f"now {value:.4g}; best so far{self._best_by} at step {step}: {best:.4g}")
         self._title()
 
     def _title(self) -> None:
@@ -169,7 +171,7 @@ class LossPlot(QWidget):
         title = f'<span style="color: {self.colours[_HELD_OUT]}">{what}</span>, {self._unit}'
         if self._l1_factor is not None and self._score != "iou":
             title += f'; <span style="color: {self.colours[_TRAINED]}">on trained patches</span>'
-        self.main.setTitle(title, size="8pt")
+        self.main.setTitle(title, size=f"{self.words.font().pointSizeF():g}pt")
 
     def redraw(self) -> None:
         self._held_out.setData(*self._scores.curve("difference"))
@@ -202,11 +204,14 @@ class _Graphs(pg.GraphicsLayoutWidget):
         self._plot.hideButtons()
         return self._plot
 
-    def colour(self, words: Any) -> None:
+    def colour(self, words: Any, font: QFont) -> None:
         self._plot.titleLabel.setText(self._plot.titleLabel.text, color=words)
         for side in ("left", "bottom"):
-            self._plot.getAxis(side).setTextPen(words)
-            self._plot.getAxis(side).setPen(words)
+            axis = self._plot.getAxis(side)
+            axis.setTextPen(words)
+            axis.setPen(words)
+            axis.setStyle(tickFont=font)
+            axis.label.setFont(font)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """The wheel scrolls the form and zooms no curve."""

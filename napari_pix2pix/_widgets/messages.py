@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QPalette
+from qtpy.QtCore import QEvent, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+
+from napari_pix2pix._widgets.documentation import open_documentation, project_urls
 
 CHANGES_OF_THEME = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
 LEAST_CONTRAST = 4.5
 """Of text, by WCAG 2.2, success criterion 1.4.3."""
 _ON_DARK = {"error": "#ff8a80", "warning": "#e3b341", "good": "#7ee787", "blue": "#58a6ff", "violet": "#d2a8ff"}
 _ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b", "blue": "#0a4fa8", "violet": "#6e3bb5"}
-URLS = {
-    "Documentation": "https://pypi.org/project/napari-pix2pix/",
-    "Citation (the pix2pix paper)": "https://arxiv.org/abs/1611.07004",
-}
-"""Those of ``[project.urls]`` in pyproject.toml."""
+
+
+_DOCUMENTATION = "documentation"
 
 
 class Message(QLabel):
@@ -115,11 +115,11 @@ def _luminance(colour: Colour) -> float:
 
 
 class HelpLinks(QLabel):
-    """Links that the browser opens."""
+    """What opens the documentation that came with the package, and the package's links, which the browser opens."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setOpenExternalLinks(True)
+        self.linkActivated.connect(self._on_activated)
         self.setWordWrap(True)
         self._colour: str | None = None
         self._colour_words()
@@ -133,5 +133,12 @@ class HelpLinks(QLabel):
         colour = status_colour("blue", background_of(self))
         if colour != self._colour:
             self._colour = colour
-            links = (f'<a href="{url}" style="color: {colour}">{name}</a>' for name, url in URLS.items())
-            self.setText(f"Help: {' · '.join(links)}")
+            links = project_urls() | {"Documentation": _DOCUMENTATION}
+            words = (f'<a href="{url}" style="color: {colour}">{name}</a>' for name, url in links.items())
+            self.setText(f"Help: {' · '.join(words)}")
+
+    def _on_activated(self, url: str) -> None:
+        if url == _DOCUMENTATION:
+            open_documentation(self)
+        else:
+            QDesktopServices.openUrl(QUrl(url))

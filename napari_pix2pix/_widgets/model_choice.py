@@ -32,7 +32,7 @@ class ModelChoice(QWidget):
         self._inquiry.answered.connect(self._on_card)
         self._inquiry.failed.connect(self._on_failed)
         self.recent = Choice({"choose a recent model": None}, "Models trained or used before.")
-        self.file = PathField(ask_model, MODEL_NAME)
+        self.file = PathField(ask_model, MODEL_NAME, "A model file, or the folder of a run; it can be dropped here.")
         self.file.line.setAcceptDrops(False)  # it would take the text of a URL; the form takes the path
         self.words = QLabel(_NOTHING)
         self.words.setWordWrap(True)

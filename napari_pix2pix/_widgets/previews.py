@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QImage, QPainter, QPaintEvent, QResizeEvent
-from qtpy.QtWidgets import QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy
 
 from napari_pix2pix._widgets.training_job import Preview
 
@@ -17,11 +17,15 @@ PREVIEW_KEY = "napari-pix2pix-preview"
 
 _GAP_PX = 4
 _LARGEST_PX = 320
+_WIDEST = 4 / 3
 _SCROLL_BAR_PX = 30
 
 
-class PreviewStrip(QWidget):
-    """The pictures of a preview, as wide as the form; takes no room while there is none."""
+class PreviewStrip(QLabel):
+    """The pictures of a preview, as wide as the form; takes no room while there is none.
+
+    Of images that are much wider than high a part is shown. A label, so that its words are as large as others.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +38,8 @@ class PreviewStrip(QWidget):
 
     def show_preview(self, preview: Preview) -> None:
         self.preview = preview
-        self._images = [_as_qimage(pixels) for pixels in preview.images.values()]
+        part = _telling_part(preview.images["target"])
+        self._images = [_as_qimage(pixels[:, part]) for pixels in preview.images.values()]
         self._fit()
         self.setVisible(True)
         self.update()
@@ -82,6 +87,15 @@ class PreviewStrip(QWidget):
             painter.drawText(QRectF(left, 0, width, words), 0, title)
             painter.drawImage(QRectF(left, words + _GAP_PX / 2, width, height), image)
         painter.end()
+
+
+def _telling_part(target: NDArray[np.uint8]) -> slice:
+    """The columns of a target (H, W, 3) to show: those in which most is to be seen, where it is too wide for all."""
+    height, width, _ = target.shape
+    shown = min(width, round(_WIDEST * height))
+    varied = np.convolve(target.std(axis=0).sum(axis=1), np.ones(shown), "valid")
+    first = int(varied.argmax())
+    return slice(first, first + shown)
 
 
 def _as_qimage(pixels: NDArray[np.uint8]) -> QImage:

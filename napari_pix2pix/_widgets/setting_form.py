@@ -11,7 +11,7 @@ from magicgui.widgets import ComboBox, create_widget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.forms import form
+from napari_pix2pix._widgets.forms import BROWSE, BROWSE_TIP, form, make_room
 from pix2pix_training.setting_options import SettingOption
 from pix2pix_training.validated import limits
 
@@ -151,12 +151,13 @@ def _field(option: SettingOption, without: Sequence[str]) -> Any:
     """The field of a setting, without a value yet."""
     low, high, includes_low = limits(option.annotation)
     is_optional = option.default is None
-    given: dict[str, Any] = {"tooltip": option.help if option.kind is bool else option.setting.help}
+    more = "; several with semicolons between." if option.is_list else "."
+    given: dict[str, Any] = {"tooltip": option.setting.help.removesuffix(".") + more}
     if (words := option.labels) and not option.is_list:
         entries = [(words[value], value) for value in words if value not in without]
-        field: Any = Choice(choices=[(option.setting.unset, None), *entries] if is_optional else entries, **given)
-        field.native.setMinimumContentsLength(6)
-        field.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        offered = [(option.setting.unset, None), *entries] if is_optional else entries
+        field: Any = Choice(choices=offered, **given)
+        make_room(field.native, (label for label, _ in offered))
     elif option.kind is bool:
         field = create_widget(annotation=bool, options={"text": "", **given})
     elif option.kind in (int, float):
@@ -172,6 +173,8 @@ def _field(option: SettingOption, without: Sequence[str]) -> Any:
             field.native.setSuffix(f" {option.setting.unit}")
     elif option.kind is Path:
         field = create_widget(annotation=Path, options={"mode": "d", "nullable": True, **given})
+        field.choose_btn.text, field.choose_btn.tooltip = BROWSE, BROWSE_TIP
+        field.line_edit.tooltip = given["tooltip"]
     else:
         field = create_widget(value="", annotation=str, options=given)
         example = option.setting.unset if option.written is None else option.written.example

@@ -48,7 +48,11 @@ class TrainWidget(JobWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.images = TrainingImages(napari_viewer)
-        self.out = PathField(ask_folder, "folder for the model and its curves")
+        self.out = PathField(
+            ask_folder,
+            "folder for the model and its curves",
+            "Where the model goes, with its curves and pictures of how it was learnt.",
+        )
         self.out.set_path(free_run_folder(preferences().runs_folder))
         self.settings = TrainingSettings([("Run folder", self.out)])
         self._auto_device: Pace | None = None
@@ -69,7 +73,9 @@ class TrainWidget(JobWidget):
 
     def _build(self) -> None:
         self.train_button = QPushButton("Train")
+        self.train_button.setToolTip("Begin a new run on these images.")
         self.stop_button = QPushButton("Stop")
+        self.stop_button.setToolTip("End the run after this step, with a model; it can be gone on with.")
         self.resume_button = QPushButton("Resume")
         self.resume_button.setToolTip("Go on with the run in the run folder, with the settings it was started with.")
         self.problem = Message()
@@ -83,25 +89,28 @@ class TrainWidget(JobWidget):
         self.translate_button = QPushButton("Translate with it")
         self.translate_button.setToolTip("Open the model of the run folder in the Translate widget.")
         self.copy_button = QPushButton("Copy command line")
+        self.copy_button.setToolTip("Copy the command that trains in the same way, on the files of these images.")
         self.values = ValuesWords()
         self.help = HelpLinks()
         self.inputs = [self.images, self.values, self.settings]
-        scrolling(
+        self.area = scrolling(
             self,
             [
                 self.images,
                 self.values,
                 self.settings,
+                self.preview,
+                self.plot,
+                self.remarks,
+                self.help,
+            ],
+            [
                 self.problem,
                 row(self.train_button, self.stop_button, self.resume_button),
                 self.epoch_progress,
                 self.progress,
                 self.state,
-                self.remarks,
-                self.preview,
-                self.plot,
                 row(self.translate_button, self.copy_button),
-                self.help,
             ],
         )
         self.setMinimumWidth(380)

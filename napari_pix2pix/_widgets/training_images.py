@@ -45,8 +45,12 @@ class TrainingImages(QWidget):
         self.kind = Choice({"open layers": "layers", "folders": "folders"}, "Where the training images are.")
         self.source = LayerPicker(viewer, tip="What the network sees; several layers are channels.")
         self.target = LayerPicker(viewer, tip="What it learns to make of it; several layers are channels.")
-        self.source_folder = PathField(ask_folder, "folder of source images")
-        self.target_folder = PathField(ask_folder, "folder of target images")
+        self.source_folder = PathField(
+            ask_folder, "folder of source images", "What the network sees; files go with those of the same name."
+        )
+        self.target_folder = PathField(
+            ask_folder, "folder of target images", "What it learns to make of it, under the same names."
+        )
         self.stack = QStackedWidget()
         self.stack.addWidget(row(_titled("Source", self.source), _titled("Target", self.target)))
         self.stack.addWidget(form([("Source", self.source_folder), ("Target", self.target_folder)]))

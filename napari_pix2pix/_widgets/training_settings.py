@@ -63,9 +63,22 @@ class TrainingSettings(QWidget):
         self.z_context = whole_number(
             0, MAX_Z_CONTEXT, 0, 1, "Planes of a Z stack above and below that a plane is seen with; 0: none."
         )
-        self.validation = real_number(0, 0.5, VALIDATION_FRACTION, 0.05, 2, "Share of the images that validates.")
-        self.device = Choice({words: value for value, words in labels(Device).items()}, "Where the network is trained.")
-        self.init = PathField(ask_model, "model to start from")
+        self.validation = real_number(
+            0,
+            0.5,
+            VALIDATION_FRACTION,
+            0.05,
+            2,
+            "Share of the images that is not learnt from, to see how well the model does on new ones.",
+        )
+        self.device = Choice(
+            {words: value for value, words in labels(Device).items()}, "What computes, the processor or a GPU."
+        )
+        self.init = PathField(
+            ask_model,
+            "model to start from",
+            "A trained model that goes on learning on these images; it decides the networks.",
+        )
         rows = [*first, *self.form.rows(_FIRST), ("Planes in Z", self.z_context), ("Held out", self.validation)]
         rows += [("Device", self.device), ("Start from", self.init)]
         rest = [name for name in self.form.fields if name not in _FIRST]

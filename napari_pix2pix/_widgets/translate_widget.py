@@ -8,7 +8,7 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QCheckBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_pix2pix._widgets.command_line import translate_command
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
@@ -47,8 +47,10 @@ from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, Transl
 from napari_pix2pix._widgets.workers import MakeEvents
 from napari_pix2pix.output_paths import with_suffix, zarr_path
 from napari_pix2pix.translation.progress import TilesDone
+from napari_pix2pix.translation.settings import Scheme
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import ImageError, Pix2PixError
+from pix2pix_training.validated import labels
 
 _PROGRESS_PARTS = 1000
 
@@ -77,14 +79,16 @@ class TranslateWidget(JobWidget):
         self.folder.setVisible(False)
         self.settings = TranslationOptions()
         self.destination = Choice({"in memory": False, "OME-Zarr": True}, "Where the result goes while it is computed.")
-        self.out = PathField(ask_ome_zarr, "result.ome.zarr")
+        self.out = PathField(ask_ome_zarr, "result.ome.zarr", "The OME-Zarr to write, which must not exist yet.")
         self.out.setVisible(False)
         self.live = QCheckBox("Live view of what is shown")
         self.live.setToolTip("A layer over the image that follows pan and zoom; for judging a model before it is run.")
         self.live_words = Message()
         self.live_view = LiveView(self.viewer, self._live_choice, self)
         self.translate_button = QPushButton("Translate")
+        self.translate_button.setToolTip("Make of the image what the model has learnt, as new layers or files.")
         self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("End the translation.")
         self.save_button = QPushButton("Save result…")
         self.save_button.setToolTip("Write the last result to a file, with its place, pixel size, axes and channels.")
         self.copy_button = QPushButton("Copy command line")
@@ -99,7 +103,7 @@ class TranslateWidget(JobWidget):
             form([("Part", self.part), ("Result", destination)]),
         ]
         self.inputs = [self.model, self.kind, self.images, self.part, destination, self.folder, self.more]
-        scrolling(
+        self.area = scrolling(
             self,
             [
                 self.model,
@@ -107,15 +111,17 @@ class TranslateWidget(JobWidget):
                 *self._of_layers,
                 self.folder,
                 self.more,
+                collapsed("Evaluate, export", self.model_actions),
+                self.folder_results,
+                self.remarks,
+                HelpLinks(),
+            ],
+            [
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,
                 self.comparison,
-                self.folder_results,
-                self.remarks,
                 row(self.save_button, self.copy_button),
-                collapsed("Evaluate, export", self.model_actions),
-                HelpLinks(),
             ],
         )
         self.setMinimumWidth(330)
@@ -175,6 +181,9 @@ class TranslateWidget(JobWidget):
         if self._is_of_folder:
             self.live.setChecked(False)
         self._refresh()
+
+    def outcome(self) -> list[QWidget]:
+        return [self.folder_results, *super().outcome()]
 
     def choice(self) -> object:
         if self._is_of_folder:
@@ -319,7 +328,8 @@ class TranslateWidget(JobWidget):
         if result.is_complete:
             self._placed, self._is_ended = None, True
             facts = result.provenance
-            words = f"done in {facts['seconds']:.1f} s, scheme {facts['scheme']}, on {facts['device']}"
+            scheme = labels(Scheme)[facts["scheme"]]
+            words = f"done in {facts['seconds']:.1f} s, {scheme}, on {facts['device']}"
             self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
 
     def _show_tiles(self, event: TilesDone) -> None:

@@ -119,18 +119,24 @@ class TranslationSettings:
     """
 
     scheme: Annotated[
-        Scheme, Setting("How an image is translated that is larger than memory.", group="Tiles and memory")
+        Scheme,
+        Setting(
+            "How a large image is cut up; exact tiles give the result of the whole image, blended ones nearly.",
+            group="Tiles and memory",
+        ),
     ] = "auto"
     tile: Annotated[
         int | None,
         Field(ge=MIN_TILE_PX, le=2**20),
-        Setting("Largest side of a tile in pixels.", step=64, unit="px", group="Tiles and memory"),
+        Setting(
+            "Side of the tiles that are computed at a time, at most.", step=64, unit="px", group="Tiles and memory"
+        ),
     ] = None
     region: Annotated[
         int | None,
         Field(ge=MIN_REGION_PX, le=2**30),
         Setting(
-            "Side of the regions that are made one by one, resumed and shared.",
+            "Side of the parts that are finished one by one, and kept when a translation is gone on with.",
             step=256,
             unit="px",
             unset="8192 or more",
@@ -140,41 +146,65 @@ class TranslationSettings:
     max_memory: Annotated[
         MemoryBytes | None,
         Setting(
-            "Memory that the working set may take, such as 2GB.",
+            "Memory that a translation may take, such as 2GB.",
             label="Memory",
             unset="half of what is free",
             group="Tiles and memory",
         ),
     ] = None
     statistics: Annotated[
-        Statistics | None, Setting("What norm layers of the model use.", unset="as the model says", group="Model")
+        Statistics | None,
+        Setting("What a translation evens out brightness and contrast by.", unset="the model's", group="Model"),
     ] = None
     dropout: Annotated[
-        DropoutMode | None, Setting("Noise of dropout layers.", unset="as the model says", group="Model")
+        DropoutMode | None,
+        Setting(
+            "Whether layers that drop values at random do so in this translation.", unset="the model's", group="Model"
+        ),
     ] = None
     dropout_samples: Annotated[
         int,
         Field(ge=1, le=MAX_DROPOUT_SAMPLES),
-        Setting("Translate with so many seeds of the noise: mean and deviation.", group="Model"),
+        Setting(
+            "Translate so many times with other values dropped, for their mean and how much results vary.",
+            group="Model",
+        ),
     ] = 1
     seed: Annotated[
         int | None,
         Field(ge=0, le=2**63 - 1),
-        Setting("Seed of the noise.", unset="as the model says", group="Model"),
+        Setting("Translations of one number drop the same values.", unset="the model's", group="Model"),
     ] = None
     device: Annotated[
-        Device, Setting("Where the network runs: auto, cpu, cuda, cuda:N or mps.", group="What it runs on")
+        Device,
+        Setting("What computes, the processor or a GPU: auto, cpu, cuda, cuda:N or mps.", group="What it runs on"),
     ] = "auto"
-    precision: Annotated[Precision, Setting("Arithmetic of the network.", group="What it runs on")] = "auto"
-    backend: Annotated[Backend, Setting("What the network runs with.", group="What it runs on")] = "auto"
+    precision: Annotated[
+        Precision,
+        Setting(
+            "How exactly numbers are computed; 16 bits are faster on many devices, and take less memory.",
+            group="What it runs on",
+        ),
+    ] = "auto"
+    backend: Annotated[
+        Backend, Setting("Library that runs the network; some are faster than PyTorch.", group="What it runs on")
+    ] = "auto"
     alpha: Annotated[AlphaChoice, Setting("What an alpha channel of the images is.", group="Images")] = "auto"
     channels: Annotated[
         Channels | None,
-        Setting("Channels to take, from 0, in the model's order.", unset="by their names", group="Images"),
+        Setting(
+            "Channels of the image to take, counted from 0, in the order of the model's.",
+            unset="by their names",
+            group="Images",
+        ),
     ] = None
     convert_values: Annotated[
         ValueConversion,
-        Setting("Pixels of another type than the model's.", label="Values of another type", group="Images"),
+        Setting(
+            "What happens to pixels of another type than the model's, such as 16-bit for 8-bit.",
+            label="Values of another type",
+            group="Images",
+        ),
     ] = "refuse"
     match_pixel_size: Annotated[
         bool,
@@ -183,12 +213,15 @@ class TranslationSettings:
     split_level: Annotated[
         int | None,
         Field(ge=1, le=9),
-        Setting("Level at which exact tiles split a U-Net.", group="Tiles and memory"),
+        Setting(
+            "How deep the U-Net is computed in tiles; it changes time and memory, not the result.",
+            group="Tiles and memory",
+        ),
     ] = None
     scratch: Annotated[
         AnyPath | None,
         Setting(
-            "Folder for what exceeds memory.",
+            "Folder for what does not fit into memory while it is computed.",
             unset="that of the output",
             label="Scratch folder",
             group="Tiles and memory",

@@ -54,28 +54,45 @@ class GeneratorConfig:
     nearest neighbours or a pixel shuffle followed by a 3x3 convolution.
     """
 
-    architecture: Annotated[Architecture, Setting("Kind of generator.")] = "unet"
+    architecture: Annotated[
+        Architecture,
+        Setting("Network that makes the result; a U-Net keeps fine structures where they are in the source."),
+    ] = "unet"
     source_channels: Annotated[int, Field(ge=1, le=1024)] = 3
     target_channels: Annotated[int, Field(ge=1, le=1024)] = 3
     base_width: Annotated[
         int,
         Field(ge=1, le=1024),
         Setting(
-            "Capacity: channels of the first layer of both networks; more take longer, and memory.",
+            "How much the networks can learn: channels of their first layer; more take longer, and memory.",
             step=8,
             also=("discriminator", "base_width"),
         ),
     ] = 64
-    depth: Annotated[int, Field(ge=2, le=10), Setting("Down-samplings of the U-Net.")] = 8
-    blocks: Annotated[int, Field(ge=0, le=64), Setting("Residual blocks of a ResNet.", label="Residual blocks")] = 9
-    norm: Annotated[Norm, Setting("Norm layers of the generator.")] = "batch"
+    depth: Annotated[
+        int,
+        Field(ge=2, le=10),
+        Setting("How often the U-Net halves the image; a deeper one sees more of the surroundings."),
+    ] = 8
+    blocks: Annotated[
+        int,
+        Field(ge=0, le=64),
+        Setting("Blocks of a ResNet; more can learn more, and take longer.", label="Residual blocks"),
+    ] = 9
+    norm: Annotated[Norm, Setting("How the generator evens out brightness and contrast between its layers.")] = "batch"
     dropout: Annotated[
-        DropoutPlacement, Setting("Where the generator has dropout layers.", option="--dropout-layers")
+        DropoutPlacement,
+        Setting(
+            "Layers that drop values at random, so that results of one image can differ.", option="--dropout-layers"
+        ),
     ] = "none"
     decoder: Annotated[
-        Decoder, Setting("How the U-Net doubles the resolution; a transposed convolution may leave a grid.")
+        Decoder, Setting("How the U-Net comes back to full size; a transposed convolution may leave a grid.")
     ] = "transposed"
-    output: Annotated[OutputActivation, Setting("What the generator ends with.", option="--output-activation")] = "tanh"
+    output: Annotated[
+        OutputActivation,
+        Setting("How results end; tanh holds them within the range that was learnt.", option="--output-activation"),
+    ] = "tanh"
 
     def __post_init__(self) -> None:
         if self.architecture == "resnet" and self.decoder != "transposed":
@@ -109,20 +126,38 @@ class DiscriminatorConfig:
     layers: Annotated[
         int,
         Field(ge=0, le=6),
-        Setting("1 to 5: it judges patches of 16 to 286 pixels; 0: single pixels.", option="--discriminator-layers"),
+        Setting(
+            "Size of the parts by which the discriminator tells whether results look real: 1 to 5 for 16 to 286 "
+            "pixels, 0 for single ones.",
+            option="--discriminator-layers",
+        ),
     ] = 3
     base_width: Annotated[
         int,
         Field(ge=1, le=1024),
-        Setting("Channels of its first layer, if other than of the generator.", "--discriminator-base-width", step=8),
+        Setting(
+            "How much the discriminator can learn, if other than the generator: channels of its first layer.",
+            "--discriminator-base-width",
+            step=8,
+        ),
     ] = 64
-    norm: Annotated[Norm, Setting("Norm layers of the discriminator.", option="--discriminator-norm")] = "batch"
+    norm: Annotated[
+        Norm,
+        Setting(
+            "How the discriminator evens out brightness and contrast between its layers.", option="--discriminator-norm"
+        ),
+    ] = "batch"
     scales: Annotated[
         int,
         Field(ge=1, le=3),
-        Setting("Discriminators, each for an image half as large.", option="--discriminator-scales"),
+        Setting(
+            "Number of discriminators, the second for the image at half and the third at a quarter of its size.",
+            option="--discriminator-scales",
+        ),
     ] = 1
-    spectral_norm: Annotated[bool, Setting("Spectral norm in the discriminator.")] = False
+    spectral_norm: Annotated[
+        bool, Setting("Restrain the discriminator, where it tells results from targets too easily.")
+    ] = False
 
     @property
     def smallest_patch(self) -> int:
@@ -143,41 +178,72 @@ class ObjectiveConfig:
     """
 
     gan_mode: Annotated[
-        GanMode, Setting("Adversarial loss; none leaves the L1 loss alone.", label="Adversarial loss")
+        GanMode,
+        Setting(
+            "How results are rewarded for looking real; with none only being close to the target counts.",
+            label="Adversarial loss",
+        ),
     ] = "vanilla"
     gan_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Weight of the adversarial loss; 0: none is computed.", label="Its weight")
+        float, Field(ge=0, le=1e6), Setting("How much looking real counts; 0: not at all.", label="Its weight")
     ] = 1.0
     l1_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Weight of the L1 loss.", label="Weight of L1", step=10)
+        float,
+        Field(ge=0, le=1e6),
+        Setting("How much being close to the target counts, pixel by pixel.", label="Weight of L1", step=10),
     ] = 100.0
     feature_matching_weight: Annotated[
         float,
         Field(ge=0, le=1e6),
-        Setting("Weight of the likeness of the discriminator's features.", label="Feature matching"),
+        Setting(
+            "How much it counts that the discriminator finds in results what it finds in targets; 0: not at all.",
+            label="Feature matching",
+        ),
     ] = 0.0
     l1_focus: Annotated[
         float,
         Field(ge=0, le=4),
-        Setting("1: large errors count for more in L1, for dark targets with few objects."),
+        Setting("Above 0 large errors count for more, for dark targets with few objects."),
     ] = 0.0
     pyramid_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Weight of L1 of coarser and coarser images.", label="Coarse L1", step=10)
+        float,
+        Field(ge=0, le=1e6),
+        Setting(
+            "How much being close to the target counts in coarser images too; 0: not at all.",
+            label="Coarse L1",
+            step=10,
+        ),
     ] = 0.0
     ssim_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Weight of 1 - MS-SSIM, likeness of structure.", label="MS-SSIM", step=10)
+        float,
+        Field(ge=0, le=1e6),
+        Setting("How much likeness of structure (MS-SSIM) counts; 0: not at all.", label="MS-SSIM", step=10),
     ] = 0.0
     cross_entropy_weight: Annotated[
         float,
         Field(ge=0, le=1e6),
-        Setting("Of categories: weight of the cross-entropy.", label="Cross-entropy", step=10),
+        Setting(
+            "For categories, how much the right one at each pixel counts; 0: not at all.",
+            label="Cross-entropy",
+            step=10,
+        ),
     ] = 0.0
     dice_weight: Annotated[
-        float, Field(ge=0, le=1e6), Setting("Of categories: weight of 1 - their Dice overlap.", label="Dice", step=10)
+        float,
+        Field(ge=0, le=1e6),
+        Setting(
+            "For categories, how much overlap with the true areas (Dice) counts, of small ones too; 0: not at all.",
+            label="Dice",
+            step=10,
+        ),
     ] = 0.0
     conditional: Annotated[
         bool,
-        Setting("The discriminator sees the source.", label="Sees the source", option="--conditional/--unconditional"),
+        Setting(
+            "The discriminator sees the source too, and judges whether a result belongs to it.",
+            label="Sees the source",
+            option="--conditional/--unconditional",
+        ),
     ] = True
 
     def __post_init__(self) -> None:
@@ -220,21 +286,46 @@ class AugmentationConfig:
     `adaptive` varies nothing that is learnt from, only what the discriminator sees, see `AdaptiveAugmentation`.
     """
 
-    flips: Annotated[Flips, Setting("Random flips of patches.")] = "horizontal"
-    quarter_turns: Annotated[bool, Setting("Random quarter turns of patches.")] = False
+    flips: Annotated[
+        Flips, Setting("Mirror patches at random; not where a direction means something, as of shadows.")
+    ] = "horizontal"
+    quarter_turns: Annotated[
+        bool, Setting("Turn patches by quarter turns at random, where images have no up and down.")
+    ] = False
     scale_jitter: Annotated[
-        float, Field(ge=1, le=4), Setting("Enlarge images by this before patches are cut.", step=0.05)
+        float, Field(ge=1, le=4), Setting("Enlarge images by this factor before patches are cut; 1: not.", step=0.05)
     ] = 1.0
     intensity_jitter: Annotated[
-        float, Field(ge=0, le=10), Setting("Vary contrast and brightness by so many deviations.", step=0.5)
+        float,
+        Field(ge=0, le=10),
+        Setting(
+            "Vary contrast and brightness of sources, up to so many times as much as images differ in them; 0: not.",
+            step=0.5,
+        ),
     ] = 0.0
-    rotation: Annotated[float, Field(ge=0, le=180), Setting("Random rotation by up to so many degrees.", step=5)] = 0.0
-    elastic: Annotated[float, Field(ge=0, le=100), Setting("Bend patches by up to so many pixels.", step=1)] = 0.0
+    rotation: Annotated[
+        float, Field(ge=0, le=180), Setting("Turn patches at random by up to so many degrees; 0: not.", step=5)
+    ] = 0.0
+    elastic: Annotated[
+        float,
+        Field(ge=0, le=100),
+        Setting("Bend patches by up to so many pixels, as tissue may be bent; 0: not.", step=1),
+    ] = 0.0
     channel_jitter: Annotated[
-        float, Field(ge=0, le=1), Setting("Vary each channel of sources by up to this share.", step=0.05)
+        float,
+        Field(ge=0, le=1),
+        Setting("Vary each channel of sources by up to this share, as stains vary; 0: not.", step=0.05),
     ] = 0.0
-    blur: Annotated[float, Field(ge=0, le=20), Setting("Blur sources by up to so many pixels.", step=0.5)] = 0.0
-    noise: Annotated[float, Field(ge=0, le=1), Setting("Noise on sources, up to this deviation.", step=0.05)] = 0.0
+    blur: Annotated[
+        float,
+        Field(ge=0, le=20),
+        Setting("Blur sources by up to so many pixels, as if out of focus; 0: not.", step=0.5),
+    ] = 0.0
+    noise: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting("Add noise to sources, of up to this deviation (1: half of the range of values); 0: none.", step=0.05),
+    ] = 0.0
     hidden: Annotated[
         float,
         Field(ge=0, le=1),
@@ -262,11 +353,19 @@ class SamplingConfig:
     """
 
     placement: Annotated[
-        Placement, Setting("Where training patches are taken.", option="--sampling", label="Patches from")
+        Placement,
+        Setting(
+            "Where patches are taken; for mostly empty images, where the target varies (content).",
+            option="--sampling",
+            label="Patches from",
+        ),
     ] = "uniform"
-    skip_constant: Annotated[bool, Setting("Leave out constant patches.", option="--skip-constant/--keep-constant")] = (
-        True
-    )
+    skip_constant: Annotated[
+        bool,
+        Setting(
+            "Take no patches in which source or target has a single value.", option="--skip-constant/--keep-constant"
+        ),
+    ] = True
 
 
 @validated
@@ -307,50 +406,105 @@ class TrainingConfig:
         int,
         Field(ge=1, le=10**9),
         Setting(
-            "Side of the patches that are learnt from; larger ones show more of the surroundings.", step=32, unit="px"
+            "Side of the patches that are learnt from; larger ones show more of the surroundings, and take longer.",
+            step=32,
+            unit="px",
         ),
     ] = 256
     batch_size: Annotated[
-        int, Field(ge=1, le=4096), Setting("Patches per step; more make steps steadier, and longer.")
+        int,
+        Field(ge=1, le=4096),
+        Setting("Patches that are looked at in each step; more make steps steadier, and longer."),
     ] = 1
     learning_rate: Annotated[
-        float, Field(gt=0, le=1), Setting("Step width of the optimisers.", step=1e-4, group="optimisers")
+        float,
+        Field(gt=0, le=1),
+        Setting(
+            "How much a step changes the networks; less where the curve jumps, more where it hardly moves.",
+            step=1e-4,
+            group="optimisers",
+        ),
     ] = 2e-4
     beta1: Annotated[
-        float, Field(ge=0, le=0.999999), Setting("Decay of the mean gradient.", step=0.1, group="optimisers")
+        float,
+        Field(ge=0, le=0.999999),
+        Setting("How much a step keeps the direction of the steps before it.", step=0.1, group="optimisers"),
     ] = 0.5
     beta2: Annotated[
         float,
         Field(ge=0, le=0.999999999),
-        Setting("Decay of the mean squared gradient.", step=0.001, group="optimisers"),
+        Setting(
+            "How slowly the size of steps follows the size of errors; hardly ever to be changed.",
+            step=0.001,
+            group="optimisers",
+        ),
     ] = 0.999
-    schedule: Annotated[Schedule, Setting("Learning rate over the run.", group="optimisers")] = "constant"
-    source_values: Annotated[Values, Setting("What the pixel values of sources mean.")] = "auto"
-    target_values: Annotated[
-        Values, Setting("What the pixel values of targets mean; those of labels layers are categories.")
+    schedule: Annotated[
+        Schedule,
+        Setting("Whether steps change the networks as much until the end, or less and less.", group="optimisers"),
+    ] = "constant"
+    source_values: Annotated[
+        Values, Setting("Whether values of sources are intensities, of which range, or categories.")
     ] = "auto"
-    precision: Annotated[Precision, Setting("Arithmetic of the training.")] = "auto"
-    seed: Annotated[int, Field(ge=0, le=LARGEST_INTEGER), Setting("Makes runs repeatable.")] = 0
+    target_values: Annotated[
+        Values,
+        Setting(
+            "Whether values of targets are intensities, of which range, or categories, as those of labels layers are."
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Precision,
+        Setting("How exactly numbers are computed; 16 bits are faster on many devices, and take less memory."),
+    ] = "auto"
+    seed: Annotated[
+        int,
+        Field(ge=0, le=LARGEST_INTEGER),
+        Setting("Runs of one number begin with the same network and draw the same patches."),
+    ] = 0
     checkpoint_every: Annotated[
-        int, Field(ge=1, le=10**9), Setting("Steps between checkpoints.", step=100, unit="steps")
+        int,
+        Field(ge=1, le=10**9),
+        Setting("After so many steps the run is saved, to be gone on with after a crash.", step=100, unit="steps"),
     ] = 500
     validate_every: Annotated[
         int,
         Field(ge=1, le=10**9),
-        Setting("Steps between validations, with previews.", step=50, unit="steps", group="validation"),
+        Setting(
+            "After so many steps held-out images are scored, and one is put into the run folder as a picture.",
+            step=50,
+            unit="steps",
+            group="validation",
+        ),
     ] = 500
-    keep: Annotated[Keep, Setting("Model to keep, by validation.", label="Model to keep", group="validation")] = "best"
-    best_by: Annotated[BestBy, Setting("Score that the best model is chosen by.", group="validation")] = "mae"
+    keep: Annotated[
+        Keep,
+        Setting(
+            "Which model is saved: the one that did best on held-out images, or the last.",
+            label="Model to keep",
+            group="validation",
+        ),
+    ] = "best"
+    best_by: Annotated[
+        BestBy,
+        Setting(
+            "Score of held-out images by which the best model is chosen; MAE and PSNR favour smooth results.",
+            group="validation",
+        ),
+    ] = "mae"
     validation_images: Annotated[
         int,
         Field(ge=0, le=LARGEST_INTEGER),
-        Setting("Images that are scored at most.", label="Scored images", group="validation"),
+        Setting(
+            "How many held-out images are scored at most; more take longer, and are surer.",
+            label="Scored images",
+            group="validation",
+        ),
     ] = 16
     validation_size: Annotated[
         int,
         Field(ge=1, le=10**9),
         Setting(
-            "Central pixels of them that are scored, per side.",
+            "Side of the square in the middle of a held-out image that is scored.",
             label="Scored side",
             step=64,
             unit="px",
@@ -360,16 +514,24 @@ class TrainingConfig:
     ema_decay: Annotated[
         float,
         Field(ge=0, le=0.999999),
-        Setting("Average the generator's weights, for example 0.999; 0: do not.", label="Weight average", step=0.001),
+        Setting(
+            "Save a mean of the network over the last steps, which is steadier (0.999: about 1000 of them); 0: do not.",
+            label="Weight average",
+            step=0.001,
+        ),
     ] = 0.0
     patience: Annotated[
         int,
         Field(ge=0, le=LARGEST_INTEGER),
         Setting("Stop after so many validations without a better score; 0: never.", group="validation"),
     ] = 0
-    compile: Annotated[bool, Setting("Have PyTorch compile the networks; for long runs.", label="Compile networks")] = (
-        False
-    )
+    compile: Annotated[
+        bool,
+        Setting(
+            "Fit the networks to this device first; a minute or more, then faster steps on some.",
+            label="Compile networks",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         lengths = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]

@@ -18,10 +18,14 @@ class InferenceConfig:
     `dropout`: "off", or noise drawn from `seed` and the image coordinate.
     """
 
-    statistics: Annotated[Statistics, Setting("What norm layers use at translation.")] = "running"
-    dropout: Annotated[DropoutMode, Setting("Noise of dropout layers at translation.")] = "off"
+    statistics: Annotated[Statistics, Setting("What a translation evens out brightness and contrast by.")] = "running"
+    dropout: Annotated[DropoutMode, Setting("Whether layers that drop values at random do so in translations too.")] = (
+        "off"
+    )
     seed: Annotated[
-        int, Field(ge=0, le=LARGEST_INTEGER), Setting("Seed of the noise at translation.", option="--dropout-seed")
+        int,
+        Field(ge=0, le=LARGEST_INTEGER),
+        Setting("Translations of one number drop the same values.", option="--dropout-seed"),
     ] = 0
 
 
@@ -35,9 +39,10 @@ class Credits:
     authors: Annotated[
         tuple[Text, ...],
         Lenient,
-        Setting("Author of the model; again for more.", option="--author", label="Authors", unset="none"),
+        Setting("Who made the model.", option="--author", label="Authors", unset="none"),
     ] = ()
     license: Annotated[
-        Text | None, Setting("Licence of the model, such as CC-BY-4.0 (SPDX).", label="Licence", unset="none")
+        Text | None,
+        Setting("How the model may be used, such as CC-BY-4.0 (an SPDX identifier).", label="Licence", unset="none"),
     ] = None
-    citation: Annotated[Text | None, Setting("Publication to cite, with its DOI.", unset="none")] = None
+    citation: Annotated[Text | None, Setting("Publication to cite for the model, with its DOI.", unset="none")] = None

@@ -73,7 +73,9 @@ class SettingOption:
 
     @property
     def help(self) -> str:
-        """One line, with the choices."""
+        """One line, with the choices, and that the option of a list can be given again."""
+        if self.is_list:
+            return f"{self.setting.help.removesuffix('.')}; again for more."
         if not self.choices:
             return self.setting.help
         return f"{self.setting.help.removesuffix('.')}: {', '.join(self.choices[:-1])} or {self.choices[-1]}."

@@ -81,6 +81,72 @@ def test_the_wheel_changes_the_field_that_has_the_focus(viewer: Any, monkeypatch
     assert (number.value(), choice.value) == (4, 3)
 
 
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_over_every_field_and_its_name_stands_a_sentence(viewer: Any, name: str) -> None:
+    from qtpy.QtWidgets import QAbstractButton, QFormLayout, QLineEdit, QListWidget, QWidget
+    from superqt import QCollapsible
+
+    viewer.add_image(np.zeros((3, 64, 64), np.uint8))
+    viewer.add_shapes([np.zeros((4, 2))])
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    folds = {fold.toggleButton() for fold in widget.findChildren(QCollapsible)}
+    kinds = (QAbstractButton, QLineEdit, QListWidget)
+    others = [part for kind in kinds for part in widget.findChildren(kind) if part not in folds]
+    inner = (QLineEdit, QAbstractButton)
+    fields = [
+        field
+        for field in (*fields_of(widget), *others)
+        if not (isinstance(field, inner) and type(field.parent()).__name__.endswith(("SpinBox", "Number")))
+    ]
+    tips = {field: field.toolTip().replace("\n", " ") for field in fields}
+    assert [tip for tip in tips.values() if not (tip[:1].isupper() or tip[:1].isdigit()) or tip[-1:] != "."] == []
+    assert len(tips) > 30
+    for form in widget.findChildren(QFormLayout):
+        for row in range(form.rowCount()):
+            field = form.itemAt(row, form.ItemRole.FieldRole).widget()
+            if (label := form.labelForField(field)) is None:
+                continue
+            own = [part.toolTip() for part in (field, *field.findChildren(QWidget))]
+            assert label.toolTip() and label.toolTip() in own, label.text()
+
+
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_buttons_are_seen_however_much_is_folded_out(viewer: Any, name: str) -> None:
+    from superqt import QCollapsible
+
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    for fold in widget.findChildren(QCollapsible):
+        fold.expand(animate=False)
+    widget.resize(400, 500)
+    for _ in range(2):
+        widget.grab()  # lays it out, shown or not
+    buttons = {"Train": ["train_button", "stop_button"], "Translate": ["translate_button", "save_button"]}[name]
+    for button in (getattr(widget, button) for button in buttons):
+        assert widget.rect().contains(button.mapTo(widget, button.rect().bottomRight()))
+    assert widget.area.verticalScrollBar().maximum() > 0
+
+
+def test_documentation_opens_in_a_window(viewer: Any, translate: Any) -> None:
+    from qtpy.QtCore import QUrl
+    from qtpy.QtGui import QTextDocument
+
+    from napari_pix2pix._widgets.documentation import DocumentationWindow
+    from napari_pix2pix._widgets.messages import HelpLinks
+
+    links = translate.findChild(HelpLinks)
+    for _ in range(2):
+        links.linkActivated.emit("documentation")
+    (window,) = links.findChildren(DocumentationWindow)
+    assert window.isVisible()
+    assert window.toPlainText().startswith("In napari")
+    kind = QTextDocument.ResourceType.ImageResource.value
+    picture = window.loadResource(kind, QUrl("images/napari/train-form.png"))
+    assert 0 < picture.width() < window.width()
+    window.setSource(window.source().resolved(QUrl("command-line.md")))
+    assert window.toPlainText().startswith("The command line")
+    window.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_words_of_every_kind_are_readable_in_the_theme(viewer: Any, translate: Any, theme: str, kind: str) -> None:
@@ -125,14 +191,15 @@ def test_links_to_help_are_readable_in_the_theme(viewer: Any, translate: Any, th
 
     from qtpy.QtWidgets import QApplication
 
-    from napari_pix2pix._widgets.messages import URLS, HelpLinks
+    from napari_pix2pix._widgets.documentation import project_urls
+    from napari_pix2pix._widgets.messages import HelpLinks
 
     viewer.theme = "dark" if theme == "light" else "light"
     viewer.theme = theme
     QApplication.processEvents()
     behind = parsed(viewer.window._qt_window.palette().window().color().name())
     colours = re.findall("#[0-9a-f]{6}", translate.findChild(HelpLinks).text())
-    assert len(colours) == len(URLS)
+    assert len(colours) == len({"Documentation", *project_urls()})
     assert min(contrast(parsed(colour), behind) for colour in colours) >= LEAST_CONTRAST
 
 
@@ -274,6 +341,8 @@ def test_the_list_of_layers_grows_with_them_and_the_form_is_as_wide_as_it_needs(
     for _ in range(8):
         viewer.add_image(np.zeros((8, 8), np.uint8))
         heights.append(translate.picker.list.height())
+    names = [translate.picker.list.item(row).text() for row in range(8)]
+    assert names == [layer.name for layer in reversed(viewer.layers)], "as in the list of the viewer"
     assert heights == sorted(heights)
     assert heights[2] < heights[5] == heights[7]
     area = translate.findChild(QScrollArea)
@@ -287,8 +356,8 @@ def test_what_the_user_has_ticked_is_not_changed_by_a_layer_that_arrives(viewer:
     from qtpy.QtCore import Qt
 
     layers = train.images.source.offered
-    train.images.source.list.item(0).setCheckState(Qt.CheckState.Unchecked)
-    train.images.source.list.item(1).setCheckState(Qt.CheckState.Checked)
+    train.images.source.list.item(1).setCheckState(Qt.CheckState.Unchecked)
+    train.images.source.list.item(0).setCheckState(Qt.CheckState.Checked)
     viewer.add_image(layers[0].data, name="third", scale=(0.5, 0.5), units=("um", "um"))
     assert train.images.source.layers == layers[1:]
 

@@ -135,10 +135,11 @@ def test_links_of_the_forms_are_those_of_the_package() -> None:
     import tomllib
 
     pytest.importorskip("qtpy")
-    from napari_pix2pix._widgets.messages import URLS
+    from napari_pix2pix._widgets.documentation import documentation_folder, project_urls
 
     project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
-    assert project["urls"] == URLS
+    assert project_urls() == project["urls"], "what is installed is older than pyproject.toml"
+    assert (documentation_folder() / "napari.md").is_file()
 
 
 def _execute(command: str) -> None:

@@ -160,7 +160,7 @@ class OfTomorrow:
     twist: Annotated[int, Field(ge=0, le=9), Setting("How much it is twisted.", unit="turns")] = 3
     share: Annotated[float, Field(gt=0, le=1), Setting("Share that is twisted.", step=0.1)] = 0.5
     lining: Annotated[Norm | None, Setting("What it is lined with.", unset="nothing")] = None
-    names: Annotated[tuple[str, ...], Lenient, Setting("A name; again for more.", option="--name")] = ()
+    names: Annotated[tuple[str, ...], Lenient, Setting("A name.", option="--name")] = ()
 
 
 def test_a_new_setting_is_one_field(viewer: Any) -> None:

@@ -69,6 +69,18 @@ def test_a_preview_is_there_after_the_first_step_and_follows_the_width_of_the_fo
     assert len({picture.pixel(x, picture.height() - 3) for x in range(0, picture.width() // 4, 3)}) > 1
 
 
+def test_of_a_wide_preview_the_part_is_shown_in_which_most_is_to_be_seen(train: Any) -> None:
+    from napari_pix2pix._widgets.training_job import Preview
+
+    target = np.zeros((60, 400, 3), np.uint8)
+    target[::2, 250:300] = 200
+    target[:, :250] = 100
+    train.preview.show_preview(Preview(step=1, images=dict.fromkeys(("source", "output", "target"), target)))
+    picture = train.preview._images[2]
+    assert (picture.width(), picture.height()) == (80, 60)
+    assert sum(picture.pixelColor(x, 0).red() == 200 for x in range(80)) == 50
+
+
 def started(**fields: Any) -> Any:
     from pix2pix_training.events import Started
     from pix2pix_training.presets import preset
@@ -90,7 +102,7 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
     held_out, trained = plot.main.listDataItems()[::-1]
     assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
     assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
-    assert plot.words.text() == "now 50, best so far by SSIM 25 at step 2"
+    assert plot.words.text() == "now 50; best so far by SSIM at step 2: 25"
     title = plot.main.titleLabel.text
     assert "difference on held-out images" in title
     assert "in units of the target" in title
@@ -101,7 +113,7 @@ def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
 
     train.plot.begin(started())
     train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.plot.words.text() == "now 0.75, best so far by SSIM 0.75 at step 2"
+    assert train.plot.words.text() == "now 0.75; best so far by SSIM at step 2: 0.75"
     assert "overlap with held-out labels" in train.plot.main.titleLabel.text
 
 
