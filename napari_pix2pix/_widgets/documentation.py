@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QImage, QTextDocument
 from qtpy.QtWidgets import QTextBrowser, QWidget
 
-_PAGE = "napari.md"
+_PAGE = "reference/napari.md"
 _SIZE_PX = 860, 700
 _MARGIN_PX = 120
 

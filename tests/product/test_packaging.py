@@ -68,7 +68,7 @@ def test_wheel_holds_the_three_packages_and_the_manifest(wheel: Path) -> None:
     top = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert top == {"napari_pix2pix", "pix2pix_training", "pix2pix_trt"}
     assert names >= {"napari_pix2pix/napari.yaml", *(f"{package}/py.typed" for package in top)}
-    assert names >= {f"napari_pix2pix/docs/{page}" for page in ("napari.md", "images/napari/train-form.png")}
+    assert names >= {f"napari_pix2pix/docs/{page}" for page in ("reference/napari.md", "images/napari/train-form.png")}
     assert "napari-pix2pix = napari_pix2pix:napari.yaml" in entry_points
     assert "napari-pix2pix = napari_pix2pix.__main__:main" in entry_points
 

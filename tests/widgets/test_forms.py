@@ -140,7 +140,7 @@ def test_documentation_opens_in_a_window(viewer: Any, translate: Any) -> None:
     assert window.isVisible()
     assert window.toPlainText().startswith("In napari")
     kind = QTextDocument.ResourceType.ImageResource.value
-    picture = window.loadResource(kind, QUrl("images/napari/train-form.png"))
+    picture = window.loadResource(kind, QUrl("../images/napari/train-form.png"))
     assert 0 < picture.width() < window.width()
     window.setSource(window.source().resolved(QUrl("command-line.md")))
     assert window.toPlainText().startswith("The command line")

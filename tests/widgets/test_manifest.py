@@ -139,7 +139,7 @@ def test_links_of_the_forms_are_those_of_the_package() -> None:
 
     project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
     assert project_urls() == project["urls"], "what is installed is older than pyproject.toml"
-    assert (documentation_folder() / "napari.md").is_file()
+    assert (documentation_folder() / "reference" / "napari.md").is_file()
 
 
 def _execute(command: str) -> None:
