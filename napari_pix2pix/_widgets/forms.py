@@ -248,8 +248,13 @@ class _UprightScroll(QScrollArea):
 
     def sizeHint(self) -> QSize:
         content = self.widget()
-        height = 0 if content is None else max(content.sizeHint().height(), content.heightForWidth(content.width()))
-        return QSize(super().sizeHint().width(), height).expandedTo(self.minimumSizeHint())
+        hint = QSize(super().sizeHint().width(), 0).expandedTo(self.minimumSizeHint())
+        if content is None:
+            return hint
+        frame = self.height() - self.maximumViewportSize().height()
+        wraps = content.hasHeightForWidth()
+        height = content.heightForWidth(content.width()) if wraps else content.sizeHint().height()
+        return hint.expandedTo(QSize(0, frame + max(height, content.minimumSizeHint().height())))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

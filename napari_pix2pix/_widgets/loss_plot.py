@@ -38,6 +38,8 @@ class LossPlot(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.words = Message()
+        self.title = QLabel()
+        self.title.setWordWrap(True)
         self.graphs = _Graphs()
         self.main = self.graphs.plot("")
         self._trained = self.main.plot()
@@ -56,7 +58,7 @@ class LossPlot(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(_EDGE_PX)
-        for part in (self.words, self.graphs, self.contest_button, self.contest_words, self.contest):
+        for part in (self.words, self.title, self.graphs, self.contest_button, self.contest_words, self.contest):
             part.setCursor(Qt.CursorShape.ArrowCursor)
             layout.addWidget(part)
         self.setCursor(Qt.CursorShape.SizeVerCursor)  # of the edges between the parts
@@ -171,7 +173,7 @@ class LossPlot(QWidget):
         title = f'<span style="color: {self.colours[_HELD_OUT]}">{what}</span>, {self._unit}'
         if self._l1_factor is not None and self._score != "iou":
             title += f'; <span style="color: {self.colours[_TRAINED]}">on trained patches</span>'
-        self.main.setTitle(title, size=f"{self.words.font().pointSizeF():g}pt")
+        self.title.setText(title)
 
     def redraw(self) -> None:
         self._held_out.setData(*self._scores.curve("difference"))
@@ -205,7 +207,6 @@ class _Graphs(pg.GraphicsLayoutWidget):
         return self._plot
 
     def colour(self, words: Any, font: QFont) -> None:
-        self._plot.titleLabel.setText(self._plot.titleLabel.text, color=words)
         for side in ("left", "bottom"):
             axis = self._plot.getAxis(side)
             axis.setTextPen(words)

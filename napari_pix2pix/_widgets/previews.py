@@ -84,6 +84,8 @@ class PreviewStrip(QLabel):
         for number, (name, image) in enumerate(zip(self.preview.images, self._images, strict=True)):
             left = number * (width + _GAP_PX)
             title = f"{name}, step {self.preview.step}" if name == "output" else name
+            if self.fontMetrics().horizontalAdvance(title) > width:
+                title = name
             painter.drawText(QRectF(left, 0, width, words), 0, title)
             painter.drawImage(QRectF(left, words + _GAP_PX / 2, width, height), image)
         painter.end()

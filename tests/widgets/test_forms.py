@@ -180,7 +180,7 @@ def test_curves_and_their_names_are_readable_in_the_theme(viewer: Any, theme: st
     pens = [curve.opts["pen"].color().name() for curve in (*main, *contest)]
     words = [plot.main.getAxis(side).textPen().color().name() for side in ("left", "bottom")]
     assert len(pens) == 5
-    assert pens[1] in plot.main.titleLabel.text
+    assert pens[1] in plot.title.text()
     assert all(pen in plot.contest_words.text() for pen in pens[2:])
     assert min(contrast(parsed(colour), behind) for colour in (*pens, *words)) >= LEAST_CONTRAST
 

@@ -103,7 +103,7 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
     assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
     assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
     assert plot.words.text() == "now 50; best so far by SSIM at step 2: 25"
-    title = plot.main.titleLabel.text
+    title = plot.title.text()
     assert "difference on held-out images" in title
     assert "in units of the target" in title
 
@@ -114,7 +114,7 @@ def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
     train.plot.begin(started())
     train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
     assert train.plot.words.text() == "now 0.75; best so far by SSIM at step 2: 0.75"
-    assert "overlap with held-out labels" in train.plot.main.titleLabel.text
+    assert "overlap with held-out labels" in train.plot.title.text()
 
 
 def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
