@@ -19,12 +19,14 @@ from pix2pix_training.errors import OutputError
 
 ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w-])")
-OF_COMMANDS_ALONE = {"--architectures", "--discriminator", "--pairs", "--tensorboard"}
-"""What scripts cannot run into: `compile`, weights of the reference, a table of pairs, TensorBoard."""
+OF_COMMANDS_ALONE = {"--architectures", "--dask", "--discriminator", "--nproc-per-node", "--pairs", "--tensorboard"}
+"""What scripts cannot run into: `compile`, clusters, weights of the reference, torchrun, pairs, TensorBoard."""
 _DOORS = (Pix2Pix.train, Pix2Pix.translate, Pix2Pix.evaluate, Pix2Pix.export, translate_file)
 OF_OTHER_PROGRAMS = {
     *("--logdir", "--index-url", "--extra-index-url", "--force-reinstall"),
     *("--dataroot", "--eval", "--ngf"),  # the reference implementation
+    *("--nproc-per-node", "--nnodes", "--rdzv-endpoint"),  # torchrun
+    *("--memory-limit", "--nthreads", "--nworkers"),  # Dask
 }
 
 
