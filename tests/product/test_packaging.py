@@ -80,7 +80,7 @@ def test_version_is_that_of_the_sdist(sdist: Path, wheel: Path) -> None:
 
 
 def test_sdist_and_wheel_hold_what_they_should(sdist: Path, wheel: Path) -> None:
-    """Licence and readme in both; sources of tests in the sdist alone, pages in the package; nothing that git ignores."""
+    """Licence and readme in both; tests in the sdist alone, pages inside the package; nothing that git ignores."""
     with tarfile.open(sdist) as archive:
         sources = {name.partition("/")[2] for name in archive.getnames()}
     assert sources >= {
