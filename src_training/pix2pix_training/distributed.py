@@ -175,7 +175,7 @@ def _losses_in_words() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # whatever the backend raises
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or "CUDA error" in str(error):  # of this process
             raise
         raise ProcessLost("another process of this run has ended or cannot be reached") from error
 

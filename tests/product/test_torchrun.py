@@ -21,6 +21,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from napari_pix2pix.cli.application import run
 from pix2pix_training.distributed import Group, joined
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.remarks import remarks
 from pix2pix_training.training import train
 from tests.training.runs import TINY, usual_data
 
@@ -34,6 +35,7 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     counts = {"RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_RESTART_COUNT": "0"}
+    place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     for name, value in {**place, **counts}.items():
         monkeypatch.setenv(name, value)
     yield
@@ -68,6 +70,21 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SettingsError, match="2 processes on this machine and 1 CUDA GPUs"), joined("auto"):
         pass
+
+
+@pytest.mark.usefixtures("first_of_two")
+def test_cores_that_processes_leave_idle_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun gives each process one thread."""
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1000)
+    threads = torch.get_num_threads()
+    with remarks() as said, joined("auto" if not torch.cuda.is_available() else "cpu") as (group, device):
+        assert (group, device) == (Group(rank=0, size=1), "cpu")
+    assert said == [
+        f"each of 1 processes computes with {threads} threads, and there are 1000 cores; torchrun sets OMP_NUM_THREADS "
+        "to 1 unless it is set, for example to 1000"
+    ]
 
 
 def test_compiled_networks_are_for_one_process(tmp_path: Path) -> None:

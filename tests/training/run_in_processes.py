@@ -16,6 +16,7 @@ import torch
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.distributed import ALONE, Group, joined
 from pix2pix_training.events import StepDone
+from pix2pix_training.pairs import Split
 from pix2pix_training.training import TrainingData, train
 from tests.training import killable_run
 
@@ -25,7 +26,8 @@ STEPS = 20
 def go_on(out: Path, batch_size: int, stop_after: int, group: Group = ALONE) -> None:
     """Train on, and stop after a step as Ctrl-C does."""
     config = replace(killable_run.config(STEPS), batch_size=batch_size, checkpoint_every=1)
-    data = TrainingData(split=killable_run.pairs())
+    pairs = killable_run.pairs()
+    data = TrainingData(split=Split(pairs.training, (*pairs.validation, *pairs.training)))  # three for two processes
     events = train(config, data, out, device="cpu", resume=True, group=group)
     for event in events:
         if isinstance(event, StepDone) and group.is_first:
