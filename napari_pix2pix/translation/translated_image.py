@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,12 +128,14 @@ class TranslatedImage:
                 yield region, self._marks.nothing(region, self._translator.output_channels)
 
     def _note_empty(self, plane: tuple[int, ...], error: NoValidPixelError) -> None:
-        """Say that a plane has no valid pixel, once; an error where that is so of all planes."""
+        """Say that a plane has no valid pixel, once; an error at the first one where that is so of all planes."""
         if plane in self._empty:
             return
+        if not self._empty and not self._fitted.may_be_empty:
+            planes = plane_indices(self._source)
+            if not any(self._filled.has_valid_pixel(other) for other in planes if other != plane):
+                raise error
         self._empty.add(plane)
-        if len(self._empty) == prod(self._source.shape[:-3]) and not self._fitted.may_be_empty:
-            raise error
         where = f" (plane {', '.join(map(str, plane))})" if plane else ""
         logger.warning("%s%s holds no valid pixel, and its output holds none", self._source.name, where)
 

@@ -25,7 +25,7 @@ from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import whole_plane
-from pix2pix_training.errors import ImageError, NoValidPixelError
+from pix2pix_training.errors import ImageError, NoValidPixelError, Pix2PixError
 from pix2pix_training.model_file import save_model
 from tests.identity_model import identity_model
 
@@ -332,6 +332,13 @@ def test_the_only_image_without_a_valid_pixel_is_an_error(tmp_path: Path) -> Non
     with pytest.raises(NoValidPixelError, match=r"i\.tif: not one valid pixel"):
         _translated(path, tmp_path / "o.tif", 1)
     assert not (tmp_path / "o.tif").exists()
+
+
+def test_a_stack_without_a_valid_pixel_is_an_error_before_a_plane_is_written(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "i.tif", np.full((3, *_SIZE), np.nan, np.float32), metadata={"axes": "ZYX"})
+    with pytest.raises(Pix2PixError, match=r"i\.tif: not one valid pixel"):
+        _translated(tmp_path / "i.tif", tmp_path / "o.tif", 1, "float32")
+    assert [path.name for path in tmp_path.iterdir()] == ["i.tif"]
 
 
 def test_an_empty_plane_of_a_stack_is_written_without_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
