@@ -375,7 +375,9 @@ class TrainingConfig:
     `keep` chooses the model that is saved: the best of the validations by `best_by`, or the last. MAE and PSNR favour
     smooth results. Where that score is undefined MAE decides. `patience` ends the run after so many validations without
     a better score (0: never). `ema_decay` validates and saves the generator with the moving average of its weights,
-    over about 1 / (1 - ema_decay) steps (0: as they are). `compile` has PyTorch compile the networks, which takes a
+    over about 1 / (1 - ema_decay) steps (0: as they are). `calibration` patches are what the running statistics of the
+    generator that is validated and saved are measured on; those of training are of the weights of the steps before.
+    `compile` has PyTorch compile the networks, which takes a
     minute or more and makes steps faster on some devices.
     """
 
@@ -520,6 +522,11 @@ class TrainingConfig:
             step=0.001,
         ),
     ] = 0.0
+    calibration: Annotated[
+        int,
+        Field(ge=0, le=100),
+        Setting("Patches to measure running statistics on for validations and models; 0: as they are.", step=16),
+    ] = 0
     patience: Annotated[
         int,
         Field(ge=0, le=LARGEST_INTEGER),

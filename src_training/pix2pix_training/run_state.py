@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import Any, assert_never
 
 import torch
+from torch import Tensor
 
+from pix2pix_training.calibration import calibrated
 from pix2pix_training.checkpoint import (
     Checkpoint,
     random_state,
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 class RunState:
     """Step, time and validations of a run, with the networks that they belong to.
 
+    `calibrating` are sources that the statistics of the generator that is saved are measured on (`calibrated`).
+
     There is never a model in the folder without a checkpoint to go on from.
 
     Attributes
@@ -56,6 +60,7 @@ class RunState:
         device: torch.device,
         group: Group,
         steps_per_epoch: int,
+        calibrating: Sequence[Tensor] = (),
     ) -> None:
         self.config = config
         self.prepared = data
@@ -67,6 +72,8 @@ class RunState:
         self.patches_per_step = group.size * config.batch_size
         self.patches_per_epoch = steps_per_epoch * self.patches_per_step
         self.average = WeightAverage(networks.generator, config.ema_decay) if config.ema_decay else None
+        self._calibrating = calibrating
+        self._calibrated: tuple[int, Generator] | None = None
         self.step = self.saved_step = self.patches = 0
         self.seconds = 0.0
         self.best: Mapping[str, Any] | None = None
@@ -108,7 +115,15 @@ class RunState:
 
     @property
     def generator(self) -> Generator:
-        """The generator that is validated and saved."""
+        """The generator that is validated and saved: a function of the weights of the present step."""
+        if not self._calibrating:
+            return self._uncalibrated
+        if self._calibrated is None or self._calibrated[0] != self.step:
+            self._calibrated = self.step, calibrated(self._uncalibrated, self._calibrating)
+        return self._calibrated[1]
+
+    @property
+    def _uncalibrated(self) -> Generator:
         return self.networks.generator if self.average is None else self.average.generator
 
     @property
@@ -124,8 +139,9 @@ class RunState:
 
     def copy_first(self) -> None:
         """Have all processes begin with the weights of the first, to the last bit."""
-        networks = [self.networks.generator, self.networks.discriminator, self.generator]
+        networks = [self.networks.generator, self.networks.discriminator, self._uncalibrated]
         self.group.copy_first_([value for each in networks if each is not None for value in each.state_dict().values()])
+        self._calibrated = None
 
     def note_step(self) -> None:
         """The networks have made a step."""

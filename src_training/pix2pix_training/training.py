@@ -18,7 +18,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
-from pix2pix_training.augmentation import measured_jitter
+from pix2pix_training.augmentation import IntensityJitter, measured_jitter
 from pix2pix_training.batches import Batches
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.channel_names import say_other_channels
@@ -203,7 +203,15 @@ class _Run:
             say_other_channels(self.target.channel_names, init.target.channel_names, "target")
         descriptions = (self.source, self.target)
         self.state = RunState(
-            self.config, prepared, descriptions, folder, self.networks, device, group, self.steps_per_epoch
+            self.config,
+            prepared,
+            descriptions,
+            folder,
+            self.networks,
+            device,
+            group,
+            self.steps_per_epoch,
+            self._calibrating(dataset, jitter),
         )
         folder.prepare(resume=resume)
         if saved is not None:
@@ -227,6 +235,17 @@ class _Run:
         self.next_preview = -math.inf if preview_seconds is not None else math.inf
         self.discriminator_watch = DiscriminatorWatch(config.objective)
         self.is_over = False
+
+    def _calibrating(self, dataset: PatchDataset, jitter: IntensityJitter | None) -> list[Tensor]:
+        """Sources of the first patches of the run, one by one, the same for all processes."""
+        if not self.config.calibration:
+            return []
+        mappings = [each.source_mapping for each in self.prepared.training]
+        batches = Batches(dataset, mappings, self.device, jitter, batch_size=1)
+        try:
+            return [source for source, _, _ in islice(batches, self.config.calibration)]
+        finally:
+            batches.close()
 
     def events(self) -> Iterator[Event]:
         self.folder.write_config(self.config)
