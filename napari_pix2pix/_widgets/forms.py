@@ -226,8 +226,10 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
     section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
+    section.layout().setAlignment(Qt.AlignmentFlag(0))
     section.setContent(content)
     section.setDuration(0)
+    section.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)  # as high as wrapped rows need
 
     def show(is_expanded: bool) -> None:
         content.setMaximumHeight(_ANY_HEIGHT)

@@ -126,6 +126,25 @@ def test_buttons_are_seen_however_much_is_folded_out(viewer: Any, name: str) -> 
     assert widget.area.verticalScrollBar().maximum() > 0
 
 
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_no_row_is_squeezed_where_fields_go_below_their_names(viewer: Any, name: str) -> None:
+    from qtpy.QtWidgets import QFormLayout
+    from superqt import QCollapsible
+
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    for fold in widget.findChildren(QCollapsible):
+        fold.expand(animate=False)
+    widget.setStyleSheet("* {font-size: 16pt}")
+    widget.resize(450, 600)
+    for _ in range(3):
+        widget.grab()  # lays it out, shown or not
+    forms = widget.findChildren(QFormLayout)
+    fields = [form.itemAt(row, form.ItemRole.FieldRole).widget() for form in forms for row in range(form.rowCount())]
+    shown = [field for field in fields if field.isVisibleTo(widget)]
+    assert len(shown) > 15
+    assert [type(field) for field in shown if field.height() < field.minimumSizeHint().height()] == []
+
+
 def test_documentation_opens_in_a_window(viewer: Any, translate: Any) -> None:
     from qtpy.QtCore import QUrl
     from qtpy.QtGui import QTextDocument
