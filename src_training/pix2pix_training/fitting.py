@@ -111,6 +111,22 @@ def warn_of_lost_steps(mapping: Mapping, known: Survey, side: Side) -> None:
         )
 
 
+def warn_of_hidden_pixels(mapping: Mapping, known: Survey, side: Side) -> None:
+    """Say where parts of class maps hold no data: what classes are drawn upon may be meant as one."""
+    if isinstance(mapping, CategoryMapping) and known.hidden_share:
+        log.warning("%s: the %s is of classes%s", _names(known), side, _hidden(known))
+
+
+def _hidden(known: Survey) -> str:
+    if not known.hidden_share:
+        return ""
+    return (
+        f"; {100 * known.hidden_share:.2g} % of its pixels hold no data (transparent, masked or nodata) and are left "
+        "out: where they mean a class, such as background, take their values with --alpha drop, or remove the nodata "
+        "value"
+    )
+
+
 def warn_of_unknown_classes(mapping: Mapping, held_out: Survey, side: Side) -> None:
     """Say which classes occur in images that are held out and in none that is trained on."""
     if not isinstance(mapping, CategoryMapping) or mapping.foreground:
@@ -141,7 +157,7 @@ def _require_content(known: Survey, side: Side) -> None:
         where = "the image" if count == 1 else f"all {count} images"
         found = f"the {side} has one constant value in {where} ({known.images[0].name})"
         if side == "target":
-            raise ImageError(f"{found}, so there is nothing to learn")
+            raise ImageError(f"{found}, so there is nothing to learn{_hidden(known)}")
         log.warning("%s, so nothing can be learnt from it but what targets are like on average", found)
 
 
@@ -264,7 +280,10 @@ def _foreground(known: Survey, side: Side) -> CategoryMapping:
         )
     values = known.values[0]
     if not known.low[0] <= 0 <= known.high[0] or (values is not None and known.is_complete and 0 not in values):
-        raise ImageError(f"{_names(known)}: no {side} pixel is 0, so there is no background; choose other values")
+        raise ImageError(
+            f"{_names(known)}: no {side} pixel is 0, so there is no background"
+            + (_hidden(known) or "; choose other values")
+        )
     return foreground_mapping()
 
 

@@ -40,11 +40,13 @@ class ImageFacts:
     is_constant : whether all valid pixels have one value per channel.
     ends : percentiles of each channel over this image alone, where they were asked for.
     codes : the different pixels of an integer image, None where there are more than `MAX_CATEGORIES`.
+    hidden_share : of the pixels that were read, those that hold no data in a channel.
     """
 
     digest: str
     planes: tuple[Plane, ...]
     is_constant: bool
+    hidden_share: float
     ends: tuple[tuple[float, ...], tuple[float, ...]] | None
     codes: frozenset[Code] | None
 
@@ -69,6 +71,12 @@ class Survey:
     percentiles: tuple[tuple[float, ...], tuple[float, ...]]
     codes: frozenset[Code] | None
     is_complete: bool
+
+    @property
+    def hidden_share(self) -> float:
+        """Of all pixels, those that hold no data."""
+        sizes = [int(np.prod(image.shape)) for image in self.images]
+        return sum(size * each.hidden_share for size, each in zip(sizes, self.facts, strict=True)) / sum(sizes)
 
     @property
     def is_constant(self) -> bool:
@@ -158,6 +166,7 @@ def _survey_one(
     spread = _Spread(channels)
     codes = _Codes(image.dtype)
     usable: dict[Plane, bool] = {}
+    read = hidden = 0
     for plane, region, counts in tiles:
         stored, opacity = image.read_with_opacity(region, plane)
         checksum.update(np.ascontiguousarray(stored).data)
@@ -166,6 +175,8 @@ def _survey_one(
         is_valid = not invalid.any()
         valid = [stored[c].ravel() if is_valid else stored[c][~invalid[c]] for c in range(channels)]
         usable[plane] = usable.get(plane, False) or is_valid or not invalid.any(0).all()
+        read += stored[0].size
+        hidden += 0 if is_valid else int(invalid.any(0).sum())
         spread.add(valid)
         if counts:
             codes.add(stored.reshape(channels, -1) if is_valid else stored[:, ~invalid.any(0)])
@@ -182,6 +193,7 @@ def _survey_one(
             if usable.get(plane, False) or (tiles.read_every > 1 and _is_usable(image, plane))
         ),
         is_constant=spread.is_constant,
+        hidden_share=hidden / max(read, 1),
         ends=(tuple(low for low, _ in ends), tuple(high for _, high in ends)) if each else None,
         codes=codes.found(),
     )

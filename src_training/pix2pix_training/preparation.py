@@ -19,6 +19,7 @@ from pix2pix_training.fitting import (
     fit_mapping,
     own_mapping,
     require_side,
+    warn_of_hidden_pixels,
     warn_of_lost_steps,
     warn_of_unknown_classes,
 )
@@ -95,6 +96,7 @@ def prepare(
             "cross_entropy_weight and dice_weight are for targets of categories, and the values of these are a range; "
             "leave them out, or set target_values to categories or foreground"
         )
+    warn_of_hidden_pixels(target_mapping, training[1], "target")
     warn_of_lost_steps(source_mapping, training[0], "source")
     warn_of_lost_steps(target_mapping, training[1], "target")
     used = _usable(split.training, training, source_mapping)

@@ -17,7 +17,13 @@ from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.choices import Values
 from pix2pix_training.class_maps import look_at
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.fitting import Side, fit_mapping, warn_of_lost_steps, warn_of_unknown_classes
+from pix2pix_training.fitting import (
+    Side,
+    fit_mapping,
+    warn_of_hidden_pixels,
+    warn_of_lost_steps,
+    warn_of_unknown_classes,
+)
 from pix2pix_training.image_survey import survey
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, dtype_mapping, to_tensor
 
@@ -94,6 +100,28 @@ def test_small_integer_masks_and_class_maps_are_classes_and_this_is_said(
     assert f"the target has {len(expected)} different" in message
     assert message.startswith("0.tif")
     assert "--target-values training-set" in message
+
+
+def test_classes_drawn_on_what_holds_no_data_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """As annotations are: the background is transparent, and no class."""
+    known = survey(sources([(MASK + discs(8, seed=1)).astype(np.uint8)], nodata=0))
+    warn_of_hidden_pixels(fit_mapping(known, "auto", "target"), known, "target")
+    share = f"{100 * known.hidden_share:.2g} %"
+    assert (
+        f"the target is of classes; {share} of its pixels hold no data (transparent, masked or nodata)" in caplog.text
+    )
+    assert "take their values with --alpha drop, or remove the nodata value" in caplog.text
+    assert known.hidden_share == pytest.approx((MASK + discs(8, seed=1) == 0).mean())
+    caplog.clear()
+    whole = survey(sources([MASK.astype(np.uint8)]))
+    warn_of_hidden_pixels(fit_mapping(whole, "auto", "target"), whole, "target")
+    assert "hold no data" not in caplog.text
+
+
+@pytest.mark.parametrize("values", ["auto", "foreground"])
+def test_a_mask_drawn_on_what_holds_no_data_is_refused_with_the_reason(values: Values) -> None:
+    with pytest.raises(ImageError, match=r"; \d+ % of its pixels hold no data .* take their values with --alpha drop"):
+        fit_mapping(survey(sources([MASK.astype(np.uint8)], nodata=0)), values, "target")
 
 
 def kept_as_jpeg(mask: AnyArray, quality: int) -> AnyArray:
