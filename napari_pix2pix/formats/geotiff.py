@@ -27,7 +27,8 @@ from napari_pix2pix.formats.georeference import (
 )
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.opacity import to_opacity, usable_nodata
-from napari_pix2pix.formats.remote import RemotePath, opened_tiff, redacted
+from napari_pix2pix.formats.remote import RemotePath, opened_tiff
+from napari_pix2pix.formats.remote_servers import redacted
 from napari_pix2pix.formats.source import Alpha, ImageSource, check_decode_budget
 from napari_pix2pix.formats.tiff import check_structure, images_in
 from napari_pix2pix.formats.tiff_metadata import read_metadata

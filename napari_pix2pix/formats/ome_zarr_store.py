@@ -21,6 +21,7 @@ from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
 from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
 from napari_pix2pix.formats.pyramid import halved
+from napari_pix2pix.formats.remote import RemotePath, zarr_place
 from napari_pix2pix.formats.tile_grid import collect, in_squares
 from napari_pix2pix.formats.writing import OutputSpec, Steps, Tile
 from pix2pix_training.array_source import AnyArray
@@ -47,7 +48,8 @@ class OmeZarrStore:
 
         self.path = path
         self.layout = layout
-        self._arrays = [zarr.open_array(path / str(level), mode="r+") for level in range(len(layout.sizes))]
+        places = [zarr_place(path / str(level), writable=True) for level in range(len(layout.sizes))]
+        self._arrays = [zarr.open_array(place, mode="r+") for place in places]
 
     def write_unit(self, unit: Unit, pixels: AnyArray) -> list[Path]:
         """Write a unit, shape (C, height, width), to all levels that it owns.
@@ -70,7 +72,7 @@ class OmeZarrStore:
         file.unlink(missing_ok=True)  # a damaged one could not be overwritten: it is read first
         stored = pixels if "C" in self.layout.letters else pixels[0]
         self._arrays[level][self.layout.selection(unit.plane, region)] = stored
-        if file.exists():
+        if not isinstance(file, RemotePath) and file.exists():
             sync_to_disk(file)
         return file
 
@@ -89,6 +91,8 @@ class OmeZarrStore:
             self._reduce(level)
         require_store(self.path)
         _write_attributes(self.path, group_attributes(self.layout, name, self._limits()))
+        if isinstance(self.path, RemotePath):
+            return
         for path in list(self.path.rglob("*")):
             if path.is_dir():
                 sync_to_disk(path)
@@ -136,6 +140,7 @@ class OmeZarrCanvas:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self._store = OmeZarrStore(path, layout)
+        self._versions: dict[str, str] | None = None
 
     def frame(self, size: int | None = None) -> tuple[int, str]:
         """Metadata are checked by whoever opens them."""
@@ -154,11 +159,14 @@ class OmeZarrCanvas:
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> list[list[str | None]]:
         """Write a unit, shape (C, region.height, region.width); returns when it is on the disk."""
+        self._versions = None
         return [self._note(file) for file in self._store.write_unit(self._unit(plane, region), pixels)]
 
     def restore(self, plane: tuple[int, ...], region: Region, note: Any) -> bool:
         """Whether the shards of a unit are as noted."""
         layout, unit = self._store.layout, self._unit(plane, region)
+        if isinstance(self._store.path, RemotePath) and self._versions is None:  # not a request for each shard
+            self._versions = self._store.path.versions_below()
         files = (self._store.path / layout.shard_key(level, unit) for level in range(layout.unit_levels))
         return bool([self._note(file) for file in files] == note)
 
@@ -167,7 +175,10 @@ class OmeZarrCanvas:
 
     def _note(self, file: Path) -> list[str | None]:
         """A shard of nothing but zeros has no file, and no checksum."""
-        return [file.relative_to(self._store.path).as_posix(), _digest(file) if file.exists() else None]
+        name = file.relative_to(self._store.path).as_posix()
+        if self._versions is not None:
+            return [name, self._versions.get(name)]
+        return [name, _digest(file) if file.exists() else None]
 
     def read(self, plane: tuple[int, ...], region: Region) -> AnyArray:
         """Pixels at full resolution, shape (C, region.height, region.width)."""
@@ -182,6 +193,9 @@ class OmeZarrCanvas:
 
 
 def _digest(file: Path) -> str:
+    """Tells its content from another one."""
+    if isinstance(file, RemotePath):
+        return file.version()
     with file.open("rb") as opened:
         return file_digest(opened, partial(blake2b, digest_size=_DIGEST_BYTES)).hexdigest()
 
@@ -199,7 +213,7 @@ def open_canvas(path: Path, spec: OutputSpec, part_px: int) -> OmeZarrCanvas:
 def require_store(path: Path) -> None:
     """Raise `FileNotFoundError` where a store lacks what `create_store` has made."""
     for file in (path / "zarr.json", path / "0" / "zarr.json"):
-        if not file.is_file():
+        if not file.is_file() and not (isinstance(path, RemotePath) and file.parent == path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
 
 
@@ -214,6 +228,7 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
 
     The documents of the arrays are made in memory, and written here one after the other: zarr writes several at a time,
     and goes on in the background where one fails, below a folder that is removed meanwhile.
+    In a bucket the group gets its own when it is complete, see `remote_output`.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -232,14 +247,26 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
             dimension_names=axis_names(layout),
             zarr_format=3,
         )
-        file = path / str(level) / "zarr.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(made[file.name].to_bytes())
+        _write(path / str(level) / "zarr.json", made["zarr.json"].to_bytes())
+    if isinstance(path, RemotePath):
+        return
     limits = full_range(layout.spec.dtype, layout.spec.samples)
     _write_attributes(path, group_attributes(layout, name, limits))
 
 
 def _write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    with atomic_write(path / "zarr.json") as unfinished:
-        unfinished.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    text, file = json.dumps(document, indent=2, ensure_ascii=False), path / "zarr.json"
+    if isinstance(file, RemotePath):
+        file.write(text.encode())
+        return
+    with atomic_write(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _write(file: Path, document: bytes) -> None:
+    if isinstance(file, RemotePath):
+        file.write(document)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(document)

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from napari_pix2pix.formats.remote import RemotePath
+from napari_pix2pix.formats.remote_output import release, state_folder
+from napari_pix2pix.formats.source import is_zarr
 from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, partial_path, remove
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, SettingsError
@@ -95,7 +98,8 @@ class OutputState:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.folder = path.with_name(partial_path(path).name + ".state")
+        beside = path.with_name(partial_path(path).name + ".state")
+        self.folder = state_folder(path) if isinstance(path, RemotePath) else beside
         self.tiles = self.folder / _TILES
 
     # --- what it says
@@ -108,7 +112,13 @@ class OutputState:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the output has its name, although a process was killed before it could remove what was needed."""
+        """Whether the output has its name, although a process was killed before it could remove what was needed.
+
+        One in a bucket is there when its metadata are, which were removed when it was begun.
+        """
+        if isinstance(self.path, RemotePath):
+            begun = self.begun()
+            return begun is not None and begun.frame is not None and is_zarr(self.path)
         return self._noted_complete(self.path)
 
     def is_written(self, partial: Path) -> bool:
@@ -372,7 +382,9 @@ def clear_completed(path: Path) -> None:
     state = OutputState(path)
     if state.is_complete:
         begun = state.begun()
-        if begun is not None and (begun.alone or path.is_dir()):
+        if begun is not None and isinstance(path, RemotePath):
+            release(path, begun.run)
+        elif begun is not None and (begun.alone or path.is_dir()):
             remove(partial_path(path))  # what the output has taken the place of
         state.clear()
     if state.begun() is None:
@@ -385,7 +397,8 @@ def require_own(state: OutputState) -> None:
     if state.begun() is not None:
         return
     partial = partial_path(state.path)
-    strangers = [*([partial] if partial.exists() else []), *state.strangers()]
+    in_the_way = not isinstance(partial, RemotePath) and partial.exists()
+    strangers = [*([partial] if in_the_way else []), *state.strangers()]
     if strangers:
         raise OutputError(
             f"{strangers[0]} is in the way of {state.path.name}, and is no unfinished output that this program can go "

@@ -28,6 +28,8 @@ from napari_pix2pix.formats.output_state import (
     require_own,
 )
 from napari_pix2pix.formats.registry import Format, format_named
+from napari_pix2pix.formats.remote import RemotePath, reported
+from napari_pix2pix.formats.remote_output import CLAIM, claim, release
 from napari_pix2pix.formats.tile_grid import Cutting, TileCollector, in_squares
 from napari_pix2pix.formats.writing import Canvas, Tile, check_output, written
 from pix2pix_training.array_source import AnyArray
@@ -180,7 +182,11 @@ class PartialOutput:
             check_output(self._path, spec, file_format=file_format, overwrite=self._overwrite)
         except OutputError as error:
             raise Pix2PixError(str(error)) from error  # midway
-        if self._place.is_output:
+        if isinstance(self._path, RemotePath):
+            assert self._canvas is not None
+            self._canvas.finish(self._path)
+            release(self._path, self._run)
+        elif self._place.is_output:
             if self._canvas is not None:
                 self._canvas.finish(self._path)
                 self._canvas.close()
@@ -229,7 +235,8 @@ class PartialOutput:
     def _writing(self) -> Iterator[None]:
         """One clear line where the disk is full, or else cannot be written."""
         try:
-            yield
+            with reported(self._path):
+                yield
         except OSError as error:
             raise write_error(self._path, error) from error
 
@@ -272,14 +279,15 @@ def open_partial(
             require_own(state)
             stack.callback(state.remove_if_empty)
             stack.enter_context(state.claimed(part))
-            with state.alone(cancel):
-                begun = state.begun()
+            with state.alone(cancel), reported(path):
+                begun = former = state.begun()
                 if begun is not None and not (resume or part.count > 1):
                     state.discard(overwrite=overwrite)
                     begun = None
                 if begun is None:
                     begun = state.begin(request, plan, len(cutting.regions), alone=part.count == 1)
                 _check_same(path, begun, request)
+                _claim(state, begun, former)
                 place = _place(state, file_format, begun)
                 place.check_part(path, part)
                 canvas = None
@@ -317,11 +325,18 @@ class _Place:
     def begin(self, cutting: Cutting) -> Canvas:
         """Make it anew, without pixels."""
         assert self.format.begin is not None and self.format.open_canvas is not None
-        remove(self.path)
+        self.remove()
         self.format.begin(self.path, cutting.spec, cutting.part_px)
         if self.path.is_file():
             sync_to_disk(self.path)
         return self.format.open_canvas(self.path, cutting.spec, cutting.part_px)
+
+    def remove(self) -> None:
+        """Remove what is there, but not the claim to it."""
+        if isinstance(self.path, RemotePath):
+            self.path.remove_below(but=CLAIM)
+        else:
+            remove(self.path)
 
     def opened(self, cutting: Cutting, frame: Any) -> Canvas | None:
         """As an earlier run has left it; None where there is none, or it is damaged, which makes it worthless."""
@@ -343,9 +358,22 @@ class _Place:
             require_store(self.path)
 
 
+def _claim(state: OutputState, begun: Begun, former: Begun | None) -> None:
+    """Tell other machines who writes an output in a bucket; what was begun in vain is forgotten."""
+    if isinstance(state.path, RemotePath):
+        try:
+            claim(state.path, begun.run, None if former is None else former.run)
+        except Pix2PixError:
+            if former is None:
+                state.clear()
+            raise
+
+
 def _place(state: OutputState, file_format: str, begun: Begun) -> _Place:
     own, store = format_named(file_format), format_named(_STORE_FORMAT)
     assert own is not None and store is not None
+    if isinstance(state.path, RemotePath):  # nothing can be renamed there
+        return _Place(state.path, store, file_format, is_output=True)
     if own == store or (own.open_canvas is not None and begun.alone):
         return _Place(partial_path(state.path), own, file_format, is_output=True)
     return _Place(state.tiles, store, file_format, is_output=False)
@@ -370,13 +398,18 @@ def _leave(state: OutputState, place: _Place, part: Part) -> None:
     Where somebody has removed the output while it was written, what was written since is of no use.
     """
     with suppress(OSError):
-        if state.begun() is None:
+        begun = state.begun()
+        if begun is None:
+            if isinstance(place.path, RemotePath):
+                return
             with suppress(FileNotFoundError):
                 place.require()
                 return
-            remove(place.path)
+            place.remove()
         elif not state.keeps_work and not state.others_at_work(part):
-            remove(place.path)
+            place.remove()
+            if isinstance(place.path, RemotePath):
+                release(place.path, begun.run)
             state.clear()
 
 

@@ -1,7 +1,6 @@
 """Addresses in the place of paths: ``s3://``, ``gs://`` and ``https://``, read by parts through fsspec.
 
-What is secret of an address (a password, a signature behind "?") is kept here, in memory, and used for requests alone:
-a `RemotePath` does not have it, and neither has whatever is said, logged or written of it.
+A `RemotePath` does not have what is secret of an address, and neither has whatever is said, logged or written of it.
 """
 
 from __future__ import annotations
@@ -14,14 +13,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from hashlib import blake2b
 from io import BufferedReader, RawIOBase
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from napari_pix2pix.formats.remote_servers import (
+    SCHEMES,
+    TRIES,
+    Secret,
+    credentials_in_words,
+    filesystem,
+    gdal_settings,
+    keep_secret,
+    trouble_with,
+    with_secret,
+)
 from pix2pix_training.errors import InputError, Pix2PixError
 
 if sys.platform == "win32":
@@ -34,34 +43,9 @@ ZARR_FILES = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 _ADDRESS = re.compile(r"(s3|gs|https?):/+(.*)", re.DOTALL)
 """A path has one slash of the two."""
 _BUCKETS = ("s3", "gs")
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}
 _BLOCK_BYTES = 1 << 16
-_CONNECT_S, _READ_S = 10, 60
-_TRIES = 3
 _DIGEST_BYTES = 16
-_SHORTEST_SECRET = 4
 _VERSIONS = ("etag", "last-modified", "lastmodified", "updated")
-_LIST_HINT = "a server that does not list may say so of what is missing, too"
-
-_TIMEOUTS = {"TimeoutError", "ConnectTimeoutError", "ReadTimeoutError", "ServerTimeoutError"}
-_NO_CONNECTION = {"ClientConnectionError", "ClientPayloadError", "ConnectionError", "HTTPClientError", "gaierror"}
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "RefreshError"}
-_CREDENTIALS = {
-    "s3": "check the credentials in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)",
-    "gs": "check the credentials in the environment (GOOGLE_APPLICATION_CREDENTIALS)",
-    "https": "check the address, and whether its signature has expired",
-}
-
-
-class _Secret(NamedTuple):
-    """What belongs to an address and is not shown: name and password, and what stands behind "?"."""
-
-    user: str | None
-    password: str | None
-    query: str
-
-
-_secrets: dict[str, _Secret] = {}
 
 
 def as_path(place: str | Path) -> Path:
@@ -83,18 +67,19 @@ def as_path(place: str | Path) -> Path:
         if "@" in bucket:
             raise InputError(
                 f"{scheme}://...@{bucket.rpartition('@')[2]}: credentials do not belong into an address; "
-                f"{_CREDENTIALS[scheme].removeprefix('check the ')} are used"
+                f"{credentials_in_words(scheme + '://')} are used"
             )
         return _of_address(scheme, rest)
     parts = urlsplit(f"{scheme}://{rest}")
     host = parts.netloc.rpartition("@")[2]
     path = _of_address(scheme, host + parts.path)
     if parts.query or parts.username is not None:
-        _secrets[str(path)] = _Secret(
+        secret = Secret(
             None if parts.username is None else unquote(parts.username),
             None if parts.password is None else unquote(parts.password),
             parts.query,
         )
+        keep_secret(str(path), secret)
     return path
 
 
@@ -112,7 +97,7 @@ class RemotePath(_NativePath):
 
     def __str__(self) -> str:
         parts = self.parts
-        is_address = len(parts) > 1 and parts[0].rstrip(":") in _PACKAGES
+        is_address = len(parts) > 1 and parts[0].rstrip(":") in SCHEMES
         return f"{parts[0]}//{'/'.join(parts[1:])}" if is_address else super().__str__()
 
     def __repr__(self) -> str:
@@ -153,7 +138,7 @@ class RemotePath(_NativePath):
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Also False where access is denied, which some servers say of whatever is not there."""
         with suppress(PermissionError):
-            return self._type() == "file"
+            return len(self.parts) > 2 and self._type() == "file"
         return False
 
     def is_symlink(self) -> bool:
@@ -166,7 +151,7 @@ class RemotePath(_NativePath):
         if not self.is_bucket:
             raise OSError(errno.ENOTSUP, "a web server does not say which files it has; name them", str(self))
         with reported(self):
-            listed = filesystem(self).ls(str(self), detail=False)
+            listed = filesystem(str(self)).ls(str(self), detail=False)
         names = sorted({PurePosixPath(entry).name for entry in listed} - {"", self.name})
         return (self / name for name in names)
 
@@ -179,7 +164,7 @@ class RemotePath(_NativePath):
 
     def unlink(self, missing_ok: bool = False) -> None:
         with reported(self), suppress(FileNotFoundError):
-            filesystem(self).rm_file(str(self))
+            filesystem(str(self)).rm_file(str(self))
 
     # --- what only it does
 
@@ -187,10 +172,11 @@ class RemotePath(_NativePath):
         """Type ("file" or "directory"), size, and what else the server says; `FileNotFoundError` where nothing is."""
         if len(self.parts) < 2:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-        if not self.is_bucket and self.suffix.lower() in ("", ".zarr") and _holds_zarr(self):
+        may_be_folder = not self.is_bucket and self.suffix.lower() in ("", ".zarr") and self.name not in ZARR_FILES
+        if may_be_folder and _holds_zarr(self):
             return {"type": "directory"}
         with reported(self):
-            found: dict[str, Any] = filesystem(self).info(str(self))
+            found: dict[str, Any] = filesystem(str(self)).info(str(self))
             return found
 
     def _type(self) -> str | None:
@@ -205,7 +191,7 @@ class RemotePath(_NativePath):
     def write(self, content: bytes) -> None:
         """Make or replace an object, in one step."""
         with reported(self):
-            filesystem(self).pipe_file(str(self), content)
+            filesystem(str(self)).pipe_file(str(self), content)
 
     def create(self, content: bytes) -> bool:
         """Make an object where there is none, as far as the server can tell; whether that was so."""
@@ -213,7 +199,7 @@ class RemotePath(_NativePath):
             return False
         with reported(self):
             try:
-                filesystem(self).pipe_file(str(self), content, mode="create")
+                filesystem(str(self)).pipe_file(str(self), content, mode="create")
             except FileExistsError:
                 return False
         return True
@@ -221,10 +207,21 @@ class RemotePath(_NativePath):
     def remove_below(self, *, but: str = "") -> None:
         """Remove all objects of which the names begin with this one and "/", except the one called `but`."""
         with reported(self):
-            files = filesystem(self)
+            files = filesystem(str(self))
             found = [name for name in files.find(str(self)) if PurePosixPath(name).name != but]
             if found:
                 files.rm(found)
+
+    def _below(self) -> dict[str, Any]:
+        """What is known of all objects below this name, by their names there."""
+        with reported(self):
+            found = filesystem(str(self)).find(str(self), detail=True)
+        start = len(str(self).split("://")[1]) + 1
+        return {name[start:]: entry for name, entry in found.items()}
+
+    def versions_below(self) -> dict[str, str]:
+        """The `version` of all objects below this name, by their names there."""
+        return {name: _version(entry) for name, entry in self._below().items()}
 
     def identity(self) -> list[Any]:
         """Tells what is read from something else, ready for JSON: name, size, and versions of all that is known of it.
@@ -235,10 +232,7 @@ class RemotePath(_NativePath):
         if info["type"] == "file":
             versions = {self.name: info}
         elif self.is_bucket:
-            with reported(self):
-                found = filesystem(self).find(str(self), detail=True)
-            below = len(str(self).split("://")[1]) + 1
-            versions = {name[below:]: entry for name, entry in found.items()}
+            versions = self._below()
         else:
             documents = [self / inner / name for inner in ("", "0") for name in ZARR_FILES]
             versions = {str(file): file.info() for file in documents if file.is_file()}
@@ -271,7 +265,7 @@ class RangeFile(RawIOBase):
         self._path = path
         self._lock = Lock()
         with reported(path):
-            self._file: Any = filesystem(path).open(self.name, "rb", cache_type="none")
+            self._file: Any = filesystem(str(path)).open(self.name, "rb", cache_type="none")
         if not self._file.seekable() or self._file.size is None:
             raise OSError(errno.ENOTSUP, "its server gives files only as a whole; download it first", self.name)
         self._position = 0
@@ -297,13 +291,13 @@ class RangeFile(RawIOBase):
         return len(content)
 
     def _read(self, length: int) -> bytes:
-        for number in range(1, _TRIES + 1):
+        for number in range(1, TRIES + 1):
             try:
                 with self._lock, reported(self._path):
                     self._file.seek(min(self._position, self._file.size))
                     return bytes(self._file.read(length))
             except (TimeoutError, ConnectionError):
-                if number == _TRIES:
+                if number == TRIES:
                     raise
                 time.sleep(number)
         raise AssertionError
@@ -322,7 +316,7 @@ def zarr_place(path: Path, *, writable: bool = False) -> Any:
         return path
     from zarr.storage import FsspecStore
 
-    files = filesystem(path, asynchronous=True)
+    files = filesystem(str(path), asynchronous=True)
     with reported(path):
         return FsspecStore(files, path=files._strip_protocol(str(path)), read_only=not writable)
 
@@ -338,102 +332,13 @@ def gdal_name(path: Path) -> Iterator[str | Path]:
         return
     import rasterio
 
-    for name, value in _gdal_settings(path).items():
+    for name, value in gdal_settings(str(path)).items():
         os.environ.setdefault(name, value)
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
         if path.is_bucket:
             yield f"/vsi{path.scheme}/{'/'.join(path.parts[1:])}"
         else:
-            yield f"/vsicurl/{_with_secret(path)}"
-
-
-def _gdal_settings(path: RemotePath) -> dict[str, str]:
-    settings = {
-        "GDAL_HTTP_CONNECTTIMEOUT": str(_CONNECT_S),
-        "GDAL_HTTP_MAX_RETRY": str(_TRIES),
-        "GDAL_HTTP_RETRY_DELAY": "1",
-    }
-    if path.scheme == "s3":
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint:
-            parts = urlsplit(endpoint)
-            settings |= {"AWS_S3_ENDPOINT": parts.netloc, "AWS_HTTPS": "YES" if parts.scheme == "https" else "NO"}
-            settings["AWS_VIRTUAL_HOSTING"] = "FALSE"
-        if _is_anonymous():
-            settings["AWS_NO_SIGN_REQUEST"] = "YES"
-    return settings
-
-
-def _secret_of(path: RemotePath) -> _Secret | None:
-    return next((_secrets[str(own)] for own in (path, *path.parents) if str(own) in _secrets), None)
-
-
-def _with_secret(path: RemotePath) -> str:
-    secret = _secret_of(path)
-    if secret is None:
-        return str(path)
-    scheme, rest = str(path).split("://")
-    user = "" if secret.user is None else f"{secret.user}:{secret.password or ''}@"
-    return f"{scheme}://{user}{rest}" + (f"?{secret.query}" if secret.query else "")
-
-
-def redacted(text: str) -> str:
-    """A text of others without the secrets of addresses."""
-    for secret in _secrets.values():
-        values = [value for pair in secret.query.split("&") for value in (pair.partition("=")[2],)]
-        for hidden in (secret.query, secret.password or "", *values, *map(unquote, values)):
-            if len(hidden) >= _SHORTEST_SECRET:
-                text = text.replace(hidden, "...")
-    return text
-
-
-def filesystem(path: RemotePath, *, asynchronous: bool = False) -> Any:
-    """The one of fsspec that serves an address.
-
-    Raises
-    ------
-    InputError
-        A package that it needs is not installed.
-    """
-    import fsspec
-
-    package = _PACKAGES[path.scheme]
-    try:
-        __import__(package)
-        options = _s3_options() if path.scheme == "s3" else {} if path.scheme == "gs" else _web_options(path)
-        return fsspec.filesystem(path.scheme, asynchronous=asynchronous, use_listings_cache=False, **options)
-    except ImportError as error:
-        wanted = "gcsfs" if path.scheme == "gs" else "'napari-pix2pix[remote]'"
-        raise InputError(f"{path}: {path.scheme}:// needs the package {package}; pip install {wanted}") from error
-
-
-def _s3_options() -> dict[str, Any]:
-    retries = {"max_attempts": _TRIES, "mode": "standard"}
-    return {
-        "anon": _is_anonymous(),
-        "config_kwargs": {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": retries},
-    }
-
-
-@cache
-def _is_anonymous() -> bool:
-    """Whether there are no credentials, which public buckets do not need."""
-    import botocore.session
-
-    return botocore.session.Session().get_credentials() is None
-
-
-def _web_options(path: RemotePath) -> dict[str, Any]:
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_READ_S)
-    options: dict[str, Any] = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
-    secret = _secret_of(path)
-    if secret is not None and secret.query:
-        options["params"] = parse_qsl(secret.query, keep_blank_values=True)
-    if secret is not None and secret.user is not None:
-        options["auth"] = aiohttp.BasicAuth(secret.user, secret.password or "")
-    return options
+            yield f"/vsicurl/{with_secret(str(path))}"
 
 
 @contextmanager
@@ -452,46 +357,4 @@ def reported(path: Path) -> Iterator[None]:
 
 def trouble(path: Path, error: BaseException) -> OSError | None:
     """What a server, or the way there, did wrong; None where an error is of another kind, or a path is local."""
-    if not isinstance(path, RemotePath):
-        return None
-    for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.filename is not None and cause.strerror:
-            return cause  # told already
-        found = _trouble(path, cause)
-        if found is not None:
-            return found
-    return FileNotFoundError(errno.ENOENT, "there is nothing", str(path)) if _is_missing(error) else None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it comes from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
-def _is_missing(error: BaseException) -> bool:
-    return any(isinstance(cause, FileNotFoundError) for cause in _causes(error))
-
-
-def _trouble(path: RemotePath, error: BaseException) -> OSError | None:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    status = getattr(error, "status", None)
-    credentials = _CREDENTIALS.get(path.scheme, _CREDENTIALS["https"])
-    address = str(path)
-    if isinstance(error, PermissionError) or status in (401, 403) or kinds & _NO_CREDENTIALS:
-        return PermissionError(errno.EACCES, f"access is denied; {credentials} ({_LIST_HINT})", address)
-    if kinds & _TIMEOUTS:
-        return TimeoutError(errno.ETIMEDOUT, "the server does not answer in time; run again", address)
-    if kinds & _NO_CONNECTION:
-        return ConnectionError(errno.EHOSTUNREACH, "its server cannot be reached; check address and network", address)
-    if status in (404, 410):
-        return FileNotFoundError(errno.ENOENT, "there is nothing", address)
-    if status is not None:
-        return OSError(errno.EIO, f"the server answers with the error {status}; run again later", address)
-    if "range requests" in str(error):
-        return OSError(errno.ENOTSUP, "its server gives files only as a whole; download it first", address)
-    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | FileExistsError):
-        return OSError(error.errno or errno.EIO, f"the server refuses ({redacted(str(error))[:200]})", address)
-    return None
+    return trouble_with(str(path), error) if isinstance(path, RemotePath) else None

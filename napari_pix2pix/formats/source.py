@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.georeference import Georeference, files_of_place, read_place
 from napari_pix2pix.formats.metadata import ImageMetadata, placed
 from napari_pix2pix.formats.registry import Format, format_named, formats
-from napari_pix2pix.formats.remote import ZARR_FILES, RemotePath, as_path, redacted, trouble
+from napari_pix2pix.formats.remote import ZARR_FILES, RemotePath, as_path, trouble
+from napari_pix2pix.formats.remote_servers import redacted
 from pix2pix_training.array_source import AnyArray, Closable, Opacity
 from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError, Pix2PixError

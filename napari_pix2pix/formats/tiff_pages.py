@@ -10,7 +10,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader, FileIO
 from math import prod
 from pathlib import Path
 from threading import Lock
@@ -21,7 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.metadata import distinct, sorted_leading
-from napari_pix2pix.formats.remote import as_path
+from napari_pix2pix.formats.remote import RemotePath, as_path
 from napari_pix2pix.formats.source import MAX_PLANES, check_decode_budget, shown
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
@@ -332,7 +332,7 @@ class _Files:
     """The last few files of a series, open for reading."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Path, FileIO] = OrderedDict()
+        self._open: OrderedDict[Path, FileIO | BufferedReader] = OrderedDict()
 
     def read(self, path: Path, offset: int, target: memoryview) -> int:
         """Fill `target` with the bytes from `offset` on; the number of bytes that there were."""
@@ -343,11 +343,12 @@ class _Files:
             done += count
         return done
 
-    def _opened(self, path: Path) -> FileIO:
+    def _opened(self, path: Path) -> FileIO | BufferedReader:
         if path not in self._open:
             while len(self._open) >= _MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[path] = path.open("rb", buffering=0)
+            is_remote = isinstance(path, RemotePath)  # where not every row should be a request
+            self._open[path] = path.open("rb") if is_remote else path.open("rb", buffering=0)
         self._open.move_to_end(path)
         return self._open[path]
 

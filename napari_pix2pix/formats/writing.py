@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.registry import Format, format_named, formats, writable_formats
 from napari_pix2pix.formats.remote import RemotePath
+from napari_pix2pix.formats.remote_output import check_remote_target
 from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, check_writable_target
@@ -247,8 +248,6 @@ def _untold_steps(metadata: ImageMetadata) -> str:
 
 
 def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: bool) -> str:
-    if isinstance(path, RemotePath):
-        raise OutputError(f"{path}: outputs are written to disks only; give a path")
     reason = incompatibility(spec, file_format)
     if reason is not None and (candidates := _substitutes(spec, file_format)):
         substitute = next((name for name in candidates if incompatibility(spec, name) is None), file_format)
@@ -257,6 +256,10 @@ def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: b
         reason = incompatibility(spec, file_format)
     if reason is not None:
         raise OutputError(f"{path}: {reason}")
+    if isinstance(path, RemotePath):
+        check_remote_target(path, file_format, overwrite)
+        _writable(file_format).may_replace(path, spec)
+        return file_format
     replaceable = path.is_dir() and any(entry.may_replace(path, spec) for entry in formats())
     check_writable_target(path, overwrite, replaceable_folder=replaceable)
     return file_format

@@ -20,7 +20,7 @@ from napari_pix2pix.formats.image_files import (
 )
 from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.output_state import WHOLE, Part
-from napari_pix2pix.formats.remote import as_path
+from napari_pix2pix.formats.remote import RemotePath, as_path
 from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
 from napari_pix2pix.translation.pipeline import file_events
@@ -157,6 +157,8 @@ def _each_once(paths: Sequence[Path]) -> list[Path]:
 
 def _check_place(out: Path) -> None:
     """Refuse what is neither an image to replace nor a folder to write to, and what cannot be a name at all."""
+    if isinstance(out, RemotePath):
+        return  # seen by `check_output`
     try:
         _check_kind_of_place(out)
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 from napari_pix2pix.formats.ome_zarr_layout import unit_side
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.partial_output import PartialOutput, open_partial
+from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.formats.tile_grid import Cutting
 from napari_pix2pix.formats.writing import OutputSpec
 from napari_pix2pix.translation.fitted_image import FittedImage, warn_of_values
@@ -25,6 +26,7 @@ from napari_pix2pix.translation.translator import Translator
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.intensity import Mapping as IntensityMapping
+from pix2pix_training.machine import scratch_folder
 from pix2pix_training.regions import Region
 
 
@@ -76,7 +78,15 @@ def regions_made(
         cancel=translator.cancel,
     ) as output:
         plan = Plan.from_json(output.plan)
-        work = _Work(translator, fitted, output, plan, masked=spec.masked, scratch=path.parent)
+        scratch = scratch_folder() if isinstance(path, RemotePath) else path.parent
+        work = _Work(
+            translator,
+            fitted,
+            output,
+            plan,
+            masked=spec.masked,
+            scratch=scratch,
+        )
         mine = part.of(len(regions))
         pixels = {number: regions[number].region.pixels for number in mine}
         total = sum(pixels.values())

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun, output_identity
-from napari_pix2pix.formats.remote import as_path
-from napari_pix2pix.formats.source import ImageSource, open_image
+from napari_pix2pix.formats.remote import RemotePath, as_path
+from napari_pix2pix.formats.source import ImageSource, is_zarr, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     Steps,
@@ -209,6 +209,10 @@ class FileSink(Sink):
         self._in_place = in_place
         self._replaces = replaces
 
+    @property
+    def _is_remote(self) -> bool:
+        return isinstance(self.path, RemotePath)
+
     def has_share(self, source: ArraySource, translator: Translator) -> bool:
         return len(self._part.of(len(regions_of(source, translator.model, translator.settings)))) > 0
 
@@ -219,7 +223,7 @@ class FileSink(Sink):
         requested = resolve_format(path, self._format, file)
         goes_on = self._resume or self._part.count > 1
         clear_completed(path)
-        if goes_on and path.exists() and not is_begun(path) and output_identity(path) != self._replaces:
+        if goes_on and _is_there(path) and not is_begun(path) and output_identity(path) != self._replaces:
             clear_leftovers(path)
             logger.warning("%s", _finished_in_words(path, spec))
             return None
@@ -228,9 +232,10 @@ class FileSink(Sink):
                 raise OutputError(f"{path} would take the place of the input {input_file}; give another name")
         self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
         spec = with_mask(spec, source, self._format)
-        if goes_on and not _goes_by_regions(work, spec):
+        if (goes_on or self._is_remote) and not _goes_by_regions(work, spec):
             raise SettingsError(
-                f"{path}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared"
+                f"{path}: with --match-pixel-size, or more axes than TZCYX, work cannot be resumed or shared, nor be "
+                "written to a bucket"
             )
         return spec
 
@@ -248,7 +253,7 @@ class FileSink(Sink):
 
     def _is_resumable(self, work: Work) -> bool:
         """Whether it pays; what tells an array from others is found by reading all of it."""
-        if self._in_place or is_begun(self.path):
+        if self._in_place or self._is_remote or is_begun(self.path):
             return True
         return work.plan.regions * work.planes > 1 and (isinstance(work.source, ImageSource) or self._resume)
 
@@ -305,6 +310,11 @@ def regions_of(source: ArraySource, model: Model, settings: TranslationSettings)
         side = region_grid(size, config, settings.region, gathers=passes).side
     regions = list(Region.whole(*size).tiles(*side))
     return [PlaneRegion(plane, region) for plane in plane_indices(source) for region in regions]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is an output; of one in a bucket, objects alone do not make it."""
+    return is_zarr(path) if isinstance(path, RemotePath) else path.exists()
 
 
 def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:

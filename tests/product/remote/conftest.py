@@ -51,7 +51,7 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     """The address of an empty bucket, to which the environment has access."""
     import s3fs
 
-    from napari_pix2pix.formats import remote
+    from napari_pix2pix.formats import remote_servers
 
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
@@ -65,7 +65,7 @@ def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         "NAPARI_PIX2PIX_STATE": str(tmp_path / "state"),
     }.items():
         monkeypatch.setenv(name, value)
-    remote._is_anonymous.cache_clear()
+    remote_servers._is_anonymous.cache_clear()
     name = f"bucket-{tmp_path.name.replace('_', '-').lower()}"[:60].rstrip("-")
     s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True).mkdir(name)
     return f"s3://{name}"

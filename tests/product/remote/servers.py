@@ -19,7 +19,7 @@ class WebServer:
 
     Attributes
     ----------
-    sent : bytes of files so far.
+    sent, requests : bytes of files so far, and requests.
     ranges : whether it gives parts of files.
     status : what it answers to every request, instead of files.
     signature, password : what it asks for, by "?sig=..." or of the user "me".
@@ -27,6 +27,7 @@ class WebServer:
 
     url: str
     sent: int = 0
+    requests: int = 0
     ranges: bool = True
     status: int = 0
     signature: str = ""
@@ -75,6 +76,7 @@ def web_server(folder: Path) -> Iterator[WebServer]:
             self.end_headers()
             if with_content:
                 with server.lock:
+                    server.requests += 1
                     server.sent += len(content)
                 self.wfile.write(content)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_pix2pix.formats.remote import RemotePath, as_path, redacted
+from napari_pix2pix.formats.remote import RemotePath, as_path
+from napari_pix2pix.formats.remote_servers import redacted
 from pix2pix_training.errors import InputError
 
 

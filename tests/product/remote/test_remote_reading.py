@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
@@ -49,6 +50,17 @@ def test_a_region_takes_less_than_a_tenth_of_the_file(file_format: str, served: 
     assert 0 < web.sent < local.stat().st_size / 10
 
 
+def test_rows_of_an_uncompressed_file_are_not_a_request_each(served: Path, web: WebServer) -> None:
+    pixels = pixels_of(500, 500)[0]
+    tifffile.imwrite(served / "x.tif", pixels)
+
+    with open_image(f"{web.url}/x.tif") as image:
+        before = web.requests
+        np.testing.assert_array_equal(image.read(Region.at(50, 50, 400, 400))[0], pixels[50:450, 50:450])
+
+    assert web.requests - before < 10
+
+
 def test_a_region_of_a_zarr_takes_its_chunks(served: Path, web: WebServer) -> None:
     pixels = pixels_of(2600, 2600)
     local = write_pixels(served / "x.ome.zarr", pixels, "ome-zarr")
@@ -57,6 +69,14 @@ def test_a_region_of_a_zarr_takes_its_chunks(served: Path, web: WebServer) -> No
 
     np.testing.assert_array_equal(found, pixels[:, 300:400, 300:400])
     assert web.sent < sum(file.stat().st_size for file in local.rglob("*") if file.is_file()) / 10
+
+
+def test_zarr_of_version_2_is_read(served: Path, web: WebServer) -> None:
+    pixels = pixels_of(200, 300)[0]
+    array = zarr.create_array(served / "plain", data=pixels, chunks=(64, 64), zarr_format=2)
+    array.attrs["_ARRAY_DIMENSIONS"] = ["y", "x"]
+
+    np.testing.assert_array_equal(read(f"{web.url}/plain")[0], pixels)
 
 
 def test_signed_and_protected_addresses_are_read(served: Path, web: WebServer) -> None:
