@@ -1,7 +1,8 @@
 """The folder beside an unfinished output that says what it is made from and how far it is: ``NAME.partial.state``.
 
 It holds ``request.json``, the records of finished regions, what is known of the whole image, and the locks. Locks are
-those of the operating system: they end with their process, however that ends.
+those of the operating system: they end with their process, however that ends. Of an output in a bucket, the folder
+lies on a disk, see `remote_output`.
 """
 
 from __future__ import annotations

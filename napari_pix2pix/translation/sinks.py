@@ -228,7 +228,7 @@ class FileSink(Sink):
             logger.warning("%s", _finished_in_words(path, spec))
             return None
         for input_file in file.files if file is not None else ():
-            if path.exists() and path.samefile(input_file):  # its pixels are still read while the output is written
+            if _is_there(path) and path.samefile(input_file):  # its pixels are still read while the output is written
                 raise OutputError(f"{path} would take the place of the input {input_file}; give another name")
         self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
         spec = with_mask(spec, source, self._format)
@@ -314,7 +314,12 @@ def regions_of(source: ArraySource, model: Model, settings: TranslationSettings)
 
 def _is_there(path: Path) -> bool:
     """Whether there is an output; of one in a bucket, objects alone do not make it."""
-    return is_zarr(path) if isinstance(path, RemotePath) else path.exists()
+    if not isinstance(path, RemotePath):
+        return path.exists()
+    try:
+        return is_zarr(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -230,6 +232,53 @@ def test_a_bucket_that_does_not_exist_is_one_line(
 
     assert code == 2
     assert "its bucket does not exist" in capsys.readouterr().err
+
+
+def test_wrong_credentials_are_one_line(
+    image: Path, model: Model, out: RemotePath, tmp_path: Path, s3_endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(model, tmp_path / "model.safetensors")
+    (out.parent / "x.tif").write(image.read_bytes())
+    wrong = ["--model", str(tmp_path / "model.safetensors"), "--out"]
+    answers_all_until(s3_endpoint, "0")
+    try:
+        assert run(["info", f"{out.parent}/x.tif", "--json"]) == 2
+        assert run(["translate", f"{out.parent}/x.tif", *wrong, str(tmp_path / "y.tif")]) == 2
+        assert run(["translate", str(image), *wrong, str(out)]) == 2
+    finally:
+        answers_all_until(s3_endpoint, "inf")
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert "access is denied; check the credentials in the environment (AWS_ACCESS_KEY_ID" in line
+        assert str(out.parent) in line
+        assert SECRET not in line
+
+
+def answers_all_until(endpoint: str, requests: str) -> None:
+    """After so many requests, moto asks for credentials that it knows."""
+    headers = {"Content-Type": "text/plain"}
+    asked = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", requests.encode(), headers, method="POST")
+    urllib.request.urlopen(asked).close()
+
+
+def test_a_bucket_that_cannot_be_reached_is_one_line(
+    image: Path,
+    model: Model,
+    out: RemotePath,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_model(model, tmp_path / "model.safetensors")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+    assert run(["translate", str(image), "--model", str(tmp_path / "model.safetensors"), "--out", str(out)]) == 2
+
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    assert f"{out} cannot be written: its server cannot be reached" in capsys.readouterr().err
 
 
 def test_a_server_that_is_gone_midway_is_one_line(image: Path, model: Model, out: RemotePath) -> None:
