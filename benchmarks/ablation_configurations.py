@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pix2pix_training.choices import Architecture
-from pix2pix_training.config import DiscriminatorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
+from pix2pix_training.network_config import DiscriminatorConfig
 from pix2pix_training.presets import preset
 
 Scores = tuple[float, float, float]

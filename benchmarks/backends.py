@@ -35,9 +35,9 @@ from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.choices import Precision, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 
 CHANNELS = 3
 SMALL_PX = 512

@@ -19,11 +19,11 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping, resolved, to_tensor
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, build_generator, norm_layers, pad_to_stride
 from pix2pix_training.regions import Region
 

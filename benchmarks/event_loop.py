@@ -274,8 +274,8 @@ def measure(options: argparse.Namespace) -> Measured:
 
 def make_tiny_model(path: Path) -> None:
     from benchmarks.contenders import randomized_model
-    from pix2pix_training.config import GeneratorConfig
     from pix2pix_training.model_file import save_model
+    from pix2pix_training.network_config import GeneratorConfig
 
     save_model(randomized_model(GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=5)), path)
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import UNet, initialize_weights
 from pix2pix_training.validated import validated
 

@@ -34,12 +34,12 @@ from yaozarrs import validate_zarr_store
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import ImageMetadata, ImageSource, open_image
 from pix2pix_training.array_source import plane_indices, whole_plane
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import fitted_mapping
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights
 
 BEGIN, END = "<!-- table of formats: begin -->", "<!-- table of formats: end -->"

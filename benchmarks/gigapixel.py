@@ -25,11 +25,11 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights
 
 TILE = 512

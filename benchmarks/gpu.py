@@ -30,13 +30,13 @@ from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.device import resolve_device
 from pix2pix_training.errors import BackendError, Pix2PixError
 from pix2pix_training.export_form import fold_norms
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.model_file import Model, load_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import whole_stage
 from pix2pix_trt.flavours import EnginePrecision, Flavour, availability, driver_cuda_version

@@ -37,8 +37,8 @@ from benchmarks.contenders import Variant, randomized_model
 from benchmarks.measured_run import FOREIGN, IMAGE_FILE, MODEL_FILE, Job, Measurement
 from pix2pix_training.atomic import atomic_write
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import GeneratorConfig
 
 CHANNELS = 3
 TUNING_PX = 1024

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.intensity import LinearMapping, Mapping, Scope, type_range
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
 
 _PHASES = [(y, x, sign) for y in range(2) for x in range(2) for sign in (1.0, -1.0)]

@@ -11,13 +11,13 @@ import numpy as np
 
 from napari_pix2pix.bioimageio_export.operations import postprocessing, preprocessing, tensor_dtype
 from napari_pix2pix.translation.cost import receptive_radius
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.in_words import describe_generator, describe_inference, describe_mapping
 from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model, model_header
+from pix2pix_training.network_config import GeneratorConfig
 
 FORMAT_VERSION = "0.5.4"
 TEST_SOURCE, TEST_TARGET = "test_input.npy", "test_output.npy"

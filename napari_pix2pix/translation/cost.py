@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.network_config import GeneratorConfig
 
 _KERNEL_AREA = 16
 _SMOOTHING_AREA = 9

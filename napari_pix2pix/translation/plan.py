@@ -11,8 +11,8 @@ from typing import Any
 from napari_pix2pix.translation.region_grid import DEEP_FROM, RegionGrid, one_region
 from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSettings
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from napari_pix2pix.translation.blend import window_lengths
 from napari_pix2pix.translation.plan import BackendChoice, Plan, PlanRequest, Split, gathers
 from napari_pix2pix.translation.region_grid import balanced_tile, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Size
 
 logger = logging.getLogger(__name__)

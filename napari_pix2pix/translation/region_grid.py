@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from napari_pix2pix.translation import cost
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region, Size, Span, aligned_span, cells, clipped_span
 
 MULTIPLE_PX = 256

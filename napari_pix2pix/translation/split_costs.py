@@ -9,7 +9,7 @@ from functools import lru_cache
 from napari_pix2pix.translation import cost
 from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.region_grid import Cut, RegionGrid, balanced_tile, even_window_side, tile_count
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Size, aligned_span, clipped_span
 
 

@@ -17,11 +17,11 @@ from napari_pix2pix.translation.padded_image import PaddedImage
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from pix2pix_training.array_source import ArraySource, MemorySource
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.intensity import dtype_mapping, resolved
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, set_inference_mode
 from pix2pix_training.regions import Region
 from pix2pix_training.stages import StageSpec, covered_size, stage_output

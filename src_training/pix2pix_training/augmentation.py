@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.choices import Flips
-from pix2pix_training.config import AugmentationConfig
 from pix2pix_training.content import ContentMap
 from pix2pix_training.intensity import CategoryMapping, Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.regions import Region
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Settings of networks, objective and training: frozen, validated, each stated once.
+"""Settings of a run: frozen, validated, each stated once; of its objective here, the others where the imports say.
 
 A new setting is one field of one of these classes: its type, limits, default, and a `Setting` with what people read.
 The option of the command line, the row of the form, the command that the form copies, and the entry in a TOML file are
@@ -13,16 +13,9 @@ from typing import Annotated
 from pydantic import Field
 
 from pix2pix_training.choices import (
-    Architecture,
     BestBy,
-    Decoder,
-    DropoutPlacement,
-    Flips,
     GanMode,
     Keep,
-    Norm,
-    OutputActivation,
-    Placement,
     Precision,
     Preset,
     Schedule,
@@ -30,6 +23,8 @@ from pix2pix_training.choices import (
 )
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import Credits, InferenceConfig
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.validated import LARGEST_INTEGER, Setting, validated
 
 SSIM_WINDOW_PX = 11
@@ -41,129 +36,6 @@ RECONSTRUCTION_TERMS = {
     "G_DICE": "dice_weight",
 }
 """Terms of the objective beside L1, as ``metrics.csv`` calls them, and the settings that weigh them."""
-
-
-@validated
-class GeneratorConfig:
-    """Shape of a generator network.
-
-    `depth` counts the down-samplings of a U-Net or encoder-decoder; `blocks` the residual blocks of a ResNet.
-    `dropout` places the noise after the deepest three decoder norms (paper: d1 to d3), or where the PyTorch
-    reference has it (d2 to d4 at depth 8; inside the residual blocks of a ResNet). `decoder` is how a U-Net or
-    encoder-decoder doubles the resolution: transposed convolutions as in the paper, or, against their checkerboard,
-    nearest neighbours or a pixel shuffle followed by a 3x3 convolution.
-    """
-
-    architecture: Annotated[
-        Architecture,
-        Setting("Network that makes the result; a U-Net keeps fine structures where they are in the source."),
-    ] = "unet"
-    source_channels: Annotated[int, Field(ge=1, le=1024)] = 3
-    target_channels: Annotated[int, Field(ge=1, le=1024)] = 3
-    base_width: Annotated[
-        int,
-        Field(ge=1, le=1024),
-        Setting(
-            "How much the networks can learn: channels of their first layer; more take longer, and memory.",
-            step=8,
-            also=("discriminator", "base_width"),
-        ),
-    ] = 64
-    depth: Annotated[
-        int,
-        Field(ge=2, le=10),
-        Setting("How often the U-Net halves the image; a deeper one sees more of the surroundings."),
-    ] = 8
-    blocks: Annotated[
-        int,
-        Field(ge=0, le=64),
-        Setting("Blocks of a ResNet; more can learn more, and take longer.", label="Residual blocks"),
-    ] = 9
-    norm: Annotated[Norm, Setting("How the generator evens out brightness and contrast between its layers.")] = "batch"
-    dropout: Annotated[
-        DropoutPlacement,
-        Setting(
-            "Layers that drop values at random, so that results of one image can differ.", option="--dropout-layers"
-        ),
-    ] = "none"
-    decoder: Annotated[
-        Decoder, Setting("How the U-Net comes back to full size; a transposed convolution may leave a grid.")
-    ] = "transposed"
-    output: Annotated[
-        OutputActivation,
-        Setting("How results end; tanh holds them within the range that was learnt.", option="--output-activation"),
-    ] = "tanh"
-
-    def __post_init__(self) -> None:
-        if self.architecture == "resnet" and self.decoder != "transposed":
-            raise SettingsError(
-                f"decoder {self.decoder!r} is for a U-Net or encoder-decoder; leave it out for a ResNet"
-            )
-
-    @property
-    def stride(self) -> int:
-        """Input height and width must be multiples of this."""
-        return 4 if self.architecture == "resnet" else 2**self.depth
-
-    def feature_channels(self, level: int) -> int:
-        """Channels of a U-Net encoder's features at `level` (0: of the image)."""
-        return self.source_channels if level == 0 else self.base_width * min(2 ** (level - 1), 8)
-
-    def up_channels(self, level: int) -> int:
-        """Channels of a U-Net decoder's output at the resolution of `level` (0: of the result)."""
-        return self.target_channels if level == 0 else self.feature_channels(level)
-
-
-@validated
-class DiscriminatorConfig:
-    """Shape of a discriminator: `layers` 1 to 5 have receptive fields of 16, 34, 70, 142 and 286 pixels.
-
-    `layers` 0 is the PixelGAN (1 x 1). With several `scales` there is one such network for the image and one for each
-    image half as large as the one before (pix2pixHD, Wang 2018, section 3.2). `spectral_norm` divides the weights of
-    all convolutions by their largest singular value (Miyato 2018).
-    """
-
-    layers: Annotated[
-        int,
-        Field(ge=0, le=6),
-        Setting(
-            "Size of the parts by which the discriminator tells whether results look real: 1 to 5 for 16 to 286 "
-            "pixels, 0 for single ones.",
-            option="--discriminator-layers",
-        ),
-    ] = 3
-    base_width: Annotated[
-        int,
-        Field(ge=1, le=1024),
-        Setting(
-            "How much the discriminator can learn, if other than the generator: channels of its first layer.",
-            "--discriminator-base-width",
-            step=8,
-        ),
-    ] = 64
-    norm: Annotated[
-        Norm,
-        Setting(
-            "How the discriminator evens out brightness and contrast between its layers.", option="--discriminator-norm"
-        ),
-    ] = "batch"
-    scales: Annotated[
-        int,
-        Field(ge=1, le=3),
-        Setting(
-            "Number of discriminators, the second for the image at half and the third at a quarter of its size.",
-            option="--discriminator-scales",
-        ),
-    ] = 1
-    spectral_norm: Annotated[
-        bool, Setting("Restrain the discriminator, where it tells results from targets too easily.")
-    ] = False
-
-    @property
-    def smallest_patch(self) -> int:
-        """Side of the smallest image for which every scale has a logit."""
-        finest = 1 if self.layers == 0 else 3 << self.layers
-        return finest << (self.scales - 1)
 
 
 @validated
@@ -269,103 +141,6 @@ class ObjectiveConfig:
     def has_reconstruction_terms(self) -> bool:
         """Whether a term beside L1 compares translation and target pixel by pixel."""
         return any(getattr(self, name) > 0 for name in RECONSTRUCTION_TERMS.values())
-
-
-@validated
-class AugmentationConfig:
-    """Random changes of a patch: those of its geometry are the same for source and target, others are of the source.
-
-    `scale_jitter` enlarges the image before the crop, as 286 -> 256 of the reference does (286 / 256 = 1.1171875).
-    `intensity_jitter` changes contrast and brightness of a source that is not made of categories, by up to so many
-    standard deviations of what they are among the images to train on. `rotation` is about the centre of the patch and
-    `elastic` bends it smoothly; what then comes from beyond the image teaches nothing. `channel_jitter` c multiplies
-    each channel of a source by 1 / (1 + c) to 1 + c and adds -c to c, in [-1, 1]; `blur` and `noise` are drawn between
-    0 and these standard deviations. `hidden` puts the mean of the patch in the place of so large a share of its squares
-    of 16 pixels; a generator that fills them, with sources as targets, is one to start from. A source of categories is
-    neither blurred nor otherwise changed.
-    `adaptive` varies nothing that is learnt from, only what the discriminator sees, see `AdaptiveAugmentation`.
-    """
-
-    flips: Annotated[
-        Flips, Setting("Mirror patches at random; not where a direction means something, as of shadows.")
-    ] = "horizontal"
-    quarter_turns: Annotated[
-        bool, Setting("Turn patches by quarter turns at random, where images have no up and down.")
-    ] = False
-    scale_jitter: Annotated[
-        float, Field(ge=1, le=4), Setting("Enlarge images by this factor before patches are cut; 1: not.", step=0.05)
-    ] = 1.0
-    intensity_jitter: Annotated[
-        float,
-        Field(ge=0, le=10),
-        Setting(
-            "Vary contrast and brightness of sources, up to so many times as much as images differ in them; 0: not.",
-            step=0.5,
-        ),
-    ] = 0.0
-    rotation: Annotated[
-        float, Field(ge=0, le=180), Setting("Turn patches at random by up to so many degrees; 0: not.", step=5)
-    ] = 0.0
-    elastic: Annotated[
-        float,
-        Field(ge=0, le=100),
-        Setting("Bend patches by up to so many pixels, as tissue may be bent; 0: not.", step=1),
-    ] = 0.0
-    channel_jitter: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting("Vary each channel of sources by up to this share, as stains vary; 0: not.", step=0.05),
-    ] = 0.0
-    blur: Annotated[
-        float,
-        Field(ge=0, le=20),
-        Setting("Blur sources by up to so many pixels, as if out of focus; 0: not.", step=0.5),
-    ] = 0.0
-    noise: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting("Add noise to sources, of up to this deviation (1: half of the range of values); 0: none.", step=0.05),
-    ] = 0.0
-    hidden: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting("Hide this share of sources, to learn from images alone, as their own targets.", step=0.1),
-    ] = 0.0
-    adaptive: Annotated[
-        float,
-        Field(ge=0, le=1),
-        Setting(
-            "For few pairs, such as 0.6: how sure of real targets the discriminator may be; what it sees is varied "
-            "until it is not surer. 0: never.",
-            option="--adaptive-augmentation",
-            label="Discriminator's view",
-            step=0.1,
-        ),
-    ] = 0.0
-
-
-@validated
-class SamplingConfig:
-    """Which patches are taken from the images.
-
-    `placement` "uniform" makes all positions equally likely, "content" as likely as the target varies there.
-    `skip_constant` draws patches again where source or target has a single value.
-    """
-
-    placement: Annotated[
-        Placement,
-        Setting(
-            "Where patches are taken; for mostly empty images, where the target varies (content).",
-            option="--sampling",
-            label="Patches from",
-        ),
-    ] = "uniform"
-    skip_constant: Annotated[
-        bool,
-        Setting(
-            "Take no patches in which source or target has a single value.", option="--skip-constant/--keep-constant"
-        ),
-    ] = True
 
 
 @validated

@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_indices, plane_size, whole_plane
 from pix2pix_training.augmentation import PatchDraw, draw_patch, enlarged_size
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.content import ContentMap, block_side, block_spread
 from pix2pix_training.intensity import Mapping, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.machine import free_gpu_bytes
 from pix2pix_training.pairs import Pair
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.regions import Region
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pix2pix_training.choices import Architecture, Decoder, DropoutPlacement, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, LinearMapping, Mapping
 from pix2pix_training.model_file import Model, TrainedDiscriminator
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import parameter_count
 from pix2pix_training.validated import labels
 

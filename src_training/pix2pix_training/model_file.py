@@ -20,11 +20,11 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import InputError, ModelFileError, SettingsError
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import (
     Discriminator,
     Generator,

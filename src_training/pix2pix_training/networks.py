@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.choices import Decoder, Norm
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import (
@@ -26,6 +25,7 @@ from pix2pix_training.layers import (
     make_activation,
     make_norm,
 )
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.strided_convolution import HalvingConv2d, ShuffleConvolution, doubling_convolution
 
 

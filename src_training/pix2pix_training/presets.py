@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import assert_never
 
 from pix2pix_training.choices import Preset
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.validated import choices
 
 DEFAULT_EPOCHS = 200

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from pix2pix_training.choices import DropoutMode, Norm, Statistics
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import Model, TrainedDiscriminator
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator, discriminator_channels
 from pix2pix_training.reference_weights import discriminator_from_reference, generator_from_reference
 

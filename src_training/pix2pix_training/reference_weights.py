@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import build_generator
 from pix2pix_training.strided_convolution import ResizeConvolution, transposed_weight
 

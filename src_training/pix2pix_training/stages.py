@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.layers import PositionedDropout, StatisticsNorm
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import (
     Generator,
     ResidualBlock,

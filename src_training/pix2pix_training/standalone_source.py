@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pix2pix_training import layers, networks, strided_convolution
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 
 CALLABLE = "pix2pix_generator"
 

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from pix2pix_training.adaptive_augmentation import AdaptiveAugmentation
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import computing_in
 from pix2pix_training.distributed import ALONE, Group, share_layers
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.losses import discriminator_loss, generator_loss
 from pix2pix_training.model_file import Model, TrainedDiscriminator
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import (
     Discriminator,
     Generator,

@@ -22,9 +22,9 @@ from rasterio.transform import from_origin
 from napari_pix2pix import demonstration
 from napari_pix2pix.cli.application import run
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region
 from pix2pix_trt.engine_file import read_engine_file
 from tests.product.translation.conftest import random_model

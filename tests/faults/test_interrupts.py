@@ -18,9 +18,9 @@ import pytest
 import tifffile
 
 from napari_pix2pix.cli.application import run
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for other processes")

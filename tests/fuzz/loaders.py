@@ -18,10 +18,11 @@ import torch
 
 from napari_pix2pix.formats.pairing import pairs_from_csv
 from pix2pix_training.checkpoint import CHECKPOINT_VERSION, load_checkpoint
-from pix2pix_training.config import GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.presets import preset
 from pix2pix_training.reference_import import import_model
 from pix2pix_training.run_folder import RunFolder

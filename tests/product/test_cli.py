@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 
 from napari_pix2pix.cli.application import COMMANDS, run
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.settings_tables import settings_from_toml

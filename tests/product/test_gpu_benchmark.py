@@ -11,9 +11,9 @@ import tifffile
 import torch
 
 from benchmarks import gpu
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_model
 
 

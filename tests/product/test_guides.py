@@ -24,8 +24,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from napari_pix2pix.cli.application import run
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from tests.product.conftest import model_for
 

@@ -41,10 +41,12 @@ from benchmarks.screening_trial import (
     whole,
 )
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import Scores
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.pairs import Split
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.presets import preset
 from pix2pix_training.training import TrainingData
 from tests.product.translation.conftest import random_model

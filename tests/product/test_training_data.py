@@ -16,11 +16,11 @@ from PIL import Image
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from napari_pix2pix.training_data import DataRequest, load_training_data, parse_region, parse_validation
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.errors import InputError, SettingsError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData
 

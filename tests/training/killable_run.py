@@ -19,9 +19,11 @@ import torch
 
 from pix2pix_training import atomic, checkpoint, metrics_table, run_folder, run_state, training
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import AugmentationConfig, DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import StepDone
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.patch_config import AugmentationConfig
 
 KEEPERS_OF_STATE = (atomic, checkpoint, metrics_table, run_folder, run_state, training)
 VALIDATE_EVERY = 4

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import Event
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.training import TrainingData, train
 

@@ -12,15 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import (
-    AugmentationConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    ObjectiveConfig,
-    TrainingConfig,
-)
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.distributed import Group, joined
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import norm_layers
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.training_step import TrainingStep
 
 PATCHES = 4

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from pix2pix_training.adaptive_augmentation import AdaptiveAugmentation
-from pix2pix_training.config import AugmentationConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.metrics_table import read_metrics
 from pix2pix_training.model_file import load_model
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.training_step import TrainingStep
 from tests.training.runs import TINY, trained
 

@@ -17,7 +17,7 @@ from pix2pix_training.augmentation import (
     apply_to_source,
     draw_patch,
 )
-from pix2pix_training.config import AugmentationConfig
+from pix2pix_training.patch_config import AugmentationConfig
 
 
 @pytest.mark.parametrize("jitter", [1.0, 286 / 256])

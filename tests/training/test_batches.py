@@ -12,11 +12,11 @@ import torch
 from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
 from pix2pix_training.augmentation import IntensityJitter
 from pix2pix_training.batches import Batches
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.errors import ImageError, TrainingError
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.regions import Region
 from pix2pix_training.remarks import remarks
 

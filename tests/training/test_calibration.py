@@ -10,8 +10,8 @@ import torch
 
 from pix2pix_training.calibration import calibrated
 from pix2pix_training.choices import Norm
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.model_file import load_model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, norm_layers
 from tests.training.runs import TINY, trained
 

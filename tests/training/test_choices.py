@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from pix2pix_training.augmentation import draw_patch
-from pix2pix_training.config import AugmentationConfig, GeneratorConfig, ObjectiveConfig
+from pix2pix_training.config import ObjectiveConfig
 from pix2pix_training.device import resolve_precision
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import StatisticsNorm, keeps_running_statistics, make_activation, make_norm
 from pix2pix_training.losses import adversarial_loss, needs_gradient_penalty
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, noise_seed, noisy_levels
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.strided_convolution import doubling_convolution
 
 NEW: Any = "one of tomorrow"

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.training_step import TrainingStep
 
 EAGER = TrainingConfig(

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.choices import Preset
-from pix2pix_training.config import AugmentationConfig, SamplingConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import Patch, PatchDataset
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.pairs import Pair
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.preparation import require_room
 from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.setting_options import training_config

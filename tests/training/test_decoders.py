@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.choices import Decoder
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.export_form import fold_norms
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights, norm_layers, set_inference_mode
 from pix2pix_training.strided_convolution import ResizeConvolution, ShuffleConvolution, doubling_convolution
 

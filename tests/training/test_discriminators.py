@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from pix2pix_training.choices import GanMode
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import SpectralConv2d
 from pix2pix_training.losses import adversarial_loss, discriminator_loss, feature_distance, generator_loss
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, initialize_weights
 
 SMALL = DiscriminatorConfig(layers=2, base_width=4, norm="instance")

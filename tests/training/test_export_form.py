@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.export_form import DTYPES, DoublingConvolution, ExportPrecision, export_form
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import StatisticsNorm
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import (
     Generator,
     UNet,

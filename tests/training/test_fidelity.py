@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.textbook import NestedUNet, TextbookTraining, patchgan
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.losses import discriminator_loss
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, UNet, build_generator, parameter_count
 from pix2pix_training.reference_weights import (
     discriminator_from_reference,

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import ModelFileError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping
 from pix2pix_training.model_file import Model, TrainedDiscriminator, load_model, save_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator, set_inference_mode
 
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import BatchRenorm, dropout_noise, join
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import (
     UNet,
     build_generator,

@@ -16,13 +16,13 @@ import torch
 
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Architecture, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, fold_norms
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping, dtype_mapping, image_mapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import set_inference_mode
 from pix2pix_training.onnx_export import MappedGenerator, export_model, export_stage, onnx_of_model
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage

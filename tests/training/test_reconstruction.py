@@ -11,9 +11,10 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.metrics import ssim_maps
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.reconstruction import (
     cross_entropy,

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from benchmarks.textbook import NestedUNet, patchgan
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import Model, TrainedDiscriminator
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.reference_import import import_model
 from pix2pix_training.reference_weights import (

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from benchmarks.textbook import NestedUNet, patchgan
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, ObjectiveConfig, TrainingConfig
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import ModelFileError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import load_model, save_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from pix2pix_training.reference_import import import_model, infer_discriminator, infer_generator
 from pix2pix_training.reference_weights import discriminator_state, discriminator_to_reference, generator_state

@@ -12,8 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from pix2pix_training.array_source import CroppedSource, MemorySource, plane_size
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.events import StepDone, Warned
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.regions import Region
 from pix2pix_training.registration import Shift, estimate_shift, misalignment_warning

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pix2pix_training.array_source import AnyArray, MemorySource, Opacity
 from pix2pix_training.batches import Batches
-from pix2pix_training.config import AugmentationConfig, SamplingConfig
 from pix2pix_training.dataset import PatchDataset, PatchReader, ResidentReader, fits_on_device
 from pix2pix_training.intensity import Mapping, dtype_mapping, fitted_mapping
 from pix2pix_training.pairs import Pair
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.regions import Region
 
 CPU = torch.device("cpu")

@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pix2pix_training.choices import Preset
-from pix2pix_training.config import (
-    AugmentationConfig,
-    DiscriminatorConfig,
-    ObjectiveConfig,
-    SamplingConfig,
-    TrainingConfig,
-)
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.inference_config import Credits, InferenceConfig
+from pix2pix_training.network_config import DiscriminatorConfig
+from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.presets import preset
 from pix2pix_training.setting_options import (
     FITTED_TO_TIME,

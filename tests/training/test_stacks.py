@@ -12,7 +12,6 @@ import torch
 
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.choices import Values
-from pix2pix_training.config import SamplingConfig
 from pix2pix_training.errors import ImageError
 from pix2pix_training.events import Finished, PreviewReady, Validated
 from pix2pix_training.image_description import ImageTraits
@@ -20,6 +19,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import load_model
 from pix2pix_training.neighbouring_planes import NeighbouringPlanes
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.patch_config import SamplingConfig
 from pix2pix_training.training import TrainingData
 from tests.training.runs import TINY, data_of, pair_of, stripes, trained
 

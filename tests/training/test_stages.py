@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pix2pix_training.choices import Architecture, DropoutPlacement, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.export_form import fold_norms
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import StatisticsNorm, dropout_noise
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet, build_generator, norm_layers, set_inference_mode
 from pix2pix_training.stages import (
     Stage,

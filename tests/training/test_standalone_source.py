@@ -11,8 +11,8 @@ from types import CodeType
 
 import torch
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights, norm_layers, set_inference_mode
 from pix2pix_training.standalone_source import standalone_arguments, standalone_source
 

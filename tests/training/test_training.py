@@ -15,13 +15,7 @@ import torch
 
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.choices import Decoder
-from pix2pix_training.config import (
-    AugmentationConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    ObjectiveConfig,
-    TrainingConfig,
-)
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.errors import CheckpointError, OutputError, Pix2PixError, SettingsError, TrainingError
 from pix2pix_training.events import (
     CheckpointSaved,
@@ -36,8 +30,10 @@ from pix2pix_training.events import (
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import BatchRenorm
 from pix2pix_training.model_file import load_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.patch_config import AugmentationConfig
 from pix2pix_training.presets import preset, usual_depth
 from pix2pix_training.training import TrainingData, train
 from pix2pix_training.training_step import TrainingStep, settings_of

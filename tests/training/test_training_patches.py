@@ -10,17 +10,13 @@ import pytest
 import torch
 
 from pix2pix_training.array_source import ArraySource, MemorySource
-from pix2pix_training.config import (
-    DiscriminatorConfig,
-    GeneratorConfig,
-    ObjectiveConfig,
-    SamplingConfig,
-    TrainingConfig,
-)
+from pix2pix_training.config import ObjectiveConfig, TrainingConfig
 from pix2pix_training.events import Finished, StepDone
 from pix2pix_training.image_description import ImageTraits
 from pix2pix_training.neighbouring_planes import NeighbouringPlanes
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.patch_config import SamplingConfig
 from pix2pix_training.training import TrainingData, train
 
 TINY = TrainingConfig(

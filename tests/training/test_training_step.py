@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import DiscriminatorConfig, GeneratorConfig, TrainingConfig
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.training_step import TrainingStep
 
 SMALL = TrainingConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pix2pix_training.config import GeneratorConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
 from pix2pix_training.training_step import WeightAverage
 

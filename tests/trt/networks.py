@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import StageSpec, whole_stage
 from pix2pix_trt.engine import BuildRequest

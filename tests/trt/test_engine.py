@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pix2pix_training.cancel import Cancel, Interrupted
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, EngineError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, fold_norms
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights, set_inference_mode
 from pix2pix_training.onnx_export import export_stage
 from pix2pix_training.stages import StageSpec, stage_inputs, stage_output, whole_stage

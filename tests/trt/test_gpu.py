@@ -17,11 +17,11 @@ from napari_pix2pix.translation.backends.cache import EngineCache
 from napari_pix2pix.translation.backends.stage_runner import TOLERANCES
 from napari_pix2pix.translation.backends.tensorrt_runner import proven_engine
 from pix2pix_training.choices import Norm
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import EngineFileError
 from pix2pix_training.export_form import fold_norms
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.metrics import relative_deviation
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet, initialize_weights, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, stage_inputs, whole_stage
 from pix2pix_trt.flavours import EnginePrecision, Flavour, availability

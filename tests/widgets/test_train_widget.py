@@ -673,7 +673,8 @@ def test_a_device_that_is_not_there_is_named_before_the_run(train: Any, wait_unt
 
 def test_a_run_waits_for_steps_that_are_tried_out_and_lets_none_begin() -> None:
     from napari_pix2pix._widgets.training_pace import no_trials, pace_events
-    from pix2pix_training.config import GeneratorConfig, TrainingConfig
+    from pix2pix_training.config import TrainingConfig
+    from pix2pix_training.network_config import GeneratorConfig
 
     config = TrainingConfig(generator=GeneratorConfig(base_width=1, depth=2), patch_size=32)
     trial = pace_events(config, "cpu")

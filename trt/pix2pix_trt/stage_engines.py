@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator
 from pix2pix_training.onnx_export import export_stage
 from pix2pix_training.stages import StageSpec, stage_inputs

@@ -10,11 +10,11 @@ from typing import Literal, Protocol, cast
 import torch
 from torch import Tensor
 
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.device import computing_in
 from pix2pix_training.errors import EngineError
 from pix2pix_training.layers import dropout_noise
 from pix2pix_training.metrics import relative_deviation
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
 

@@ -14,11 +14,11 @@ from scipy.ndimage import gaussian_filter
 
 from napari_pix2pix.bioimageio_export.package import export_bioimageio
 from napari_pix2pix.bioimageio_export.package_description import PackageInfo
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import Credits, InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights, norm_layers
 
 INFO = PackageInfo(

@@ -14,12 +14,12 @@ from napari_pix2pix.translation.backends.stage_runner import Stages, TorchRunner
 from napari_pix2pix.translation.cost import down_macs, up_macs
 from napari_pix2pix.translation.padded_image import PaddedImage
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping, dtype_mapping
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, build_generator, noise_layers, norm_layers, set_inference_mode
 from pix2pix_training.regions import Region
 from pix2pix_training.stages import StageSpec

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from napari_pix2pix.translation.blend import blended_tiles, spans, weights
 from napari_pix2pix.translation.schemes import whole_tiles
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, source_channels=1, target_channels=2)

@@ -32,10 +32,10 @@ from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.cancel import Cancel, Interrupted
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import ClusterError, InputError, OutputError, Pix2PixError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 distributed = pytest.importorskip("distributed", reason="needs the extra [dask]")

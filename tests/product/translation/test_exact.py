@@ -16,8 +16,8 @@ from napari_pix2pix.translation.plan import Split
 from napari_pix2pix.translation.schemes import whole_tiles
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Architecture, Decoder, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import UNet
 from pix2pix_training.stages import StageSpec
 from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of

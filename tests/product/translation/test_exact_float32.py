@@ -23,11 +23,11 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights
 from tests.product.translation.conftest import random_image, random_model
 

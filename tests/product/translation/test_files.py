@@ -18,12 +18,12 @@ from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import ImageError, OutputError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region
 from tests.identity_model import identity_model
 from tests.product.translation.conftest import random_image, random_model

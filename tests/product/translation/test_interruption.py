@@ -9,9 +9,9 @@ from napari_pix2pix.translation.settings import Backend, Scheme, TranslationSett
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Cancel, Interrupted
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(base_width=4, depth=4, source_channels=1, target_channels=1)

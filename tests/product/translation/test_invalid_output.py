@@ -10,10 +10,10 @@ import pytest
 from napari_pix2pix.translation.invalid_output import invalid_marker
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, dtype_mapping
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(base_width=4, depth=3, source_channels=1, target_channels=1)

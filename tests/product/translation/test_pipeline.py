@@ -18,12 +18,12 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink
 from napari_pix2pix.translation.translator import OutputTile, Translator
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_size
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import ImageError, Pix2PixError, SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, image_mapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 

@@ -13,9 +13,9 @@ from napari_pix2pix.translation.plan import Plan, Split, padded_size
 from napari_pix2pix.translation.planner import make_plan
 from napari_pix2pix.translation.region_grid import RegionGrid, one_region, region_grid
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 
 UNET = GeneratorConfig()
 INSTANCE = GeneratorConfig(depth=5, norm="instance")

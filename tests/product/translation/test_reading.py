@@ -13,8 +13,8 @@ from napari_pix2pix.translation.region_grid import even_window_around
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 

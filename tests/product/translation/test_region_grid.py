@@ -20,8 +20,8 @@ from napari_pix2pix.translation.schemes import network_tiles, whole_tiles
 from napari_pix2pix.translation.settings import Scheme
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Decoder, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet
 from pix2pix_training.regions import Region
 from tests.product.translation.conftest import assembled, of_all, padded, random_generator, random_image, stages_of

@@ -22,12 +22,12 @@ from napari_pix2pix.translation.progress import TranslationReport, ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.choices import Architecture, Decoder, Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import OutputError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import pad_to_stride
 from pix2pix_training.stages import StageSpec, covered_size
 from tests.product.translation.conftest import random_image, random_model, stage_macs

@@ -15,12 +15,12 @@ from napari_pix2pix.formats.resampling import ResampledSource
 from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, MemorySource, whole_plane
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import ImageError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 TILES = TranslationSettings(scheme="exact", tile=32, match_pixel_size=True)

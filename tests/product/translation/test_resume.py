@@ -31,10 +31,10 @@ from napari_pix2pix.translation.output_description import file_identity
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import InputError, OutputError, Pix2PixError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 EXACT = TranslationSettings(scheme="exact", tile=64, region=128)

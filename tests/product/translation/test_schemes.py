@@ -7,8 +7,8 @@ import pytest
 from napari_pix2pix.translation.cost import receptive_radius
 from napari_pix2pix.translation.schemes import halo_tiles, whole_tiles
 from pix2pix_training.choices import Norm
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import assembled, of_all, random_generator, random_image, stages_of
 
 

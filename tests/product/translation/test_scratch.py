@@ -19,10 +19,10 @@ from napari_pix2pix.translation.pipeline import translate_array, translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training import machine
 from pix2pix_training.array_source import whole_plane
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import Pix2PixError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.machine import is_memory, scratch_folder
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
 
 MODEL = random_model(

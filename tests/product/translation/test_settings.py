@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from napari_pix2pix.translation.settings import TranslationSettings, resolved_inference
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.machine import available_memory_bytes, default_budget_bytes, peak_memory_bytes
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_model
 
 

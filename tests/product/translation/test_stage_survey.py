@@ -18,9 +18,9 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.stage_survey import planned_stages, sampled_stages
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.choices import Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, set_inference_mode
 from pix2pix_training.stages import StageSpec, covered_size, stage_inputs, stage_output, whole_stage
 from tests.product.translation.conftest import stage_macs

@@ -19,10 +19,10 @@ from napari_pix2pix.translation.backends.compilation import compile_ahead
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import CompileRequest, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, EngineFileError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import Stage, StageSpec
 from pix2pix_trt import engine_folder, stage_engines

@@ -27,12 +27,12 @@ from napari_pix2pix.translation.settings import Scheme, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Norm, Statistics
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping
 from pix2pix_training.model_file import Model
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.stages import StageSpec, whole_stage
 from tests.product.translation.conftest import random_image, random_model
 

@@ -12,9 +12,9 @@ import torch
 
 from napari_pix2pix.translation.backends import tensorrt_runner
 from napari_pix2pix.translation.backends.tensorrt_runner import TensorRtRunner
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import BackendError, EngineFileError
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, build_generator, set_inference_mode
 from pix2pix_training.stages import Stage, StageSpec, whole_stage
 from pix2pix_trt.runner import EngineMemoryError
