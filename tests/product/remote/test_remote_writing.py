@@ -26,10 +26,10 @@ from napari_pix2pix.formats.remote_output import CLAIM, claim
 from napari_pix2pix.translation import region_grid as region_geometry
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
-from pix2pix_training.config import GeneratorConfig
 from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.network_config import GeneratorConfig
 from tests.product.remote.conftest import SECRET, pixels_of
 from tests.product.remote.servers import WebServer
 from tests.product.translation.conftest import random_model
