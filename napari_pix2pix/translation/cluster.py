@@ -401,8 +401,8 @@ def _outcome(future: Future, output: Path) -> ShareDone:
         error = future.exception()
         if isinstance(error, KilledWorker):
             raise Pix2PixError(
-                f"{error.allowed_failures + 1} workers died while they made a region of {output}, the last one "
-                f"{error.last_worker.address}; see their logs, perhaps memory ran out; --resume goes on from there"
+                f"a region of {output} was begun {error.allowed_failures + 1} times, and its worker died each time, "
+                f"the last one {error.last_worker.address}; see the logs, perhaps memory ran out; --resume goes on"
             ) from error
         assert error is not None
         raise error

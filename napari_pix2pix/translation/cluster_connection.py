@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pix2pix_training.errors import InputError, SettingsError
+from pix2pix_training.errors import ClusterError, InputError, SettingsError
 from pix2pix_training.machine import available_memory_bytes
 
 if TYPE_CHECKING:
@@ -75,16 +75,19 @@ def _started_here(count: int, stack: ExitStack) -> tuple[dict[str, int], str]:
 
     if not count:
         raise SettingsError("dask local:0 has no workers; give at least local:1")
-    with _deaf_children():
-        cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
+    try:
+        with _deaf_children():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    memory_limit=None,
+                    silence_logs=logging.CRITICAL,
+                )
             )
-        )
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(f"the {count} processes of --dask local:{count} did not start: {error}") from error
     threads = max(1, torch.get_num_threads() // count)
     return {"memory_limit": available_memory_bytes() // count, "threads": threads}, cluster.scheduler_address
 

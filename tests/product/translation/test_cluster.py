@@ -357,6 +357,15 @@ def _free_port() -> int:
         return int(any_port.getsockname()[1])
 
 
+def _answers(address: str) -> bool:
+    host, port = address.removeprefix("tcp://").split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def processes(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A scheduler and workers as a user starts them: its address, and the workers."""
@@ -383,6 +392,10 @@ def processes(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess
             stack.callback(process.wait)
             stack.callback(process.kill)
             started.append(process)
+        until = time.monotonic() + 120
+        while not _answers(address):
+            assert time.monotonic() < until
+            time.sleep(0.1)
         yield address, started[1:]
 
 
@@ -397,7 +410,7 @@ def client(image: Path, model_file: Path, out: Path, dask: str, *more: str) -> l
 def wait_for_regions(out: Path, count: int, process: subprocess.Popen[Any]) -> None:
     until = time.monotonic() + 300
     while OutputState(out).regions_done < count:
-        assert process.poll() is None, "it ended before it was disturbed"
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
 
