@@ -416,7 +416,8 @@ def _leave(state: OutputState, place: _Place, part: Part) -> None:
 def _check_same(path: Path, begun: Begun, request: Mapping[str, Any]) -> None:
     for name, value in request.items():
         if begun.request.get(name) != value:
+            other = f"other {name}" if name.endswith("s") else f"another {name}"
             raise OutputError(
-                f"{path} was begun with another {name} and cannot be resumed; give the same as then, another output, "
+                f"{path} was begun with {other} and cannot be resumed; give the same as then, another output, "
                 "or start again with --overwrite and without --resume"
             )
