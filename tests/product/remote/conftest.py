@@ -13,6 +13,7 @@ import pytest
 from napari_pix2pix.formats import OutputSpec, write_image
 from napari_pix2pix.formats.georeference import Georeference
 from napari_pix2pix.formats.metadata import ImageMetadata
+from napari_pix2pix.formats.remote import RemotePath, as_path
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.regions import Region
 from tests.product.remote.servers import WebServer, web_server
@@ -83,3 +84,12 @@ def write_pixels(path: Path, pixels: AnyArray, file_format: str) -> Path:
     spec = OutputSpec(axes="CYX", shape=pixels.shape, dtype=pixels.dtype, metadata=metadata)
     whole = Region.whole(*pixels.shape[-2:])
     return write_image(path, spec, iter([((), whole, pixels)]), file_format=file_format)
+
+
+def upload(local: Path, folder: str) -> None:
+    """Put a file, or a folder, below an address."""
+    for file in [local] if local.is_file() else local.rglob("*"):
+        if file.is_file():
+            place = as_path(f"{folder}/{file.relative_to(local.parent).as_posix()}")
+            assert isinstance(place, RemotePath)
+            place.write(file.read_bytes())

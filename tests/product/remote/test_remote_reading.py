@@ -12,11 +12,10 @@ import zarr
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import open_image
-from napari_pix2pix.formats.remote import as_path
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.errors import ImageError
 from pix2pix_training.regions import Region
-from tests.product.remote.conftest import SECRET, pixels_of, write_pixels
+from tests.product.remote.conftest import SECRET, pixels_of, upload, write_pixels
 from tests.product.remote.servers import WebServer
 
 NAMES = {"tiff": "x.tif", "ome-tiff": "x.ome.tif", "geotiff": "x.tif", "ome-zarr": "x.ome.zarr", "png": "x.png"}
@@ -157,16 +156,6 @@ def test_an_image_in_a_bucket_is_read_as_from_the_disk(file_format: str, tmp_pat
     upload(local, bucket)
 
     np.testing.assert_array_equal(read(f"{bucket}/{local.name}"), pixels)
-
-
-def upload(local: Path, bucket: str) -> None:
-    from napari_pix2pix.formats.remote import RemotePath
-
-    for file in [local] if local.is_file() else local.rglob("*"):
-        if file.is_file():
-            place = as_path(f"{bucket}/{file.relative_to(local.parent).as_posix()}")
-            assert isinstance(place, RemotePath)
-            place.write(file.read_bytes())
 
 
 def test_no_such_bucket_or_key_is_one_line(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ from pix2pix_training.errors import OutputError, Pix2PixError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.network_config import GeneratorConfig
-from tests.product.remote.conftest import SECRET, pixels_of
+from tests.product.remote.conftest import SECRET, pixels_of, upload, write_pixels
 from tests.product.remote.servers import WebServer
 from tests.product.translation.conftest import random_model
 
@@ -105,6 +105,18 @@ def test_an_output_in_a_bucket_is_what_it_is_on_the_disk(
     local = {file.relative_to(tmp_path / "x.ome.zarr").as_posix() for file in (tmp_path / "x.ome.zarr").rglob("*")}
     assert set(objects_below(out)) <= local
     assert not list((tmp_path / "state").iterdir())
+
+
+def test_from_bucket_to_bucket_by_the_command(model: Model, out: RemotePath, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "model.safetensors")
+    local = write_pixels(tmp_path / "in.ome.zarr", pixels_of(*SIZE), "ome-zarr")
+    upload(local, str(out.parent))
+    options = ["--model", str(tmp_path / "model.safetensors"), "--region", "128", "--tile", "64", "--scheme", "exact"]
+
+    assert run(["translate", str(local), *options, "--out", str(tmp_path / "x.ome.zarr")]) == 0
+    assert run(["translate", f"{out.parent}/in.ome.zarr", *options, "--out", str(out), "--resume"]) == 0
+
+    assert list(content(out)) == list(content(tmp_path / "x.ome.zarr"))
 
 
 def test_it_is_no_image_before_it_is_complete_and_goes_on_from_where_it_was(
