@@ -27,6 +27,7 @@ from napari_pix2pix.formats.output_state import (
     is_begun,
     output_identity,
 )
+from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.translation.batch import BatchReport, Job, OnError, summed
 from napari_pix2pix.translation.cluster_connection import Cluster
 from napari_pix2pix.translation.cluster_worker import Share, ShareDone
@@ -345,6 +346,8 @@ def _made_ready(output: Path, overwrite: bool, resume: bool) -> tuple[bool, list
 
     As one process does; the workers then only go on with what they find.
     """
+    if isinstance(output, RemotePath):
+        raise OutputError(f"{output}: --dask writes to a file system that all workers share; give a path there")
     clear_completed(output)
     if resume and output.exists() and not is_begun(output):
         return True, None

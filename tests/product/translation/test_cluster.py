@@ -23,6 +23,7 @@ import tifffile
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats.output_state import OutputState, Part
+from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.translation import cluster as dask_cluster
 from napari_pix2pix.translation import cluster_connection, cluster_worker
 from napari_pix2pix.translation.batch import BatchReport, Job
@@ -228,7 +229,9 @@ def test_an_image_that_is_planned_as_one_region(
     assert content(tmp_path / "out.ome.zarr") == content(tmp_path / "alone" / "out.ome.zarr")
 
 
-def test_what_cannot_be_dealt_out_is_refused_as_for_shards(tmp_path: Path, way: Way, image: Path) -> None:
+def test_what_cannot_be_dealt_out_is_refused(tmp_path: Path, way: Way, image: Path) -> None:
+    with pytest.raises(OutputError, match="give a path there"):
+        way(image, as_path("s3://bucket/out.ome.zarr"))
     with pytest.raises(InputError, match=r"--match-pixel-size|pixel size"):
         way(image, tmp_path / "out.ome.zarr", replace(SETTINGS, match_pixel_size=True))
 
