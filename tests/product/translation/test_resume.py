@@ -280,9 +280,8 @@ def test_resume_refuses_what_differs(
         tifffile.imwrite(image, random_image(1, *SIZE, seed=1)[0])
     elif what == "version":
         monkeypatch.setattr("napari_pix2pix.translation.resumable.version", lambda _name: "9.9")
-    with pytest.raises(
-        OutputError, match=f"was begun with {'other' if what == 'settings' else 'another'} {what} and"
-    ) as caught:
+    other = "other" if what == "settings" else "another"
+    with pytest.raises(OutputError, match=f"was begun with {other} {what}") as caught:
         translate_file(image, model, out, settings, resume=True)
     assert "\n" not in str(caught.value)
 
