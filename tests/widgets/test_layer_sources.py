@@ -66,7 +66,7 @@ def test_several_layers_are_the_channels_in_the_order_given() -> None:
 
 
 def test_layers_of_other_size_are_refused() -> None:
-    with pytest.raises(ImageError, match="b: its size"):
+    with pytest.raises(ImageError, match="b: its shape"):
         source_of([Layer(ARRAY[0, 0], ("y", "x"), "a"), Layer(ARRAY[0, 0, 1:], ("y", "x"), "b")])
 
 
