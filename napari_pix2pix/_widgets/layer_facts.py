@@ -7,7 +7,7 @@ them, and a result keeps them in its layer's metadata, so that one made of it ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -210,6 +210,23 @@ def doubts(layer: Any, channel_axis: int | None = None) -> list[str]:
         words.append(
             f"{layer.name}: rows have {shape[-1]} pixels only. If these are channels, {move_to_front('the last axis')}."
         )
+    return words
+
+
+def apart_on_the_earth(layers: Sequence[Any]) -> list[str]:
+    """Words about layers of which the files say that they lie elsewhere than the first one's, whatever napari shows."""
+    first = layers[0]
+    own = image_metadata(first).georeference
+    rows = -3 if is_rgb(first) else -2
+    size = tuple(finest_level(first).shape[rows:][:2])
+    words = []
+    for layer in layers[1:]:
+        place = image_metadata(layer).georeference
+        if own is not None and place is not None and not own.lies_on(place, size):
+            words.append(
+                f"{layer.name} and {first.name} lie at different places on the Earth, as their files say, and are "
+                "taken pixel upon pixel."
+            )
     return words
 
 

@@ -14,7 +14,7 @@ from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
-from napari_pix2pix._widgets.layer_facts import doubts, file_facts, likely_channel_axis, pixel_size
+from napari_pix2pix._widgets.layer_facts import apart_on_the_earth, doubts, file_facts, likely_channel_axis, pixel_size
 from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, pixel_size_in_words, size_in_words
@@ -197,6 +197,7 @@ class TrainingImages(QWidget):
         sides = (("Source", self.source, source), ("Target", self.target, target))
         words = "\n".join([*(f"{side}: {_in_words(each, image)}." for side, each, image in sides), regions]).rstrip()
         doubted = [line for each in (self.source, self.target) for line in doubts(each.layers[0], each.channel_axis)]
+        doubted += apart_on_the_earth([*self.source.layers, *self.target.layers])
         return pair_problem(source, target, patch_size) or too_small, words, doubted
 
     def _judge_folders(self) -> tuple[str | None, str]:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import form
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, is_rgb
-from napari_pix2pix._widgets.layer_facts import doubts, image_metadata
+from napari_pix2pix._widgets.layer_facts import apart_on_the_earth, doubts, image_metadata
 from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import size_in_words
@@ -83,7 +83,7 @@ class TranslationImages(QWidget):
             return str(error), []
         axis = self.picker.channel_axis
         apart, words = self.same_pixels.judge(misplaced_among([(self.layers, axis)]))
-        words = [*words, *doubts(self.layers[0], axis)]
+        words = [*words, *doubts(self.layers[0], axis), *apart_on_the_earth(self.layers)]
         if card is None or apart is not None:
             return apart, words
         options = settings.options()

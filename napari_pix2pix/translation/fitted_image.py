@@ -93,14 +93,13 @@ def fitted_image(image: ArraySource, model: Model, settings: TranslationSettings
 
 
 def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescription) -> None:
-    """A line where many of the values that were read lie beyond what the model knows.
+    """A line where many of the values that were read lie beyond what the model knows, or any is none of its categories.
 
     `mapping` is that of `image` with its ends.
     """
     shares = image.values_seen.clipped_share
-    beyond = [number for number, share in enumerate(shares) if share > TOLERATED_SHARE]
     if isinstance(mapping, CategoryMapping):
-        if beyond:
+        if shares[0] > 0:
             logger.warning(
                 "%s: %s of the pixels are of none of the categories that the model was trained on, so its result there "
                 "means nothing; number the categories as in the training images",
@@ -108,6 +107,7 @@ def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescript
                 _percent(shares[0]),
             )
         return
+    beyond = [number for number, share in enumerate(shares) if share > TOLERATED_SHARE]
     own = range(len(mapping.low))[expected.own_channels]
     if parts := [number for number in beyond if number in own]:
         places = [
@@ -152,7 +152,7 @@ def own_shares(image: FittedImage, expected: ImageDescription) -> tuple[float, .
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %" if share >= 5e-4 else "less than 0.1 %"
 
 
 def _of_channel(number: int, image: ArraySource, expected: ImageDescription) -> str:

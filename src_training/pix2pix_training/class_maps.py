@@ -20,6 +20,7 @@ _LEAST_OWN = 0.5
 _LEAST_HEIGHT = 0.1
 _FEW_CLASSES = 8
 _MOST_STEPS = 0.9
+_MOST_STEPS_OF_SPECKS = 0.5
 _LEAST_OBJECTS = 8
 _LEAST_WHOLE = 0.9
 _LEAST_EQUAL_IN_OBJECTS = 0.5
@@ -50,12 +51,14 @@ class Look:
         """Whether images of `count` different values are maps of classes rather than of intensities.
 
         Classes lie in patches of one value. Intensities differ from pixel to pixel by noise, or, without noise, rise
-        and fall in single steps. Most values of a mask with soft edges, or of one kept as JPEG, lie at its edges alone.
+        and fall in single steps; where patches are small, most of little noise is such steps too. Most values of a mask
+        with soft edges, or of one kept as JPEG, lie at its edges alone.
         """
         if count <= _ALWAYS_CLASSES:
             return True
         in_patches = self.equal >= _LEAST_EQUAL and self.own > _LEAST_OWN
-        return in_patches and (count <= _FEW_CLASSES or self.steps <= _MOST_STEPS)
+        most = _MOST_STEPS if self.equal >= _LEAST_EQUAL_IN_OBJECTS else _MOST_STEPS_OF_SPECKS
+        return in_patches and (count <= _FEW_CLASSES or self.steps <= most)
 
     @property
     def is_of_instances(self) -> bool:

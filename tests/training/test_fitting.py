@@ -168,6 +168,10 @@ INTENSITIES: dict[str, tuple[list[AnyArray], tuple[float, float]]] = {
     "photograph": ([np.clip(smooth() * 255 + NOISE, 0, 255).astype(np.uint8)], (0, 255)),
     "dim and smooth": ([(smooth() * 40).astype(np.uint8)], (0, 40)),
     "dim and noisy": ([np.random.default_rng(0).poisson(20 * smooth()).astype(np.uint8)], (0, 0)),
+    "dim and hardly noisy": (
+        [np.clip(smooth() * 40 + 0.5 * np.random.default_rng(0).normal(size=(192, 192)), 0, None).astype(np.uint8)],
+        (0, 0),
+    ),
     "counts of few photons": ([np.random.default_rng(0).poisson(0.3, (192, 192)).astype(np.uint8)], (0, 0)),
     "floats of a mask": ([MASK.astype(np.float32)], (0, 1)),
     "floats of a sparse mask": ([np.where(np.arange(192 * 192).reshape(192, 192) % 5000 == 0, 255.0, 0.0)], (0, 255)),

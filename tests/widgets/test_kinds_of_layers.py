@@ -227,6 +227,23 @@ def test_geotiff_layer_keeps_crs_transform_nodata_and_pixel_size(
         assert (saved_again.metadata.pixel_size, saved_again.metadata.unit) == ((2, 2), "m")
 
 
+@pytest.mark.parametrize("moved", [0, 20])
+def test_geotiff_layers_at_other_places_on_the_earth_are_told_of(
+    viewer: Any, tmp_path: Path, rng: np.random.Generator, moved: int
+) -> None:
+    """Napari's own reader puts them upon each other, wherever they lie."""
+    rasterio = pytest.importorskip("rasterio")
+    for name, shift in (("photo", 0), ("map", moved)):
+        geotiff(tmp_path / f"{name}.tif", rng.integers(1, 256, (1, 300, 300), np.uint8))
+        with rasterio.open(tmp_path / f"{name}.tif", "r+") as file:
+            file.transform = rasterio.transform.from_origin(5e5 + shift, 4.2e6, 2, 2)
+        viewer.open(str(tmp_path / f"{name}.tif"), plugin="napari")
+    photo, drawn = viewer.layers
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    train.choose_layers([photo], [drawn])
+    assert ("map and photo lie at different places on the Earth" in train.images.message.text()) == bool(moved)
+
+
 def test_a_part_of_a_geotiff_layer_lies_where_it_was(
     viewer: Any, translate: Any, run: Run, save: Save, grey_model: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -175,6 +175,13 @@ def test_pixels_of_no_known_category_are_counted_and_said(tmp_path: Path, caplog
         report = translate_file(tmp_path / "mask.tif", _class_model(), tmp_path / "out.tif")
     assert report.clipped_share == (0.25,)
     assert "mask.tif: 25 % of the pixels are of none of the categories" in caplog.text
+    image[:] = 0
+    image[3, 5] = 255
+    tifffile.imwrite(tmp_path / "mask.tif", image)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        translate_file(tmp_path / "mask.tif", _class_model(), tmp_path / "one.tif")
+    assert "mask.tif: 0.1 % of the pixels are of none of the categories" in caplog.text
 
 
 def test_values_beyond_the_range_are_counted_per_channel_and_said(
