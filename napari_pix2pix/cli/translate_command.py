@@ -76,9 +76,8 @@ def translate(
         series=series,
         on_error=on_error,  # type: ignore[arg-type]
     )
-    loaded = load_model(model)
     if dry_run:
-        for line in plan_lines(jobs, Translator(loaded, chosen)):
+        for line in plan_lines(jobs, Translator(load_model(model), chosen)):
             say(line)
         return
     complete = 0
@@ -101,10 +100,11 @@ def translate(
             "on_error": on_error,
         }
         if dask is not None:
+            loaded = load_model(model)
             cluster = stack.enter_context(connected(dask))
             report = ended(translate_on_cluster(jobs, model, loaded, chosen, cluster, cancel=cancel, **how), show)
         else:
-            translator = Translator(loaded, chosen)
+            translator = Translator(load_model(model), chosen)
             stack.enter_context(translator.interruptible(cancel))
             report = ended(translate_batch(jobs, translator, part=parse_shard(shard), **how), show)
     interrupts.keeps("all is written")

@@ -271,6 +271,26 @@ def test_output_has_the_size_of_the_input_and_the_type_of_the_target(
     assert written.size == channels * 40 * 50
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_weights_of_the_file_leave_the_memory_when_the_network_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_pix2pix.translation import batch
+
+    model, image, out = tmp_path / "kept-nowhere.safetensors", tmp_path / "grey.tif", tmp_path / "out.tif"
+    save_model(model_for(1, 1), model)
+    tifffile.imwrite(image, np.zeros((40, 40), np.uint8))
+    translate_batch, mapped = batch.translate_batch, []
+
+    def looked_at(*args: Any, **options: Any) -> Any:
+        mapped.append(model.name in Path("/proc/self/maps").read_text())
+        return translate_batch(*args, **options)
+
+    monkeypatch.setattr(batch, "translate_batch", looked_at)
+    result_of(["translate", image, "--model", model, "--out", out], capsys)
+    assert mapped == [False]
+
+
 @pytest.mark.parametrize(("dtype", "low"), [("uint64", 2**40), ("int64", -500)])
 def test_integers_of_64_bits_are_trained_on_and_translated(
     dtype: str, low: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
