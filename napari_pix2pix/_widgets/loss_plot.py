@@ -193,6 +193,7 @@ class _Graphs(pg.GraphicsLayoutWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setBackground(None)
+        self.setCacheMode(self.CacheModeFlag.CacheNone)  # else what is behind the curves keeps its first theme
         self.setFixedHeight(_USUAL_PX)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides how wide it is
 

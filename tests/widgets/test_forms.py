@@ -205,6 +205,36 @@ def test_curves_and_their_names_are_readable_in_the_theme(viewer: Any, theme: st
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_plot_and_a_preview_that_are_there_follow_the_theme(viewer: Any, train: Any, theme: str) -> None:
+    from collections import Counter
+
+    from qtpy.QtWidgets import QApplication
+
+    from napari_pix2pix._widgets.training_job import Preview
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    plot, strip = train.plot, train.preview
+    picture = np.zeros((8, 8, 3), np.uint8)
+    strip.show_preview(Preview(step=1, images=dict.fromkeys(("source", "output", "target"), picture)))
+    plot.add_losses(1, {"G_GAN": 1.0})
+    plot.setVisible(True)
+    plot.contest_button.click()
+    painted = (plot.graphs, plot.contest, strip)
+    for part in painted:
+        part.grab()
+    viewer.theme = theme
+    QApplication.processEvents()
+    behind = viewer.window._qt_window.palette().window().color().name()
+    for part in painted:
+        shown = part.grab().toImage()
+        places = [(x, y) for x in range(shown.width()) for y in range(min(shown.height(), 150))]
+        seen = Counter(shown.pixelColor(x, y).name() for x, y in places)
+        if part is not strip:
+            assert seen.most_common(1)[0][0] == behind
+        assert max(contrast(parsed(colour), parsed(behind)) for colour in seen) >= LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
 def test_links_to_help_are_readable_in_the_theme(viewer: Any, translate: Any, theme: str) -> None:
     import re
 
