@@ -1,8 +1,8 @@
 """The commands of tutorials and how-to guides run as they stand there, on small images and with short trainings.
 
 Blocks marked `bash` are run line by line, in their order, in one folder for each page; a training that would take
-minutes takes two steps, with a tiny network. Of `pip install` the extra is looked for. test_api.py runs the tutorial of
-Python.
+minutes takes two steps, with a tiny network. Of `pip install` the extra is looked for. The README is held to the same,
+its Python included; test_api.py runs the tutorial of Python.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.sample_data import simulate_cells
 from pix2pix_training.model_file import save_model
 from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from tests.product.conftest import model_for
 
 ROOT = Path(__file__).parents[2]
-GUIDES = sorted(page for kind in ("tutorials", "how-to") for page in (ROOT / "docs" / kind).glob("*.md"))
+README = ROOT / "README.md"
+GUIDES = [README, *sorted(page for kind in ("tutorials", "how-to") for page in (ROOT / "docs" / kind).glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SLOW = ("command-line.md", "share-a-model.md", "virtual-staining.md")
+SLOW = ("README.md", "command-line.md", "share-a-model.md", "virtual-staining.md")
 Make = Callable[[], Any]
 LENGTHS = {"--minutes", "--steps", "--epochs", "--compare-presets", "--resume"}
 ALL_PROCESSES = re.compile(r"^torchrun --nproc-per-node \d+ -m napari_pix2pix")
 """What is run in one process here; test_torchrun.py has several."""
-OF_READERS = ("pip install", "napari", "napari-pix2pix doctor")
+OF_READERS = ("pip install", "napari", "napari-pix2pix doctor", "scripts/demo", "scripts/test")
 """What blocks that are not run may hold: what changes the machine, or opens a window."""
 
 
@@ -96,6 +98,31 @@ def test_no_command_of_a_guide_is_left_out(page: Path) -> None:
         )
     for extra in re.findall(r'pip install "?[^\s"]*\[(\w+)\]', page.read_text(encoding="utf-8")):
         assert extra in extras
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = (text for name, text in BLOCK.findall(README.read_text(encoding="utf-8")) if name == "python")
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    for field, size in (("train", 64), ("large", 100)):
+        cells = simulate_cells(size, size)
+        tifffile.imwrite(f"demo/{field}_source.tif", cells.source)
+        tifffile.imwrite(f"demo/{field}_target.tif", cells.target)
+    short = block.replace("minutes=5", "steps=2, patch_size=32, generator={'base_width': 4}")
+    assert short != block
+    names: dict[str, Any] = {}
+    exec(compile(short, str(README), "exec"), names)
+    assert names["stained"].shape == (2, 100, 100)
+
+
+def test_pages_are_short() -> None:
+    """Reference and measurements are for looking up; all other pages are read from start to end."""
+    docs = ROOT / "docs"
+    words = {page.relative_to(docs): len(page.read_text(encoding="utf-8").split()) for page in docs.rglob("*.md")}
+    words = {page: count for page, count in words.items() if page.parts[0] not in ("reference", "measurements")}
+    assert len(words) > 20
+    assert {name: count for name, count in words.items() if count > 1500} == {}
+    assert len(README.read_text(encoding="utf-8").split()) < 900
 
 
 def make_images(guide: str) -> None:
