@@ -8,8 +8,18 @@ from weakref import ref
 
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QCheckBox, QListWidget, QListWidgetItem, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QPoint, Qt, Signal
+from qtpy.QtGui import QMouseEvent, QPalette
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_pix2pix._widgets.command_line import NamedFiles, files_of
 from napari_pix2pix._widgets.forms import Choice
@@ -27,6 +37,39 @@ _TELLING = ("data", "scale", "translate", "rotate", "shear", "affine", "units", 
 """Events of a layer after which words about it may be wrong."""
 
 
+class _TickList(QListWidget):
+    """A click on a name ticks as one on its box does; boxes have an outline in the colour of the words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pressed: QPoint | None = None
+        self._outline = ""
+        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._pressed = event.position().toPoint() if event.button() == Qt.MouseButton.LeftButton else None
+        super().mousePressEvent(event)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        item, pressed = self.itemAt(event.position().toPoint()), self._pressed
+        is_click = item is not None and pressed is not None and self.itemAt(pressed) is item
+        before = item.checkState() if is_click else None
+        super().mouseReleaseEvent(event)  # ticks where it is on the box
+        if is_click and event.button() == Qt.MouseButton.LeftButton and item.checkState() == before:
+            item.setCheckState(_checked(before != Qt.CheckState.Checked))
+
+    def outline(self) -> None:
+        """Draw the boxes in the theme of this moment."""
+        colour = self.palette().color(QPalette.ColorRole.Text).name()
+        if colour != self._outline:  # a style sheet is costly
+            self._outline = colour
+            self.setStyleSheet(
+                f"QListWidget::indicator:unchecked {{ border: 1px solid {colour}; border-radius: 2px; }}"
+            )
+
+
 class LayerPicker(QWidget):
     """Image and labels layers to tick; several are the channels of one image.
 
@@ -42,11 +85,9 @@ class LayerPicker(QWidget):
         self._known: list[Any] = []
         self._is_decided = False
         self._axis_of: Any = None
-        self.list = QListWidget()
+        self.list = _TickList()
         self.list.setToolTip(tip)
-        self.list.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.list.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width
+        self.count = QLabel()
         self.list.itemChanged.connect(self._on_ticked)
         self.axis = Choice(
             {"no channel axis": None}, "Axis of the layer that holds its channels.", at_most=_AXIS_CHARACTERS
@@ -56,8 +97,8 @@ class LayerPicker(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
-        layout.addWidget(self.list)
-        layout.addWidget(self.axis)
+        for part in (self.list, self.count, self.axis):
+            layout.addWidget(part)
         self._connect(viewer.layers.events)
         self._refresh()
 
@@ -77,13 +118,22 @@ class LayerPicker(QWidget):
     def event(self, event: QEvent) -> bool:
         if event.type() in (QEvent.Type.Polish, *CHANGES_OF_THEME):
             self._fit_list()
-        return bool(super().event(event))
+            self.list.outline()
+        handled = bool(super().event(event))
+        if event.type() == QEvent.Type.Show:
+            self._scroll_to_ticked()
+        return handled
 
     def _fit_list(self) -> None:
         """As many rows are shown as there are, within limits, whatever the font."""
         row = max(self.list.sizeHintForRow(0), self.list.fontMetrics().height() + 4)
         shown = min(max(len(self._known), _ROWS_SHOWN.start), _ROWS_SHOWN.stop - 1)
         self.list.setFixedHeight(shown * row + 2 * self.list.frameWidth() + 4)
+
+    def _scroll_to_ticked(self) -> None:
+        """Show the first row that is ticked."""
+        if self.layers:
+            self.list.scrollToItem(self._item(self.layers[-1]))
 
     def _watch(self, layer: Any) -> None:
         layer.events.name.connect(self._on_renamed)
@@ -145,7 +195,12 @@ class LayerPicker(QWidget):
         for layer in self._known:
             self._item(layer).setCheckState(_checked(layer in layers))
         self.list.blockSignals(False)
+        self._scroll_to_ticked()
         self._on_chosen()
+
+    def settle(self) -> None:
+        """What is ticked is what the user wants, whatever arrives."""
+        self._is_decided = True
 
     def _item(self, layer: Any) -> QListWidgetItem:
         return self.list.item(len(self._known) - 1 - self._known.index(layer))
@@ -169,6 +224,7 @@ class LayerPicker(QWidget):
             self.list.addItem(item)
         self.list.blockSignals(False)
         self._fit_list()
+        self._scroll_to_ticked()
         if chosen and not self.layers:  # what was chosen is gone
             self._is_decided = False
         self._on_chosen()
@@ -191,7 +247,11 @@ class LayerPicker(QWidget):
         self._on_chosen()
 
     def _on_chosen(self) -> None:
+        """Some of many rows are out of sight, so it is said how many are ticked."""
         self._offer_axes()
+        self.count.setText(f"{len(self.layers)} of {len(self._known)} ticked")
+        self.count.setToolTip("Ticked: " + (", ".join(layer.name for layer in self.layers) or "none") + ".")
+        self.count.setVisible(len(self._known) >= _ROWS_SHOWN.stop)
         self.changed.emit()
 
     def _offer_axes(self) -> None:

@@ -223,6 +223,7 @@ class TrainWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
+        self.images.settle()
         self._model = self.out.path / MODEL_NAME
         self._first_step, self._has_outcome = None, False
         self.preview.clear()

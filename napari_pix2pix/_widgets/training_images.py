@@ -27,7 +27,9 @@ from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import Region
 
 _CHOOSE, _PAIRING, _TICK = "Choose the two folders.", "Pairing the files…", "Tick a {} layer."
-_REQUESTS = (_CHOOSE, _PAIRING, *map(_TICK.format, ("source", "target")))
+_WHICH_SOURCE = "Several planes could be the source: tick one or more, and the target."
+_NO_TARGET = "Tick a target layer: no other image has the size and the place of the source."
+_REQUESTS = (_CHOOSE, _PAIRING, _WHICH_SOURCE, _NO_TARGET, *map(_TICK.format, ("source", "target")))
 """Nothing is wrong yet."""
 _NAMES_SAID = 4
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -109,6 +111,11 @@ class TrainingImages(QWidget):
             return
         self.choose_layers(*_likely_pair(self.source.images), decided=False)
 
+    def settle(self) -> None:
+        """Layers that arrive from now on change no tick."""
+        self.source.settle()
+        self.target.settle()
+
     def choice(self) -> object:
         """What is chosen, to be compared."""
         if not self.are_layers:
@@ -182,9 +189,8 @@ class TrainingImages(QWidget):
         return self.same_pixels.judge(misplaced_among(groups) if is_pair else [])
 
     def _judge_layers(self, patch_size: int, z_context: int) -> tuple[str | None, str, list[str]]:
-        for picker, side in ((self.source, "source"), (self.target, "target")):
-            if not picker.layers:
-                return _TICK.format(side), "", []
+        if (request := self._request()) is not None:
+            return request, "", []
         if any(layer in self.target.layers for layer in self.source.layers):
             return "A layer is ticked as source and as target.", "", []
         try:
@@ -199,6 +205,17 @@ class TrainingImages(QWidget):
         doubted = [line for each in (self.source, self.target) for line in doubts(each.layers[0], each.channel_axis)]
         doubted += apart_on_the_earth([*self.source.layers, *self.target.layers])
         return pair_problem(source, target, patch_size) or too_small, words, doubted
+
+    def _request(self) -> str | None:
+        """Which layers are to be ticked, and why none were where nobody has chosen."""
+        images = self.source.images
+        if not self.source.layers:
+            is_unclear = bool(images) and not self.source.is_decided and not _likely_pair(images)[0]
+            return _WHICH_SOURCE if is_unclear else _TICK.format("source")
+        if not self.target.layers:
+            has_others = len(images) > 1 and not self.target.is_decided
+            return _NO_TARGET if has_others else _TICK.format("target")
+        return None
 
     def _judge_folders(self) -> tuple[str | None, str]:
         folders = self._folders()

@@ -417,6 +417,77 @@ def test_a_result_is_not_chosen_as_training_target(viewer: Any, done: Any) -> No
     assert train.images.target.layers == []
 
 
+def test_ticked_rows_of_a_long_list_are_seen_and_counted(viewer: Any) -> None:
+    lowest = [viewer.add_image(np.zeros((8, 8), np.uint8), name=f"image {number}") for number in range(30)][:2]
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    train.resize(400, 700)
+    train.grab()  # lays it out, shown or not
+    picker = train.images.source
+    picker.choose([])
+    assert picker.count.text() == "0 of 30 ticked"
+    picker.list.scrollToTop()
+    picker.choose(lowest)
+    assert picker.count.text() == "2 of 30 ticked"
+    assert picker.count.toolTip() == "Ticked: image 0, image 1."
+    assert picker.count.isVisibleTo(train)
+    seen = picker.list.visualItemRect(picker.list.item(28))
+    assert picker.list.viewport().rect().contains(seen)
+    viewer.add_image(np.zeros((8, 8), np.uint8))
+    seen = picker.list.visualItemRect(picker.list.item(29))
+    assert picker.list.viewport().rect().contains(seen)
+
+
+def test_a_click_on_the_name_of_a_layer_or_on_its_box_ticks_it(viewer: Any, train: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import QPoint, Qt
+
+    picker = train.images.source
+    train.resize(400, 700)
+    train.grab()  # lays it out, shown or not
+    picker.choose([])
+    row = picker.list.visualItemRect(picker.list.item(0))
+    for x in (row.left() + 8, row.left() + 60):
+        for expected in (picker.offered[-1:], []):
+            qtbot.mouseClick(picker.list.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(x, row.center().y()))
+            assert picker.layers == expected
+    qtbot.mouseClick(picker.list.viewport(), Qt.MouseButton.RightButton, pos=row.center())
+    assert picker.layers == []
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_boxes_that_are_not_ticked_are_seen_in_the_theme(viewer: Any, train: Any, theme: str) -> None:
+    from collections import Counter
+
+    from qtpy.QtWidgets import QApplication
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    picker = train.images.source
+    picker.choose([])
+    picker.list.grab()
+    viewer.theme = theme
+    QApplication.processEvents()
+    shown = picker.list.grab().toImage()
+    row = picker.list.visualItemRect(picker.list.item(0))
+    column = [shown.pixelColor(row.left() + 10, y).name() for y in range(row.top() + 2, row.bottom() + 3)]
+    behind = Counter(column).most_common(1)[0][0]
+    assert max(contrast(parsed(colour), parsed(behind)) for colour in column) >= LEAST_CONTRAST
+
+
+def test_it_is_said_why_no_layer_is_proposed(viewer: Any) -> None:
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    first = viewer.add_image(np.zeros((64, 64), np.uint8), name="DAPI")
+    assert train.images.message.text() == "Tick a target layer."
+    viewer.add_image(np.zeros((64, 60), np.uint8), name="other")
+    words = "Tick a target layer: no other image has the size and the place of the source."
+    assert (train.images.message.text(), train.images.message.kind) == (words, "plain")
+    for number in range(2):
+        viewer.add_image(np.zeros((64, 64), np.uint8), name=f"phase_z{number}")
+    words = "Several planes could be the source: tick one or more, and the target."
+    assert (train.images.message.text(), train.images.message.kind) == (words, "plain")
+    train.images.source.choose([first])
+    train.images.source.choose([])
+    assert train.images.message.text() == "Tick a source layer."
+
+
 @pytest.mark.parametrize("name", ["Train", "Translate"])
 def test_lists_of_layers_have_room_for_their_names(viewer: Any, qtbot: Any, name: str) -> None:
     from qtpy.QtWidgets import QListWidget

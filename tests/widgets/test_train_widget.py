@@ -181,6 +181,16 @@ def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> N
     assert f"done: {step + 3} steps" in train.state.text()
 
 
+def test_a_layer_that_is_opened_after_a_run_is_not_ticked(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    train.settings.length.setValue(1)
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    viewer.add_image(pair[0].data, name="another", scale=pair[0].scale, units=pair[0].units)
+    assert train.images.target.layers == pair[1:]
+
+
 def test_train_again_without_typing_begins_a_new_run(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     train.settings.length.setValue(1)
     for name in ("run", "run-2", "run-3"):
