@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
-from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, whole_plane
+from napari_pix2pix.translation.progress import TilesDone, retold
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, plane_size, whole_plane
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
@@ -52,24 +54,68 @@ class Evaluated:
 
 
 def evaluation_events(
-    result: Translated, target: ArraySource, model: Path, *, cancel: Cancel
-) -> Generator[Evaluated, None, None]:
+    result: Translated,
+    target: ArraySource,
+    model: Path,
+    *,
+    cancel: Cancel,
+    whole: ArraySource | None = None,
+    corner: tuple[int, int] = (0, 0),
+) -> Generator[TilesDone | Evaluated, None, None]:
     """Score a result of a model by the true targets of the same pixels.
+
+    Where the targets are an image that the model was trained on and hold the part that was held out, only that part is
+    scored; the words say it, and where pixels are scored that were trained on.
+
+    Parameters
+    ----------
+    whole : the image that `target` is a part of, None for all of it.
+    corner : row and column of the part in the image.
 
     Raises
     ------
     ImageError
         The images are of different sizes or channels, or have no valid pixels.
     """
-    from napari_pix2pix.evaluation import evaluate_pairs
+    from napari_pix2pix.evaluation import scoring
     from pix2pix_training.model_file import load_model
     from pix2pix_training.pairs import Pair
 
-    mapping = load_model(model).target.mapping
+    loaded = load_model(model)
     pair = Pair(as_image(result), target, str(result.provenance["source"]))
-    found = evaluate_pairs([pair], mapping=mapping, progress=lambda _done, _total: cancel.check())
-    report = {"model": str(model), "target": target.name, **found.as_dict()}
-    yield Evaluated(words=_in_words(found), report=report)
+    region, about = _scored_part(loaded, target, whole or target, corner)
+    found = yield from retold(
+        scoring([pair], region=region, mapping=loaded.target.mapping), partial(_not_cancelled, cancel)
+    )
+    report = {"model": str(model), "target": target.name, "pixels": about, **found.as_dict()}
+    yield Evaluated(words="\n".join(filter(None, [_in_words(found), about])), report=report)
+
+
+def _not_cancelled(cancel: Cancel, event: TilesDone) -> TilesDone:
+    cancel.check()
+    return event
+
+
+def _scored_part(
+    model: Model, target: ArraySource, whole: ArraySource, corner: tuple[int, int]
+) -> tuple[Region | None, str]:
+    """The part of `target` to score, None for all of it, and in words whether its pixels were trained on."""
+    from pix2pix_training.pairs import part_in_words
+    from pix2pix_training.seen_parts import seen_by
+
+    seen = seen_by(model.training)
+    if seen is None:
+        return None, "The model does not say whether it was trained on these pixels."
+    trained_on, held_out = seen.found_in(whole)
+    size, (y, x) = plane_size(target), corner
+    shown = Region.at(y, x, *size)
+    for region in held_out:
+        if trained_on and not (part := region.common(shown)).is_empty:
+            words = f"Scored: {part_in_words(part, plane_size(whole))}, which was held out; most else was trained on."
+            return part.seen_from(shown), words
+    if any(not region.common(shown).is_empty for region in trained_on):
+        return None, "This includes pixels that were trained on: expect less of new images."
+    return None, ""
 
 
 def _in_words(found: Evaluation) -> str:

@@ -22,6 +22,7 @@ from napari_pix2pix._widgets.training_images import TrainingImages
 from napari_pix2pix._widgets.training_job import (
     Preview,
     TrainingRequest,
+    held_out_words,
     resumed_config,
     run_state,
     seconds_left,
@@ -157,6 +158,7 @@ class TrainWidget(JobWidget):
         self._look_at_values(has_images)
         obstacle = self._obstacle()
         self._look_at_pace(has_images and obstacle is None)
+        self._say_held_out(has_images and obstacle is None)
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
         self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
         is_ready = has_images and obstacle is None
@@ -186,6 +188,17 @@ class TrainWidget(JobWidget):
         is_known = self._auto_device is not None
         config = self.settings.config(target_is_labels=self.images.target_is_labels) if is_ready and is_known else None
         self.settings.badge.look(config, device, default)
+
+    def _say_held_out(self, is_ready: bool) -> None:
+        """Say which part of the images is not trained on, once there are some."""
+        if self.is_running:
+            return
+        assert self.out.path is not None or not is_ready  # the folder is an obstacle too
+        try:
+            request = self._request(self.out.path, False) if is_ready and self.out.path is not None else None
+            self.settings.held_out.say("" if request is None else held_out_words(request))
+        except Pix2PixError as error:
+            self.settings.held_out.say(str(error), "error")
 
     def _hint(self, folder: str) -> str:
         """Where the model goes, and what the buttons do with a run folder that holds something."""

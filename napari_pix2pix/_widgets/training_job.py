@@ -191,6 +191,27 @@ def _data_of_layers(images: LayerPair, config: TrainingConfig, request: Training
     )
 
 
+def held_out_words(request: TrainingRequest) -> str:
+    """What the run would hold out, in words; of folders, whose files are not open, how many.
+
+    Raises
+    ------
+    SettingsError
+        It leaves nothing to train on.
+    """
+    from pix2pix_training.pairs import Pair
+
+    images = request.images
+    if isinstance(images, LayerPair):
+        held_out = _split(Pair(images.source, images.target, images.source.name), request.config, request).held_out
+    else:
+        share = f"{100 * request.validation:.2g} %"
+        held_out = (
+            f"{share} of the pairs, drawn at random; of a single pair its end" if request.validation else "nothing"
+        )
+    return f"Held out to judge the model by: {held_out}."
+
+
 def _split(pair: Pair, config: TrainingConfig, request: TrainingRequest) -> Split:
     from pix2pix_training.pairs import split_fraction, split_regions
 

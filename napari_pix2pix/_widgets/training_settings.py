@@ -18,6 +18,7 @@ from napari_pix2pix._widgets.forms import (
     row,
     whole_number,
 )
+from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.pace_badge import PaceBadge
 from napari_pix2pix._widgets.setting_form import SettingForm
 from napari_pix2pix._widgets.training_job import VALIDATION_FRACTION, suggested_patch_size
@@ -84,9 +85,10 @@ class TrainingSettings(QWidget):
         rest = [name for name in self.form.fields if name not in _FIRST]
         self.more = collapsed("More", self.form.grouped(rest, rows))
         self.badge = PaceBadge()
+        self.held_out = Message()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (form([("How long", row(self.length, self.unit))]), self.badge, self.more):
+        for part in (form([("How long", row(self.length, self.unit))]), self.badge, self.held_out, self.more):
             layout.addWidget(part)
         self._on_unit_changed()
         self._connect()

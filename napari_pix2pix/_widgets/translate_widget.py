@@ -62,6 +62,7 @@ class TranslateWidget(JobWidget):
         super().__init__(napari_viewer)
         self._placed: Placed | None = None
         self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
+        self._doing = "translating"
         self.results = ResultLayers(napari_viewer)
         self.comparison = Comparison(napari_viewer)
         self._build()
@@ -288,6 +289,7 @@ class TranslateWidget(JobWidget):
         self._can_go_on = request.out is not None and not self.images.rescales(self.model.card)
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
+        self._doing = "translating"
         self._placed = Placed(layer=layer, sources=tuple(self.picker.layers), place=place, extent=extent)
         stop = Cancel()
         recent_models().add(request.model)
@@ -333,8 +335,9 @@ class TranslateWidget(JobWidget):
             self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
 
     def _show_tiles(self, event: TilesDone) -> None:
-        self.progress.tell(event.done, event.total if event.done else 0)
-        self.state.say(f"{event.done} of {event.total} tiles" if event.total > 1 else "translating…")
+        is_counted = event.total > 1
+        self.progress.tell(event.done, event.total if is_counted else 0)
+        self.state.say(f"{self._doing}: {event.done} of {event.total} tiles" if is_counted else f"{self._doing}…")
         self.results.refresh()
 
     def on_error(self, error: Exception) -> None:
@@ -365,13 +368,18 @@ class TranslateWidget(JobWidget):
         result, card = self.results.last, self.model.card
         assert result is not None and card is not None  # the button is disabled else
         stop, extent = Cancel(), result.provenance.get("extent")
+        targets = self.model_actions.targets
         try:
-            target = self.model_actions.targets.source(None if extent is None else tuple((a, b) for a, b in extent))
+            target = targets.source(None if extent is None else tuple((a, b) for a, b in extent))
+            whole = targets.source()
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
         model = Path(result.provenance["model"])
-        self._begin("evaluating…", partial(evaluation_events, result, target, model, cancel=stop), stop)
+        corner = (0, 0) if extent is None else (extent[-2][0], extent[-1][0])
+        events = partial(evaluation_events, result, target, model, cancel=stop, whole=whole, corner=corner)
+        self._doing = "evaluating"
+        self._begin("evaluating…", events, stop)
 
     def _on_export(self, path: Path) -> None:
         assert self.model.card is not None  # the button is disabled without a model

@@ -193,6 +193,7 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
         f"training for {length} on {event.device}{_processes(event)}: {event.training_pairs} pairs, "
         f"{event.validation_pairs} held out, {event.steps_per_epoch} steps an epoch"
     )
+    say(f"held out: {event.held_out}")
 
 
 def _processes(event: Started) -> str:

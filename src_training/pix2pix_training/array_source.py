@@ -233,6 +233,17 @@ class CroppedSource(SourceView):
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         return self._base.read_with_opacity(region.placed_in(self._region), plane)
 
+    @property
+    def origin(self) -> tuple[ArraySource, Region]:
+        """The image that this is a rectangle of, also by way of others, and where it lies there."""
+        image, outer = cropped_from(self._base)
+        return image, self._region.placed_in(outer)
+
+
+def cropped_from(image: ArraySource) -> tuple[ArraySource, Region]:
+    """The image that `image` is a rectangle of, and which; itself, and all of it, where it is none."""
+    return image.origin if isinstance(image, CroppedSource) else (image, whole_plane(image))
+
 
 class SelectedChannels(SourceView):
     """Some channels of another source, in the order given; `channels` are indices from 0."""

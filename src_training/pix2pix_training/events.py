@@ -27,6 +27,7 @@ class Started:
 
     `source` and `target` say in words how pixels of the images are mapped. `target_span` is by how much stored values
     of the target differ where those of the network differ by 2; None for classes, and where it is not one number.
+    `held_out` says what is not trained on, see `Split.held_out`.
     """
 
     config: TrainingConfig
@@ -40,6 +41,7 @@ class Started:
     source: str = ""
     target: str = ""
     target_span: float | None = None
+    held_out: str = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)

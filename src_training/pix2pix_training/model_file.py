@@ -46,7 +46,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("step", "training_pairs", "validation_pairs"), (int,)),
     **dict.fromkeys(("epochs", "seconds"), _NUMBER),
     **dict.fromkeys(("torch", "python", "device"), (str,)),
-    "config": (dict,),
+    **dict.fromkeys(("config", "images"), (dict,)),
     "imported_from": (list,),
 }
 """Types of entries of `Model.training`."""

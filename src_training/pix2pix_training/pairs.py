@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pix2pix_training.array_source import ArraySource, CroppedSource, channel_count, plane_size, whole_plane
+from pix2pix_training.array_source import (
+    ArraySource,
+    CroppedSource,
+    channel_count,
+    cropped_from,
+    plane_size,
+    whole_plane,
+)
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.regions import Region
 
@@ -67,6 +74,28 @@ class Split:
 
     training: tuple[Pair, ...]
     validation: tuple[Pair, ...]
+
+    @property
+    def held_out(self) -> str:
+        """What is held out, in words: "the bottom 10 %, rows 922 to 1024" of a single image, or "3 of 30 images"."""
+        if not self.validation:
+            return "nothing"
+        image, region = cropped_from(self.validation[0].target)
+        if len(self.validation) > 1 or region == whole_plane(image):
+            return f"{len(self.validation)} of {len(self.training) + len(self.validation)} images"
+        return part_in_words(region, plane_size(image))
+
+
+def part_in_words(region: Region, size: tuple[int, int]) -> str:
+    """Where a part lies in an image of (height, width), and how much of it that is; rows and columns from 0."""
+    height, width = size
+    share = f"{100 * region.pixels / (height * width):.2g} %"
+    rows, columns = f"rows {region.y0} to {region.y1}", f"columns {region.x0} to {region.x1}"
+    if region.columns == (0, width) and region.y1 == height:
+        return f"the bottom {share}, {rows}"
+    if region.rows == (0, height) and region.x1 == width:
+        return f"the right {share}, {columns}"
+    return f"{share} of the image, {rows}, {columns}"
 
 
 def split_fraction(pairs: Sequence[Pair], fraction: float, *, patch_size: int, seed: int) -> Split:

@@ -31,6 +31,7 @@ from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, changed_image
 from pix2pix_training.presets import DEFAULT_EPOCHS
 from pix2pix_training.run_folder import RunFolder
+from pix2pix_training.seen_parts import seen_parts
 from pix2pix_training.training_step import TrainingStep, WeightAverage
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ class RunState:
             "seconds": round(self.seconds, 1),
             "training_pairs": len(self.prepared.training),
             "validation_pairs": len(self.prepared.validation),
+            "images": seen_parts(self.prepared),
             "config": asdict(self.config),
             "torch": torch.__version__,
             "python": platform.python_version(),

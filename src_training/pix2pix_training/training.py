@@ -170,6 +170,7 @@ class _Run:
         self.folder = folder
         self.device = device
         self.prepared = prepared
+        self.held_out = data.split.held_out
         self.source = ImageDescription(mapping=self.prepared.source_mapping, **asdict(data.source_traits))
         self.target = ImageDescription(mapping=self.prepared.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.prepared)
@@ -261,6 +262,7 @@ class _Run:
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
             target_span=_span(self.target.mapping),
+            held_out=self.held_out,
         )
         if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)

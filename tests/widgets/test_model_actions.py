@@ -111,3 +111,24 @@ def test_export_for_the_model_zoo(
     assert translate.state.text() == f"saved as {tmp_path / 'cells of mine.zip'}", translate.state.text()
     with zipfile.ZipFile(tmp_path / "cells of mine.zip") as package:
         assert b"B. Author" in package.read(next(n for n in package.namelist() if n.endswith(".yaml")))
+
+
+def test_of_an_image_that_was_trained_on_the_held_out_part_is_scored(
+    viewer: Any, train: Any, pair: list[Any], tmp_path: Path, translate: Any, run: Any, wait_until: WaitUntil
+) -> None:
+    """Scores of pixels that were trained on were shown as if they were those of a new image."""
+    train.settings.length.setValue(1)
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    model = tmp_path / "run" / "model.safetensors"
+    (output,) = run(model, pair[:1])
+    actions = translate.model_actions
+    actions.targets.choose(pair[1:])
+    actions.evaluate_button.click()
+    wait_until(lambda: not translate.is_running)
+    (held_out,) = load_model(model).training["images"]["held_out"]
+    y0, y1, x0, x1 = held_out["region"]
+    assert "which was held out; most else was trained on" in actions.scores.text()
+    predicted, wanted = (MemorySource(layer.data[None, y0:y1, x0:x1]) for layer in (output, pair[1]))
+    expected = evaluate_pairs([Pair(predicted, wanted, "")], mapping=load_model(model).target.mapping)
+    assert f"mean difference: {expected.mean.mae:.4g} " in actions.scores.text()
