@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from napari_pix2pix.translation.option_words import in_other_words
@@ -29,9 +30,15 @@ def _fields() -> Iterator[tuple[str, str]]:
 
 
 _FIELDS = dict(_fields())
+_SETTINGS = {option.paths[0][-1]: f"“{option.label}”" for option in setting_options()}
 _QUOTED = {option: f"“{field}”" for option, field in _FIELDS.items()}
 
 
 def in_form_words(line: str) -> str:
     """A line in which options are fields of the form; what it advises without there being a field is left out."""
     return in_other_words(line, _QUOTED)
+
+
+def named_as_fields(line: str) -> str:
+    """A line in which settings of a run are called like their fields: “Patch size” for patch_size."""
+    return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda found: _SETTINGS.get(found[0], found[0]), line)

@@ -1,4 +1,4 @@
-"""The fields and frames that both widgets are made of; the mouse wheel changes a field only where it has the focus."""
+"""The fields and frames that both widgets are made of; the mouse wheel scrolls them and changes none."""
 
 from __future__ import annotations
 
@@ -49,16 +49,13 @@ class ProgressBar(QProgressBar):
 
 
 class _QuietWheel:
-    """Of a field that is wheeled over while the form is scrolled; it passes the wheel on unless it has the focus.
+    """Of a field that is wheeled over while the form is scrolled; it passes the wheel on.
 
     Its focus policy must be `StrongFocus`, for with Qt's own the wheel itself gives the focus.
     """
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():  # type: ignore[attr-defined]  # mixed into widgets
-            super().wheelEvent(event)  # type: ignore[misc]
-        else:
-            event.ignore()
+        event.ignore()
 
 
 class Choice(_QuietWheel, QComboBox):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from magicgui.widgets import ComboBox, create_widget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
@@ -138,13 +139,27 @@ class SettingForm(QWidget):
 
 
 class _QuietWheel(QObject):
-    """Passes the wheel on from fields that have no focus, which are wheeled over while a form is scrolled."""
+    """Passes the wheel on from fields, which are wheeled over while a form is scrolled."""
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
+        if event.type() == QEvent.Type.Wheel:
             event.ignore()
             return True
         return False
+
+
+def _step_on_grid(field: Any) -> None:
+    """Let the arrows of a field lead to multiples of its step, whatever is typed in it."""
+    known = ref(field)
+
+    def step_by(steps: int) -> None:
+        if (field := known()) is None:
+            return
+        step, value = field.singleStep(), field.value() / field.singleStep()
+        least = 0 if field.specialValueText() else math.ceil(field.minimum() / step)
+        field.setValue(max(least, (math.floor(value) if steps > 0 else math.ceil(value)) + steps) * step)
+
+    field.stepBy = step_by  # magicgui makes the field, so that there is no class to override it in
 
 
 def _field(option: SettingOption, without: Sequence[str]) -> Any:
@@ -169,6 +184,8 @@ def _field(option: SettingOption, without: Sequence[str]) -> Any:
         field.native.setDecimals(digits)
         if is_optional:
             field.native.setSpecialValueText(option.setting.unset)
+        if digits == 0 and option.setting.step > 1:
+            _step_on_grid(field.native)
         if option.setting.unit:
             field.native.setSuffix(f" {option.setting.unit}")
     elif option.kind is Path:

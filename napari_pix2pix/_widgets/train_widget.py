@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_pix2pix._widgets.command_line import train_command
+from napari_pix2pix._widgets.form_words import named_as_fields
 from napari_pix2pix._widgets.forms import PathField, ProgressBar, ask_folder, row, scrolling
 from napari_pix2pix._widgets.job_widget import JobWidget, opened
 from napari_pix2pix._widgets.loss_plot import LossPlot
@@ -154,13 +155,18 @@ class TrainWidget(JobWidget):
     def _refresh(self, *_: Any) -> None:
         self.forget_stale_words()
         self.lock_inputs()
-        has_images = self.images.judge(self.settings.form.value("patch_size"), self.settings.z_context.value())
+        patch_size, size = self.settings.form.value("patch_size"), self.images.source_size()
+        has_images = self.images.judge(patch_size, self.settings.z_context.value())
         self._look_at_values(has_images)
         obstacle = self._obstacle()
+        is_too_large = size is not None and min(size) < patch_size  # which stands beside the images
         self._look_at_pace(has_images and obstacle is None)
         self._say_held_out(has_images and obstacle is None)
         folder = "nothing" if self.out.path is None else run_state(self.out.path)
-        self.problem.say(obstacle or self._hint(folder), "error" if obstacle else "plain")
+        if obstacle is not None:
+            self.problem.say("" if is_too_large else obstacle, "error")
+        else:
+            self.problem.say(self._hint(folder))
         is_ready = has_images and obstacle is None
         self.train_button.setEnabled(is_ready and self.values.problem is None and not self.is_running)
         self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
@@ -214,7 +220,7 @@ class TrainWidget(JobWidget):
         try:
             self.settings.config(target_is_labels=self.images.target_is_labels)
         except Pix2PixError as error:
-            return str(error)
+            return named_as_fields(str(error))
         return None
 
     # The work

@@ -242,6 +242,31 @@ def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> No
     assert not button.isEnabled()
 
 
+def test_a_patch_that_is_too_large_and_off_the_grid_is_told_of_once(train: Any) -> None:
+    train.settings.patch_size.setValue(1025)
+    assert "smaller than a patch of 1025" in train.images.message.text()
+    assert train.problem.text() == ""
+    assert not train.train_button.isEnabled()
+    train.settings.patch_size.setValue(36)
+    assert "smaller than" not in train.images.message.text()
+    assert train.problem.text().startswith("“Patch size” 36 is not a multiple of 8")
+
+
+def test_arrows_of_a_field_lead_to_multiples_of_its_step(train: Any, translate: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    patch, tile = train.settings.patch_size, translate.settings.tile
+    for start, key, reached in ((33, "Up", 64), (33, "Down", 32), (64, "Down", 32), (32, "Down", 32), (1, "Up", 32)):
+        patch.setValue(start)
+        qtbot.keyClick(patch, getattr(Qt.Key, f"Key_{key}"))
+        assert patch.value() == reached, (start, key)
+    for start, key, reached in ((100, "Up", 128), (0, "Up", 64), (64, "Down", 0)):
+        tile.setValue(start)
+        qtbot.keyClick(tile, getattr(Qt.Key, f"Key_{key}"))
+        assert tile.value() == reached, (start, key)
+    assert tile.text() == tile.specialValueText()
+
+
 def test_defaults_come_from_the_data(viewer: Any, wait_until: WaitUntil) -> None:
     viewer.add_image(np.zeros((300, 400), np.uint8))
     viewer.add_image(np.zeros((300, 400), np.uint8))
