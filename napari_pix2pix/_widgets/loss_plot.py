@@ -15,6 +15,7 @@ from qtpy.QtGui import QFont, QMouseEvent, QPalette, QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME, Colour, Message, background_of, status_colour
+from napari_pix2pix._widgets.score_words import shown_score
 from pix2pix_training.choices import BestBy
 from pix2pix_training.events import Started, Validated
 from pix2pix_training.validated import labels
@@ -125,7 +126,8 @@ class LossPlot(QWidget):
     def clear_run(self) -> None:
         """Forget all points, for a new run."""
         self._losses, self._scores = History(), History()
-        self._score, self._factor, self._unit = "mae", 50.0, "% of the range"
+        self._score = shown_score(is_classes=False, span=None)
+        self._first = ""
         self._l1_factor: float | None = None
         self._best: tuple[float, int] | None = None
         self._best_by = ""
@@ -136,13 +138,14 @@ class LossPlot(QWidget):
 
     def begin(self, run: Started) -> None:
         """In which units to say what comes; scores of the run are those of values from -1 to 1."""
-        if run.target_span is not None:
-            self._factor, self._unit = run.target_span / 2, "in units of the target"
+        self._score = shown_score(is_classes=run.target_is_classes, span=run.target_span)
+        self._first = _first_validation(run)
+        self.words.say(f"Held out: {run.held_out}.")
         self._best_by = "" if run.config.best_by == "mae" else f" by {labels(BestBy)[run.config.best_by]}"
         self.contest_button.setVisible(run.config.objective.is_adversarial)
         self.contest_button.setChecked(self.contest_button.isChecked() and run.config.objective.is_adversarial)
         weight = run.config.objective.l1_weight
-        self._l1_factor = self._factor / weight if weight and run.target_span is not None else None
+        self._l1_factor = self._score.factor / weight if weight and run.target_span is not None else None
         self._title()
 
     def add_losses(self, step: int, losses: Mapping[str, float]) -> None:
@@ -153,31 +156,35 @@ class LossPlot(QWidget):
 
     def add_scores(self, event: Validated) -> None:
         """Scores after a validation; of classes their overlap with the true ones."""
-        if event.scores.get("iou") is not None:
-            self._score, self._factor, self._unit = "iou", 1.0, "IoU, 1 is perfect"
-        value = event.scores.get(self._score)
+        self._first = ""
+        value = self._score.value(event.scores)
         if value is None:
             return
-        value *= self._factor
         self._scores.add(event.step, {"difference": value})
         if event.is_best:
             self._best = value, event.step
         if self._best is not None:
             best, step = self._best
-            self.words.say(f"now {value:.4g}; best so far{self._best_by} at step {step}: {best:.4g}")
+            name = "IoU " if self._is_overlap else ""
+            self.words.say(f"now {name}{value:.4g}; best so far{self._best_by} at step {step}: {name}{best:.4g}")
         self._title()
 
     def _title(self) -> None:
         """What the curves are, above them in their colours."""
-        what = "overlap with held-out labels" if self._score == "iou" else "difference on held-out images"
-        title = f'<span style="color: {self.colours[_HELD_OUT]}">{what}</span>, {self._unit}'
-        if self._l1_factor is not None and self._score != "iou":
+        what = "overlap with held-out labels" if self._is_overlap else "difference on held-out images"
+        unit = "IoU, 1 is perfect" if self._is_overlap else self._score.unit
+        title = f'<span style="color: {self.colours[_HELD_OUT]}">{what}</span>{self._first}, {unit}'
+        if self._l1_factor is not None and not self._is_overlap:
             title += f'; <span style="color: {self.colours[_TRAINED]}">on trained patches</span>'
         self.title.setText(title)
 
+    @property
+    def _is_overlap(self) -> bool:
+        return self._score.key == "iou"
+
     def redraw(self) -> None:
         self._held_out.setData(*self._scores.curve("difference"))
-        shows_trained = self._score != "iou"
+        shows_trained = not self._is_overlap
         self._trained.setData(*(self._losses.curve("difference") if shows_trained else ([], [])))
         self._best_line.setVisible(self._best is not None)
         if self._best is not None:
@@ -185,6 +192,16 @@ class LossPlot(QWidget):
         if not self.contest.isHidden():
             for name, curve in self._contest_curves.items():
                 curve.setData(*self._losses.curve(name))
+
+
+def _first_validation(run: Started) -> str:
+    """When the first point of the curve comes, in words."""
+    if not run.validation_pairs:
+        return " (none are held out)"
+    step = (run.resumed_from_step // run.config.validate_every + 1) * run.config.validate_every
+    if run.total_steps is not None and run.total_steps <= step:
+        return f" (first at the end, step {run.total_steps})"
+    return f" (first at step {step}{'' if run.total_steps is not None else ', or at the end'})"
 
 
 class _Graphs(pg.GraphicsLayoutWidget):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import pixel_size_in_words
+from napari_pix2pix._widgets.score_words import shown_score
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import ArraySource
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from pix2pix_training.model_file import Model
 
 _NO_OPTIONS: Mapping[str, Any] = {}
-_SCORES = {"mae": "MAE", "psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r", "iou": "IoU"}
+_OTHER_SCORES = {"psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
+"""Of intensities; of classes they say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +42,39 @@ class ModelCard:
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
-        known = {name: value for name, value in self.metrics.items() if isinstance(value, int | float)}
-        scores = [f"{_SCORES.get(name, name)} {value:.3g}" for name, value in known.items()]
         return [
             ("Network", self.architecture + (f", {self.steps} steps" if self.steps is not None else "")),
             ("Source", _side(self.source)),
             ("Target", _side(self.target)),
             ("Pixel size", pixel_size_in_words(self.source.pixel_size, self.source.unit)),
-            ("Validation", ", ".join(scores) or "none"),
+            ("Validation", ", ".join(self._scores()) or "none; Evaluate says how good it is"),
         ]
+
+    def _scores(self) -> list[str]:
+        from pix2pix_training.intensity import CategoryMapping
+        from pix2pix_training.preparation import stored_span
+
+        mapping = self.target.mapping
+        is_classes = isinstance(mapping, CategoryMapping)
+        known = {name: value for name, value in self.metrics.items() if isinstance(value, int | float)}
+        others = {} if is_classes else {_OTHER_SCORES[name]: known[name] for name in _OTHER_SCORES if name in known}
+        first = shown_score(is_classes=is_classes, span=stored_span(mapping)).words(known)
+        return [*([first] if first else []), *(f"{name} {value:.3g}" for name, value in others.items())]
 
 
 def _side(image: ImageDescription) -> str:
     named = f" ({', '.join(image.channel_names)})" if image.channel_names else ""
     neighbours = f", {image.z_context} neighbouring in Z on each side" if image.z_context else ""
-    return f"{image.channels} channel{'s' if image.channels != 1 else ''}{named}, {image.mapping.dtype}{neighbours}"
+    channels = f"{image.channels} channel{'s' if image.channels != 1 else ''}{named}"
+    return f"{channels}, {image.mapping.dtype}{_classes(image)}{neighbours}"
+
+
+def _classes(image: ImageDescription) -> str:
+    from pix2pix_training.intensity import CategoryMapping
+
+    if not isinstance(image.mapping, CategoryMapping):
+        return ""
+    return ", labelled or not" if image.mapping.foreground else f", {len(image.mapping.values)} classes"
 
 
 def load_card(path: Path) -> ModelCard:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_pix2pix._widgets.score_words import DIFFERENCE, TARGET_UNITS
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
 from napari_pix2pix.translation.progress import TilesDone, retold
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pix2pix_training.model_file import Model
 
 _WORDS = {
-    "mae": "mean difference",
+    "mae": f"{DIFFERENCE} {TARGET_UNITS}",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "pearson": "Pearson r",

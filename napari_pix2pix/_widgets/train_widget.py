@@ -19,6 +19,7 @@ from napari_pix2pix._widgets.loss_plot import LossPlot
 from napari_pix2pix._widgets.messages import HelpLinks, Message
 from napari_pix2pix._widgets.preferences import preferences, recent_models
 from napari_pix2pix._widgets.previews import PreviewStrip
+from napari_pix2pix._widgets.score_words import shown_score
 from napari_pix2pix._widgets.training_images import TrainingImages
 from napari_pix2pix._widgets.training_job import (
     Preview,
@@ -60,6 +61,9 @@ class TrainWidget(JobWidget):
         self._auto_device: Pace | None = None
         self._model: Path | None = None
         self._first_step: StepDone | None = None
+        self._last_step: StepDone | None = None
+        self._run: Started | None = None
+        self._has_scores = False
         self._steps_per_epoch = 1
         self._has_outcome = False
         self._redrawn = 0.0
@@ -244,7 +248,7 @@ class TrainWidget(JobWidget):
             return
         self.images.settle()
         self._model = self.out.path / MODEL_NAME
-        self._first_step, self._has_outcome = None, False
+        self._first_step, self._last_step, self._run, self._has_outcome = None, None, None, False
         self.preview.clear()
         if not resume:
             self.plot.clear_run()
@@ -278,16 +282,21 @@ class TrainWidget(JobWidget):
         for event in events:
             match event:
                 case Preparing():
-                    self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
+                    done = round(_PROGRESS_PARTS * event.fraction)
+                    self.epoch_progress.tell(done, _PROGRESS_PARTS, "looking at the images: %p %")
+                    self.progress.tell(0, _PROGRESS_PARTS)
                     self.state.say("looking at the images…")
                 case Started():
                     self.plot.setVisible(True)
+                    self._run, self._has_scores = event, event.resumed_from_step > 0
+                    self.epoch_progress.tell(0, 0)
                     self.state.say("getting ready…")
                     self._steps_per_epoch = event.steps_per_epoch
                     self.plot.begin(event)
                 case StepDone() if event.losses is not None:
                     self.plot.add_losses(event.step, event.losses)
                 case Validated():
+                    self._has_scores = True
                     self.plot.add_scores(event)
                 case Warned():
                     words = f"{event.words[0].upper()}{event.words[1:]}."
@@ -295,7 +304,7 @@ class TrainWidget(JobWidget):
                     self.remarks.add(words)
                 case Finished():
                     self._has_outcome = True
-                    self.state.say(_finished_words(event), "good")
+                    self.state.say(_finished_words(event, self._run), "good")
         if time.monotonic() - self._redrawn >= _REDRAW_SECONDS:
             self._redraw()
         if previews := [event for event in events if isinstance(event, Preview)]:
@@ -321,7 +330,7 @@ class TrainWidget(JobWidget):
 
     def _show_progress(self, steps: list[StepDone]) -> None:
         self._first_step = self._first_step or steps[0]
-        last = steps[-1]
+        self._last_step = last = steps[-1]
         self.progress.tell(
             round(_PROGRESS_PARTS * last.fraction), _PROGRESS_PARTS, f"%p %{time_left(self._first_step, last)}"
         )
@@ -353,7 +362,7 @@ class TrainWidget(JobWidget):
         self._redraw()
         self._show_run(False)
         if not self._has_outcome:
-            self.state.say("stopped; Resume goes on from here")
+            self.state.say(_stopped_words(self._last_step, self._run, has_scores=self._has_scores))
         if self._model is not None and self._model.is_file():
             recent_models().add(self._model)
         self._refresh()
@@ -408,10 +417,23 @@ _HINTS = {
 }
 
 
-def _finished_words(event: Finished) -> str:
-    mae, iou = event.scores.get("mae"), event.scores.get("iou")
-    score = "" if mae is None else f", validation MAE {mae:.4f}"
-    score = score if iou is None else f", validation IoU {iou:.3f}"
+def _stopped_words(last: StepDone | None, run: Started | None, *, has_scores: bool) -> str:
+    """How far a run is that was stopped, and whether anything is known of its model."""
+    if last is None or run is None:
+        return "stopped; Resume goes on from here"
+    words = f"stopped at step {last.step}; "
+    if not has_scores and run.validation_pairs:
+        words += (
+            f"how good its model is was not measured yet (first at step {run.config.validate_every}): "
+            "judge it with Evaluate in the Translate widget; "
+        )
+    return f"{words}Resume goes on from here"
+
+
+def _finished_words(event: Finished, run: Started | None) -> str:
+    assert run is not None  # it has started
+    words = shown_score(is_classes=run.target_is_classes, span=run.target_span).words(event.scores)
+    score = f", validation {words}" if words else ""
     if event.new_seconds == 0:
         return event.early_stop or f"the run was complete already at step {event.steps}; set a greater length to go on"
     done = event.early_stop or f"done: {event.steps} steps"

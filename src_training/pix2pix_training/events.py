@@ -41,6 +41,7 @@ class Started:
     source: str = ""
     target: str = ""
     target_span: float | None = None
+    target_is_classes: bool = False
     held_out: str = "nothing"
 
 

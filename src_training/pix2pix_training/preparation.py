@@ -242,7 +242,7 @@ def _warn_of_copies(split: Split, training: tuple[Survey, Survey], validation: t
             return
 
 
-def _span(mapping: LinearMapping | CategoryMapping) -> float | None:
+def stored_span(mapping: LinearMapping | CategoryMapping) -> float | None:
     """See `Started.target_span`."""
     if not isinstance(mapping, LinearMapping) or not mapping.low:
         return None

@@ -48,10 +48,11 @@ from pix2pix_training.events import (
 )
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.in_words import describe_mapping
+from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import Model
 from pix2pix_training.pairs import Split
-from pix2pix_training.preparation import PreparedData, _completed, _span, prepare, require_usable
+from pix2pix_training.preparation import PreparedData, _completed, prepare, require_usable, stored_span
 from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.run_folder import RunFolder, UnwrittenRunFolder
 from pix2pix_training.run_state import RunState, check_same_data
@@ -261,7 +262,8 @@ class _Run:
             processes=self.group.size,
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
-            target_span=_span(self.target.mapping),
+            target_span=stored_span(self.target.mapping),
+            target_is_classes=isinstance(self.target.mapping, CategoryMapping),
             held_out=self.held_out,
         )
         if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):

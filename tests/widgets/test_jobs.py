@@ -30,6 +30,7 @@ from pix2pix_training.choices import Decoder, Placement
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import StepDone
+from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.presets import preset
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.settings_tables import to_toml
@@ -180,6 +181,22 @@ def test_model_card() -> None:
     assert "choose with “Values of another type”" in problem
     assert fit_problem(card, grey, {"convert_values": "type"}) is None
     assert fit_warnings(card, grey, ImageMetadata()) == []
+
+
+def test_model_card_has_the_unit_of_the_curve_and_of_classes_their_overlap() -> None:
+    model = replace(model_for(1, 1, "uint16"), metrics={"mae": 0.5, "ssim": 0.25, "iou": None})
+    rows = dict(card_of(model, Path("m")).rows())
+    assert rows["Validation"] == "mean difference 63.75 in units of the target, SSIM 0.25"
+    for mapping, words in (
+        (CategoryMapping(dtype="uint8", values=((0,), (7,))), "2 channels, uint8, 2 classes"),
+        (CategoryMapping(dtype="uint8", values=((0,), (1,)), foreground=True), "2 channels, uint8, labelled or not"),
+    ):
+        classes = replace(model, target=replace(model.target, mapping=mapping), metrics={"mae": 0.5, "iou": 0.75})
+        rows = dict(card_of(classes, Path("m")).rows())
+        assert rows["Target"].endswith(words.removeprefix("2 channels"))
+        assert rows["Validation"] == "IoU 0.75"
+    unscored = card_of(replace(model, metrics={}), Path("m"))
+    assert dict(unscored.rows())["Validation"] == "none; Evaluate says how good it is"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def test_evaluating_on_true_targets(
     wait_until(lambda: not translate.is_running)
     pair = Pair(MemorySource(output.data[None]), MemorySource(truth.data[None]), "phase")
     expected = evaluate_pairs([pair], mapping=load_model(grey_model).target.mapping)
-    assert actions.scores.text().startswith(f"mean difference: {expected.mean.mae:.4g} (a single value everywhere: ")
+    assert actions.scores.text().startswith(
+        f"mean difference in units of the target: {expected.mean.mae:.4g} (a single value everywhere: "
+    )
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "report.json"), ""))
     actions.report_button.click()
     report = json.loads((tmp_path / "report.json").read_text())
@@ -131,4 +133,4 @@ def test_of_an_image_that_was_trained_on_the_held_out_part_is_scored(
     assert "which was held out; most else was trained on" in actions.scores.text()
     predicted, wanted = (MemorySource(layer.data[None, y0:y1, x0:x1]) for layer in (output, pair[1]))
     expected = evaluate_pairs([Pair(predicted, wanted, "")], mapping=load_model(model).target.mapping)
-    assert f"mean difference: {expected.mean.mae:.4g} " in actions.scores.text()
+    assert f"mean difference in units of the target: {expected.mean.mae:.4g} " in actions.scores.text()

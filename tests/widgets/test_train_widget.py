@@ -111,10 +111,61 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
 def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
     from pix2pix_training.events import Validated
 
-    train.plot.begin(started())
+    train.plot.begin(started(target_is_classes=True))
+    assert "overlap with held-out labels" in train.plot.title.text()  # before the first score too
     train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.plot.words.text() == "now 0.75; best so far by SSIM at step 2: 0.75"
+    assert train.plot.words.text() == "now IoU 0.75; best so far by SSIM at step 2: IoU 0.75"
     assert "overlap with held-out labels" in train.plot.title.text()
+
+
+def test_the_legend_says_when_the_first_score_comes_and_what_is_held_out(train: Any) -> None:
+    """It promised a curve that a run shorter than the first validation never had."""
+    from pix2pix_training.events import Validated
+
+    plot, every = train.plot, started().config.validate_every
+    plot.begin(started(total_steps=None, held_out="the bottom 10 %, rows 922 to 1024"))
+    assert f"held-out images</span> (first at step {every}, or at the end)" in plot.title.text()
+    assert plot.words.text() == "Held out: the bottom 10 %, rows 922 to 1024."
+    plot.begin(started(total_steps=9))
+    assert "(first at the end, step 9)" in plot.title.text()
+    plot.begin(started(validation_pairs=0))
+    assert "(none are held out)" in plot.title.text()
+    plot.add_scores(Validated(step=9, scores={"mae": 0.25}, is_best=True))
+    assert "(" not in plot.title.text()
+
+
+def test_a_run_stopped_before_its_first_validation_says_so(train: Any, wait_until: WaitUntil) -> None:
+    train.settings.form.native("validate_every").setValue(1000)
+    train.settings.length.setValue(100_000)
+    train.train_button.click()
+    wait_until(lambda: train.state.text().startswith("step "))
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+    assert train.state.text().startswith("stopped at step ")
+    assert "was not measured yet (first at step 1000): judge it with Evaluate" in train.state.text()
+
+
+def test_the_bar_of_the_run_is_empty_before_its_first_step(train: Any) -> None:
+    """It stood at 88 % while the images were looked at, and fell back."""
+    from pix2pix_training.events import Preparing
+
+    train.on_events([Preparing(fraction=0.88)])
+    assert (train.progress.value(), train.progress.maximum()) == (0, 1000)
+    assert (train.epoch_progress.value(), train.epoch_progress.format()) == (880, "looking at the images: %p %")
+
+
+def test_the_score_at_the_end_is_in_the_unit_of_the_curve() -> None:
+    """The line below said a MAE in [-1, 1] beside a curve in units of the target."""
+    from napari_pix2pix._widgets.train_widget import _finished_words
+    from pix2pix_training.events import Finished
+
+    usual: dict[str, Any] = {"steps": 9, "seconds": 9.0, "new_seconds": 9.0, "skipped_patches": 0}
+    scores = {"mae": 0.25, "ssim": 0.5, "iou": 0.75}
+    end = Finished(**usual, model=Path("m"), model_step=8, scores=scores, early_stop=None)
+    words = _finished_words(end, started(target_span=200.0))
+    assert words == "done: 9 steps; model of step 8, validation mean difference 25 in units of the target"
+    assert _finished_words(end, started()).endswith("validation mean difference 12.5 % of the range")
+    assert _finished_words(end, started(target_is_classes=True)).endswith("validation IoU 0.75")
 
 
 def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
@@ -167,7 +218,8 @@ def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> N
     train.stop_button.click()
     wait_until(lambda: not train.is_running)
     assert not train.epoch_progress.isVisibleTo(train)
-    assert train.state.text() == "stopped; Resume goes on from here"
+    assert train.state.text().startswith("stopped at step ")
+    assert train.state.text().endswith("; Resume goes on from here")
     assert (tmp_path / "run" / "last.pt").is_file()
     assert "holds a run: Resume goes on with it. Train begins a new one in run-2." in train.problem.text()
     stopped_at = load_model(tmp_path / "run" / "model.safetensors").training["step"]

@@ -410,3 +410,14 @@ def test_copied_command(viewer: Any, translate: Any, wait_until: WaitUntil, grey
     translate.out.set_path(Path("results/cells.ome.zarr"))
     translate.copy_button.click()
     assert QApplication.clipboard().text().endswith("--out results/cells.ome.zarr --scheme blend")
+
+
+def test_the_bar_shows_a_share_before_the_first_of_several_tiles_is_done(translate: Any) -> None:
+    """It was busy without a number until then, and all through an evaluation."""
+    from napari_pix2pix.translation.progress import TilesDone
+
+    translate.on_events([TilesDone(done=0, total=8)])
+    assert (translate.progress.value(), translate.progress.maximum()) == (0, 8)
+    assert translate.state.text() == "translating: 0 of 8 tiles"
+    translate.on_events([TilesDone(done=0, total=1)])
+    assert translate.progress.maximum() == 0
