@@ -193,6 +193,7 @@ def train(viewer: Any, watch: Stopwatch, options: argparse.Namespace) -> None:
     settings.form.native("validate_every").setValue(max(1, options.steps // 5))
     settings.unit.choose("steps")
     settings.length.setValue(options.steps)
+    _wait(widget.train_button.isEnabled, seconds=20)
     _wait_until_drawn()
     watch.start()
     widget.train_button.click()

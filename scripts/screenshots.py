@@ -99,6 +99,7 @@ def make_run(pictures: _Pictures, run: Path, steps: int) -> None:
     is_new = run_state(run) == "nothing"
     viewer, widget = _train_form(pictures, run, is_new=is_new)
     _set_length(widget, steps)
+    _wait(lambda: widget.train_button.isEnabled() or not is_new, seconds=120)
     (widget.train_button if is_new else widget.resume_button).click()
     _wait(lambda: not widget.is_running or _shows_much(widget), seconds=3600)
     if widget.is_running:
@@ -118,6 +119,7 @@ def train_for_a_moment(pictures: _Pictures) -> None:
         stack.callback(shutil.rmtree, run, ignore_errors=True)
         viewer, widget = _train_form(pictures, run, is_new=True)
         _set_length(widget, _STEPS_OF_VARIANT)
+        _wait(widget.train_button.isEnabled, seconds=120)
         widget.train_button.click()
         _wait(lambda: not widget.is_running or _shows_much(widget), seconds=3600)
         pictures.save(viewer, "train-running")

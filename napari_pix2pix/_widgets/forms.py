@@ -140,9 +140,11 @@ def ask_model(parent: QWidget, start: str) -> str:
 
 
 def ask_image(parent: QWidget, start: str) -> str:
-    """A file to write; napari's user is asked before one is replaced."""
-    kinds = "OME-TIFF (*.ome.tif);;TIFF (*.tif);;PNG (*.png);;All files (*)"
-    return str(QFileDialog.getSaveFileName(parent, "Save the result", start, kinds)[0])
+    """A file to write, first of the type that `start` has; napari's user is asked before one is replaced."""
+    kinds = {".ome.tif": "OME-TIFF (*.ome.tif)", ".tif": "GeoTIFF, TIFF (*.tif)", ".png": "PNG (*.png)"}
+    own = next((kind for suffix, kind in kinds.items() if start.endswith(suffix)), "")
+    offered = ";;".join([*sorted(kinds.values(), key=lambda kind: kind != own), "All files (*)"])
+    return str(QFileDialog.getSaveFileName(parent, "Save the result", start, offered)[0])
 
 
 def ask_ome_zarr(parent: QWidget, start: str) -> str:

@@ -53,7 +53,7 @@ class Inquiry(QObject):
             self._worker = start_worker(
                 question,
                 on_events=partial(self._on_answers, self._about),
-                on_error=self._on_error,
+                on_error=partial(self._on_error, self._about),
                 on_end=self._on_end,
             )
 
@@ -62,8 +62,9 @@ class Inquiry(QObject):
         if about == self._about and known:  # not a late answer about others
             self.answered.emit(known[-1])
 
-    def _on_error(self, error: Exception) -> None:
-        self.failed.emit(str(error))
+    def _on_error(self, about: object, error: Exception) -> None:
+        if about == self._about:
+            self.failed.emit(str(error))
 
     def _on_end(self) -> None:
         """Qt lets go of this slot when the widget is gone."""

@@ -61,7 +61,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
     channels = result.spec.channels
     if result.spec.categories and channels == 1 and (pixels.dtype.kind in "iu" or not isinstance(pixels, StoredImage)):
         return [_layer_data(pixels, 0, {**common, **_label_colors(result), "name": base}, "labels")]
-    names = result.channel_names or tuple(f"channel {i}" for i in range(channels))
+    names = result.channel_names or (("",) if channels == 1 else tuple(f"channel {i}" for i in range(channels)))
     return [
         _layer_data(
             pixels,
@@ -69,7 +69,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
             {
                 **common,
                 **_appearance(result, number, channels, layer),
-                "name": base if channels == 1 else f"{base}: {name}",
+                "name": f"{base}: {name}" if name else base,
             },
             "image",
         )

@@ -41,9 +41,10 @@ _STRIP_ROWS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """The file is complete."""
+    """The file is complete; `extras` names what it says besides pixels, see `save_image`."""
 
     path: Path
+    extras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +194,14 @@ def saving_events(result: Translated, path: Path) -> Generator[Saved, None, None
     OutputError
         The format cannot hold the image, or the file cannot be written.
     """
-    save_image(path, replace(result.spec, masked=False), as_image(result))
-    yield Saved(path=path)
+    yield Saved(path=path, extras=save_image(path, replace(result.spec, masked=False), as_image(result)))
 
 
-def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> None:
-    """Write the file of an image, in place of one that is there; see `saving_events`."""
+def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> tuple[str, ...]:
+    """Write the file of an image, in place of one that is there; see `saving_events`.
+
+    Given back are words for its place on the Earth and its mask, where it has them.
+    """
     from napari_pix2pix.formats.writing import check_output, resolve_format, write_image
     from napari_pix2pix.translation.output_description import with_mask
 
@@ -208,6 +211,9 @@ def save_image(path: Path, spec: OutputSpec, image: ArraySource) -> None:
     chosen = check_output(path, spec, file_format=file_format, overwrite=True)
     spec = with_mask(spec, image, chosen)
     write_image(path, spec, _strips(image, masked=spec.masked), file_format=chosen, overwrite=True)
+    place = spec.metadata.georeference if chosen == "geotiff" else None
+    extras = [] if place is None else [place.crs_name or "its place on the Earth"]
+    return (*extras, "a mask of the pixels without data") if spec.masked else tuple(extras)
 
 
 def as_image(result: Translated) -> MemorySource:

@@ -167,7 +167,8 @@ def _as_shown(result: Translated, layer: Any) -> Translated:
 def _proposed(result: Translated, layer: Any, model: str) -> Path:
     """A name that says the image, the model and all channels of a result."""
     name = f"{result.provenance['source']}-{model}"
-    if result.spec.channels > 1 and result.channel_names and not shown_in_colours(result, layer):
+    is_of_labels = result.spec.channels == 1 and result.spec.categories
+    if result.channel_names and not is_of_labels and not shown_in_colours(result, layer):
         name = f"{name}-{'-'.join(result.channel_names)}"
     source = getattr(getattr(layer, "source", None), "path", None)
     folder = Path(source).parent if source else Path()

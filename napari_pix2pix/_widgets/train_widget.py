@@ -41,6 +41,7 @@ from napari_pix2pix.output_paths import MODEL_NAME, free_run_folder, next_run_fo
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.events import Finished, Preparing, Started, StepDone, Validated, Validating, Warned
 
+_LOOKING = "Looking at the values of the images…"
 _PROGRESS_PARTS = 1000
 _REDRAW_SECONDS = 0.5
 
@@ -170,9 +171,10 @@ class TrainWidget(JobWidget):
         if obstacle is not None:
             self.problem.say("" if is_too_large else obstacle, "error")
         else:
-            self.problem.say(self._hint(folder))
+            self.problem.say(_LOOKING if self.values.is_looking else self._hint(folder))
         is_ready = has_images and obstacle is None
-        self.train_button.setEnabled(is_ready and self.values.problem is None and not self.is_running)
+        is_known = self.values.problem is None and not self.values.is_looking
+        self.train_button.setEnabled(is_ready and is_known and not self.is_running)
         self.resume_button.setEnabled(is_ready and not self.is_running and folder == "run")
         self.stop_button.setEnabled(self.is_running)
         self.copy_button.setEnabled(is_ready)

@@ -309,7 +309,8 @@ class TranslateWidget(JobWidget):
                     self._tell_folder(event)
                 case Saved():
                     self._is_ended = True
-                    self.state.say(f"saved as {event.path}", "good")
+                    extras = f", with {' and '.join(event.extras)}" if event.extras else ""
+                    self.state.say(f"saved as {event.path}{extras}", "good")
                 case Evaluated():
                     self._is_ended = True
                     self.state.say("evaluated", "good")

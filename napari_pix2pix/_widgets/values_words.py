@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.inquiry import Inquiry
@@ -12,6 +12,7 @@ from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.values_look import ValuesLook, ValuesRequest, look_events
 
 _REST_MS = 200
+_PATIENCE_MS = 15_000
 
 
 class ValuesWords(QWidget):
@@ -37,6 +38,10 @@ class ValuesWords(QWidget):
         layout.addWidget(self.message)
         layout.addWidget(self.foreground_button)
         self._found: ValuesLook | None = None
+        self._patience = QTimer(self)  # active while an answer is worth waiting for
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(_PATIENCE_MS)
+        self._patience.timeout.connect(self.changed)
         self._inquiry = Inquiry(self, _REST_MS)
         self._inquiry.answered.connect(self._on_found)
         self._inquiry.failed.connect(self._on_failed)
@@ -46,21 +51,33 @@ class ValuesWords(QWidget):
         """Why the values cannot be trained on; None where they can, and while that is not known."""
         return None if self._found is None else self._found.problem
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether words about the values may come soon; not for ever, as reading the images may take long."""
+        return bool(self._patience.isActive())
+
     def look(self, request: ValuesRequest | None, about: object) -> None:
         """Look at the images of `request` soon, unless that was done; `about` is equal where nothing has changed."""
         if self._inquiry.ask(None if request is None else partial(look_events, request), about):
             self._show(None)
+            self._patience.stop()
+            if request is not None:
+                self._patience.start()
 
     def stop(self) -> None:
         """Do not look any more."""
         self._inquiry.stop()
+        self._patience.stop()
 
     def _on_found(self, found: ValuesLook) -> None:
+        self._patience.stop()
         self._show(found)
         self.changed.emit()
 
     def _on_failed(self, words: str) -> None:
+        self._patience.stop()
         self.message.say(words, "error")
+        self.changed.emit()
 
     def _show(self, found: ValuesLook | None) -> None:
         self._found = found

@@ -114,8 +114,8 @@ def pair(viewer: Any) -> list[Any]:
 
 
 @pytest.fixture
-def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
-    """The Train widget, set to a tiny network and few steps."""
+def train(viewer: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> Any:
+    """The Train widget, set to a tiny network and few steps, when it has looked at the values of the pair."""
     widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
     settings = widget.settings
     widget.out.set_path(tmp_path / "run")
@@ -125,6 +125,7 @@ def train(viewer: Any, pair: list[Any], tmp_path: Path) -> Any:
     settings.form.native("validate_every").setValue(3)
     settings.unit.choose("steps")
     settings.length.setValue(6)
+    wait_until(widget.train_button.isEnabled)
     return widget
 
 
@@ -132,7 +133,7 @@ def trained_on(train: Any, source: Any, target: Any, wait_until: WaitUntil) -> M
     """The model of a run of two steps, validated once."""
     train.settings.length.setValue(2)
     train.choose_layers([source], [target])
-    assert train.train_button.isEnabled(), train.images.message.text()
+    wait_until(train.train_button.isEnabled)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 2 steps" in train.state.text()

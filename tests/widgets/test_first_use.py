@@ -34,7 +34,7 @@ def test_six_clicks_from_the_sample_to_a_saved_result(
     (train,) = (w for w in viewer.window.dock_widgets.values() if type(w).__name__ == "TrainWidget")
     assert train.images.source.layers == viewer.layers[:1]
     assert train.images.target.layers == viewer.layers[1:]
-    assert train.train_button.isEnabled()
+    wait_until(train.train_button.isEnabled)
     assert train.settings.unit.value == "minutes"
     assert train.settings.length.value() == 10
     train.out.set_path(tmp_path / "run")  # smaller than what a user gets, for the sake of time

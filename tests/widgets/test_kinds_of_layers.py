@@ -44,7 +44,7 @@ def save(translate: Any, tmp_path: Path, wait_until: WaitUntil, monkeypatch: pyt
         translate.save_button.click()
         wait_until(lambda: not translate.is_running)
         assert translate.state.text().startswith("saved as "), translate.state.text()
-        return Path(translate.state.text().removeprefix("saved as "))
+        return Path(translate.state.text().removeprefix("saved as ").split(", with ")[0])
 
     return saved
 
@@ -219,6 +219,7 @@ def test_geotiff_layer_keeps_crs_transform_nodata_and_pixel_size(
     np.testing.assert_array_equal(output.data, expected)
     path = save("")
     assert path.name == "field-grey.tif"
+    assert translate.state.text() == f"saved as {path}, with EPSG:32633"
     with rasterio.open(path) as saved:
         assert (saved.crs.to_string(), saved.transform, saved.nodata) == (place["crs"], place["transform"], 0)
         np.testing.assert_array_equal(saved.read(1), expected)
@@ -336,6 +337,26 @@ def test_proposed_name_of_a_result_names_image_model_and_all_channels(
     outputs = run(two_channel_model, layers)
     assert [output.name for output in outputs] == ["phase + dic/2 → two: nuclei", "phase + dic/2 → two: cell body"]
     assert save("").name == "phase-+-dic-2-two-nuclei-cell-body.ome.tif"
+
+
+@pytest.mark.parametrize(("ending", "kind"), [(".tif", "GeoTIFF"), (".ome.tif", "OME-TIFF"), (".png", "PNG")])
+def test_the_dialog_offers_first_the_type_of_the_proposed_name(
+    translate: Any, monkeypatch: pytest.MonkeyPatch, ending: str, kind: str
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_pix2pix._widgets import forms
+
+    shown: list[str] = []
+
+    def ask(_: Any, __: str, proposed: str, kinds: str) -> tuple[str, str]:
+        shown.append(kinds)
+        return proposed, ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    assert forms.ask_image(translate, f"field{ending}") == f"field{ending}"
+    assert shown[0].startswith(kind)
+    assert shown[0].count(";;") == 3
 
 
 def test_result_is_proposed_beside_the_file_of_its_source(

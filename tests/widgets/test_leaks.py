@@ -29,6 +29,7 @@ def at_work(viewer: Any, wait_until: WaitUntil, run_folder: Path) -> tuple[list[
     train.settings.patch_size.setValue(32)
     train.settings.unit.choose("steps")
     train.settings.length.setValue(2)
+    wait_until(train.train_button.isEnabled)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     train.translate_button.click()

@@ -68,11 +68,11 @@ def test_sample_opens(viewer: Any, key: str, layers: int) -> None:
     assert len(viewer.layers) == layers
 
 
-def test_the_real_sample_says_its_licence_and_is_a_pair(viewer: Any) -> None:
+def test_the_real_sample_says_its_licence_and_is_a_pair(viewer: Any, wait_until: WaitUntil) -> None:
     viewer.open_sample(MANIFEST.name, "tissue")
     train = viewer.window.add_plugin_dock_widget(MANIFEST.name, "Train")[1]
     assert train.images.target.layers == viewer.layers[1:]
-    assert train.train_button.isEnabled()
+    wait_until(train.train_button.isEnabled)
     assert all("copyright" in layer.metadata["license"] for layer in viewer.layers)
 
 

@@ -98,9 +98,11 @@ def test_a_pair_at_different_places_is_not_trained_on_without_a_word(
     assert trained_on(train, pair[0], pair[1], wait_until).training["step"] == 2
 
 
-def test_a_target_without_a_scale_is_said_and_taken(viewer: Any, train: Any, pair: list[Any]) -> None:
+def test_a_target_without_a_scale_is_said_and_taken(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
     plain = viewer.add_labels((np.asarray(pair[0].data) > 127).astype(np.uint8), name="mask")
     train.choose_layers(pair[:1], [plain])
     assert "mask has no scale, its pixels are taken for those of phase." in train.images.message.text()
     assert train.images.message.kind == "warning"
-    assert train.train_button.isEnabled()
+    wait_until(train.train_button.isEnabled)

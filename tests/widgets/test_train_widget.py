@@ -47,7 +47,7 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     wait_until(lambda: translate.translate_button.isEnabled())
     translate.translate_button.click()
     wait_until(lambda: not translate.is_running)
-    assert viewer.layers[-1].name == "phase → run"
+    assert viewer.layers[-1].name == "phase → run: stain"
 
 
 def test_a_preview_is_there_after_the_first_step_and_follows_the_width_of_the_form(
@@ -272,7 +272,7 @@ def test_fields_that_a_run_does_not_look_at_any_more_cannot_be_changed(train: An
     assert all(field.isEnabled() for field in fields)
 
 
-def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> None:
+def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil) -> None:
     message, button = train.images.message, train.train_button
     size = "96 x 128 pixels, 1 channel, uint8, 0.5\N{NO-BREAK SPACE}µm"
     assert message.text() == f"Source: {size}.\nTarget: {size}."
@@ -285,7 +285,7 @@ def test_words_beside_the_choice(viewer: Any, train: Any, pair: list[Any]) -> No
     train.choose_layers(pair[:1], [])
     assert message.text() == "Tick a target layer."
     train.choose_layers(pair[:1], pair[1:])
-    assert button.isEnabled()
+    wait_until(button.isEnabled)
     train.settings.patch_size.setValue(36)
     assert "not a multiple of 8" in train.problem.text()
     assert not button.isEnabled()
@@ -400,6 +400,7 @@ def test_folders(viewer: Any, train: Any, tmp_path: Path, wait_until: WaitUntil)
     train.images.source_folder.set_path(tmp_path / "a")
     train.images.target_folder.set_path(tmp_path / "b")
     wait_until(lambda: train.images.message.text().startswith("3 pairs. Source: 48 x 64 pixels, 1 channel, uint8."))
+    wait_until(train.train_button.isEnabled)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
@@ -431,7 +432,7 @@ def test_what_is_decided_about_files_of_folders_stands_in_the_form(
     for side in ("a", "b"):
         assert f"{tmp_path / side / '0.tif'}: channel 4 is alpha, and pixels that are transparent hold no data." in said
     assert train.images.message.kind == "warning"
-    assert train.train_button.isEnabled()
+    wait_until(train.train_button.isEnabled)
 
 
 def test_a_late_answer_about_folders_chosen_before(
@@ -466,9 +467,45 @@ def test_a_late_answer_about_folders_chosen_before(
     assert "1 of 2 images" in train.images.message.text()
 
 
+@pytest.mark.parametrize("ends", ["found", "failed", "waited"])
+def test_a_run_is_not_begun_before_the_values_were_looked_at(
+    train: Any, pair: list[Any], wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Unless the look fails or takes for ever."""
+    from napari.utils.notifications import notification_manager
+
+    from napari_pix2pix._widgets import values_words
+    from napari_pix2pix._widgets.values_look import look_events
+
+    may_answer = threading.Event()
+
+    def late(request: Any) -> Any:
+        assert may_answer.wait(60)
+        if ends == "failed":
+            raise RuntimeError("not to be read")
+        yield from look_events(request)
+
+    monkeypatch.setattr(values_words, "look_events", late)
+    train.choose_layers(pair[1:], pair[:1])
+    assert not train.train_button.isEnabled()
+    assert train.problem.text() == "Looking at the values of the images…"
+    train.choose_layers(pair[1:], [])
+    assert not train.train_button.isEnabled()
+    train.values._patience.setInterval(10 if ends == "waited" else 60_000)
+    train.choose_layers(pair[1:], pair[:1])
+    if ends != "waited":
+        may_answer.set()
+    wait_until(train.train_button.isEnabled)
+    assert train.problem.text().startswith("The model goes to")
+    assert train.values.message.text() == ("RuntimeError: not to be read" if ends == "failed" else "")
+    may_answer.set()
+    notification_manager.records.clear()
+
+
 def test_labels_are_categories(viewer: Any, train: Any, pair: list[Any], tmp_path: Path, wait_until: WaitUntil) -> None:
     labels = viewer.add_labels((np.asarray(pair[0].data) > 127).astype(np.int32) * 7)
     train.choose_layers(pair[:1], [labels])
+    wait_until(train.train_button.isEnabled)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     mapping = load_model(tmp_path / "run" / "model.safetensors").target.mapping
