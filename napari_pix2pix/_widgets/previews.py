@@ -83,7 +83,8 @@ class PreviewStrip(QLabel):
         painter.setPen(self.palette().windowText().color())
         for number, (name, image) in enumerate(zip(self.preview.images, self._images, strict=True)):
             left = number * (width + _GAP_PX)
-            title = f"{name}, step {self.preview.step}" if name == "output" else name
+            title = self.preview.titles.get(name, name)
+            title = f"{title}, step {self.preview.step}" if name == "output" else title
             if self.fontMetrics().horizontalAdvance(title) > width:
                 title = name
             painter.drawText(QRectF(left, 0, width, words), 0, title)

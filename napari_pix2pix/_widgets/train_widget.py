@@ -278,6 +278,7 @@ class TrainWidget(JobWidget):
             z_context=self.settings.z_context.value(),
             resume=resume,
             init=None if resume else settings.init.path,
+            colors=self.images.class_colors(),
         )
 
     def on_events(self, events: list[Any]) -> None:

@@ -6,6 +6,7 @@ import re
 from functools import partial
 from typing import Any
 
+from napari.utils.colormaps import label_colormap
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
@@ -20,7 +21,14 @@ from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, pixel_size_in_words, size_in_words
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.region_choice import RegionChoice
-from napari_pix2pix._widgets.training_job import FolderPair, FoldersChecked, LayerFacts, LayerPair, check_folders
+from napari_pix2pix._widgets.training_job import (
+    ClassColors,
+    FolderPair,
+    FoldersChecked,
+    LayerFacts,
+    LayerPair,
+    check_folders,
+)
 from pix2pix_training.array_source import ArraySource, channel_count
 from pix2pix_training.errors import Pix2PixError
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
@@ -144,6 +152,10 @@ class TrainingImages(QWidget):
             source_facts=_facts(self.source),
             target_facts=_facts(self.target),
         )
+
+    def class_colors(self) -> tuple[ClassColors, ClassColors]:
+        """In which colours the viewer shows classes of source and target: as their labels layers, else as new ones."""
+        return _label_colors(self.source.layers), _label_colors(self.target.layers)
 
     def training_regions(self) -> tuple[Region, ...]:
         """Rectangles to train within; none for all, and for folders."""
@@ -320,3 +332,9 @@ def _facts(picker: LayerPicker) -> LayerFacts:
         names = facts.metadata.channel_names
     size, unit = pixel_size(layers[0])
     return LayerFacts(channel_names=names if len(names) == count else (), pixel_size=size, unit=unit)
+
+
+def _label_colors(layers: list[Any]) -> ClassColors:
+    labelled = next(filter(is_labels, layers), None)
+    colors: ClassColors = (label_colormap() if labelled is None else labelled.colormap).map
+    return colors

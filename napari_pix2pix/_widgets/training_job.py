@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from pix2pix_training.settings_tables import settings_from_toml
 from pix2pix_training.validated import from_dict
 
 if TYPE_CHECKING:
+    from pix2pix_training.events import PreviewReady
+    from pix2pix_training.intensity import Mapping as ValueMapping
     from pix2pix_training.model_file import Model
     from pix2pix_training.pairs import Pair, Split
 
@@ -34,6 +36,10 @@ PREVIEW_SECONDS = 15.0
 _PATCHES = (256, 128, 64, 32)
 _PATCHES_ALONG_IMAGE = 3  # one to train on, one to validate on, a gap between them
 _COLORS = ((0, 1, 1), (1, 0, 1), (1, 1, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1))
+"""Of several channels, in the order in which results of them are coloured."""
+
+ClassColors = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+"""Labels (n,) -> their colours in the viewer, (n, 4) RGBA from 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ class TrainingRequest:
 
     `within` are rectangles of layers to train in, none for all; `held_out` is one that validates, in place of the
     fraction `validation`; `z_context` planes on each side of a stack's plane are seen with it; `init` is a model to
-    start from.
+    start from. `colors` are those of classes in previews of source and target, where their files have none.
     """
 
     config: TrainingConfig
@@ -82,14 +88,16 @@ class TrainingRequest:
     z_context: int = 0
     resume: bool = False
     init: Path | None = None
+    colors: tuple[ClassColors, ClassColors] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A validation image as RGB, shape (H, W, 3), uint8."""
+    """A validation image as RGB, shape (H, W, 3), uint8; a title where it shows a part of its channels."""
 
     step: int
     images: Mapping[str, NDArray[np.uint8]]
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +155,7 @@ def training_events(request: TrainingRequest) -> Generator[Any, None, None]:
 
 def _run_events(request: TrainingRequest) -> Generator[Any, None, None]:
     from napari_pix2pix.training_data import DataRequest, load_training_data
-    from pix2pix_training.events import PreviewReady
+    from pix2pix_training.events import PreviewReady, Started
     from pix2pix_training.model_file import load_model
     from pix2pix_training.training import train
 
@@ -163,6 +171,7 @@ def _run_events(request: TrainingRequest) -> Generator[Any, None, None]:
         data = load_training_data(wanted, patch_size=config.patch_size, seed=config.seed)
     else:
         data = _data_of_layers(images, config, request)
+    colors: dict[str, NDArray[np.uint8] | None] = {}
     for event in train(
         config,
         data,
@@ -172,11 +181,35 @@ def _run_events(request: TrainingRequest) -> Generator[Any, None, None]:
         init=init,
         preview_seconds=PREVIEW_SECONDS,
     ):
+        if isinstance(event, Started) and event.mappings is not None and request.colors is not None:
+            source, target = map(class_colors, event.mappings, request.colors)
+            colors = {"source": source, "output": target, "target": target}
         if isinstance(event, PreviewReady):
-            sides = {"source": event.source, "output": event.output, "target": event.target}
-            yield Preview(step=event.step, images={name: as_rgb(image.numpy()) for name, image in sides.items()})
+            yield _preview(event, colors)
         else:
             yield event
+
+
+def _preview(event: PreviewReady, colors: Mapping[str, NDArray[np.uint8] | None]) -> Preview:
+    """Of several channels of the source, which are often planes of one thing, the first in grey."""
+    sides = {"source": event.source.numpy(), "output": event.output.numpy(), "target": event.target.numpy()}
+    count, titles = len(sides["source"]), {}
+    if count not in (1, 3) and colors.get("source") is None:
+        sides["source"], titles["source"] = sides["source"][:1], f"source, 1st of {count}"
+    images = {name: as_rgb(image, colors.get(name)) for name, image in sides.items()}
+    return Preview(step=event.step, images=images, titles=titles)
+
+
+def class_colors(mapping: ValueMapping, shown: ClassColors) -> NDArray[np.uint8] | None:
+    """Colour of each class, (C, 3) RGB: that of its file or of the viewer; None for intensities."""
+    from pix2pix_training.intensity import CategoryMapping
+
+    if not isinstance(mapping, CategoryMapping):
+        return None
+    if mapping.colors or mapping.image_channels != 1:
+        return np.array(mapping.colors or [value[:3] for value in mapping.values], np.uint8)
+    rgba = shown(np.array([value for (value,) in mapping.values]))
+    return np.asarray((255 * rgba[:, :3] * rgba[:, 3:]).round(), np.uint8)
 
 
 def _data_of_layers(images: LayerPair, config: TrainingConfig, request: TrainingRequest) -> Any:
@@ -248,14 +281,20 @@ def check_folders(folders: FolderPair) -> Generator[FoldersChecked, None, None]:
     yield FoldersChecked(folders=folders, words=words, remarks=tuple(map(in_form_words, lines)))
 
 
-def as_rgb(image: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """(C, H, W) in [-1, 1] -> (H, W, 3): one channel grey, three as they are, others in colours of their own, added."""
+def as_rgb(image: NDArray[np.floating[Any]], colors: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """(C, H, W) in [-1, 1] -> (H, W, 3): one channel grey, three as they are, others in colours of their own, added.
+
+    With `colors` (C, 3) the channels are classes, and each pixel has the colour of the one that wins; black where it is
+    of none.
+    """
+    if colors is not None:
+        return np.ascontiguousarray(np.where((image.max(0) > -1)[..., None], colors[image.argmax(0)], 0), np.uint8)
     unit = (np.clip(image, -1, 1) + 1) / 2
     if len(unit) == 1:
         unit = np.repeat(unit, 3, axis=0)
     elif len(unit) != 3:
-        colors = np.array([_COLORS[i % len(_COLORS)] for i in range(len(unit))], unit.dtype)
-        unit = np.minimum(np.einsum("chw,cr->rhw", unit, colors), 1)
+        mixed = np.array([_COLORS[i % len(_COLORS)] for i in range(len(unit))], unit.dtype)
+        unit = np.minimum(np.einsum("chw,cr->rhw", unit, mixed), 1)
     return np.ascontiguousarray(np.moveaxis((unit * 255).round().astype(np.uint8), 0, -1))
 
 

@@ -12,6 +12,8 @@ from pix2pix_training.config import TrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pix2pix_training.intensity import Mapping as ValueMapping
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
@@ -27,7 +29,7 @@ class Started:
 
     `source` and `target` say in words how pixels of the images are mapped. `target_span` is by how much stored values
     of the target differ where those of the network differ by 2; None for classes, and where it is not one number.
-    `held_out` says what is not trained on, see `Split.held_out`.
+    `mappings` are those of source and target. `held_out` says what is not trained on, see `Split.held_out`.
     """
 
     config: TrainingConfig
@@ -42,6 +44,7 @@ class Started:
     target: str = ""
     target_span: float | None = None
     target_is_classes: bool = False
+    mappings: tuple[ValueMapping, ValueMapping] | None = None
     held_out: str = "nothing"
 
 

@@ -263,6 +263,7 @@ class _Run:
             source=describe_mapping(self.source.mapping),
             target=describe_mapping(self.target.mapping),
             target_span=stored_span(self.target.mapping),
+            mappings=(self.source.mapping, self.target.mapping),
             target_is_classes=isinstance(self.target.mapping, CategoryMapping),
             held_out=self.held_out,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_pix2pix._widgets import form_words
 from napari_pix2pix._widgets.command_line import train_command, translate_command
@@ -17,7 +18,9 @@ from napari_pix2pix._widgets.loss_plot import History
 from napari_pix2pix._widgets.model_card import card_of, fit_problem, fit_warnings, rescaling
 from napari_pix2pix._widgets.training_job import (
     VALIDATION_FRACTION,
+    _preview,
     as_rgb,
+    class_colors,
     resumed_config,
     suggested_patch_size,
     time_left,
@@ -29,7 +32,7 @@ from pix2pix_training.array_source import MemorySource
 from pix2pix_training.choices import Decoder, Placement
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, SettingsError
-from pix2pix_training.events import StepDone
+from pix2pix_training.events import PreviewReady, StepDone
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.presets import preset
 from pix2pix_training.setting_options import training_config
@@ -110,6 +113,30 @@ def test_preview_colours() -> None:
     assert two.tolist() == [[[0, 255, 255], [255, 0, 255]]]
     three = as_rgb(np.array([[[1.0]], [[-1.0]], [[0.0]]]))
     assert three.tolist() == [[[255, 0, 128]]]
+
+
+def test_of_a_source_of_two_planes_the_preview_is_the_first_in_grey() -> None:
+    """Both were added in cyan and magenta, which looked like a stain."""
+    source, target = torch.tensor([[[1.0, -1.0]], [[-1.0, 1.0]]]), torch.zeros(1, 1, 2)
+    preview = _preview(PreviewReady(step=1, source=source, output=target, target=target, path=None), {})
+    assert preview.images["source"].tolist() == [[[255, 255, 255], [0, 0, 0]]]
+    assert preview.titles == {"source": "source, 1st of 2"}
+
+
+def test_previews_of_classes_have_the_colours_of_the_viewer_or_of_their_file() -> None:
+    """They were in invented ones."""
+    plain = CategoryMapping(dtype="uint8", values=((0,), (7,)))
+    half_red = np.array([[0.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.5]])
+    colors = class_colors(plain, lambda labels: half_red[(labels == 7).astype(int)])
+    assert colors is not None
+    assert colors.tolist() == [[0, 0, 0], [128, 0, 0]]
+    own = replace(plain, colors=((1, 2, 3), (4, 5, 6)))
+    of_file = class_colors(own, lambda _: half_red)
+    assert of_file is not None
+    assert of_file.tolist() == [[1, 2, 3], [4, 5, 6]]
+    shown = as_rgb(np.array([[[0.2, -0.9, -1.0]], [[0.1, -0.8, -1.0]]]), np.array(own.colors, np.uint8))
+    assert shown.tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
+    assert class_colors(model_for(1, 1).target.mapping, lambda _: half_red) is None
 
 
 def test_history_of_a_long_run_is_drawn_as_means() -> None:
