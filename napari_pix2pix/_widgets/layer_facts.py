@@ -230,6 +230,13 @@ def apart_on_the_earth(layers: Sequence[Any]) -> list[str]:
     return words
 
 
+def file_in_words(layer: Any) -> str:
+    """ "; EPSG:4326; pixels of 0 hold no data": what the file of a layer says that napari does not show."""
+    place, nodata = image_metadata(layer).georeference, nodata_of(layer)
+    system = "" if place is None or place.crs_name is None else f"; {place.crs_name}"
+    return system if nodata is None else f"{system}; pixels of {nodata:g} hold no data"
+
+
 def pixel_size(layer: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Height and width of a pixel and their unit; None where nobody says in which."""
     metadata = image_metadata(layer)

@@ -43,6 +43,8 @@ class PaceBadge(Message):
         self._shown = (config, device)
         pace = self._known.get(self._shown)
         self._show(pace or default)
+        if pace is None and default is not None:
+            self.say(f"{default.device}: measuring…")
         self._inquiry.ask(partial(pace_events, config, device) if pace is None else None, self._shown)
 
     def stop(self) -> None:

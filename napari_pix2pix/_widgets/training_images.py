@@ -15,7 +15,14 @@ from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
 from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
-from napari_pix2pix._widgets.layer_facts import apart_on_the_earth, doubts, file_facts, likely_channel_axis, pixel_size
+from napari_pix2pix._widgets.layer_facts import (
+    apart_on_the_earth,
+    doubts,
+    file_facts,
+    file_in_words,
+    likely_channel_axis,
+    pixel_size,
+)
 from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import pair_problem, pixel_size_in_words, size_in_words
@@ -316,6 +323,7 @@ def _in_words(picker: LayerPicker, image: ArraySource) -> str:
     facts, words = _facts(picker), size_in_words(image)
     if facts.pixel_size is not None:
         words += f", {pixel_size_in_words(facts.pixel_size, facts.unit).replace(' ', _NO_BREAK)}"
+    words += file_in_words(picker.layers[0])
     if len(names := facts.channel_names) > 1:
         more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID + 1 else ""
         words += f"; names kept: {', '.join(names[: _NAMES_SAID + (not more)])}{more}"

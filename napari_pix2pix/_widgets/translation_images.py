@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import form
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, is_rgb
-from napari_pix2pix._widgets.layer_facts import apart_on_the_earth, doubts, image_metadata
+from napari_pix2pix._widgets.layer_facts import apart_on_the_earth, doubts, file_in_words, image_metadata
 from napari_pix2pix._widgets.layer_picker import LayerPicker, PlaceCheck
 from napari_pix2pix._widgets.layer_places import misplaced_among
 from napari_pix2pix._widgets.layer_sources import size_in_words
@@ -101,7 +101,7 @@ class TranslationImages(QWidget):
         return count in finest_level(layer).shape[: layer.ndim - 2]
 
     def _summary(self, card: ModelCard | None) -> list[str]:
-        words = [size_in_words(self.picker.source())]
+        words = [f"{size_in_words(self.picker.source())}{file_in_words(self.layers[0])}"]
         if card is not None and self.rescales(card):
             words += [f"{size_comparison(card, self.metadata())} The layer is rescaled for it, the result back."]
         return words

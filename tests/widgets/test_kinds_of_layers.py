@@ -214,6 +214,12 @@ def test_geotiff_layer_keeps_crs_transform_nodata_and_pixel_size(
     place = geotiff(tmp_path / "field.tif", pixels, nodata=0)
     viewer.open(str(tmp_path / "field.tif"), plugin="napari")
     (source,) = viewer.layers
+    translate.picker.choose([source])
+    assert translate.fit.text() == "60 x 70 pixels, 1 channel, uint8; EPSG:32633; pixels of 0 hold no data"
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    train.choose_layers([source], [viewer.add_image(pixels[0])])
+    said = "Source: 60 x 70 pixels, 1 channel, uint8, 2\N{NO-BREAK SPACE}m; EPSG:32633; pixels of 0 hold no data."
+    assert said in train.images.message.text()
     (output,) = run(grey_model, [source])
     expected = translate_array(pixels, load_model(grey_model), nodata=0)[0]
     np.testing.assert_array_equal(output.data, expected)

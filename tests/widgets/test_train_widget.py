@@ -775,6 +775,10 @@ def test_the_badge_says_how_many_steps_fit_into_the_time(train: Any, wait_until:
     badge, settings = train.settings.badge, train.settings
     settings.device.choose("cpu")
     settings.unit.choose("minutes")
+    wait_until(lambda: train._auto_device is not None)
+    settings.device.choose("auto")
+    assert badge.text() == f"{train._auto_device.device}: measuring…"
+    settings.device.choose("cpu")
     badge._inquiry._start()
     wait_until(lambda: badge.text().startswith("Processor: about ") and badge.text().endswith(" steps in 10 minutes."))
     (pace,) = badge._known.values()
