@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from pix2pix_training.errors import OutputError
 
 _MOST_TRIES = 100
+_LOOK_S = 0.01
 _NO_LOCKS_HERE = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -55,7 +57,7 @@ def is_locked(lock_file: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _take(descriptor)
+        return not _take(descriptor, shared=True)
     finally:
         os.close(descriptor)
 
@@ -71,15 +73,18 @@ def _acquired(lock_file: Path) -> int | None:
                 raise
             continue
         try:
-            if not _take(descriptor):
-                os.close(descriptor)
-                return None
-            if _is_still(lock_file, descriptor):
+            taken = _take(descriptor)
+            if taken and _is_still(lock_file, descriptor):
                 return descriptor
+            is_held = not taken and not _take(descriptor, shared=True)
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # the last holder has just removed the file
+        os.close(descriptor)
+        if is_held:
+            return None
+        if not taken:  # others only look whether it is held; else the last holder has just removed the file
+            time.sleep(_LOOK_S)
     return None
 
 
@@ -104,7 +109,8 @@ def _is_still(lock_file: Path, descriptor: int) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(descriptor: int) -> bool:
+    def _take(descriptor: int, *, shared: bool = False) -> bool:
+        del shared  # not known there
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -114,9 +120,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _take(descriptor: int) -> bool:
+    def _take(descriptor: int, *, shared: bool = False) -> bool:
+        """Without waiting; shared by all who only look, and by nobody who holds it."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             # a file system without locks holds nobody off
             return error.errno in _NO_LOCKS_HERE
