@@ -56,6 +56,7 @@ class FolderChoice(QWidget):
         self.out.changed.connect(self._on_other_changed)
         for choice in (self.file_format, self.existing):
             choice.currentIndexChanged.connect(self._on_other_changed)
+        self._on_other_changed()
 
     @property
     def images(self) -> FolderImages | None:

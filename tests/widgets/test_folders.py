@@ -25,6 +25,13 @@ def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
     return path
 
 
+def test_a_folder_is_asked_for(translate: Any) -> None:
+    translate.kind.choose("folder")
+    assert translate.folder.message.isVisibleTo(translate)
+    assert (translate.folder.message.text(), translate.folder.message.kind) == ("Choose a folder of images.", "plain")
+    assert not translate.translate_button.isEnabled()
+
+
 @pytest.fixture
 def translate_folder(translate: Any, grey_model: Path, folder: Path, wait_until: WaitUntil) -> Callable[[], Any]:
     """Translate those called like *_phase.tif; the widget."""
