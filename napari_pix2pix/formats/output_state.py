@@ -36,6 +36,8 @@ _SHARED = "shared"
 _TILES = "tiles.ome.zarr"
 _LOCK = "state.lock"
 _POLL_S = 0.05
+_MOST_CLAIMS = 10
+"""Tries to get the lock of a part, which others that begin may hold for a moment; see `remove_free_locks`."""
 _DIGEST_BYTES = 16
 
 
@@ -212,7 +214,7 @@ class OutputState:
     def claimed(self, part: Part) -> Iterator[None]:
         """Hold the lock of a part. Other parts of as many may be made at the same time, but no others."""
         with ExitStack() as stack:
-            for is_last_try in (False, False, True):  # others may look whether it is held just now
+            for is_last_try in (number == _MOST_CLAIMS for number in range(1, _MOST_CLAIMS + 1)):
                 try:
                     stack.enter_context(locked(self.folder / _lock_name(part), self.path))
                     break

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.errors import InputError, OutputError, Pix2PixError
 from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.locks import locked
 from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.network_config import GeneratorConfig
 from tests.product.translation.conftest import random_image, random_model
@@ -422,6 +425,16 @@ def test_a_second_writer_is_refused(tmp_path: Path, image: Path, model: Model) -
     assert len(refused) == 4
     translate_file(image, model, out, EXACT)
     assert out.exists()
+
+
+def test_a_lock_that_another_one_tidies_up_is_waited_for(tmp_path: Path) -> None:
+    """On a machine with many processes that takes longer than a moment."""
+    state = OutputState(tmp_path / "out.ome.zarr")
+    with ExitStack() as tidying:
+        tidying.enter_context(locked(state.folder / "part-1-of-2.lock", state.path))
+        Timer(0.25, tidying.pop_all().close).start()
+        with state.claimed(Part(1, 2)):
+            assert state.is_claimed(Part(1, 2))
 
 
 @pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif"])
