@@ -378,6 +378,8 @@ def test_regions_of_a_shapes_layer(
     assert "good: has 2 shapes; draw one to validate on" in train.images.message.text()
     regions.validation.choose(held_out)
     assert "Validation on the rectangle of 32 x 32 pixels." in train.images.message.text()
+    assert train.settings.held_out.text().endswith("8.3 % of the image, rows 64 to 96, columns 0 to 32.")
+    wait_until(train.train_button.isEnabled)
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
