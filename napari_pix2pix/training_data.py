@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -33,8 +32,6 @@ from pix2pix_training.pairs import Pair, Split, split_fraction, split_region
 from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData
 from pix2pix_training.validated import Lenient, shown, validated
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_VALIDATION_FRACTION = 0.1
 Validation = float | Path | Region
@@ -109,8 +106,6 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
     """
     pairs = _open_pairs(request, request.sources, request.targets, request.pairs)
     split = _split(request, pairs, patch_size=patch_size, seed=seed)
-    if not split.validation:
-        logger.warning("nothing is held out for validation, so the last model is kept instead of the best")
     first_source, first_target = _first_files(request)
     return TrainingData(
         split=Split(_in_context(split.training, request.z_context), _in_context(split.validation, request.z_context)),

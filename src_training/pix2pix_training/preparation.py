@@ -114,6 +114,8 @@ def prepare(
         held_out = _usable(split.validation, validation, source_mapping)
         described = _described(split.validation, validation)
         _warn_of_copies(split, training, validation)
+    else:
+        log.warning("nothing is held out for validation, so the last model is kept instead of the best")
     return PreparedData(
         training=tuple(used),
         validation=tuple(held_out),

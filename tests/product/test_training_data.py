@@ -16,11 +16,14 @@ from PIL import Image
 from napari_pix2pix.formats.metadata import ImageMetadata
 from napari_pix2pix.formats.writing import OutputSpec, Tile, write_image
 from napari_pix2pix.training_data import DataRequest, load_training_data, parse_region, parse_validation
+from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.errors import InputError, SettingsError
+from pix2pix_training.image_survey import result_of
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.pairs import Pair
 from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
+from pix2pix_training.preparation import prepare
 from pix2pix_training.regions import Region
 from pix2pix_training.training import TrainingData
 
@@ -111,7 +114,11 @@ def test_a_region_needs_a_single_pair(folders: tuple[Path, Path]) -> None:
 
 
 def test_nothing_held_out_is_said(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
-    assert not load(sources=(folders[0],), targets=(folders[1],), validation=0.0).split.validation
+    """Of the split that is trained on, not of one that is made only to find the size of a patch."""
+    split = load(sources=(folders[0],), targets=(folders[1],), validation=0.0).split
+    assert not split.validation
+    assert caplog.text == ""
+    result_of(prepare(split, TrainingConfig()))
     assert "nothing is held out for validation" in caplog.text
 
 
