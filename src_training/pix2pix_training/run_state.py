@@ -209,17 +209,18 @@ class RunState:
         )
 
     def _provenance(self) -> dict[str, Any]:
+        seen = seen_parts(self.prepared)
         return {
             "step": self.step,
             "epochs": self.patches / self.patches_per_epoch,
             "seconds": round(self.seconds, 1),
             "training_pairs": len(self.prepared.training),
             "validation_pairs": len(self.prepared.validation),
-            "images": seen_parts(self.prepared),
             "config": asdict(self.config),
             "torch": torch.__version__,
             "python": platform.python_version(),
             "device": str(self.device),
+            **({} if seen is None else {"images": seen}),
             **({"processes": self.group.size} if self.group.size > 1 else {}),
         }
 

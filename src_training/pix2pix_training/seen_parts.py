@@ -12,6 +12,9 @@ from pix2pix_training.preparation import PreparedData, PreparedPair
 from pix2pix_training.regions import Region
 from pix2pix_training.validated import Lenient, from_dict, validated
 
+MOST_PARTS = 1000
+"""Some 140 kB of a header that has to stay below 10 MB."""
+
 
 @validated
 class SeenPart:
@@ -50,8 +53,10 @@ class SeenParts:
         return tuple(found(self.trained_on)), tuple(found(self.held_out))
 
 
-def seen_parts(data: PreparedData) -> dict[str, Any]:
-    """The entry of a model file about the images of a run."""
+def seen_parts(data: PreparedData) -> dict[str, Any] | None:
+    """The entry of a model file about the images of a run; None of more than `MOST_PARTS`: the file has none then."""
+    if len(data.training) + len(data.validation) > MOST_PARTS:
+        return None
     parts = SeenParts(trained_on=tuple(map(_part, data.training)), held_out=tuple(map(_part, data.validation)))
     return asdict(parts)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from pix2pix_training.array_source import CroppedSource, MemorySource, cropped_f
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_survey import survey
 from pix2pix_training.pairs import Pair, Split, split_fraction
+from pix2pix_training.preparation import PreparedData
 from pix2pix_training.regions import Region
-from pix2pix_training.seen_parts import SeenPart, SeenParts, seen_by
+from pix2pix_training.seen_parts import MOST_PARTS, SeenPart, SeenParts, seen_by, seen_parts
 
 
 def image(height: int, width: int, seed: int = 0) -> MemorySource:
@@ -33,6 +36,11 @@ def test_parts_are_found_by_their_pixels_and_not_in_other_images() -> None:
     assert seen.found_in(image(100, 40)) == ((top,), (bottom,))
     assert seen.found_in(image(100, 40, seed=1)) == ((), ())
     assert seen.found_in(image(100, 41)) == ((), ())
+
+
+def test_so_many_images_that_the_header_would_grow_too_large_are_not_named() -> None:
+    data = cast(PreparedData, SimpleNamespace(training=(None,) * MOST_PARTS, validation=(None,)))
+    assert seen_parts(data) is None
 
 
 def test_a_model_that_says_nothing_and_one_that_says_nonsense() -> None:
