@@ -80,10 +80,13 @@ class Split:
         """What is held out, in words: "the bottom 10 %, rows 922 to 1024" of a single image, or "3 of 30 images"."""
         if not self.validation:
             return "nothing"
-        image, region = cropped_from(self.validation[0].target)
-        if len(self.validation) > 1 or region == whole_plane(image):
-            return f"{len(self.validation)} of {len(self.training) + len(self.validation)} images"
-        return part_in_words(region, plane_size(image))
+        held_out = [cropped_from(pair.target) for pair in self.validation]
+        image, region = held_out[0]
+        are_whole = all(region == whole_plane(image) for image, region in held_out)
+        if len(held_out) == 1 and not are_whole:
+            return part_in_words(region, plane_size(image))
+        count = len(self.training) + len(held_out)
+        return f"{len(held_out)} of {count} {'images' if are_whole else 'parts of images'}"
 
 
 def part_in_words(region: Region, size: tuple[int, int]) -> str:

@@ -59,4 +59,5 @@ def test_what_is_held_out_in_words() -> None:
     assert split_fraction(several, 0.0, patch_size=64, seed=0).held_out == "nothing"
     cut = wide[0].crop(Region(10, 50, 100, 200))
     assert Split((), (cut,)).held_out == "4 % of the image, rows 10 to 50, columns 100 to 200"
+    assert Split((several[0],), (cut, cut)).held_out == "2 of 3 parts of images"
     assert cropped_from(cut.source)[1] == Region(10, 50, 100, 200)
