@@ -120,6 +120,12 @@ def known_suffix(path: Path) -> str:
     return max(fitting, key=len)
 
 
+def map_path(output: Path, kind: str) -> Path:
+    """The file of a map that belongs to an output: beside it, with the same ending, called NAME-`kind`."""
+    stem = output.name[: len(output.name) - len(known_suffix(output))]
+    return output.with_name(f"{stem}-{kind}{output.name[len(stem) :]}")
+
+
 def resolve_format(path: Path, requested: str, source: ImageSource | None) -> str:
     """The format in which an output is written.
 

@@ -20,6 +20,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pix2pix_training.atomic import atomic_write
+from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import InputError, ModelFileError, SettingsError
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.inference_config import Credits, InferenceConfig
@@ -36,9 +37,11 @@ from pix2pix_training.strict_json import read_table
 from pix2pix_training.validated import from_dict, validated
 
 FORMAT = "pix2pix-model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of files with tensors that version 1 does not know; others are still written as version 1."""
 _MAX_HEADER_BYTES = 10_000_000
-_DISCRIMINATOR = "discriminator."  # before the names of its tensors
+_FURTHER = ("discriminator.", "error.")
+"""Before the names of the tensors of what a file holds beside its generator."""
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _INTEGERS = ("I32", "I64")
 _NUMBER = (int, float)
@@ -83,6 +86,7 @@ class Model:
     metrics: MappingType[str, Any] = field(default_factory=dict)
     credits: Credits = field(default_factory=Credits)
     discriminator: TrainedDiscriminator | None = None
+    error: ErrorNetwork | None = None
 
     def generator(self, inference: InferenceConfig | None = None) -> Generator:
         """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
@@ -109,7 +113,10 @@ def model_digest(model: Model) -> str:
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
-    tensors = {**model.weights, **_prefixed(model.discriminator.weights if model.discriminator else {})}
+    further = {"discriminator.": model.discriminator, "error.": model.error}
+    tensors = dict(model.weights)
+    for prefix, part in further.items():
+        tensors |= {} if part is None else _prefixed(prefix, part.weights)
     _require_finite(tensors, str(path))
     path = Path(path)
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -122,7 +129,7 @@ def model_header(model: Model) -> dict[str, Any]:
     """All of a model but its tensors, as plain data for JSON; docs/reference/models.md describes the entries."""
     return {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": 1 if model.error is None else FORMAT_VERSION,
         "generator": asdict(model.generator_config),
         "source": _description_to_json(model.source),
         "target": _description_to_json(model.target),
@@ -131,6 +138,7 @@ def model_header(model: Model) -> dict[str, Any]:
         "metrics": {name: _finite_or_none(value) for name, value in model.metrics.items()},
         "credits": asdict(model.credits),
         "discriminator": _discriminator_to_json(model.discriminator),
+        **({} if model.error is None else {"error": asdict(model.error.traits)}),
     }
 
 
@@ -151,12 +159,18 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(f"{path}: the header lacks {error}; the file is damaged") from error
     except InputError as error:
         raise ModelFileError(f"{path}: the header is not valid: {error}") from error
-    tensors = _read_weights(path, _expected_tensors(described.generator_config, described.discriminator))
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_DISCRIMINATOR)}
-    if described.discriminator is None:
-        return replace(described, weights=weights)
-    of_discriminator = {n.removeprefix(_DISCRIMINATOR): t for n, t in tensors.items() if n not in weights}
-    return replace(described, weights=weights, discriminator=replace(described.discriminator, weights=of_discriminator))
+    tensors = _read_weights(path, _expected_tensors(described))
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_FURTHER)}
+    of_discriminator, of_error = (
+        {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for prefix in _FURTHER
+    )
+    return replace(
+        described,
+        weights=weights,
+        discriminator=described.discriminator and replace(described.discriminator, weights=of_discriminator),
+        error=described.error and replace(described.error, weights=of_error),
+    )
 
 
 def saved_model_step(path: Path) -> int | None:
@@ -191,6 +205,7 @@ def _described(header: MappingType[str, Any]) -> Model:
         metrics=_metrics_from_json(header.get("metrics", {})),
         credits=from_dict(Credits, header.get("credits", {}), where="credits"),
         discriminator=_discriminator_from_json(header.get("discriminator")),
+        error=_error_from_json(header.get("error"), config, sides["target"][0]),
     )
 
 
@@ -246,8 +261,8 @@ def _check_container(path: Path) -> None:
         raise ModelFileError(f"{path}: a header of {header_bytes} bytes is not plausible; the file is damaged")
 
 
-def _prefixed(weights: MappingType[str, Tensor]) -> dict[str, Tensor]:
-    return {_DISCRIMINATOR + name: tensor for name, tensor in weights.items()}
+def _prefixed(prefix: str, weights: MappingType[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -258,13 +273,16 @@ class _TensorKind:
     is_float: bool
 
 
-def _expected_tensors(config: GeneratorConfig, discriminator: TrainedDiscriminator | None) -> dict[str, _TensorKind]:
-    """What the file holds, by name; nothing is allocated."""
+def _expected_tensors(model: Model) -> dict[str, _TensorKind]:
+    """What the file of a model holds, by name; nothing is allocated."""
+    config, discriminator = model.generator_config, model.discriminator
     with torch.device("meta"):
         tensors = build_generator(config).state_dict()
         if discriminator is not None:
             channels = discriminator_channels(config, conditional=discriminator.conditional)
-            tensors |= _prefixed(Discriminator(channels, discriminator.config).state_dict())
+            tensors |= _prefixed("discriminator.", Discriminator(channels, discriminator.config).state_dict())
+        if model.error is not None:
+            tensors |= _prefixed("error.", build_generator(model.error.traits.config).state_dict())
     return {name: _TensorKind(tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}
 
 
@@ -313,6 +331,19 @@ def _discriminator_from_json(data: Any) -> TrainedDiscriminator | None:
         return None
     traits = from_dict(DiscriminatorTraits, data, where="discriminator")
     return TrainedDiscriminator(config=traits.config, conditional=traits.conditional, weights={})
+
+
+def _error_from_json(data: Any, config: GeneratorConfig, target: ImageDescription) -> ErrorNetwork | None:
+    """Without weights yet."""
+    if data is None:
+        return None
+    traits = from_dict(ErrorTraits, data, where="error")
+    own = traits.config
+    if (own.source_channels, own.target_channels) != (config.source_channels, config.target_channels):
+        raise SettingsError("the error network has other channels than the generator; the file is damaged")
+    if not isinstance(target.mapping, LinearMapping):
+        raise SettingsError("there is an error network for a target of categories; the file is damaged")
+    return ErrorNetwork(traits=traits, weights={})
 
 
 def _provenance_from_json(data: Any) -> dict[str, Any]:

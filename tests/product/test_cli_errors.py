@@ -119,7 +119,7 @@ def test_model_file_that_cannot_be_used(
     elif damage == "truncated":
         model_path.write_bytes(content[: len(content) // 2])
     elif damage == "newer":
-        rewrite_header(model_path, format_version=2)
+        rewrite_header(model_path, format_version=3)
     else:
         model_path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
     message = fails("translate", image_path, "--model", model_path, "--out", tmp_path / "out.tif")

@@ -90,7 +90,7 @@ BAD_ENTRIES: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "infinite version": (("format_version",), "Infinity", "format_version is infinite"),
     "version as text": (("format_version",), '"1"', "format_version is '1'"),
     "version zero": (("format_version",), "0", "format_version is 0"),
-    "newer version": (("format_version",), "2", "update napari-pix2pix"),
+    "newer version": (("format_version",), "3", "update napari-pix2pix"),
     "provenance is a number": (("training",), "5", "training is 5, which should be a table"),
     "provenance is a list": (("training",), "[1]", "which should be a table"),
     "provenance is null": (("training",), "null", "which should be a table"),

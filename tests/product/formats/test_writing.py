@@ -28,6 +28,7 @@ from napari_pix2pix.formats.writing import (
     Tile,
     check_output,
     incompatibility,
+    map_path,
     output_suffix,
     resolve_format,
     write_image,
@@ -508,3 +509,16 @@ def test_what_a_format_has_no_field_for_is_said(
             assert [record.getMessage().partition("does not say ")[2] for record in caplog.records] == [
                 words for name, words in said.items() if name == file_format
             ]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("out/cell.ome.tif", "out/cell-error.ome.tif"),
+        ("cell.1.PNG", "cell.1-error.PNG"),
+        ("cells.ome.zarr", "cells-error.ome.zarr"),
+        ("tiles", "tiles-error"),
+    ],
+)
+def test_a_map_is_called_after_its_output(output: str, expected: str) -> None:
+    assert map_path(Path(output), "error") == Path(expected)
