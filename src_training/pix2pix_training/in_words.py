@@ -12,6 +12,7 @@ from pix2pix_training.intensity import PERCENTILES, LinearMapping, Mapping
 from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import parameter_count
+from pix2pix_training.novelty import NoveltyTraits
 from pix2pix_training.validated import labels
 
 _RECEPTIVE_FIELDS_PX = (1, 16, 34, 70, 142, 286, 574)
@@ -63,6 +64,13 @@ def describe_inference(inference: InferenceConfig) -> str:
     return f"norms use {labels(Statistics)[inference.statistics]}, {noise}"
 
 
+def describe_novelty(novelty: NoveltyTraits) -> str:
+    """What unlike images are told by."""
+    images = "1 image" if novelty.images == 1 else f"{novelty.images} images"
+    among = "that are held out" if novelty.yardstick == "held-out" else "that are trained on, as too little is held out"
+    return f"compared with {novelty.cells} places of training images, judged by {novelty.distances} of {images} {among}"
+
+
 def _collapsed(items: Sequence[str]) -> Sequence[str]:
     return items[:1] if len(set(items)) == 1 else items
 
@@ -81,6 +89,8 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"training: {_training(model.training)}"
     scores = [f"{name} {value:.4g}" for name, value in model.metrics.items() if isinstance(value, int | float)]
     yield f"validation: {', '.join(scores) + ' (pixels in [-1, 1])' if scores else 'none'}"
+    if model.novelty is not None:
+        yield f"novelty: {describe_novelty(model.novelty.traits)}"
     if model.discriminator is not None:
         yield f"discriminator: {describe_discriminator(model.discriminator)}"
     yield f"authors: {', '.join(model.credits.authors) or _UNKNOWN}"

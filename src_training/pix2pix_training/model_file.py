@@ -33,6 +33,7 @@ from pix2pix_training.networks import (
     discriminator_channels,
     set_inference_mode,
 )
+from pix2pix_training.novelty import NoveltyMeasure, NoveltyTraits, tensor_shapes
 from pix2pix_training.strict_json import read_table
 from pix2pix_training.validated import from_dict, validated
 
@@ -40,7 +41,7 @@ FORMAT = "pix2pix-model"
 FORMAT_VERSION = 2
 """Of files with tensors that version 1 does not know; others are still written as version 1."""
 _MAX_HEADER_BYTES = 10_000_000
-_FURTHER = ("discriminator.", "error.")
+_FURTHER = ("discriminator.", "error.", "novelty.")
 """Before the names of the tensors of what a file holds beside its generator."""
 _FLOATS = ("F16", "BF16", "F32", "F64")
 _INTEGERS = ("I32", "I64")
@@ -87,6 +88,7 @@ class Model:
     credits: Credits = field(default_factory=Credits)
     discriminator: TrainedDiscriminator | None = None
     error: ErrorNetwork | None = None
+    novelty: NoveltyMeasure | None = None
 
     def generator(self, inference: InferenceConfig | None = None) -> Generator:
         """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
@@ -113,7 +115,7 @@ def model_digest(model: Model) -> str:
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write atomically: the file is either the old one or the new one, whole. Refuses weights that are not finite."""
-    further = {"discriminator.": model.discriminator, "error.": model.error}
+    further = {"discriminator.": model.discriminator, "error.": model.error, "novelty.": model.novelty}
     tensors = dict(model.weights)
     for prefix, part in further.items():
         tensors |= {} if part is None else _prefixed(prefix, part.weights)
@@ -129,7 +131,7 @@ def model_header(model: Model) -> dict[str, Any]:
     """All of a model but its tensors, as plain data for JSON; docs/reference/models.md describes the entries."""
     return {
         "format": FORMAT,
-        "format_version": 1 if model.error is None else FORMAT_VERSION,
+        "format_version": 1 if model.error is None and model.novelty is None else FORMAT_VERSION,
         "generator": asdict(model.generator_config),
         "source": _description_to_json(model.source),
         "target": _description_to_json(model.target),
@@ -139,6 +141,7 @@ def model_header(model: Model) -> dict[str, Any]:
         "credits": asdict(model.credits),
         "discriminator": _discriminator_to_json(model.discriminator),
         **({} if model.error is None else {"error": asdict(model.error.traits)}),
+        **({} if model.novelty is None else {"novelty": asdict(model.novelty.traits)}),
     }
 
 
@@ -161,7 +164,7 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(f"{path}: the header is not valid: {error}") from error
     tensors = _read_weights(path, _expected_tensors(described))
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_FURTHER)}
-    of_discriminator, of_error = (
+    of_discriminator, of_error, of_novelty = (
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for prefix in _FURTHER
     )
@@ -170,6 +173,7 @@ def load_model(path: str | Path) -> Model:
         weights=weights,
         discriminator=described.discriminator and replace(described.discriminator, weights=of_discriminator),
         error=described.error and replace(described.error, weights=of_error),
+        novelty=described.novelty and replace(described.novelty, weights=of_novelty),
     )
 
 
@@ -206,6 +210,7 @@ def _described(header: MappingType[str, Any]) -> Model:
         credits=from_dict(Credits, header.get("credits", {}), where="credits"),
         discriminator=_discriminator_from_json(header.get("discriminator")),
         error=_error_from_json(header.get("error"), config, sides["target"][0]),
+        novelty=_novelty_from_json(header.get("novelty")),
     )
 
 
@@ -283,6 +288,9 @@ def _expected_tensors(model: Model) -> dict[str, _TensorKind]:
             tensors |= _prefixed("discriminator.", Discriminator(channels, discriminator.config).state_dict())
         if model.error is not None:
             tensors |= _prefixed("error.", build_generator(model.error.traits.config).state_dict())
+        if model.novelty is not None:
+            shapes = tensor_shapes(model.novelty.traits, config.source_channels)
+            tensors |= _prefixed("novelty.", {name: torch.empty(shape) for name, shape in shapes.items()})
     return {name: _TensorKind(tuple(tensor.shape), tensor.is_floating_point()) for name, tensor in tensors.items()}
 
 
@@ -344,6 +352,11 @@ def _error_from_json(data: Any, config: GeneratorConfig, target: ImageDescriptio
     if not isinstance(target.mapping, LinearMapping):
         raise SettingsError("there is an error network for a target of categories; the file is damaged")
     return ErrorNetwork(traits=traits, weights={})
+
+
+def _novelty_from_json(data: Any) -> NoveltyMeasure | None:
+    """Without weights yet."""
+    return None if data is None else NoveltyMeasure(traits=from_dict(NoveltyTraits, data, where="novelty"), weights={})
 
 
 def _provenance_from_json(data: Any) -> dict[str, Any]:

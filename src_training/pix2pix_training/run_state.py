@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, assert_never
 
 import torch
@@ -27,6 +28,8 @@ from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.metrics import Scores, mean_scores
 from pix2pix_training.model_file import Model, saved_model_step
 from pix2pix_training.networks import Generator
+from pix2pix_training.novelty import NoveltyMeasure
+from pix2pix_training.novelty_survey import novelty_of_run
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, changed_image
 from pix2pix_training.presets import DEFAULT_EPOCHS
@@ -206,7 +209,13 @@ class RunState:
             metrics=dict(self.latest["scores"]) if self.latest and self.latest["step"] == self.step else {},
             credits=self.config.credits,
             discriminator=self.networks.trained_discriminator(),
+            novelty=self._novelty,
         )
+
+    @cached_property
+    def _novelty(self) -> NoveltyMeasure | None:
+        """Of the images alone, so that of all models of a run it is the same."""
+        return novelty_of_run(self.prepared)
 
     def _provenance(self) -> dict[str, Any]:
         seen = seen_parts(self.prepared)

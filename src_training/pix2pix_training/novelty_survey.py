@@ -1,0 +1,189 @@
+"""Reading images in cells, and finding a measure of novelty on the images of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from pix2pix_training.array_source import ArraySource, plane_size
+from pix2pix_training.image_survey import Plane
+from pix2pix_training.intensity import Mapping, to_tensor
+from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.networks import padded_index
+from pix2pix_training.novelty import (
+    CELL_PX,
+    LEAST_YARDSTICK,
+    Features,
+    NoveltyMeasure,
+    NoveltyTraits,
+    Scores,
+    cell_features,
+    measure_of,
+    yardstick_of,
+)
+from pix2pix_training.preparation import PreparedData, PreparedPair
+from pix2pix_training.regions import Region, cells
+
+NEIGHBOURS = 1
+"""Cells on each side that the score of a cell is averaged with."""
+PATCH_CELLS = 4
+"""Side of the patches that stand for an image, in cells."""
+_PATCHES = 512
+_MOST_IN_ORDER = 1 << 20
+_LEAST_VALID_SHARE = 0.9
+_CPU = torch.device("cpu")
+
+
+class Cells:
+    """The cells of an image; those in the last row and column end at its border, so they may overlap others.
+
+    Parameters
+    ----------
+    image : with all channels that the network sees.
+    mapping : of its values, with its ends.
+    device : that computes.
+    """
+
+    def __init__(self, image: ArraySource, mapping: Mapping, device: torch.device = _CPU) -> None:
+        self._filled = FilledSource(image, may_be_empty=True)
+        self._mapping = mapping
+        self._device = device
+        self._places = tuple(_places(length) for length in plane_size(image))
+        self.size = (len(self._places[0]), len(self._places[1]))
+        """Rows and columns of cells."""
+
+    def features(self, part: Region, plane: Plane) -> Features:
+        """Of a rectangle of cells; NaN for those that hold hardly valid pixels."""
+        rows, columns = self._places[0][slice(*part.rows)].ravel(), self._places[1][slice(*part.columns)].ravel()
+        region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+        stored, opacity = self._filled.read_with_opacity(region, plane)
+        index = np.ix_(rows - region.y0, columns - region.x0)
+        taken = to_tensor(stored[:, index[0], index[1]]).to(self._device)
+        pixels = self._mapping.to_network(taken[None])[0].reshape(-1, part.height, CELL_PX, part.width, CELL_PX)
+        found = cell_features(pixels.permute(1, 3, 0, 2, 4))
+        if opacity is not None:
+            valid = (opacity[index] > 0).reshape(part.height, CELL_PX, part.width, CELL_PX).mean((1, 3))
+            found[valid < _LEAST_VALID_SHARE] = np.nan
+        return found
+
+    def scores(self, measure: NoveltyMeasure, part: Region, plane: Plane) -> Scores:
+        """Of a rectangle of cells: means over those around each, which tell more than single ones; NaN stays."""
+        seen = part.grown(NEIGHBOURS, self.size)
+        own = measure.scores(self.features(seen, plane))
+        return _averaged(own)[part.seen_from(seen).slices]
+
+
+def _places(length: int) -> NDArray[np.int64]:
+    """Rows (or columns) of the pixels of each cell; shape (cells, `CELL_PX`)."""
+    if length < CELL_PX:
+        return padded_index(length, CELL_PX).numpy()[None]
+    starts = np.minimum(np.arange(cells(length, CELL_PX)) * CELL_PX, length - CELL_PX)
+    return starts[:, None] + np.arange(CELL_PX)
+
+
+def _averaged(scores: Scores) -> Scores:
+    """The mean of each and its neighbours, of those that are there; NaN stays."""
+    padded = np.pad(scores, NEIGHBOURS, constant_values=np.nan)
+    windows = sliding_window_view(padded, (2 * NEIGHBOURS + 1,) * 2)
+    known = ~np.isnan(windows)
+    means = np.where(known, windows, 0.0).sum((-2, -1)) / np.maximum(1, known.sum((-2, -1)))
+    return np.where(np.isnan(scores), np.nan, means)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownImage:
+    """An image that others are to be compared with, those of its planes that count, and the mapping of its values."""
+
+    image: ArraySource
+    planes: Sequence[Plane]
+    mapping: Mapping
+
+
+def measured_novelty(training: Sequence[KnownImage], held_out: Sequence[KnownImage]) -> NoveltyMeasure | None:
+    """A measure of how unlike `training` images are; None where they are too small for one.
+
+    Its yardstick are the images that are held out. Where they are too small for that, it is every fifth of the patches
+    that are looked at, which do not count among what is known then.
+    """
+    known, others, name = _drawn(training), _drawn(held_out), "held-out"
+    if sum(patch.cells.pixels for patch in others) < LEAST_YARDSTICK:
+        known, others, name = [p for n, p in enumerate(known) if n % 5], known[::5], "training"
+    features = _joined(patch.features() for patch in known)
+    if not len(features):
+        return None
+    measure = NoveltyMeasure(traits=_NOT_YET, weights=measure_of(features))
+    scores = _joined(patch.scores(measure)[..., None] for patch in others)[:, 0]
+    if len(scores) < LEAST_YARDSTICK:
+        return None
+    yardstick = yardstick_of(scores)
+    traits = NoveltyTraits(
+        cells=len(measure.weights["cells"]),
+        distances=len(yardstick),
+        yardstick=name,  # type: ignore[arg-type]  # one of the two
+        images=len({id(patch.source) for patch in others}),
+    )
+    return NoveltyMeasure(traits=traits, weights={**measure.weights, "yardstick": yardstick})
+
+
+def novelty_of_run(data: PreparedData) -> NoveltyMeasure | None:
+    """`measured_novelty` of the sources of a run."""
+
+    def known(pairs: Sequence[PreparedPair]) -> list[KnownImage]:
+        return [KnownImage(image=p.pair.source, planes=p.planes, mapping=p.source_mapping) for p in pairs]
+
+    return measured_novelty(known(data.training), known(data.validation))
+
+
+_NOT_YET = NoveltyTraits(cells=1, distances=LEAST_YARDSTICK, yardstick="training", images=1)
+
+
+@dataclass(frozen=True)
+class _Patch:
+    """A rectangle of cells of one plane."""
+
+    source: Cells
+    plane: Plane
+    cells: Region
+
+    def features(self) -> Features:
+        return self.source.features(self.cells, self.plane)
+
+    def scores(self, measure: NoveltyMeasure) -> Scores:
+        return self.source.scores(measure, self.cells, self.plane)
+
+
+def _drawn(images: Sequence[KnownImage]) -> list[_Patch]:
+    """All patches of the images, or random ones of them, always the same; image by image."""
+    planes = [(source, plane) for image in images for source in [_cells_of(image)] for plane in image.planes]
+    counts = [cells(source.size[0], PATCH_CELLS) * cells(source.size[1], PATCH_CELLS) for source, _ in planes]
+    starts = np.cumsum([0, *counts])
+    total = int(starts[-1])
+    rng = np.random.default_rng(0)
+    drawn = rng.permutation(total)[:_PATCHES] if total < _MOST_IN_ORDER else rng.integers(0, total, _PATCHES)
+    patches = []
+    for number in np.sort(drawn).tolist():
+        which = int(np.searchsorted(starts, number, "right")) - 1
+        patches.append(_patch(*planes[which], number - int(starts[which])))
+    return patches
+
+
+def _cells_of(known: KnownImage) -> Cells:
+    return Cells(known.image, known.mapping)
+
+
+def _patch(source: Cells, plane: Plane, number: int) -> _Patch:
+    rows, columns = source.size
+    y, x = divmod(number, cells(columns, PATCH_CELLS))
+    place = Region.at(y * PATCH_CELLS, x * PATCH_CELLS, PATCH_CELLS, PATCH_CELLS)
+    return _Patch(source, plane, place.common(Region.whole(rows, columns)))
+
+
+def _joined(parts: Iterable[Features]) -> Features:
+    """Those of all cells of rectangles that are no NaN; shape (cells, features)."""
+    flat = [part.reshape(-1, part.shape[-1]) for part in parts]
+    return np.concatenate([part[~np.isnan(part).any(1)] for part in flat]) if flat else np.zeros((0, 1))
