@@ -44,6 +44,10 @@ def translate(
         Option(metavar="ADDRESS", help="Have a Dask cluster do the work, or local:N, N processes of this machine."),
     ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
+    novelty_map: Annotated[
+        bool,
+        Option("--novelty-map", help="Write beside each output a map of what is unlike the training images."),
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -55,6 +59,7 @@ def translate(
     from napari_pix2pix.translation.batch import OfOne, jobs_for, plan_lines, translate_batch
     from napari_pix2pix.translation.cluster import ClusterProgress, translate_on_cluster
     from napari_pix2pix.translation.cluster_connection import connected
+    from napari_pix2pix.translation.novelty_map import share_in_words
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.errors import SettingsError
@@ -66,6 +71,10 @@ def translate(
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
     if dask is not None and (shard is not None or dry_run):
         raise SettingsError("--dask deals out all regions by itself; leave out --shard and --dry-run")
+    if dask is not None and novelty_map:
+        raise SettingsError(
+            "--dask makes no novelty maps; run it without --novelty-map, and then again with it, --resume and no --dask"
+        )
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
     jobs = jobs_for(
         inputs,
@@ -106,7 +115,8 @@ def translate(
         else:
             translator = Translator(load_model(model), chosen)
             stack.enter_context(translator.interruptible(cancel))
-            report = ended(translate_batch(jobs, translator, part=parse_shard(shard), **how), show)
+            events = translate_batch(jobs, translator, part=parse_shard(shard), novelty_map=novelty_map, **how)
+            report = ended(events, show)
     interrupts.keeps("all is written")
     for path in report.outputs:
         say(str(path))
@@ -116,6 +126,8 @@ def translate(
         say(
             f"{report.total.pixels / 1e6:.2f} megapixels in {report.total.seconds:.1f} s (scheme {report.total.scheme})"
         )
+    if novelty_map and report.total is not None and report.total.novel_share is not None:
+        say(f"{share_in_words(report.total.novel_share, len(jobs))}; see the map NAME-novelty beside the output")
     if as_json:
         print_json(report.as_dict())
 

@@ -264,6 +264,7 @@ def translate_batch(
     resume: bool = False,
     part: Part = WHOLE,
     on_error: OnError = "stop",
+    novelty_map: bool = False,
 ) -> Generator[OfOne, None, BatchReport]:
     """Translate all `jobs`; see `pipeline.translate`.
 
@@ -271,6 +272,7 @@ def translate_batch(
     ----------
     resume : go on with unfinished outputs, and leave complete ones as they are.
     part : of this process: of the regions of all images.
+    novelty_map : of each output, see `FileSink`.
 
     Raises
     ------
@@ -288,7 +290,14 @@ def translate_batch(
         try:
             if job.failure:
                 raise ImageError(job.failure)
-            sink = FileSink(job.output, file_format=file_format, overwrite=overwrite, resume=resume, part=own_part)
+            sink = FileSink(
+                job.output,
+                file_format=file_format,
+                overwrite=overwrite,
+                resume=resume,
+                part=own_part,
+                novelty_map=novelty_map,
+            )
             events = file_events(job.inputs, translator, sink, series=job.series, may_be_empty=may_be_empty)
             report = yield from of_one(events, number, len(jobs))
             reports.append(report)
@@ -327,6 +336,7 @@ def summed(reports: Sequence[TranslationReport]) -> TranslationReport | None:
         complete=all(r.complete for r in reports),
         peak_memory_bytes=max(r.peak_memory_bytes for r in reports),
         clipped_share=_mean_shares(reports),
+        novel_share=_mean_novel_share(reports),
     )
 
 
@@ -339,6 +349,13 @@ def _mean_shares(reports: Sequence[TranslationReport]) -> tuple[float, ...]:
         sum(share * report.pixels for share, report in zip(channel, counted, strict=True)) / pixels
         for channel in shares
     )
+
+
+def _mean_novel_share(reports: Sequence[TranslationReport]) -> float | None:
+    """Of all images in which something was looked at, by their size."""
+    known = [(report.novel_share, report.pixels) for report in reports if report.novel_share is not None]
+    pixels = sum(own for _, own in known)
+    return sum(share * own for share, own in known) / pixels if pixels else None
 
 
 def _regions(plan: Plan) -> str:

@@ -104,14 +104,14 @@ def warn_of_values(image: FittedImage, mapping: Mapping, expected: ImageDescript
                 "%s: %s of the pixels are of none of the categories that the model was trained on, so its result there "
                 "means nothing; number the categories as in the training images",
                 image.name,
-                _percent(shares[0]),
+                percent(shares[0]),
             )
         return
     beyond = [number for number, share in enumerate(shares) if share > TOLERATED_SHARE]
     own = range(len(mapping.low))[expected.own_channels]
     if parts := [number for number in beyond if number in own]:
         places = [
-            f"{_percent(shares[n])} of the values{_of_channel(n - own.start, image, expected)} lie beyond "
+            f"{percent(shares[n])} of the values{_of_channel(n - own.start, image, expected)} lie beyond "
             f"{ends_in_words(mapping, n)}"
             for n in parts[:_MOST_CHANNELS]
         ]
@@ -151,7 +151,8 @@ def own_shares(image: FittedImage, expected: ImageDescription) -> tuple[float, .
     return shares if isinstance(image.mapping, CategoryMapping) else shares[expected.own_channels]
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share from 0 to 1 in words."""
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %" if share >= 5e-4 else "less than 0.1 %"
 
 

@@ -19,6 +19,7 @@ _ARGUMENTS = {
     "--device": "device",
     "--init": "init",
     "--out": "out",
+    "--novelty-map": "novelty_map=True",
     "--overwrite": "overwrite=True",
     "--resume": "resume=True",
     "--series": "series",

@@ -65,8 +65,10 @@ def translate(
     work = Work(source=source, fitted=fitted, translator=translator, plan=translator.plan(plane_size(fitted)))
     spec = sink.spec(work)
     if spec is None:
-        return _report(translator, replace(work.all_of_it, tiles_reused=work.tiles))
+        done = replace(work.all_of_it, tiles_reused=work.tiles)
+        return _report(translator, done, novel_share=sink.novel_share(work))
     yield Planned(plan=work.plan, spec=spec, tiles=work.tiles)
+    novel_share = sink.novel_share(work)
     ready = time.perf_counter()
     done = yield from sink.fill(work, spec)
     return _report(
@@ -75,6 +77,7 @@ def translate(
         seconds=time.perf_counter() - ready,
         seconds_setup=ready - started,
         clipped_share=own_shares(fitted, translator.model.source),
+        novel_share=novel_share,
     )
 
 
@@ -85,6 +88,7 @@ def _report(
     seconds: float = 0.0,
     seconds_setup: float = 0.0,
     clipped_share: tuple[float, ...] = (),
+    novel_share: float | None = None,
 ) -> TranslationReport:
     plan = done.plan
     backend, precision = translator.ran_with(plan)
@@ -106,6 +110,7 @@ def _report(
         tiles_reused=done.tiles_reused,
         complete=done.complete,
         clipped_share=clipped_share,
+        novel_share=novel_share,
     )
 
 
@@ -140,6 +145,7 @@ def translate_file(
     part: Part = WHOLE,
     series: int | None = None,
     may_be_empty: bool = False,
+    novelty_map: bool = False,
     progress: Progress | None = None,
 ) -> TranslationReport:
     """Translate an image file; the output appears only when it is complete.
@@ -153,6 +159,7 @@ def translate_file(
     part : of the work, for this process; the last of them to finish completes the output.
     series : of files that hold several images the one of this number, from 0; by default the first, with a warning.
     may_be_empty : an image without a valid pixel gives an output without one, instead of an error.
+    novelty_map : write a map of what is unlike the training images beside it, see `FileSink`.
     progress : called now and then with the number of tiles done and of all.
 
     Raises
@@ -162,7 +169,14 @@ def translate_file(
     Pix2PixError
         The work failed midway; nothing half-written stands at `path_out`.
     """
-    sink = FileSink(as_path(path_out), file_format=file_format, overwrite=overwrite, resume=resume, part=part)
+    sink = FileSink(
+        as_path(path_out),
+        file_format=file_format,
+        overwrite=overwrite,
+        resume=resume,
+        part=part,
+        novelty_map=novelty_map,
+    )
     events = file_events(path_in, model, sink, settings, series=series, may_be_empty=may_be_empty)
     return ended(events, told(progress))
 

@@ -58,7 +58,9 @@ class TranslationReport:
     `tiles_reused` were there from an earlier run; `complete` is False while other shards are still to come.
     `peak_memory_bytes` is the peak of the whole process since its start. `clipped_share` is from 0 to 1: for each
     channel of the image the share of the values that were read which lie beyond the range that the model knows; for
-    categories that of pixels of no known category. Empty where nothing was read.
+    categories that of pixels of no known category. Empty where nothing was read. `novel_share` is the
+    share of the image that is unlike what the model was trained on, from 0 to 1: with a novelty map of all of it, else
+    of some places. None where the model cannot tell, or nothing was looked at.
     """
 
     pixels: int
@@ -78,6 +80,7 @@ class TranslationReport:
     tiles_reused: int = 0
     complete: bool = True
     clipped_share: tuple[float, ...] = ()
+    novel_share: float | None = None
 
 
 Progress = Callable[[int, int], None]

@@ -28,6 +28,7 @@ from napari_pix2pix.formats.writing import (
     written,
 )
 from napari_pix2pix.translation.fitted_image import FittedImage, at_own_size
+from napari_pix2pix.translation.novelty_map import NoveltyFile, require_measure, sampled_share, warn_of_novelty
 from napari_pix2pix.translation.output_description import (
     content_identity,
     image_identity,
@@ -95,6 +96,13 @@ class Sink(ABC):
     @abstractmethod
     def fill(self, work: Work, spec: OutputSpec) -> Filling:
         """Make it."""
+
+    def novel_share(self, work: Work) -> float | None:
+        """How much of the image is novel, see `TranslationReport`; warns where that is much. For between the two."""
+        share = sampled_share(work.fitted, work.translator)
+        if share is not None:
+            warn_of_novelty(work.source.name, share, is_sampled=True)
+        return share
 
 
 class ArraySink(Sink):
@@ -188,6 +196,8 @@ class FileSink(Sink):
     in_place : where it can be made region by region, go on with one that was begun, and fill also one of a single
         region where others can look.
     replaces : what is at `path` is of this `output_identity`, and no complete output of this work.
+    novelty_map : write a map of what is unlike the training images beside it, before it, called NAME-novelty. The part
+        that begins with the first region does.
     """
 
     def __init__(
@@ -200,6 +210,7 @@ class FileSink(Sink):
         part: Part = WHOLE,
         in_place: bool = False,
         replaces: list[int] | None = None,
+        novelty_map: bool = False,
     ) -> None:
         self.path = as_path(path)
         self._format = file_format
@@ -208,6 +219,8 @@ class FileSink(Sink):
         self._part = part
         self._in_place = in_place
         self._replaces = replaces
+        self._wants_novelty = novelty_map
+        self._novelty: NoveltyFile | None = None
 
     @property
     def _is_remote(self) -> bool:
@@ -222,14 +235,19 @@ class FileSink(Sink):
         file = source if isinstance(source, ImageSource) else None
         requested = resolve_format(path, self._format, file)
         goes_on = self._resume or self._part.count > 1
+        if self._wants_novelty:
+            require_measure(work.translator.model)
+            if self._is_first:
+                self._novelty = NoveltyFile(path, spec, file_format=requested, overwrite=self._overwrite, keeps=goes_on)
         clear_completed(path)
         if goes_on and _is_there(path) and not is_begun(path) and output_identity(path) != self._replaces:
             clear_leftovers(path)
             logger.warning("%s", _finished_in_words(path, spec))
             return None
         for input_file in file.files if file is not None else ():
-            if _is_there(path) and path.samefile(input_file):  # its pixels are still read while the output is written
-                raise OutputError(f"{path} would take the place of the input {input_file}; give another name")
+            for own in [path, *([] if self._novelty is None else [self._novelty.path])]:
+                if _is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
+                    raise OutputError(f"{own} would take the place of the input {input_file}; give another name")
         self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
         spec = with_mask(spec, source, self._format)
         if (goes_on or self._is_remote) and not _goes_by_regions(work, spec):
@@ -238,6 +256,21 @@ class FileSink(Sink):
                 "written to a bucket"
             )
         return spec
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether this process looks at the whole image for all of them."""
+        return bool(self._part.of(1))
+
+    def novel_share(self, work: Work) -> float | None:
+        if not self._is_first:
+            return None
+        if self._novelty is None:
+            return super().novel_share(work)
+        share = self._novelty.write(work.fitted, work.translator)
+        if share is not None:
+            warn_of_novelty(work.source.name, share, is_sampled=False)
+        return share
 
     def fill(self, work: Work, spec: OutputSpec) -> Filling:
         if not self._part.of(work.plan.regions * work.planes):  # the plan has one region where the grid had many

@@ -110,7 +110,7 @@ def measured_novelty(training: Sequence[KnownImage], held_out: Sequence[KnownIma
     Its yardstick are the images that are held out. Where they are too small for that, it is every fifth of the patches
     that are looked at, which do not count among what is known then.
     """
-    known, others, name = _drawn(training), _drawn(held_out), "held-out"
+    known, others, name = drawn_patches(training), drawn_patches(held_out), "held-out"
     if sum(patch.cells.pixels for patch in others) < LEAST_YARDSTICK:
         known, others, name = [p for n, p in enumerate(known) if n % 5], known[::5], "training"
     features = _joined(patch.features() for patch in known)
@@ -143,7 +143,7 @@ _NOT_YET = NoveltyTraits(cells=1, distances=LEAST_YARDSTICK, yardstick="training
 
 
 @dataclass(frozen=True)
-class _Patch:
+class Patch:
     """A rectangle of cells of one plane."""
 
     source: Cells
@@ -151,20 +151,22 @@ class _Patch:
     cells: Region
 
     def features(self) -> Features:
+        """See `Cells.features`."""
         return self.source.features(self.cells, self.plane)
 
     def scores(self, measure: NoveltyMeasure) -> Scores:
+        """See `Cells.scores`."""
         return self.source.scores(measure, self.cells, self.plane)
 
 
-def _drawn(images: Sequence[KnownImage]) -> list[_Patch]:
-    """All patches of the images, or random ones of them, always the same; image by image."""
+def drawn_patches(images: Sequence[KnownImage], most: int = _PATCHES) -> list[Patch]:
+    """All patches of the images, or at most so many random ones, always the same; image by image."""
     planes = [(source, plane) for image in images for source in [_cells_of(image)] for plane in image.planes]
     counts = [cells(source.size[0], PATCH_CELLS) * cells(source.size[1], PATCH_CELLS) for source, _ in planes]
     starts = np.cumsum([0, *counts])
     total = int(starts[-1])
     rng = np.random.default_rng(0)
-    drawn = rng.permutation(total)[:_PATCHES] if total < _MOST_IN_ORDER else rng.integers(0, total, _PATCHES)
+    drawn = rng.permutation(total)[:most] if total < _MOST_IN_ORDER else rng.integers(0, total, most)
     patches = []
     for number in np.sort(drawn).tolist():
         which = int(np.searchsorted(starts, number, "right")) - 1
@@ -176,11 +178,11 @@ def _cells_of(known: KnownImage) -> Cells:
     return Cells(known.image, known.mapping)
 
 
-def _patch(source: Cells, plane: Plane, number: int) -> _Patch:
+def _patch(source: Cells, plane: Plane, number: int) -> Patch:
     rows, columns = source.size
     y, x = divmod(number, cells(columns, PATCH_CELLS))
     place = Region.at(y * PATCH_CELLS, x * PATCH_CELLS, PATCH_CELLS, PATCH_CELLS)
-    return _Patch(source, plane, place.common(Region.whole(rows, columns)))
+    return Patch(source, plane, place.common(Region.whole(rows, columns)))
 
 
 def _joined(parts: Iterable[Features]) -> Features:

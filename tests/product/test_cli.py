@@ -64,7 +64,7 @@ def test_train_translate_evaluate(
     expected = {
         *("outputs", "pixels", "seconds", "seconds_setup", "backend", "device", "precision", "scheme", "statistics"),
         *("tile", "split_level", "mac_overhead", "peak_memory_bytes", "tiles", "tiles_reused", "backend_reason"),
-        *("clipped_share", "warnings"),
+        *("clipped_share", "novel_share", "warnings"),
     }
     assert translated.keys() == expected
     scored = result_of(["evaluate", "--prediction", tmp_path / "out", "--target", folders[1]], capsys)
