@@ -9,6 +9,7 @@ from typing import Annotated, Any, overload
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
+from napari_pix2pix.translation.novelty_map import Novelty, found_novelty
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
@@ -17,6 +18,7 @@ from napari_pix2pix.translation.sinks import ArraySink, FileSink
 from napari_pix2pix.translation.translator import lent_translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import temporary_folder
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.machine import scratch_folder
 from pix2pix_training.model_file import Model, load_model
@@ -60,6 +62,7 @@ class LoadedModel:
         file_format: str = "same",
         overwrite: bool = False,
         resume: bool = False,
+        novelty_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> AnyArray: ...
@@ -79,6 +82,7 @@ class LoadedModel:
         file_format: str = "same",
         overwrite: bool = False,
         resume: bool = False,
+        novelty_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> Path: ...
@@ -98,6 +102,7 @@ class LoadedModel:
         file_format: str = "same",
         overwrite: bool = False,
         resume: bool = False,
+        novelty_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> AnyArray | Path:
@@ -125,6 +130,9 @@ class LoadedModel:
             Of files that hold several images the one of this number, from 0. Without it the first, with a warning.
         overwrite, resume : bool
             Replace `out`, or go on with it where it was begun.
+        novelty_map : bool
+            Write beside `out` a map of what is unlike the training images, called NAME-novelty; for arrays see
+            `novelty`.
         on_progress : callable
             Is given the number of tiles done, and of all.
         **settings
@@ -171,13 +179,75 @@ class LoadedModel:
             channel_names=channel_names,
         )
         with lent_translator(self.model, chosen) as translator, image_given as (source, order):
+            if path is None and novelty_map:
+                raise SettingsError("a novelty map is a file beside out; give out, or call novelty for an array")
             if path is None:
                 sink = ArraySink(order)
                 ended(translate(source, translator, sink), told(on_progress))
                 return sink.without_single_channel
-            file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume)
+            file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume, novelty_map=novelty_map)
             ended(translate(source, translator, file), told(on_progress))
             return path
+
+    @spoken_in_python
+    def novelty(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        series: int | None = None,
+        **settings: Any,
+    ) -> Novelty:
+        """Find what of an image is unlike the images that the model was trained on.
+
+        Parameters
+        ----------
+        image, axes, nodata, channel_names, series
+            As for `translate`.
+        **settings
+            Fields of `TranslationSettings` that say how the image is seen, such as ``convert_values="type"``.
+
+        Returns
+        -------
+        Novelty
+            The `share` of the image that is unlike them, and its map in `p_values`.
+
+        Raises
+        ------
+        InputError
+            Image and model do not fit together, or the model cannot tell.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> images = list(np.random.default_rng(0).integers(0, 256, (8, 256, 256), dtype=np.uint8))
+        >>> copying = Pix2Pix.train(
+        ...     images, images, axes="YX", out="copying", steps=1, patch_size=32, generator={"base_width": 4}
+        ... )
+        >>> copying.novelty(images[0]).share < 0.1
+        True
+        >>> copying.novelty(images[0] // 2).share
+        1.0
+        >>> copying.novelty(images[0]).p_values.shape
+        (8, 8)
+        """
+        chosen = TranslationSettings(**settings)
+        image_given = opened(
+            image,
+            axes=axes,
+            into_file=False,
+            resume=False,
+            series=series,
+            alpha=chosen.alpha,
+            pixel_size=None,
+            unit="µm",
+            nodata=checked(float | None, nodata, "nodata"),
+            channel_names=channel_names,
+        )
+        with lent_translator(self.model, chosen) as translator, image_given as (source, _):
+            return found_novelty(translator.fit(source), translator)
 
     @spoken_in_python
     def evaluate(

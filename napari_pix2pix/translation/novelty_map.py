@@ -89,7 +89,7 @@ def require_measure(model: Model) -> NoveltyMeasure:
     if model.novelty is None:
         raise SettingsError(
             "the model cannot tell what is unlike its training images: it was made by an older version, imported, or "
-            "trained on images that are too small for that; leave out --novelty-map"
+            "trained on too few pixels for that"
         )
     return model.novelty
 

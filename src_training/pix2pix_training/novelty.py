@@ -22,7 +22,7 @@ from pix2pix_training.validated import validated
 CELL_PX = 32
 MOST_KEPT = 2000
 """Cells of training images, and distances of the yardstick, at most."""
-LEAST_YARDSTICK = 200
+LEAST_YARDSTICK = 100
 """With fewer distances to compare with, one that occurs once in a hundred times is not told from others."""
 _SCALES = 4
 _STEP = 2 / 255

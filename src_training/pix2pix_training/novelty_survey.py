@@ -107,12 +107,12 @@ class KnownImage:
 def measured_novelty(training: Sequence[KnownImage], held_out: Sequence[KnownImage]) -> NoveltyMeasure | None:
     """A measure of how unlike `training` images are; None where they are too small for one.
 
-    Its yardstick are the images that are held out. Where they are too small for that, it is every fifth of the patches
+    Its yardstick are the images that are held out. Where they are too small for that, it is every third of the patches
     that are looked at, which do not count among what is known then.
     """
     known, others, name = drawn_patches(training), drawn_patches(held_out), "held-out"
     if sum(patch.cells.pixels for patch in others) < LEAST_YARDSTICK:
-        known, others, name = [p for n, p in enumerate(known) if n % 5], known[::5], "training"
+        known, others, name = [p for n, p in enumerate(known) if n % 3], known[::3], "training"
     features = _joined(patch.features() for patch in known)
     if not len(features):
         return None

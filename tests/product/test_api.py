@@ -354,6 +354,8 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", pixel_size=cast(Any, 3)), "pixel_size is 3; it should be"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", pixel_size=(-1, 1)), r"pixel_size is \(-1, 1\)"),
         (lambda model: model.translate(IMAGE, "o.tif", pixel_size=(0, float("nan"))), r"pixel_size is \(0, nan\)"),
+        (lambda model: model.novelty(IMAGE), "cannot tell what is unlike its training images"),
+        (lambda model: model.translate(IMAGE, novelty_map=True), "call novelty for an array"),
         (lambda model: Pix2Pix.load("missing.safetensors"), "does not exist"),
     ],
 )
