@@ -13,6 +13,7 @@ _LENGTHS = ("epochs", "steps", "minutes")
 _FIELDS_OF_IMAGES = {
     "--device": "Device",
     "--init": "Start from",
+    "--novelty-map": "Show where",
     "--match-pixel-size": "rescale to the model's pixel size",
     "--resume": "Resume",
 }

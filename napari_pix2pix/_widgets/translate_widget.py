@@ -31,6 +31,8 @@ from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.messages import HelpLinks, Message
 from napari_pix2pix._widgets.model_actions import ModelActions
 from napari_pix2pix._widgets.model_choice import ModelChoice, dropped_model
+from napari_pix2pix._widgets.novelty_badge import NoveltyBadge
+from napari_pix2pix._widgets.novelty_job import NoveltyFound, NoveltySubject, add_novelty_layer, novelty_events
 from napari_pix2pix._widgets.part_choice import PartChoice
 from napari_pix2pix._widgets.preferences import preferences, recent_models
 from napari_pix2pix._widgets.result_jobs import (
@@ -61,6 +63,7 @@ class TranslateWidget(JobWidget):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._placed: Placed | None = None
+        self._request: TranslationRequest | None = None
         self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
         self._doing = "translating"
         self.results = ResultLayers(napari_viewer)
@@ -95,6 +98,7 @@ class TranslateWidget(JobWidget):
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
+        self.novelty = NoveltyBadge()
         self.model_actions = ModelActions(self.viewer)
         self.more = collapsed("More", self.settings)
         destination = column(self.destination, self.out)
@@ -121,6 +125,7 @@ class TranslateWidget(JobWidget):
                 row(self.translate_button, self.cancel_button),
                 self.progress,
                 self.state,
+                self.novelty,
                 self.comparison,
                 row(self.save_button, self.copy_button),
             ],
@@ -144,6 +149,7 @@ class TranslateWidget(JobWidget):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
+        self.novelty.asked.connect(self._on_novelty)
         self.model_actions.changed.connect(self._refresh)
         self.model_actions.wants_evaluation.connect(self._on_evaluate)
         self.model_actions.wants_export.connect(self._on_export)
@@ -196,6 +202,8 @@ class TranslateWidget(JobWidget):
     def _refresh(self, *_: Any) -> None:
         problem = self.images.say(self.model.card, self.settings)
         self.forget_stale_words()
+        self.novelty.forget_other(self.choice())
+        self.novelty.button.setEnabled(not self.is_running)
         self.lock_inputs()
         self.comparison.forget_removed()
         if self._is_of_folder:
@@ -291,6 +299,7 @@ class TranslateWidget(JobWidget):
         place = placement(layer, channel_axis=axis, origin=origin)
         self._doing = "translating"
         self._placed = Placed(layer=layer, sources=tuple(self.picker.layers), place=place, extent=extent)
+        self._request = request
         stop = Cancel()
         recent_models().add(request.model)
         self._begin("reading the model…", partial(translation_events, request, cancel=stop), stop)
@@ -302,6 +311,8 @@ class TranslateWidget(JobWidget):
                     self._show_tiles(event)
                 case Translated():
                     self._deliver(event)
+                case NoveltyFound():
+                    self._show_novelty(event)
                 case FilesDone():
                     self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
                     self.state.say(f"image {min(event.done + 1, event.total)} of {event.total}")
@@ -329,11 +340,24 @@ class TranslateWidget(JobWidget):
         shown, hidden = self.results.add(result, self._placed)
         self.comparison.compare(shown)
         if result.is_complete:
-            self._placed, self._is_ended = None, True
+            assert self._request is not None
+            subject = NoveltySubject(request=self._request, placed=self._placed, channel_axis=self.picker.channel_axis)
+            self.novelty.tell(result.novel_share, self.choice(), subject)
+            self._placed, self._request, self._is_ended = None, None, True
             facts = result.provenance
             scheme = labels(Scheme)[facts["scheme"]]
             words = f"done in {facts['seconds']:.1f} s, {scheme}, on {facts['device']}"
             self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
+
+    def _on_novelty(self) -> None:
+        stop = Cancel()
+        self._begin("looking at the image…", partial(novelty_events, self.novelty.subject, cancel=stop), stop)
+
+    def _show_novelty(self, found: NoveltyFound) -> None:
+        self._is_ended = True
+        add_novelty_layer(self.viewer, found)
+        self.novelty.tell(found.novelty.share, self.choice(), found.subject, is_sampled=False)
+        self.state.say("red in the new layer is unlike the training images", "good")
 
     def _show_tiles(self, event: TilesDone) -> None:
         is_counted = event.total > 1
@@ -342,14 +366,14 @@ class TranslateWidget(JobWidget):
         self.results.refresh()
 
     def on_error(self, error: Exception) -> None:
-        self._placed, self._is_ended = None, True
+        self._placed, self._request, self._is_ended = None, None, True
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
         self.progress.setVisible(False)
         self.results.drop_unfinished()
         if not self._is_ended:
-            self._placed = None
+            self._placed = self._request = None
             self.state.say("cancelled; Translate goes on from here" if self._can_go_on else "cancelled")
         self._refresh()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix.formats.metadata import ImageMetadata
-from napari_pix2pix.translation.progress import Planned, TilesDone
+from napari_pix2pix.translation.progress import Event, Planned, TilesDone, TranslationReport
 from pix2pix_training.array_source import AnyArray, ArraySource
 from pix2pix_training.atomic import partial_path
 from pix2pix_training.cancel import Cancel
@@ -51,7 +51,8 @@ class Translated:
     Of one that goes to a file there are two: first with a file that fills, then with the complete one.
 
     `spec` is what a file of it would be. `limits` are the smallest and largest value of each channel that the model can
-    give, None for categories, whose colours are `colors` by stored value. `provenance` is plain data.
+    give, None for categories, whose colours are `colors` by stored value. `provenance` is plain data. `novel_share` is
+    that of `TranslationReport`, of a complete result.
     """
 
     pixels: AnyArray | StoredImage
@@ -60,6 +61,7 @@ class Translated:
     limits: tuple[tuple[float, float], ...] | None
     colors: Mapping[int, NDArray[np.float32]]
     provenance: Mapping[str, Any]
+    novel_share: float | None = None
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -118,7 +120,12 @@ def translation_events(
     source, out = WithMetadata(request.source, request.metadata), request.out
     in_memory, is_shown = ArraySink(with_opacity=True), False
     sink: Sink = in_memory if out is None else FileSink(out, file_format="ome-zarr", in_place=True)
-    with translator.interruptible(cancel or Cancel()), closing(translate(source, translator, sink)) as events:
+    reports: list[TranslationReport] = []
+
+    def reported() -> Generator[Event, None, None]:
+        reports.append((yield from translate(source, translator, sink)))
+
+    with translator.interruptible(cancel or Cancel()), closing(reported()) as events:
         for event in events:
             if isinstance(event, Planned):
                 plan, spec = event.plan, event.spec
@@ -130,7 +137,8 @@ def translation_events(
                     yield _result(request, translator, plan, spec, unfinished, started, is_complete=False)
                 yield event
     pixels = in_memory.array if out is None else StoredImage(out, source.axes)
-    yield _result(request, translator, plan, spec, pixels, started)
+    complete = _result(request, translator, plan, spec, pixels, started)
+    yield replace(complete, novel_share=reports[0].novel_share)
 
 
 def _result(

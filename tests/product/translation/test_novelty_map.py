@@ -20,6 +20,7 @@ from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.novelty import NoveltyMeasure
 from pix2pix_training.novelty_survey import KnownImage, measured_novelty
 from tests.product.conftest import model_for
 
@@ -33,13 +34,17 @@ def texture(seed: int, height: int = 256, width: int = 256) -> AnyArray:
     return pixels
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+def measure_of_textures() -> NoveltyMeasure | None:
     def known(seeds: range) -> list[KnownImage]:
         mapping = dtype_mapping(np.dtype(np.uint8), 1)
         return [KnownImage(image=MemorySource(texture(s)[None]), planes=[()], mapping=mapping) for s in seeds]
 
-    return replace(model_for(1, 1), novelty=measured_novelty(known(range(6)), known(range(20, 24))))
+    return measured_novelty(known(range(6)), known(range(20, 24)))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return replace(model_for(1, 1), novelty=measure_of_textures())
 
 
 @pytest.fixture
