@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 NOVEL_P = 0.01
 """A place is novel where fewer than this share of those in held-out images are as unlike the training images."""
-WARNED_SHARE = 0.2
+WARNED_SHARE = 0.3
 CHANNEL_NAME = "p-value of novelty"
 _SAMPLES = 16
 _VALUES_AT_ONCE = 3_000_000

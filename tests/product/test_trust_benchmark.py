@@ -1,0 +1,49 @@
+"""The benchmark of what a translation can be believed for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.trust import main, table
+from benchmarks.trust_novelty import Row, auroc
+
+
+def test_auroc_counts_pairs_in_order_and_half_of_the_ties() -> None:
+    assert auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 0
+    assert auroc(np.array([0.0, 2.0]), np.array([1.0, 2.0])) == (1 + 0 + 1 + 0.5) / 4
+
+
+def test_the_table_has_means_over_the_seeds() -> None:
+    rows = [
+        Row(data_set=name, change=change, auroc=value, warned=0.5, mean_share=0.25)
+        for value in (0.9, 1.0)
+        for name, change in (("b", "none"), ("b", "blur"), ("a", "none"))
+    ]
+    assert table(rows)[2:] == [
+        "| b | none | 0.950 | 50 % | 25.0 % |",
+        "| b | blur | 0.950 | 50 % | 25.0 % |",
+        "| a | none | 0.950 | 50 % | 25.0 % |",
+    ]
+
+
+def test_a_data_set_is_told_from_changed_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("facades/label", "em_membranes/image", "em_membranes/membrane", "nuclei/image"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(12 if name.startswith("em") else 1):
+            pixels = 128 + 60 * gaussian_filter(rng.normal(size=(256, 256)), 1)
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "labelfree").mkdir()
+    for name in ("phase_z00", "DAPI", "MAP2", "NFH"):
+        pixels = rng.integers(0, 60_000, (1024, 1024)).astype(np.uint16)
+        Image.fromarray(pixels).save(tmp_path / "labelfree" / f"{name}.png")
+    main(["novelty", "--data", str(tmp_path), "--data-sets", "em_membranes", "--seeds", "1"])
+    found = {line.split(" | ")[1]: line.split(" | ")[2] for line in capsys.readouterr().out.splitlines()[2:]}
+    assert found["none"] == "0.500"
+    assert found["blur 4 px"] == found["brighter by half the range"] == found["data set labelfree"] == "1.000"
