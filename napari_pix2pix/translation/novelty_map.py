@@ -12,6 +12,7 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_pix2pix.formats.remote import RemotePath
@@ -111,7 +112,7 @@ def found_novelty(image: FittedImage, translator: Translator) -> Novelty:
     except NoValidPixelError:
         rows, columns = (-(-length // CELL_PX) for length in plane_size(source))
         return Novelty(p_values=np.full((*source.shape[:-3], rows, columns), np.nan, np.float32))
-    cells = Cells(source, mapping, translator.device)
+    cells = Cells(source, mapping, translator.device if translator.device.type == "cuda" else torch.device("cpu"))
     found: PValues = np.empty((*source.shape[:-3], *cells.size), np.float32)
     side = min(_MOST_CELLS, max(1, isqrt(_VALUES_AT_ONCE // (channel_count(source) * CELL_PX**2))))
     for plane in plane_indices(source):

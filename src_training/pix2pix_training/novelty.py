@@ -137,7 +137,7 @@ def cell_features(pixels: Tensor) -> Features:
         if scale + 1 < _SCALES:
             halved = avg_pool2d(centred.flatten(0, 1), 2)
             centred = halved.reshape(*centred.shape[:2], *halved.shape[1:])
-    return torch.cat(found, -1).double().cpu().numpy()
+    return torch.cat(found, -1).cpu().double().numpy()
 
 
 def _roughness(cells: Tensor) -> Tensor:
