@@ -19,6 +19,8 @@ from pix2pix_training.events import Event
 from pix2pix_training.in_words import architecture_name
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.novelty import CELL_PX
+from pix2pix_training.novelty_survey import with_novelty
 from pix2pix_training.setting_options import places_of, training_config
 from pix2pix_training.time_budget import sized_run
 from pix2pix_training.training import train as training_events
@@ -193,6 +195,59 @@ class Pix2Pix(LoadedModel):
         with reserved(file, overwrite):
             save_model(self.model, file)
         return file
+
+    @spoken_in_python
+    def with_novelty(
+        self,
+        source: Images,
+        *,
+        axes: str | None = None,
+        validation: float | str | Path = DEFAULT_VALIDATION_FRACTION,
+        series: int | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """The same model with what tells other images from these, for one that has none, such as imported weights.
+
+        Parameters
+        ----------
+        source, axes, series
+            Images like those that it was trained on, as for `train`; targets are not needed.
+        validation : float, str or Path
+            Share of the images that is the yardstick, as for `train`.
+        seed : int
+            Decides which images these are.
+
+        Returns
+        -------
+        Pix2Pix
+            Use `save` to keep it.
+
+        Raises
+        ------
+        InputError
+            The images do not fit the model, or they are too small.
+
+        Examples
+        --------
+        >>> images = list(np.random.default_rng(0).integers(0, 256, (8, 256, 256), dtype=np.uint8))
+        >>> able = model.with_novelty(images, axes="YX")
+        >>> able.novelty(images[0] // 2).share
+        1.0
+        """
+        data = training_data_of(
+            source,
+            source,
+            patch_size=CELL_PX,
+            seed=seed,
+            axes=axes,
+            target_axes=None,
+            pixel_size=None,
+            unit="µm",
+            z_context=self.source.z_context,
+            series=series,
+            validation=validation,
+        )
+        return type(self)(with_novelty(self.model, data.split))
 
     @spoken_in_python
     def export(

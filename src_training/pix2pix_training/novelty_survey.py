@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import ArraySource, plane_size
+from pix2pix_training.array_source import ArraySource, channel_count, plane_indices, plane_size
+from pix2pix_training.errors import ImageError
 from pix2pix_training.image_survey import Plane
-from pix2pix_training.intensity import Mapping, to_tensor
+from pix2pix_training.intensity import Mapping, resolved, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
+from pix2pix_training.model_file import Model
 from pix2pix_training.networks import padded_index
 from pix2pix_training.novelty import (
     CELL_PX,
@@ -26,6 +28,7 @@ from pix2pix_training.novelty import (
     measure_of,
     yardstick_of,
 )
+from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.preparation import PreparedData, PreparedPair
 from pix2pix_training.regions import Region, cells
 
@@ -137,6 +140,37 @@ def novelty_of_run(data: PreparedData) -> NoveltyMeasure | None:
         return [KnownImage(image=p.pair.source, planes=p.planes, mapping=p.source_mapping) for p in pairs]
 
     return measured_novelty(known(data.training), known(data.validation))
+
+
+def with_novelty(model: Model, split: Split) -> Model:
+    """A model with a measure of novelty for images like the sources of these pairs, in place of its own.
+
+    Raises
+    ------
+    ImageError
+        The images do not fit the model, or they are too small.
+    """
+    mapping = model.source.mapping
+
+    def known(pairs: Sequence[Pair]) -> list[KnownImage]:
+        return [
+            KnownImage(image=p.source, planes=list(plane_indices(p.source)), mapping=resolved(mapping, p.source))
+            for p in pairs
+        ]
+
+    for image in (pair.source for pair in (*split.training, *split.validation)):
+        if channel_count(image) != mapping.image_channels or image.dtype.name != mapping.dtype:
+            raise ImageError(
+                f"{image.name} has {channel_count(image)} channels of {image.dtype}, and the model takes "
+                f"{mapping.image_channels} of {mapping.dtype}; give images like those that it was trained on"
+            )
+    measure = measured_novelty(known(split.training), known(split.validation))
+    if measure is None:
+        raise ImageError(
+            f"the images have too few pixels to tell others from them; give as many as {LEAST_YARDSTICK} squares of "
+            f"{CELL_PX} pixels that are held out, or three times as many in all"
+        )
+    return replace(model, novelty=measure)
 
 
 _NOT_YET = NoveltyTraits(cells=1, distances=LEAST_YARDSTICK, yardstick="training", images=1)

@@ -14,13 +14,14 @@ from safetensors import safe_open
 from scipy.ndimage import gaussian_filter
 
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.errors import ModelFileError
+from pix2pix_training.errors import ImageError, ModelFileError
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.intensity import dtype_mapping
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.novelty import CELL_PX, LEAST_YARDSTICK, NoveltyMeasure, feature_count
-from pix2pix_training.novelty_survey import Cells, KnownImage, measured_novelty
+from pix2pix_training.novelty_survey import Cells, KnownImage, measured_novelty, with_novelty
 from pix2pix_training.regions import Region
+from tests.product.conftest import model_for
 from tests.training.runs import data_of, pair_of, trained
 
 SIDE = 192
@@ -161,6 +162,19 @@ def test_a_run_keeps_the_measure_of_its_images_in_the_model_file(tmp_path: Path)
     save_model(replace(model, novelty=wrong), tmp_path / "wrong.safetensors")
     with pytest.raises(ModelFileError, match=r"novelty\.yardstick"):
         load_model(tmp_path / "wrong.safetensors")
+
+
+def test_a_model_that_has_none_gets_a_measure_from_images_like_its_own() -> None:
+    images = [pair_of(image, image) for image in (texture(seed, 256, 1) for seed in range(9))]
+    split = data_of(images[:6], images[6:]).split
+    found = with_novelty(model_for(1, 1), split).novelty
+    assert found is not None and found.traits.yardstick == "held-out"
+    assert novel_share(found, texture(20, 256, 1)) < 0.1
+    assert novel_share(found, texture(20, 256, 1) // 4) > 0.9
+    with pytest.raises(ImageError, match="has 1 channels of uint8, and the model takes 2 of uint8"):
+        with_novelty(model_for(2, 1), split)
+    with pytest.raises(ImageError, match="too few pixels"):
+        with_novelty(model_for(1, 1), data_of(images[:1]).split)
 
 
 def test_a_run_on_small_images_has_no_measure(tmp_path: Path) -> None:
