@@ -90,7 +90,7 @@ def require_measure(model: Model) -> NoveltyMeasure:
     if model.novelty is None:
         raise SettingsError(
             "the model cannot tell what is unlike its training images: it was made by an older version, imported, or "
-            "trained on too few pixels for that; in Python, Pix2Pix.with_novelty adds it from images like those of training"
+            "trained on too few pixels for that; in Python, Pix2Pix.with_novelty adds it from images like its own"
         )
     return model.novelty
 
