@@ -8,14 +8,16 @@ from typing import Annotated, Any, overload
 
 from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.formats.remote import as_path
+from napari_pix2pix.formats.writing import map_path
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
+from napari_pix2pix.translation.error_maker import error_maker
 from napari_pix2pix.translation.novelty_map import Novelty, found_novelty
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink
-from napari_pix2pix.translation.translator import lent_translator
+from napari_pix2pix.translation.translator import Translator, lent_translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import temporary_folder
 from pix2pix_training.errors import SettingsError
@@ -63,6 +65,7 @@ class LoadedModel:
         overwrite: bool = False,
         resume: bool = False,
         novelty_map: bool = False,
+        error_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> AnyArray: ...
@@ -83,6 +86,7 @@ class LoadedModel:
         overwrite: bool = False,
         resume: bool = False,
         novelty_map: bool = False,
+        error_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> Path: ...
@@ -103,6 +107,7 @@ class LoadedModel:
         overwrite: bool = False,
         resume: bool = False,
         novelty_map: bool = False,
+        error_map: bool = False,
         on_progress: Progress | None = None,
         **settings: Any,
     ) -> AnyArray | Path:
@@ -133,6 +138,9 @@ class LoadedModel:
         novelty_map : bool
             Write beside `out` a map of what is unlike the training images, called NAME-novelty; for arrays see
             `novelty`.
+        error_map : bool
+            Write beside `out` the half-widths of intervals around its pixels, called NAME-error; for arrays see
+            `error_map`.
         on_progress : callable
             Is given the number of tiles done, and of all.
         **settings
@@ -178,6 +186,9 @@ class LoadedModel:
             nodata=nodata,
             channel_names=channel_names,
         )
+        maker = error_maker(self.model, chosen) if error_map else None
+        if path is None and error_map:
+            raise SettingsError("an error map is a file beside out; give out, or call error_map for an array")
         with lent_translator(self.model, chosen) as translator, image_given as (source, order):
             if path is None and novelty_map:
                 raise SettingsError("a novelty map is a file beside out; give out, or call novelty for an array")
@@ -187,7 +198,68 @@ class LoadedModel:
                 return sink.without_single_channel
             file = FileSink(path, file_format=file_format, overwrite=overwrite, resume=resume, novelty_map=novelty_map)
             ended(translate(source, translator, file), told(on_progress))
+            if maker is not None:
+                beside = FileSink(map_path(path, "error"), file_format=file_format, overwrite=overwrite, resume=resume)
+                ended(translate(source, Translator(*maker), beside))
             return path
+
+    @spoken_in_python
+    def error_map(
+        self,
+        image: AnyArray | ImagePath | Sequence[ImagePath],
+        *,
+        axes: str | None = None,
+        nodata: float | None = None,
+        channel_names: Sequence[str] = (),
+        series: int | None = None,
+        **settings: Any,
+    ) -> AnyArray:
+        """Find how far from the target the pixels of a translation may lie.
+
+        Parameters
+        ----------
+        image, axes, nodata, channel_names, series
+            As for `translate`.
+        **settings
+            Fields of `TranslationSettings`; the model's own mode (statistics, dropout) is what errors are known of.
+
+        Returns
+        -------
+        ndarray
+            Half-widths in units of the target, in its type without sign, with the axes of what `translate` gives. The
+            target of the share `model.error.traits.coverage` of pixels lies within, in images like those held out.
+
+        Raises
+        ------
+        InputError
+            Image and model do not fit together, or the model has no error map.
+
+        Examples
+        --------
+        >>> images = [np.full((64, 64), value, dtype=np.uint8) + np.arange(64, dtype=np.uint8) for value in range(8)]
+        >>> copying = Pix2Pix.train(
+        ...     images, images, axes="YX", out="copying2", steps=1, patch_size=32, generator={"base_width": 4}
+        ... )
+        >>> copying.error_map(images[0], axes="YX").shape
+        (64, 64)
+        """
+        model, chosen = error_maker(self.model, TranslationSettings(**settings))
+        image_given = opened(
+            image,
+            axes=axes,
+            into_file=False,
+            resume=False,
+            series=series,
+            alpha=chosen.alpha,
+            pixel_size=None,
+            unit="µm",
+            nodata=checked(float | None, nodata, "nodata"),
+            channel_names=channel_names,
+        )
+        with image_given as (source, order):
+            sink = ArraySink(order)
+            ended(translate(source, Translator(model, chosen), sink))
+            return sink.without_single_channel
 
     @spoken_in_python
     def novelty(

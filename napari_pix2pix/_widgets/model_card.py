@@ -29,6 +29,7 @@ class ModelCard:
     """The facts about a model that a user chooses it by.
 
     `statistics` are those of its norm layers; `has_noise`: it has dropout layers that can be left active.
+    `errors`: what its error map promises, "" without one.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class ModelCard:
     has_noise: bool
     metrics: Mapping[str, float]
     steps: int | None
+    errors: str = ""
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -48,6 +50,7 @@ class ModelCard:
             ("Target", _side(self.target)),
             ("Pixel size", pixel_size_in_words(self.source.pixel_size, self.source.unit)),
             ("Validation", ", ".join(self._scores()) or "none; Evaluate says how good it is"),
+            *([("Error map", self.errors)] if self.errors else []),
         ]
 
     def _scores(self) -> list[str]:
@@ -91,6 +94,8 @@ def load_card(path: Path) -> ModelCard:
 
 
 def card_of(model: Model, path: Path) -> ModelCard:
+    from pix2pix_training.in_words import describe_errors
+
     steps = model.training.get("step")
     return ModelCard(
         path=path,
@@ -101,6 +106,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
         has_noise=model.generator_config.dropout != "none",
         metrics=dict(model.metrics),
         steps=steps if isinstance(steps, int) else None,
+        errors="" if model.error is None else describe_errors(model.error.traits),
     )
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": ("train", "Train a model on paired images."),
     "translate": ("translate", "Translate images of any size."),
     "evaluate": ("evaluate", "Score translated images against real ones: MAE, PSNR, SSIM, Pearson."),
+    "calibrate": ("calibrate", "Add to a model an error map: how far results may lie from the target."),
     "info": ("info", "Describe a model file or an image."),
     "import-weights": (
         "import_weights",

@@ -15,7 +15,17 @@ from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import print_json, progress_bar, say, score_line
 from napari_pix2pix.output_paths import output_folder
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.events import CheckpointSaved, Event, Finished, Preparing, Started, StepDone, Validated, Warned
+from pix2pix_training.events import (
+    CheckpointSaved,
+    Event,
+    Finished,
+    LearningErrors,
+    Preparing,
+    Started,
+    StepDone,
+    Validated,
+    Warned,
+)
 from pix2pix_training.setting_options import Place, places_of, settings_of_options, training_config
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 
@@ -163,6 +173,8 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case Warned():
                     logger.warning(event.words)
+                case LearningErrors():
+                    bar.update(1, event.step - result["resumed_from_step"], f"error map, {event.fraction:.0%}")
                 case CheckpointSaved():
                     interrupts.keeps(kept(event.step))
                 case Finished():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,9 @@ from napari_pix2pix.cli.command_options import with_setting_options
 from napari_pix2pix.cli.console import parse_shard, print_json, progress_bar, say
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.setting_options import settings_of_options
+
+if TYPE_CHECKING:
+    from napari_pix2pix.translation.batch import Job
 
 Option = typer.Option
 
@@ -48,6 +52,10 @@ def translate(
         bool,
         Option("--novelty-map", help="Write beside each output a map of what is unlike the training images."),
     ] = False,
+    error_map: Annotated[
+        bool,
+        Option("--error-map", help="Write beside each output how far from the target its pixels may lie."),
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and stop.")] = False,
     on_error: Annotated[str, Option(help="With many inputs: stop or skip.")] = "stop",
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -56,9 +64,10 @@ def translate(
     # Before torch is loaded: its threads that wait by spinning take time from those of OpenVINO, a tenth of it.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-    from napari_pix2pix.translation.batch import OfOne, jobs_for, plan_lines, translate_batch
+    from napari_pix2pix.translation.batch import BatchReport, OfOne, jobs_for, map_jobs, plan_lines, translate_batch
     from napari_pix2pix.translation.cluster import ClusterProgress, translate_on_cluster
     from napari_pix2pix.translation.cluster_connection import connected
+    from napari_pix2pix.translation.error_maker import error_maker
     from napari_pix2pix.translation.novelty_map import share_in_words
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
@@ -71,9 +80,10 @@ def translate(
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
     if dask is not None and (shard is not None or dry_run):
         raise SettingsError("--dask deals out all regions by itself; leave out --shard and --dry-run")
-    if dask is not None and novelty_map:
+    if dask is not None and (novelty_map or error_map):
+        option, what = ("--novelty-map", "novelty maps") if novelty_map else ("--error-map", "error maps")
         raise SettingsError(
-            "--dask makes no novelty maps; run it without --novelty-map, and then again with it, --resume and no --dask"
+            f"--dask makes no {what}; run it without {option}, and then again with it, --resume and no --dask"
         )
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
     jobs = jobs_for(
@@ -85,12 +95,16 @@ def translate(
         series=series,
         on_error=on_error,  # type: ignore[arg-type]
     )
+    maps = map_jobs(jobs, "error") if error_map else []
+    maker = error_maker(load_model(model), chosen) if error_map else None
     if dry_run:
         for line in plan_lines(jobs, Translator(load_model(model), chosen)):
             say(line)
+        for line in plan_lines(maps, Translator(*maker)) if maker is not None else ():
+            say(line)
         return
-    complete = 0
-    interrupts.keeps(lambda: _kept([job.output for job in jobs], complete))
+    complete = before = 0
+    interrupts.keeps(lambda: _kept([job.output for job in (*jobs, *maps)], complete))
     with (
         progress_bar("translating", "files") as bar,
         interrupts.stoppable(bar.say) as cancel,
@@ -99,7 +113,7 @@ def translate(
 
         def show(event: OfOne | ClusterProgress) -> None:
             nonlocal complete
-            complete = event.done
+            complete = before + event.done
             bar.update(event.fraction, event.done, f"file {min(event.done + 1, event.count)} of {event.count}")
 
         how: dict[str, Any] = {
@@ -113,12 +127,21 @@ def translate(
             cluster = stack.enter_context(connected(dask))
             report = ended(translate_on_cluster(jobs, model, loaded, chosen, cluster, cancel=cancel, **how), show)
         else:
-            translator = Translator(load_model(model), chosen)
-            stack.enter_context(translator.interruptible(cancel))
-            events = translate_batch(jobs, translator, part=parse_shard(shard), novelty_map=novelty_map, **how)
-            report = ended(events, show)
+            part = parse_shard(shard)
+
+            def translated(jobs: Sequence[Job], translator: Translator, novelty_map: bool) -> BatchReport:
+                with translator.interruptible(cancel):
+                    return ended(translate_batch(jobs, translator, part=part, novelty_map=novelty_map, **how), show)
+
+            report = translated(jobs, Translator(load_model(model), chosen), novelty_map)
+            if maker is not None:  # after the outputs, so that one network at a time takes memory
+                there, before = set(report.outputs), len(report.outputs)
+                of_these = [
+                    beside for job, beside in zip(jobs, maps, strict=True) if job.output in there or part.count > 1
+                ]
+                report = replace(report, error_maps=translated(of_these, Translator(*maker), False).outputs)
     interrupts.keeps("all is written")
-    for path in report.outputs:
+    for path in (*report.outputs, *report.error_maps):
         say(str(path))
     if report.total is not None and not report.total.complete:
         say(f"shard {shard} is done; {out} will be complete when the last of the shards is")

@@ -22,7 +22,7 @@ from napari_pix2pix.formats.map_tiles import is_tile_pyramid
 from napari_pix2pix.formats.output_state import WHOLE, Part
 from napari_pix2pix.formats.remote import RemotePath, as_path
 from napari_pix2pix.formats.source import is_zarr
-from napari_pix2pix.formats.writing import known_suffix, output_suffix, resolve_format
+from napari_pix2pix.formats.writing import known_suffix, map_path, output_suffix, resolve_format
 from napari_pix2pix.translation.pipeline import file_events
 from napari_pix2pix.translation.plan import Plan
 from napari_pix2pix.translation.progress import Event, TilesDone, TranslationReport, retold
@@ -71,12 +71,19 @@ class BatchReport:
     outputs: tuple[Path, ...]
     total: TranslationReport | None
     failed: dict[Path, str]
+    error_maps: tuple[Path, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
+        maps = {"error_maps": [str(path) for path in self.error_maps]} if self.error_maps else {}
         fields = asdict(self.total) if self.total else {}
         fields.pop("complete", None)  # `outputs` are the complete ones
         failed = {str(path): reason for path, reason in self.failed.items()}
-        return {"outputs": [str(path) for path in self.outputs], **fields, **({"failed": failed} if failed else {})}
+        return {
+            "outputs": [str(path) for path in self.outputs],
+            **maps,
+            **fields,
+            **({"failed": failed} if failed else {}),
+        }
 
 
 def jobs_for(
@@ -133,6 +140,19 @@ def jobs_for(
         raise InputError(f"none of the inputs holds an image number {series}; leave out --series")
     _check_distinct(jobs)
     return jobs
+
+
+def map_jobs(jobs: Sequence[Job], kind: str) -> list[Job]:
+    """The same inputs, each with the map beside its output, see `map_path`.
+
+    Raises
+    ------
+    InputError
+        A map would take the place of an input, or of another output.
+    """
+    maps = [replace(job, output=map_path(job.output, kind)) for job in jobs]
+    _check_distinct([*jobs, *maps])
+    return maps
 
 
 def _files_of(path: Path, mosaic: bool, on_error: OnError) -> list[Path]:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 _ARGUMENTS = {
     "--data-range": "data_range",
     "--device": "device",
+    "--error-map": "error_map=True",
     "--init": "init",
     "--out": "out",
     "--novelty-map": "novelty_map=True",

@@ -66,7 +66,7 @@ class Translator:
     """
 
     def __init__(self, model: Model, settings: TranslationSettings | None = None) -> None:
-        self.model = replace(model, weights={})  # the network has its own copy
+        self.model = replace(model, weights={}, error=None)  # the network has its own copy, and errors one of theirs
         self.model_digest = model_digest(model)
         self.settings = settings or TranslationSettings()
         self.inference = resolved_inference(self.settings, model)

@@ -31,6 +31,7 @@ MAY_CHANGE_ON_RESUME = (
     "validate_every",
     "patience",
     "best_by",
+    "coverage",
     "compile",
     "credits",
 )

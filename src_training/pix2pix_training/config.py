@@ -149,9 +149,11 @@ class TrainingConfig:
 
     `keep` chooses the model that is saved: the best of the validations by `best_by`, or the last. MAE and PSNR favour
     smooth results. Where that score is undefined MAE decides. `patience` ends the run after so many validations without
-    a better score (0: never). `ema_decay` validates and saves the generator with the moving average of its weights,
-    over about 1 / (1 - ema_decay) steps (0: as they are). `calibration` patches are what the running statistics of the
-    generator that is validated and saved are measured on; those of training are of the weights of the steps before.
+    a better score (0: never). Where pairs are held out, the model that is kept gets an error map for the share
+    `coverage` of pixels (0: none). `ema_decay` validates and saves the generator with the moving average of its
+    weights, over about 1 / (1 - ema_decay) steps (0: as they are). `calibration` patches are what the running
+    statistics of the generator that is validated and saved are measured on; those of training are of the weights of the
+    steps before.
     `compile` has PyTorch compile the networks, which takes a
     minute or more and makes steps faster on some devices.
     """
@@ -288,6 +290,15 @@ class TrainingConfig:
             group="validation",
         ),
     ] = 512
+    coverage: Annotated[
+        float,
+        Field(ge=0, le=0.999),
+        Setting(
+            "Share of pixels whose target lies within the interval of the error map; 0: learn no error map.",
+            step=0.01,
+            group="validation",
+        ),
+    ] = 0.9
     ema_decay: Annotated[
         float,
         Field(ge=0, le=0.999999),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping
 from pix2pix_training.model_file import Model
 
+_LEAST_ERROR = 0.02
+"""Of what a network expects: a hundredth of the range, so that factors stay small where it expects hardly any error."""
 _LEAST_SPAN = 1e-30
 """So that the ends of a mapping differ, also where the errors of a model are nil."""
 
@@ -50,16 +53,25 @@ def _reason(model: Model) -> str:
 
 
 def half_width_mapping(target: LinearMapping | CategoryMapping, factors: tuple[float, ...]) -> LinearMapping:
-    """From what an error network gives, x, to half-widths in units of the target: `factors` times 1 + x, to scale."""
+    """From what an error network gives to half-widths in units of the target: `factors` times `expected_errors`."""
     assert isinstance(target, LinearMapping)
-    spans = [high - low for low, high in zip(target.low, target.high, strict=True)]
+    spans = [(high - low) / 2 for low, high in zip(target.low, target.high, strict=True)]
+    least, most = (
+        tuple(factor * error * span for factor, span in zip(factors, spans, strict=True))
+        for error in (_LEAST_ERROR, 2 + _LEAST_ERROR)
+    )
     return LinearMapping(
         dtype=half_width_dtype(target.dtype),
         scope="training-set",
         channels=target.channels,
-        low=(0.0,) * target.channels,
-        high=tuple(max(factor * span, _LEAST_SPAN) for factor, span in zip(factors, spans, strict=True)),
+        low=least,
+        high=tuple(max(each, low + _LEAST_SPAN) for each, low in zip(most, least, strict=True)),
     )
+
+
+def expected_errors(x: Tensor) -> Tensor:
+    """What an error network gives, in [-1, 1] -> the size of the error that it expects where targets lie there."""
+    return 1 + _LEAST_ERROR + x
 
 
 def half_width_dtype(target: str) -> str:

@@ -13,7 +13,6 @@ from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.validated import Lenient, validated
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Coverage = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 
@@ -21,12 +20,13 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 class ErrorTraits:
     """All of an error network but its weights.
 
-    It sees the source, and gives 1 + x, the expected size of the error where targets lie in [-1, 1], for each channel
-    of the target. `factors` times that is the half-width within which the share `coverage` of pixels lies.
+    It sees the source, and gives the expected size of the error where targets lie in [-1, 1], for each channel of the
+    target (`error_map.expected_errors`). `factors` times that is the half-width within which the share `coverage` of
+    pixels lies.
 
     Attributes
     ----------
-    images : held-out images, or parts of a single one, that the factors were found on.
+    images : held-out images that the factors were found on, or with `of_one_image` parts of a single one.
     chose_model : whether these images also decided which model was kept.
     measured, lowest, highest : share of pixels within the half-width, in images that the factors used for it were not
         found on: the mean of the images, and the extremes; None where there was but one.
@@ -37,6 +37,7 @@ class ErrorTraits:
     coverage: Annotated[float, Field(gt=0, lt=1)]
     factors: Annotated[tuple[Positive, ...], Lenient]
     images: Annotated[int, Field(ge=1)]
+    of_one_image: bool = False
     chose_model: bool = False
     measured: Share | None = None
     lowest: Share | None = None

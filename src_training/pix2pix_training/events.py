@@ -96,6 +96,14 @@ class PreviewReady:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearningErrors:
+    """After the last step, `step`: the error map of the model is learnt, and this `fraction` of it is done."""
+
+    step: int
+    fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved:
     step: int
     path: Path
@@ -133,4 +141,15 @@ class Finished:
     early_stop: str | None
 
 
-Event = Preparing | Started | StepDone | Validating | Validated | PreviewReady | CheckpointSaved | Warned | Finished
+Event = (
+    Preparing
+    | Started
+    | StepDone
+    | Validating
+    | Validated
+    | PreviewReady
+    | CheckpointSaved
+    | Warned
+    | LearningErrors
+    | Finished
+)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pix2pix_training.choices import Architecture, Decoder, DropoutPlacement, Norm, Statistics
+from pix2pix_training.error_network import ErrorTraits
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, LinearMapping, Mapping
@@ -71,6 +72,28 @@ def describe_novelty(novelty: NoveltyTraits) -> str:
     return f"compared with {novelty.cells} places of training images, judged by {novelty.distances} of {images} {among}"
 
 
+def describe_errors(errors: ErrorTraits) -> str:
+    """What the error map of a model promises, and what was measured of that."""
+    of = f"{errors.images} parts of one held-out image" if errors.of_one_image else _images(errors.images)
+    chose = ", which also chose the model" if errors.chose_model else ""
+    words = f"intervals for {_percent(errors.coverage)} of pixels, from {of}{chose}"
+    if errors.measured is not None and errors.lowest is not None and errors.highest is not None:
+        words += (
+            f"; measured {_percent(errors.measured)}, in each by the others "
+            f"({_percent(errors.lowest)} to {_percent(errors.highest)})"
+        )
+    widths = ", ".join(f"{width:.4g}" for width in errors.half_widths[:_SHOWN_CHANNELS])
+    return f"{words}; mean half-width {widths}" if widths else words
+
+
+def _images(count: int) -> str:
+    return "1 held-out image" if count == 1 else f"{count} held-out images"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
 def _collapsed(items: Sequence[str]) -> Sequence[str]:
     return items[:1] if len(set(items)) == 1 else items
 
@@ -89,6 +112,10 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"training: {_training(model.training)}"
     scores = [f"{name} {value:.4g}" for name, value in model.metrics.items() if isinstance(value, int | float)]
     yield f"validation: {', '.join(scores) + ' (pixels in [-1, 1])' if scores else 'none'}"
+    if model.error is not None:
+        yield f"error map: {describe_errors(model.error.traits)}"
+    elif isinstance(model.target.mapping, LinearMapping):
+        yield "error map: none, so nothing is known of the errors of a result; calibrate adds one"
     if model.novelty is not None:
         yield f"novelty: {describe_novelty(model.novelty.traits)}"
     if model.discriminator is not None:

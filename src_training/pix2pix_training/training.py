@@ -35,6 +35,7 @@ from pix2pix_training.diagnosis import (
     size_that_fits,
 )
 from pix2pix_training.distributed import ALONE, Group, ProcessLost
+from pix2pix_training.error_training import MOST_STEPS, held_out_parts, with_error_map
 from pix2pix_training.errors import SettingsError, TrainingError
 from pix2pix_training.events import (
     CheckpointSaved,
@@ -50,7 +51,7 @@ from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.in_words import describe_mapping
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.metrics import Scores
-from pix2pix_training.model_file import Model
+from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, _completed, prepare, require_usable, stored_span
 from pix2pix_training.registration import misalignment_warning
@@ -62,6 +63,8 @@ from pix2pix_training.validation import Validation
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOSSES = 0.2
+_STEPS_PER_ERROR_STEP = 4
+"""So many steps of a run take at least ten times as long as one of its error network."""
 _TRAINED_PER_PREVIEW = 20
 """So many times as long as a preview takes is trained before the next one that no validation asks for."""
 
@@ -298,7 +301,32 @@ class _Run:
             if time.monotonic() >= self.next_preview:
                 yield self._preview(keep=False)
         self.is_over = True
+        if self.group.is_first:
+            yield from self._learn_errors()
         yield self._finished()
+
+    def _learn_errors(self) -> Iterator[Event]:
+        """Give the model that is kept its error map, where it has none of this coverage."""
+        coverage, pairs = self.config.coverage, self.prepared.validation
+        if not coverage or not pairs or isinstance(self.target.mapping, CategoryMapping):
+            return
+        model = load_model(self.folder.model)
+        if model.error is not None and model.error.traits.coverage == coverage:
+            return
+        choosing = self.config.validation_images if self.state.keeps_best else 0
+        held_out = held_out_parts(pairs, size_px=self.config.validation_size, choosing=choosing)
+        model = yield from with_error_map(
+            model,
+            self.batches,
+            held_out,
+            patch_size=self.config.patch_size,
+            coverage=coverage,
+            steps=max(1, min(MOST_STEPS, self.state.step // _STEPS_PER_ERROR_STEP)),
+            seed=self.config.seed,
+            device=self.device,
+            after_step=self.state.step,
+        )
+        self.folder.write_model(model)
 
     def _goes_on(self) -> bool:
         """True; raises `Interrupted` where the first process has stopped instead of coming here."""

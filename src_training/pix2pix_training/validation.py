@@ -43,9 +43,9 @@ class Validation:
         self._config = config
         self._group = group
         self._device = device
-        self._scored = [_Excerpt(p, config.validation_size) for p in data.validation[: config.validation_images]]
+        self._scored = [Excerpt(p, config.validation_size) for p in data.validation[: config.validation_images]]
         shown = (data.validation or data.training)[0]
-        self._shown = self._scored[0] if self._scored else _Excerpt(shown, config.validation_size)
+        self._shown = self._scored[0] if self._scored else Excerpt(shown, config.validation_size)
         self._target_mapping = data.target_mapping
         self.detail: list[float] = []
 
@@ -80,7 +80,7 @@ class Validation:
         source, target, _ = self._read(self._shown)
         return source[0].cpu(), self._translate(generator, source)[0].cpu(), target[0].cpu()
 
-    def _read(self, excerpt: _Excerpt) -> tuple[Tensor, Tensor, NDArray[np.bool_] | None]:
+    def _read(self, excerpt: Excerpt) -> tuple[Tensor, Tensor, NDArray[np.bool_] | None]:
         """Source and target (1, C, H, W) in [-1, 1] on the device, and the valid pixels (H, W), None for all."""
         source, target, valid = excerpt.read()
         return (
@@ -107,12 +107,19 @@ class Validation:
         return output.float()
 
 
-class _Excerpt:
-    """The part of a pair that is looked at."""
+class Excerpt:
+    """The part of a pair that is looked at.
 
-    def __init__(self, pair: PreparedPair, size: int) -> None:
+    Parameters
+    ----------
+    size : of its side in pixels.
+    region : it, where it is known.
+    """
+
+    def __init__(self, pair: PreparedPair, size: int, region: Region | None = None) -> None:
         self.pair = pair
         self._size = size
+        self._given = region
         self._reader = ImageReader([pair.pair])
         self._plane = pair.planes[len(pair.planes) // 2]
 
@@ -121,9 +128,16 @@ class _Excerpt:
         pixels = self._reader.read(0, self._plane, self._region)
         return to_tensor(np.asarray(pixels.source)), to_tensor(np.asarray(pixels.target)), pixels.valid
 
+    def quarters(self) -> list[Excerpt]:
+        """It in four parts."""
+        side = -(-max(self._region.size) // 2)
+        return [Excerpt(self.pair, side, region) for region in self._region.tiles(side)]
+
     @cached_property
     def _region(self) -> Region:
         """The central part; where hardly a pixel of it is valid, that of those that tile the plane with the most."""
+        if self._given is not None:
+            return self._given
         height, width = plane_size(self.pair.pair.source)
         centre = _centre(height, width, self._size)
         if not any(can_have_invalid_pixels(image) for image in (self.pair.pair.source, self.pair.pair.target)):

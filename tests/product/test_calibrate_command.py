@@ -1,0 +1,88 @@
+"""``calibrate``: an error map for a model that has none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_pix2pix.cli.application import run
+from pix2pix_training.image_description import ImageDescription
+from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.model_file import Model, load_model, save_model
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import build_generator
+
+
+@pytest.fixture
+def model_path(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=6)
+    side = ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 1))
+    model = Model(generator_config=config, weights=build_generator(config).state_dict(), source=side, target=side)
+    save_model(replace(model, training={"imported_from": ["latest_net_G.pth"]}), tmp_path / "imported.safetensors")
+    return tmp_path / "imported.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for side in ("source", "target"):
+        (tmp_path / side).mkdir()
+        for number in range(6):
+            Image.fromarray(rng.integers(0, 256, (48, 56), dtype=np.uint8)).save(tmp_path / side / f"{number}.png")
+    return tmp_path
+
+
+def calibrated(model: Path, images: Path, out: Path, *options: str) -> int:
+    folders = ["--source", str(images / "source"), "--target", str(images / "target"), "--patch-size", "32"]
+    return run(["calibrate", str(model), *folders, "--steps", "3", "--out", str(out), *options])
+
+
+def test_a_model_gets_an_error_map_and_keeps_its_generator(
+    model_path: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "calibrated.safetensors"
+    assert calibrated(model_path, images, out, "--coverage", "0.8", "--json") == 0
+    before, after = load_model(model_path), load_model(out)
+    assert all(torch.equal(after.weights[name], tensor) for name, tensor in before.weights.items())
+    assert after.error is not None and before.error is None
+    traits = after.error.traits
+    assert (traits.coverage, traits.images, traits.chose_model) == (0.8, 2, False)
+    assert traits.measured == pytest.approx(0.8, abs=0.05)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["model"], said["error"]["images"]) == (str(out), 2)
+    result = [str(images / "source" / "0.png"), "--model", str(out), "--out", str(tmp_path / "0.png"), "--error-map"]
+    assert run(["translate", *result]) == 0
+    assert (tmp_path / "0-error.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--coverage", "1"), "coverage is 1"), (("--validation", "0"), "nothing is held out")],
+)
+def test_what_cannot_be_calibrated_is_refused(
+    model_path: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    words: str,
+) -> None:
+    assert calibrated(model_path, images, tmp_path / "out.safetensors", *options) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_images_of_another_type_are_refused(
+    model_path: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (images / "target").iterdir():
+        Image.fromarray(np.zeros((48, 56, 3), np.uint8)).save(path)
+    assert calibrated(model_path, images, tmp_path / "out.safetensors") == 2
+    assert "a target with channels 3 of uint8, and the model has 1 of uint8" in capsys.readouterr().err

@@ -1,0 +1,127 @@
+"""Learning and calibrating the sizes of errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pix2pix_training.array_source import MemorySource
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.error_training import held_out_parts, pinball
+from pix2pix_training.events import Event, LearningErrors
+from pix2pix_training.in_words import card_lines
+from pix2pix_training.model_file import load_model
+from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
+from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.preparation import PreparedPair
+from pix2pix_training.training import TrainingData, train
+
+CONFIG = TrainingConfig(
+    generator=GeneratorConfig(base_width=4, depth=3),
+    discriminator=DiscriminatorConfig(base_width=4, layers=1),
+    target_values="dtype",
+    source_values="dtype",
+    patch_size=32,
+    steps=8,
+    validate_every=8,
+    checkpoint_every=8,
+)
+
+
+def pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
+    """Targets are sources, with noise in the right half that no model can know."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        source = rng.integers(60, 200, (1, 48, 64), dtype=np.uint8)
+        noise = rng.integers(-60, 60, source.shape) * (np.arange(64) >= 32)
+        made.append(Pair(array(source), array((source + noise).astype(np.uint8)), str(number)))
+    return tuple(made)
+
+
+def array(pixels: NDArray[np.uint8]) -> MemorySource:
+    return MemorySource(pixels, axes="CYX")
+
+
+def trained(out: Path, *, held_out: int = 4, **changes: object) -> list[Event]:
+    data = TrainingData(split=Split(pairs(4), pairs(held_out, seed=1)))
+    return list(train(replace(CONFIG, **changes), data, out, device="cpu"))  # type: ignore[arg-type]
+
+
+def test_pinball_is_least_at_the_quantile() -> None:
+    error = torch.arange(1000.0).reshape(1, 1, 10, 100) / 1000
+    losses = [float(pinball(torch.full_like(error, at), error, 0.9)) for at in (0.5, 0.8, 0.9, 0.99)]
+    assert min(losses) == losses[2]
+    half = torch.zeros(1, 1, 10, 100, dtype=torch.bool)
+    half[..., :5, :] = True
+    assert pinball(torch.zeros_like(error), error, 0.9, half) == pytest.approx(0.9 * float(error[..., :5, :].mean()))
+
+
+def test_a_run_calibrates_the_model_that_it_keeps(tmp_path: Path) -> None:
+    events = trained(tmp_path / "run")
+    assert isinstance(events[-2], LearningErrors) and events[-2].fraction == 1
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.error is not None
+    traits = model.error.traits
+    assert (traits.coverage, traits.images, traits.chose_model, traits.of_one_image) == (0.9, 4, True, False)
+    assert traits.measured is not None and traits.lowest is not None and traits.highest is not None
+    assert traits.measured == pytest.approx(0.9, abs=0.05)
+    assert 0 < traits.lowest <= traits.measured <= traits.highest <= 1
+    assert any(line.startswith("error map: intervals for 90 % of pixels") for line in card_lines(model))
+
+
+def test_the_generator_is_as_without_an_error_map(tmp_path: Path) -> None:
+    trained(tmp_path / "with")
+    trained(tmp_path / "without", coverage=0.0)
+    with_map, without = (load_model(tmp_path / name / "model.safetensors") for name in ("with", "without"))
+    assert without.error is None
+    assert all(torch.equal(with_map.weights[name], tensor) for name, tensor in without.weights.items())
+
+
+def test_without_held_out_images_there_is_no_claim(tmp_path: Path) -> None:
+    assert not any(isinstance(event, LearningErrors) for event in trained(tmp_path / "run", held_out=0))
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.error is None
+    assert "error map: none, so nothing is known of the errors of a result; calibrate adds one" in card_lines(model)
+
+
+def test_a_run_that_was_stopped_while_errors_were_learnt_goes_on_there(tmp_path: Path) -> None:
+    data = TrainingData(split=Split(pairs(4), pairs(4, seed=1)))
+    events = train(CONFIG, data, tmp_path / "run", device="cpu")
+    next(event for event in events if isinstance(event, LearningErrors))
+    events.close()
+    assert load_model(tmp_path / "run" / "model.safetensors").error is None
+    list(train(CONFIG, data, tmp_path / "run", device="cpu", resume=True))
+    trained(tmp_path / "whole")
+    stopped, whole = (load_model(tmp_path / name / "model.safetensors").error for name in ("run", "whole"))
+    assert stopped is not None and whole is not None
+    assert stopped.traits == whole.traits
+    assert all(torch.equal(stopped.weights[name], tensor) for name, tensor in whole.weights.items())
+
+
+def prepared(count: int) -> list[PreparedPair]:
+    return [PreparedPair.__new__(PreparedPair) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "choosing", "used", "chose"),
+    [(4, 16, 4, True), (24, 16, 8, False), (20, 16, 20, True), (50, 0, 32, False)],
+)
+def test_images_that_chose_the_model_calibrate_only_where_others_are_too_few(
+    count: int, choosing: int, used: int, chose: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pix2pix_training.error_training.Excerpt", lambda pair, size: pair)
+    held_out = held_out_parts(prepared(count), size_px=512, choosing=choosing)
+    assert (len(held_out.parts), held_out.chose_model) == (used, chose)
+
+
+def test_a_single_held_out_part_is_quartered(tmp_path: Path) -> None:
+    trained(tmp_path / "run", held_out=1)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.error is not None
+    assert (model.error.traits.images, model.error.traits.of_one_image) == (4, True)
