@@ -85,7 +85,7 @@ class ClassEvaluation:
 
 
 class Foreground(SourceView):
-    """Labels as 0 and 1: all that is not 0 is one class."""
+    """Labels as 0 and 1: all that is not 0 is one class; `labels` are as they were."""
 
     def __init__(self, base: ArraySource) -> None:
         super().__init__(base)
@@ -93,6 +93,7 @@ class Foreground(SourceView):
         self.nodata = None
         self.palette = None
         self.masked = can_have_invalid_pixels(base)
+        self.labels = base
         self._filled = FilledSource(base)
 
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:

@@ -94,7 +94,7 @@ def evaluate_pairs(
     mapping: Mapping | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Compare predictions (the sources of `pairs`) with their targets, tile by tile; see `scoring`.
+    """Compare predictions (the sources of `pairs`) with their targets, tile by tile; see `comparison`.
 
     `progress` is called after each tile with the number of tiles that are done, and of all.
     """
@@ -110,7 +110,41 @@ def scoring(
     target_values: TargetValues = "auto",
     mapping: Mapping | None = None,
 ) -> Generator[TilesDone, None, Evaluation]:
-    """Compare predictions (the sources of `pairs`) with their targets, and tell of each tile.
+    """Compare predictions (the sources of `pairs`) with their targets, and tell of each tile; see `comparison`."""
+    wanted = comparison(pairs, data_range=data_range, region=region, target_values=target_values, mapping=mapping)
+    return (yield from scored(wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Predictions (the sources of `pairs`) and targets as they are compared, channels in the order of the target's.
+
+    Attributes
+    ----------
+    numbers : of the pairs that were given those that are compared; others have no valid pixels.
+    data_range : smallest and largest value that targets can take.
+    classes : None where they are intensities.
+    """
+
+    pairs: tuple[Pair, ...]
+    numbers: tuple[int, ...]
+    data_range: tuple[float, float]
+    classes: Classes | None
+
+    @property
+    def span(self) -> float:
+        return self.data_range[1] - self.data_range[0]
+
+
+def comparison(
+    pairs: Sequence[Pair],
+    *,
+    data_range: tuple[float, float] | None = None,
+    region: Region | None = None,
+    target_values: TargetValues = "auto",
+    mapping: Mapping | None = None,
+) -> Comparison:
+    """What is compared with what, and as what; nothing is scored yet.
 
     Parameters
     ----------
@@ -123,7 +157,8 @@ def scoring(
     """
     if region is not None:
         pairs = [pair.crop(region) for pair in pairs]
-    pairs = _with_data([_comparable(pair) for pair in pairs])
+    numbers = _with_data(pairs)
+    pairs = [_comparable(pairs[number]) for number in numbers]
     classes = _classes(pairs, target_values, mapping)
     if classes is None:
         for pair in pairs:
@@ -131,48 +166,52 @@ def scoring(
     elif classes.foreground:
         pairs = [replace(pair, source=Foreground(pair.source), target=Foreground(pair.target)) for pair in pairs]
         data_range = data_range or (0.0, 1.0)
-    targets = [pair.target for pair in pairs]
-    limits = data_range or default_range(targets)
-    span = limits[1] - limits[0]
-    total = (_PASSES + (classes is not None)) * sum(map(_tile_count, targets))
+    limits = data_range or default_range([pair.target for pair in pairs])
+    return Comparison(pairs=tuple(pairs), numbers=tuple(numbers), data_range=limits, classes=classes)
+
+
+def scored(wanted: Comparison) -> Generator[TilesDone, None, Evaluation]:
+    """The scores of a comparison; tells of each tile."""
+    tiles = sum(tile_count(pair.target) for pair in wanted.pairs)
+    total = (_PASSES + (wanted.classes is not None)) * tiles
     done = count(1)
-    steps = _scored(pairs, span, limits, classes)
-    return (yield from retold(steps, lambda _: TilesDone(done=next(done), total=total)))
+    return (yield from retold(_scored(wanted), lambda _: TilesDone(done=next(done), total=total)))
 
 
-def _scored(
-    pairs: Sequence[Pair], span: float, limits: tuple[float, float], classes: Classes | None
-) -> Generator[None, None, Evaluation]:
+def _scored(wanted: Comparison) -> Generator[None, None, Evaluation]:
     """Stops after each tile of each pass over the images."""
+    pairs, classes = wanted.pairs, wanted.classes
     images = []
     for pair in pairs:
-        scores = yield from _scores(pair.source, pair.target, span)
+        scores = yield from scores_of(pair.source, pair.target, wanted.span)
         images.append((pair.name, scores))
     return Evaluation(
         images=tuple(images),
         mean=mean_scores([scores for _, scores in images]),
-        constant=(yield from _constant_scores([pair.target for pair in pairs], span)),
-        data_range=limits,
+        constant=(yield from _constant_scores([pair.target for pair in pairs], wanted.span)),
+        data_range=wanted.data_range,
         classes=None if classes is None else (yield from evaluate_classes(pairs, classes)),
         spectrum=spectrum_of(pairs) if classes is None else None,
     )
 
 
-def _with_data(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs that have a plane with valid pixels in both images; a warning names the others.
+def _with_data(pairs: Sequence[Pair]) -> list[int]:
+    """The numbers of the pairs that have a plane with valid pixels in both images; a warning names the others.
 
     Raises
     ------
     NoValidPixelError
         There is none.
     """
-    kept: list[Pair] = []
+    kept: list[int] = []
     empty: list[Pair] = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
         images = FilledSource(pair.source), FilledSource(pair.target)
         planes = plane_indices(pair.target)
-        valid = any(all(image.has_valid_pixel(plane) for image in images) for plane in planes)
-        (kept if valid else empty).append(pair)
+        if any(all(image.has_valid_pixel(plane) for image in images) for plane in planes):
+            kept.append(number)
+        else:
+            empty.append(pair)
     for pair in empty:
         reason = f"{pair.name}: not one pixel is valid in both {pair.source.name} and {pair.target.name}"
         if not kept:
@@ -218,11 +257,12 @@ def _warn_of_types(pair: Pair) -> None:
         )
 
 
-def _tile_count(target: ArraySource) -> int:
+def tile_count(target: ArraySource) -> int:
     return len(list(plane_indices(target))) * len(list(Region.whole(*plane_size(target)).tiles(_TILE)))
 
 
-def _scores(prediction: ArraySource, target: ArraySource, span: float) -> Generator[None, None, Scores]:
+def scores_of(prediction: ArraySource, target: ArraySource, span: float) -> Generator[None, None, Scores]:
+    """Scores of one image, see `ScoreAccumulator`; stops after each tile. What has no data is left out, and said."""
     accumulator = ScoreAccumulator(span)
     predictions, targets = (FilledSource(image, may_be_empty=True) for image in (prediction, target))
     missing = 0
@@ -254,8 +294,8 @@ def _constant_scores(targets: Sequence[ArraySource], span: float) -> Generator[N
     means = _means(targets)
     of_medians, of_means = [], []
     for target in targets:
-        of_medians.append((yield from _scores(_Constant(target, np.array(medians)), target, span)))
-        of_means.append((yield from _scores(_Constant(target, means), target, span)))
+        of_medians.append((yield from scores_of(_Constant(target, np.array(medians)), target, span)))
+        of_means.append((yield from scores_of(_Constant(target, means), target, span)))
     by_median, by_mean = mean_scores(of_medians), mean_scores(of_means)
     return Scores(mae=by_median.mae, psnr=by_mean.psnr, ssim=by_mean.ssim, pearson=None)
 

@@ -204,7 +204,7 @@ def make_images(guide: str) -> None:
             torch.save(Discriminator(6, DiscriminatorConfig(layers=1, base_width=3)).state_dict(), "latest_net_D.pth")
             Image.fromarray(colours()).save("photo.png")
             folder("combined", lambda: smooth(288, 576, 3), "png")
-        case "training.md":
+        case "training.md" | "judge-a-model.md":
             folder("phase", grey)
             folder("stained", grey)
 
