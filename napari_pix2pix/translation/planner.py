@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 from napari_pix2pix.translation import cost, split_costs
@@ -158,8 +159,12 @@ def _exact_plan(request: PlanRequest) -> Plan:
     return _resnet_plan(request) if request.config.architecture == "resnet" else _unet_plan(request)
 
 
+@lru_cache(maxsize=32)
 def _unet_plan(request: PlanRequest) -> Plan:
-    """The cheapest of all combinations of split level and tile size that fit, unless the splits are settled."""
+    """The cheapest of all combinations of split level and tile size that fit, unless the splits are settled.
+
+    Images of one size have the same, and regions of an image that are made one at a time.
+    """
     if request.splits:
         plans = [_plan_of(request, request.splits)]
     else:

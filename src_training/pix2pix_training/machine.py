@@ -21,6 +21,8 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 2**30
 """Blocks up to this size, and free memory up to it, are kept; `mallopt` takes a C int."""
+_SHARED_BYTES = 2**25
+"""What glibc itself comes to keep, on 64 bits, once blocks of that size were freed."""
 
 
 def available_memory_bytes() -> int:
@@ -92,9 +94,10 @@ def keep_freed_memory() -> None:
 def share_freed_memory() -> None:
     """Have what one thread has freed serve the others; glibc keeps it apart for each. See `_set_allocator`.
 
-    For threads that make few and large blocks, which hardly ever wait for each other.
+    For threads that make few and large blocks, which hardly ever wait for each other. What is kept is said too, as
+    glibc keeps hardly anything where the environment has a say, which it has in the workers of Dask.
     """
-    _set_allocator({_M_ARENA_MAX: 1})
+    _set_allocator({_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: _SHARED_BYTES, _M_TRIM_THRESHOLD: 2 * _SHARED_BYTES})
 
 
 def _set_allocator(options: Mapping[int, int]) -> None:

@@ -92,8 +92,13 @@ class Model:
 
     def generator(self, inference: InferenceConfig | None = None) -> Generator:
         """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
-        network = build_generator(self.generator_config)
-        network.load_state_dict(self.weights)
+        with torch.device("meta"):  # without the random weights that a new network begins with
+            network = build_generator(self.generator_config)
+        own = {
+            name: self.weights[name].to("cpu", tensor.dtype, copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in network.state_dict().items()
+        }
+        network.load_state_dict(own, assign=True)
         set_inference_mode(network, inference or self.inference)
         return network
 
@@ -323,8 +328,13 @@ def _mismatch(expected: MappingType[str, Any], found: MappingType[str, Any]) -> 
 
 def _require_finite(weights: MappingType[str, Tensor], where: str) -> None:
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not _is_finite(tensor):
             raise ModelFileError(f"{where}: {name!r} holds values that are not finite; the model cannot be used")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """A sum that is finite has no other terms; one that is not may have overflowed."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def _discriminator_to_json(discriminator: TrainedDiscriminator | None) -> dict[str, Any] | None:

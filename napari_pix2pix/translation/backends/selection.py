@@ -33,8 +33,19 @@ _PRECISIONS: tuple[EnginePrecision, ...] = ("fp16", "fp32")
 
 def unavailable_reasons() -> dict[str, str | None]:
     """For each backend why it cannot run on this machine, in one line; None where it can."""
-    reasons: dict[str, str | None] = {"torch": None, "openvino": openvino_runner.unavailable_reason()}
-    return reasons | {flavour: availability(flavour) for flavour in _FLAVOURS}
+    names: tuple[Backend, ...] = ("torch", "openvino", *_FLAVOURS)
+    return {name: _unavailable_reason(name) for name in names}
+
+
+def _unavailable_reason(name: Backend) -> str | None:
+    """Loads the libraries of this backend, and no others."""
+    match name:
+        case "openvino":
+            return openvino_runner.unavailable_reason()
+        case "tensorrt" | "tensorrt-rtx":
+            return availability(name)
+        case _:
+            return None
 
 
 def choose_backend(
@@ -72,7 +83,7 @@ def choose_backend(
 
 
 def _require(asked: Backend, device: torch.device) -> None:
-    reason = unavailable_reasons()[asked]
+    reason = _unavailable_reason(asked)
     if reason is not None:
         raise BackendError(reason)
     needed = {"openvino": "cpu", "tensorrt": "cuda", "tensorrt-rtx": "cuda"}.get(asked, device.type)
