@@ -143,8 +143,8 @@ def _fold(conv: nn.Conv2d | nn.ConvTranspose2d, norm: StatisticsNorm) -> None:
     bias = 0.0 if conv.bias is None else conv.bias.double()
     of_outputs = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     weight = torch.empty_like(conv.weight)
-    parts = (torch.split(each, _FOLDED_AT_ONCE) for each in (conv.weight, scale.view(of_outputs).expand(weight.shape), weight))
-    for part, factor, folded in zip(*parts, strict=True):
+    tensors = conv.weight, scale.view(of_outputs).expand(weight.shape), weight
+    for part, factor, folded in zip(*(torch.split(each, _FOLDED_AT_ONCE) for each in tensors), strict=True):
         torch.mul(part, factor, out=folded)
     conv.weight = nn.Parameter(weight, requires_grad=False)
     bias = (bias - mean) * scale + cast(Tensor, norm.bias).double()
