@@ -67,15 +67,6 @@ def train(
     **settings: Any,
 ) -> None:
     from napari_pix2pix import training_data
-    from napari_pix2pix.preset_comparison import (
-        PresetScores,
-        best_for,
-        configs_of_presets,
-        load_held_out,
-        minutes_of,
-        scored,
-        table,
-    )
     from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.tensorboard_log import with_tensorboard
@@ -120,22 +111,26 @@ def train(
             )
             return show_training(with_tensorboard(events, folder) if tensorboard and group.is_first else events)
 
-    if compare_presets is None:
-        result = trained(run, places_of(*layers), out)
-    else:
-        configs = configs_of_presets(minutes_of(compare_presets), layers, run.patch_size)
-        held_out = load_held_out(request, patch_size=run.patch_size, seed=run.seed)
+    def compared(minutes: str) -> dict[str, Any]:
+        from napari_pix2pix import preset_comparison as presets  # which translates, as a run of its own never does
+
+        configs = presets.configs_of_presets(presets.minutes_of(minutes), layers, run.patch_size)
+        held_out = presets.load_held_out(request, patch_size=run.patch_size, seed=run.seed)
         data = load(patch_size=run.patch_size)
-        scores, summaries = dict[str, PresetScores](), dict[str, Any]()
+        scores, summaries = dict[str, presets.PresetScores](), dict[str, Any]()
         for name, (each, given) in configs.items():
             say(f"preset {name}")
             summaries[name] = trained(each, given, out / name, lambda *, patch_size: data)
             with interrupts.stoppable(say) as cancel:
-                scores[name] = scored(Path(summaries[name]["model"]), held_out, device, cancel)
-        for line in table(scores):
+                scores[name] = presets.scored(Path(summaries[name]["model"]), held_out, device, cancel)
+        for line in presets.table(scores):
             say(line)
-        presets = {name: {**summaries[name], **scores[name].as_dict()} for name in scores}
-        result = {"presets": presets, "best": best_for(scores)}
+        return {
+            "presets": {name: {**summaries[name], **scores[name].as_dict()} for name in scores},
+            "best": presets.best_for(scores),
+        }
+
+    result = trained(run, places_of(*layers), out) if compare_presets is None else compared(compare_presets)
     if as_json:
         print_json(result)
 
