@@ -247,12 +247,8 @@ class LoadedModel:
         image_given = opened(
             image,
             axes=axes,
-            into_file=False,
-            resume=False,
             series=series,
             alpha=chosen.alpha,
-            pixel_size=None,
-            unit="µm",
             nodata=checked(float | None, nodata, "nodata"),
             channel_names=channel_names,
         )
@@ -309,12 +305,8 @@ class LoadedModel:
         image_given = opened(
             image,
             axes=axes,
-            into_file=False,
-            resume=False,
             series=series,
             alpha=chosen.alpha,
-            pixel_size=None,
-            unit="µm",
             nodata=checked(float | None, nodata, "nodata"),
             channel_names=channel_names,
         )

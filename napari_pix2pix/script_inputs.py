@@ -80,12 +80,12 @@ def opened(
     image: AnyArray | ImagePath | Sequence[ImagePath],
     *,
     axes: str | None,
-    into_file: bool,
-    resume: bool,
     series: int | None,
     alpha: AlphaChoice,
-    pixel_size: tuple[float, float] | None,
-    unit: str,
+    into_file: bool = False,
+    resume: bool = False,
+    pixel_size: tuple[float, float] | None = None,
+    unit: str = "µm",
     **of_array: Any,
 ) -> Iterator[tuple[ArraySource, AxisOrder]]:
     """An image to translate, and the axes that an array of the result is to have; see `Pix2Pix.translate`.
