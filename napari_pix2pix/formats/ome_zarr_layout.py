@@ -56,6 +56,13 @@ class Layout:
         return "".join(letter for letter in "TCZYX" if letter in leading + ("YX" if self.labels else "CYX"))
 
     @property
+    def axis_names(self) -> list[str]:
+        """Of the axes of the arrays: as the input calls them, where that is known and distinct."""
+        known = {scale.letter: scale.name for scale in self.spec.metadata.scales}
+        names = [known.get(letter, letter.lower()) for letter in self.letters]
+        return names if len(set(names)) == len(names) else [letter.lower() for letter in self.letters]
+
+    @property
     def labels(self) -> bool:
         """Written as an image of labels."""
         return not self.spec.averaged and self.spec.samples == 1 and self.spec.dtype.kind in "ui"

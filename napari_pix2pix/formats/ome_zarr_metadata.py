@@ -1,7 +1,6 @@
-"""What an OME-Zarr group says about its images, read (0.4, 0.5 and older) and written (0.5).
+"""What an OME-Zarr group (0.4, 0.5 and older) says about its images; what is malformed is left out.
 
-Reading takes what it understands and leaves out what is malformed; writing goes through the models of yaozarrs. What
-the standard has no field for stands beside it as a record of this program.
+What the standard has no field for stands beside it as a record of this program.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from yaozarrs import v05
 
 from napari_pix2pix.formats.metadata import (
     METADATA_KEY,
@@ -25,11 +23,8 @@ from napari_pix2pix.formats.metadata import (
     ImageMetadata,
     distinct,
     from_record,
-    to_record,
 )
-from napari_pix2pix.formats.ome_zarr_layout import Layout
 from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
-from napari_pix2pix.formats.writing import OutputSpec
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +45,9 @@ _AXIS_NAMES = {
 _LARGEST = 1e100
 """Steps and coordinates beyond are no numbers that anyone has measured."""
 
-_WHITE = (255, 255, 255)
+WHITE = (255, 255, 255)
 _PRIMARY: tuple[Colour, ...] = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 _COMPOSITE: tuple[Colour, ...] = ((0, 255, 0), (255, 0, 255), (0, 255, 255), (255, 255, 0), (255, 0, 0), (0, 0, 255))
-
-Limits = Sequence[tuple[float, float]]
 
 
 def ome_attributes(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -204,8 +197,8 @@ def _described_channels(omero: Any, channels: int) -> dict[str, Any]:
 def _recorded_channels(own: ImageMetadata, described: Mapping[str, Any], channels: int, *, rgb: bool) -> dict[str, Any]:
     """What this program recorded, except where another has changed names or colours since."""
     written = {
-        "channel_names": own.channel_names or _usual_names(channels),
-        "channel_colors": own.channel_colors or _usual_colors(channels, rgb=rgb and channels == 3),
+        "channel_names": own.channel_names or usual_names(channels),
+        "channel_colors": own.channel_colors or usual_colors(channels, rgb=rgb and channels == 3),
     }
     changed = {name: described[name] for name, value in written.items() if described[name] not in ((), value)}
     return {name: getattr(own, name) for name in ("channel_names", "channel_colors", "display_ranges")} | changed
@@ -233,7 +226,7 @@ def _window(window: Any) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Record:
-    """What `group_attributes` says of values beyond the standard."""
+    """What `ome_zarr_attributes` says of values beyond the standard."""
 
     palette: NDArray[np.uint8] | None = None
     nodata: float | None = None
@@ -249,32 +242,6 @@ def read_record(attributes: Mapping[str, Any]) -> Record:
         palette=None if palette is None else np.array(palette, np.uint8).reshape(-1, 3),
         nodata=None if nodata is None else float(nodata),
     )
-
-
-def group_attributes(layout: Layout, name: str, limits: Limits) -> dict[str, Any]:
-    """Attributes of the group.
-
-    Parameters
-    ----------
-    name : of the image, where the metadata have none.
-    limits : darkest and brightest pixel, for each sample of a pixel.
-    """
-    spec = layout.spec
-    readable = name.encode(errors="replace").decode()  # names of files need not be text
-    images = [_multiscale(layout, spec.metadata.name or readable)]
-    ome: v05.Image
-    if layout.labels:
-        ome = v05.LabelImage.model_validate({"multiscales": images, "image-label": _image_label(spec)})
-    else:
-        ome = v05.Image(multiscales=images, omero=v05.Omero(channels=_channels(spec, limits)))
-    return {"ome": ome.model_dump(mode="json", by_alias=True, exclude_none=True), METADATA_KEY: _record(spec)}
-
-
-def axis_names(layout: Layout) -> list[str]:
-    """Of the axes of the arrays: as the input calls them, where that is known and distinct."""
-    known = {scale.letter: scale.name for scale in layout.spec.metadata.scales}
-    names = [known.get(letter, letter.lower()) for letter in layout.letters]
-    return names if len(set(names)) == len(names) else [letter.lower() for letter in layout.letters]
 
 
 def axis_scale(metadata: ImageMetadata, letter: str) -> AxisScale:
@@ -304,95 +271,13 @@ def _same_step(own: AxisScale, usual: AxisScale) -> bool:
     return converted is not None and isclose(converted, usual.step)
 
 
-def _multiscale(layout: Layout, name: str) -> v05.Multiscale:
-    return v05.Multiscale(
-        name=name,
-        axes=[_axis(layout, letter, own) for letter, own in zip(layout.letters, axis_names(layout), strict=True)],
-        datasets=[
-            v05.Dataset(path=str(level), coordinateTransformations=_transformations(layout, level))
-            for level in range(len(layout.sizes))
-        ],
-        type="local mean" if layout.spec.averaged else "nearest",
-        metadata={"description": "each level holds a value for 2 x 2 pixels of the one before"},
-    )
-
-
-def _axis(layout: Layout, letter: str, name: str) -> v05.Axis:
-    if letter == "C":
-        return v05.ChannelAxis(name=name)
-    unit = axis_scale(layout.spec.metadata, letter).unit
-    # Not validated: units that the standard does not list are allowed, and would be warned of.
-    if letter == "T":
-        return v05.TimeAxis.model_construct(name=name, type="time", unit=unit)
-    return v05.SpaceAxis.model_construct(name=name, type="space", unit=unit)
-
-
-def _transformations(layout: Layout, level: int) -> list[v05.ScaleTransformation | v05.TranslationTransformation]:
-    """Of a level. A mean of 2**level pixels lies in their middle; "nearest" takes the first of them."""
-    factor = 2**level
-    shift = (factor - 1) / 2 if layout.spec.averaged else 0.0
-    steps, origins = [], []
-    for letter in layout.letters:
-        known = axis_scale(layout.spec.metadata, letter)
-        reduced = letter in "YX"
-        steps.append(known.step * factor if reduced else known.step)
-        origins.append(known.origin + known.step * shift if reduced else known.origin)
-    scale = v05.ScaleTransformation(scale=steps)
-    return [scale, v05.TranslationTransformation(translation=origins)] if any(origins) else [scale]
-
-
-def _channels(spec: OutputSpec, limits: Limits) -> list[v05.OmeroChannel]:
-    metadata = spec.metadata
-    names = (*(metadata.channel_names or _usual_names(spec.channels)), *["opacity"] * spec.masked)
-    colors = (*(metadata.channel_colors or _usual_colors(spec.channels, rgb=spec.rgb)), *[_WHITE] * spec.masked)
-    shown = (*(metadata.display_ranges or tuple(limits[: spec.channels])), *limits[spec.channels :])
-    return [
-        v05.OmeroChannel(
-            label=name,
-            color=bytes(color).hex().upper(),
-            active=True,
-            window=v05.OmeroWindow(min=low, max=high, start=start, end=end),
-        )
-        for name, color, (start, end), (low, high) in zip(
-            names, colors, shown, (_possible(spec.dtype, own) for own in limits), strict=True
-        )
-    ]
-
-
-def _usual_names(channels: int) -> tuple[str, ...]:
+def usual_names(channels: int) -> tuple[str, ...]:
     return tuple(f"channel {number}" for number in range(channels))
 
 
-def _usual_colors(channels: int, *, rgb: bool) -> tuple[Colour, ...]:
+def usual_colors(channels: int, *, rgb: bool) -> tuple[Colour, ...]:
     if rgb:
         return _PRIMARY
     if channels == 1:
-        return (_WHITE,)
+        return (WHITE,)
     return tuple(_COMPOSITE[number % len(_COMPOSITE)] for number in range(channels))
-
-
-def _possible(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[float, float]:
-    """Values that a display may be set to: those of the type, for reals those that occur."""
-    if dtype.kind in "ui":
-        return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    return (0.0, 1.0) if dtype.kind == "b" else limits
-
-
-def _image_label(spec: OutputSpec) -> v05.ImageLabel:
-    if spec.palette is None:
-        return v05.ImageLabel(version="0.5")
-    colors = [
-        v05.LabelColor(**{"label-value": value}, rgba=[*map(int, color), 255])
-        for value, color in enumerate(spec.palette)
-    ]
-    return v05.ImageLabel(version="0.5", colors=colors)
-
-
-def _record(spec: OutputSpec) -> dict[str, Any]:
-    """What this program wants back exactly, and the standard has no field for."""
-    record: dict[str, Any] = {"metadata": to_record(replace(spec.metadata, scales=())), "rgb": spec.metadata.rgb}
-    if spec.palette is not None:
-        record["palette"] = spec.palette.tolist()
-    if spec.nodata is not None:
-        record["nodata"] = repr(float(spec.nodata))
-    return record

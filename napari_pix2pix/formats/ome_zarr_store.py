@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from functools import partial
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 
 from napari_pix2pix.formats.image_files import image_stem
 from napari_pix2pix.formats.ome_zarr_layout import Layout, Unit, layout_of
-from napari_pix2pix.formats.ome_zarr_metadata import axis_names, group_attributes
 from napari_pix2pix.formats.pyramid import halved
 from napari_pix2pix.formats.remote import RemotePath, zarr_place
 from napari_pix2pix.formats.tile_grid import collect, in_squares
@@ -90,7 +89,7 @@ class OmeZarrStore:
         for level in range(self.layout.unit_levels, len(self.layout.sizes)):
             self._reduce(level)
         require_store(self.path)
-        _write_attributes(self.path, group_attributes(self.layout, name, self._limits()))
+        _write_attributes(self.path, self.layout, name, self._limits())
         if isinstance(self.path, RemotePath):
             return
         for path in list(self.path.rglob("*")):
@@ -244,18 +243,20 @@ def create_store(path: Path, layout: Layout, name: str) -> None:
             dtype=layout.spec.dtype,
             compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
             fill_value=0,
-            dimension_names=axis_names(layout),
+            dimension_names=layout.axis_names,
             zarr_format=3,
         )
         _write(path / str(level) / "zarr.json", made["zarr.json"].to_bytes())
     if isinstance(path, RemotePath):
         return
     limits = full_range(layout.spec.dtype, layout.spec.samples)
-    _write_attributes(path, group_attributes(layout, name, limits))
+    _write_attributes(path, layout, name, limits)
 
 
-def _write_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+def _write_attributes(path: Path, layout: Layout, name: str, limits: Sequence[tuple[float, float]]) -> None:
+    from napari_pix2pix.formats.ome_zarr_attributes import group_attributes
+
+    document = {"zarr_format": 3, "node_type": "group", "attributes": group_attributes(layout, name, limits)}
     text, file = json.dumps(document, indent=2, ensure_ascii=False), path / "zarr.json"
     if isinstance(file, RemotePath):
         file.write(text.encode())
