@@ -186,13 +186,17 @@ class SsimMaps(NamedTuple):
 
 def ssim_maps(a: Tensor, b: Tensor, data_range: float) -> SsimMaps:
     """SSIM of images (..., H, W), and its part without brightness, each of shape (..., H - 10, W - 10)."""
-    maps = torch.stack([a, b, a * a, b * b, a * b])
     offsets = torch.arange(-SSIM_RADIUS, SSIM_RADIUS + 1, dtype=a.dtype, device=a.device)
     weights = torch.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
     weights = weights / weights.sum()
-    rows = F.conv2d(maps.reshape(-1, 1, *a.shape[-2:]), weights[None, None, :, None])
-    blurred = F.conv2d(rows, weights[None, None, None, :])
-    mean_a, mean_b, aa, bb, ab = blurred.reshape(5, *a.shape[:-2], *blurred.shape[-2:])
+
+    def blurred(image: Tensor) -> Tensor:
+        """One image at a time: in double precision PyTorch unfolds the window, which takes 11 times its memory."""
+        rows = F.conv2d(image.reshape(-1, 1, *image.shape[-2:]), weights[None, None, :, None])
+        both = F.conv2d(rows, weights[None, None, None, :])
+        return both.reshape(*image.shape[:-2], *both.shape[-2:])
+
+    mean_a, mean_b, aa, bb, ab = map(blurred, (a, b, a * a, b * b, a * b))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     variances = (aa - mean_a**2) + (bb - mean_b**2)
     structure = (2 * (ab - mean_a * mean_b) + c2) / (variances + c2)
