@@ -353,13 +353,13 @@ def translations(pairs: Sequence[Pair], translator: Translator, folder: Path) ->
         report = yield from of_one(events, number, len(pairs))
         if report.clipped_share:
             shares.append(report.clipped_share)
-        translated.append(Pair(_TranslationOf(sink.image, open_image(sink.path)), pair.target, pair.name))
+        translated.append(Pair(TranslationOf(sink.image, open_image(sink.path)), pair.target, pair.name))
     return Translations(
         pairs=tuple(translated), clipped_share=tuple(float(n) for n in np.mean(shares, axis=0)) if shares else ()
     )
 
 
-class _TranslationOf(SourceView):
+class TranslationOf(SourceView):
     """A translation, whose pixels are invalid where those of its source are; called after it, not as its own file."""
 
     def __init__(self, source: ArraySource, translation: ArraySource) -> None:

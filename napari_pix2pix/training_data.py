@@ -108,7 +108,7 @@ def load_training_data(request: DataRequest, *, patch_size: int, seed: int) -> T
     split = _split(request, pairs, patch_size=patch_size, seed=seed)
     first_source, first_target = _first_files(request)
     return TrainingData(
-        split=Split(_in_context(split.training, request.z_context), _in_context(split.validation, request.z_context)),
+        split=Split(in_context(split.training, request.z_context), in_context(split.validation, request.z_context)),
         source_traits=replace(_traits(first_source, request.source_channels, request), z_context=request.z_context),
         target_traits=_traits(first_target, request.target_channels, request),
     )
@@ -150,7 +150,7 @@ def data_of_pairs(
     split = _held_out(validation, pairs, patch_size=patch_size, seed=seed)
     reach = traits.z_context
     return TrainingData(
-        split=Split(_in_context(split.training, reach), _in_context(split.validation, reach)),
+        split=Split(in_context(split.training, reach), in_context(split.validation, reach)),
         source_traits=replace(traits, axes=pairs[0].source.axes),
         target_traits=replace(traits, axes=pairs[0].target.axes, z_context=0),
     )
@@ -185,7 +185,8 @@ def _open_pairs(
     return pairs_from_composites(composites, request.direction, **options)
 
 
-def _in_context(pairs: Sequence[Pair], reach: int) -> tuple[Pair, ...]:
+def in_context(pairs: Sequence[Pair], reach: int) -> tuple[Pair, ...]:
+    """Pairs whose sources hold, for each plane, the channels of `reach` planes on each side too."""
     return tuple(replace(pair, source=with_neighbouring_planes(pair.source, reach)) for pair in pairs)
 
 

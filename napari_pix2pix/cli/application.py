@@ -29,6 +29,7 @@ COMMANDS = {
     "translate": ("translate", "Translate images of any size."),
     "evaluate": ("evaluate", "Score translated images against real ones: MAE, PSNR, SSIM, Pearson."),
     "calibrate": ("calibrate", "Add to a model an error map: how far results may lie from the target."),
+    "compress": ("compress", "Teach a smaller network to do what a model does, several times as fast."),
     "info": ("info", "Describe a model file or an image."),
     "import-weights": (
         "import_weights",

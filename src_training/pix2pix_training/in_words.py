@@ -14,6 +14,7 @@ from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import parameter_count
 from pix2pix_training.novelty import NoveltyTraits
+from pix2pix_training.student_record import StudentRecord, student_record_of
 from pix2pix_training.validated import labels
 
 _RECEPTIVE_FIELDS_PX = (1, 16, 34, 70, 142, 286, 574)
@@ -112,6 +113,8 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"training: {_training(model.training)}"
     scores = [f"{name} {value:.4g}" for name, value in model.metrics.items() if isinstance(value, int | float)]
     yield f"validation: {', '.join(scores) + ' (pixels in [-1, 1])' if scores else 'none'}"
+    if (student := student_record_of(model.training)) is not None:
+        yield f"student: {describe_student(student)}"
     if model.error is not None:
         yield f"error map: {describe_errors(model.error.traits)}"
     elif isinstance(model.target.mapping, LinearMapping):
@@ -123,6 +126,22 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"authors: {', '.join(model.credits.authors) or _UNKNOWN}"
     yield f"licence: {model.credits.license or _UNKNOWN}"
     yield f"citation: {model.credits.citation or _UNKNOWN}"
+
+
+def describe_student(record: StudentRecord) -> str:
+    parts = [
+        f"taught by the model {record.teacher} of base width {record.teacher_width}",
+        f"{record.speed:.3g} times as fast on {record.device}",
+        f"against its teacher's results: {_scores(record.to_teacher)}",
+    ]
+    if record.student_scores:
+        parts.append(f"against targets: {_scores(record.student_scores)}")
+        parts.append(f"its teacher against targets: {_scores(record.teacher_scores)}")
+    return "; ".join(parts)
+
+
+def _scores(values: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
 
 
 def _side(image: ImageDescription) -> str:

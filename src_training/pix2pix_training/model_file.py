@@ -50,7 +50,7 @@ _PROVENANCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("step", "training_pairs", "validation_pairs"), (int,)),
     **dict.fromkeys(("epochs", "seconds"), _NUMBER),
     **dict.fromkeys(("torch", "python", "device"), (str,)),
-    **dict.fromkeys(("config", "images"), (dict,)),
+    **dict.fromkeys(("config", "images", "student"), (dict,)),
     "imported_from": (list,),
 }
 """Types of entries of `Model.training`."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pix2pix_training.array_source import plane_indices, plane_size
+from pix2pix_training.array_source import channel_count, plane_indices, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import Preparing
@@ -67,7 +67,12 @@ class PreparedData:
 
 
 def prepare(
-    split: Split, config: TrainingConfig, start: tuple[Mapping, Mapping] | None = None, *, z_context: int = 0
+    split: Split,
+    config: TrainingConfig,
+    start: tuple[Mapping, Mapping] | None = None,
+    *,
+    z_context: int = 0,
+    known: tuple[Mapping, Mapping] | None = None,
 ) -> Generator[Preparing, None, PreparedData]:
     """Look at all images of a run; tells now and then which share of them is done.
 
@@ -75,22 +80,28 @@ def prepare(
     ----------
     start : mappings of source and target of the model to start from.
     z_context : neighbouring planes that the channels of the source hold as well.
+    known : mappings of source and target that are taken as they are, instead of being fitted to the images.
 
     Raises
     ------
     ImageError
         The images differ in type or channels, none has a valid pixel, or their values are not what is asked for.
     """
-    each = config.source_values == "image" or (start is not None and getattr(start[0], "scope", "") == "image")
+    before = known or start
+    each = config.source_values == "image" or (before is not None and getattr(before[0], "scope", "") == "image")
     everything = sum(
         int(np.prod(image.shape)) for pair in [*split.training, *split.validation] for image in pair.images
     )
     progress = _Progress(everything)
     training = yield from progress.of(_surveyed(split.training, each))
-    source_mapping = fit_mapping(
-        training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
-    )
-    target_mapping = fit_mapping(training[1], config.target_values, "target", start and start[1])
+    if known is not None:
+        source_mapping, target_mapping = known
+        require_types(split.training[0], known)
+    else:
+        source_mapping = fit_mapping(
+            training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
+        )
+        target_mapping = fit_mapping(training[1], config.target_values, "target", start and start[1])
     if config.objective.is_for_categories and not isinstance(target_mapping, CategoryMapping):
         raise SettingsError(
             "cross_entropy_weight and dice_weight are for targets of categories, and the values of these are a range; "
@@ -154,6 +165,17 @@ def require_room(pairs: Sequence[Pair], config: TrainingConfig) -> None:
     raise ImageError(
         f"{smallest.source.name} has {height} x {width} pixels, less than a patch of {config.patch_size}; {advice}"
     )
+
+
+def require_types(pair: Pair, known: tuple[Mapping, Mapping]) -> None:
+    """Refuse images of another type, or with other channels, than known mappings are for."""
+    for image, mapping in zip(pair.images, known, strict=True):
+        own, wanted = (image.dtype.name, channel_count(image)), (mapping.dtype, mapping.image_channels)
+        if own != wanted:
+            raise ImageError(
+                f"{image.name} has {own[1]} channels of type {own[0]}, and the model has {wanted[1]} of {wanted[0]} "
+                "there; give images like those that it was trained on"
+            )
 
 
 def changed_image(before: MappingType[str, Any], now: PreparedData, split: Split) -> str | None:

@@ -57,11 +57,11 @@ class RunFolder:
             The folder is no run's and holds something, holds a run that is neither to be resumed nor overwritten, is in
             use by another run, or cannot be written. Said at once; nothing was touched.
         """
-        self._check(resume=resume, overwrite=overwrite)
+        self.check(resume=resume, overwrite=overwrite)
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             with locked(self.path / _LOCK, self.path):
-                self._check(resume=resume, overwrite=overwrite)  # another one may have been here meanwhile
+                self.check(resume=resume, overwrite=overwrite)  # another one may have been here meanwhile
                 try:
                     yield
                 finally:
@@ -77,7 +77,7 @@ class RunFolder:
                 with suppress(OSError):  # not empty
                     folder.rmdir()
 
-    def _check(self, *, resume: bool, overwrite: bool) -> None:
+    def check(self, *, resume: bool, overwrite: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; give a folder for the run")
         content = self._content()

@@ -50,6 +50,7 @@ from pix2pix_training.events import (
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.in_words import describe_mapping
 from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Split
@@ -71,11 +72,15 @@ _TRAINED_PER_PREVIEW = 20
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Pairs to train on and to validate on, and what is known of the images besides their pixels."""
+    """Pairs to train on and to validate on, and what is known of the images besides their pixels.
+
+    `mappings` are those of source and target where they are known already; else they are fitted to the images.
+    """
 
     split: Split
     source_traits: ImageTraits = field(default_factory=ImageTraits)
     target_traits: ImageTraits = field(default_factory=ImageTraits)
+    mappings: tuple[IntensityMapping, IntensityMapping] | None = None
 
 
 def train(
@@ -125,7 +130,9 @@ def train(
         require_usable(config, data.split)
         saved = load_checkpoint(folder.checkpoint) if resume and folder.checkpoint.exists() else None
         start = None if init is None else (init.source.mapping, init.target.mapping)
-        prepared = yield from prepare(data.split, config, start, z_context=data.source_traits.z_context)
+        prepared = yield from prepare(
+            data.split, config, start, z_context=data.source_traits.z_context, known=data.mappings
+        )
         run = _Run(
             config,
             data,

@@ -1,0 +1,252 @@
+"""A narrower network taught by a model's own results (knowledge distillation, Hinton et al. 2015), to be faster.
+
+The teacher translates the user's images; the student is trained on these translations, and on true targets too where
+there are some. Its width is the largest that is measured to be as fast as is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from napari_pix2pix.evaluation import TranslationOf, evaluate_pairs, translations
+from napari_pix2pix.formats import open_image
+from napari_pix2pix.training_data import DataRequest, in_context, load_training_data
+from napari_pix2pix.translation.batch import OfOne, of_one
+from napari_pix2pix.translation.pipeline import translate
+from napari_pix2pix.translation.progress import ended
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.sinks import ArraySink, PlainFileSink
+from napari_pix2pix.translation.translator import Translator
+from pix2pix_training.array_source import ArraySource, CroppedSource, plane_size
+from pix2pix_training.config import TrainingConfig
+from pix2pix_training.device import resolve_device
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.image_description import ImageDescription, ImageTraits
+from pix2pix_training.intensity import Mapping as IntensityMapping
+from pix2pix_training.model_file import Model, model_digest
+from pix2pix_training.networks import build_generator
+from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.regions import Region
+from pix2pix_training.setting_options import training_config
+from pix2pix_training.student_record import StudentRecord
+from pix2pix_training.training import TrainingData
+from pix2pix_training.training_step import settings_of
+
+_USUAL_PATCH = 256
+_TIMED_PIXELS = 1024 * 1024
+_TURNS = 3
+_WIDTHS = 16
+"""Widths that are tried are multiples of such a part of the teacher's."""
+_HOPE = 1.3
+"""The widest that is tried has so many times the arithmetic that is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a student learns on.
+
+    Attributes
+    ----------
+    data : sources with the teacher's translations, and with their true targets where those are known; held out are
+        translations alone.
+    held_out : these, without neighbouring planes.
+    targets : their sources with their true targets; empty where there are none.
+    """
+
+    data: TrainingData
+    held_out: tuple[Pair, ...]
+    targets: tuple[Pair, ...]
+
+
+def lesson(
+    teacher: Model, request: DataRequest, folder: Path, *, device: str, seed: int
+) -> Generator[OfOne, None, Lesson]:
+    """Have the teacher translate all images of `request` into files in `folder`.
+
+    Parameters
+    ----------
+    request : where sources and true targets are; where the targets are the sources, there are none.
+
+    Raises
+    ------
+    InputError
+        The images cannot be opened, do not fit the model, or leave nothing to hold out.
+    """
+    split = load_training_data(request, patch_size=_USUAL_PATCH, seed=seed).split
+    if not split.validation:
+        raise SettingsError("a student is compared with its teacher on images that are held out; hold some out")
+    translator = Translator(teacher, TranslationSettings(device=device))
+    pairs, taught, true = [*split.training, *split.validation], list[Pair](), list[Pair]()
+    for number, pair in enumerate(pairs):
+        sink = PlainFileSink(folder / f"{number}.tif")
+        yield from of_one(translate(pair.source, translator, sink), number, len(pairs))
+        taught.append(Pair(sink.image, TranslationOf(sink.image, open_image(sink.path)), pair.name))
+        true.append(Pair(sink.image, pair.target, pair.name))
+    count, has_targets = len(split.training), request.targets != request.sources
+    learnt = [*taught[:count], *(true[:count] if has_targets else ())]
+    reach = teacher.source.z_context
+    return Lesson(
+        data=TrainingData(
+            split=Split(in_context(learnt, reach), in_context(taught[count:], reach)),
+            source_traits=_traits(teacher.source),
+            target_traits=_traits(teacher.target),
+            mappings=(teacher.source.mapping, teacher.target.mapping),
+        ),
+        held_out=tuple(taught[count:]),
+        targets=tuple(true[count:]) if has_targets else (),
+    )
+
+
+def _traits(side: ImageDescription) -> ImageTraits:
+    return ImageTraits(**{each.name: getattr(side, each.name) for each in fields(ImageTraits)})
+
+
+def student_config(teacher: Model, width: int, images: Sequence[Pair], length: Mapping[str, Any]) -> TrainingConfig:
+    """Settings of a run for a student of `width`: the teacher's network, the objective of "faithful".
+
+    Parameters
+    ----------
+    images : what it is trained on, which a patch has to fit in.
+    length : `minutes` or `steps`, and further settings of the run.
+    """
+    network, like = teacher.generator_config, settings_of(teacher)
+    return training_config(
+        {name: like[name] for name in ("generator", "inference")},
+        {
+            "preset": "faithful",
+            "patch_size": _patch_size(teacher, images),
+            "coverage": 0.0,
+            "credits": asdict(teacher.credits),
+            "generator": {"base_width": width, "depth": network.depth, "dropout": "none"},
+            "inference": {"dropout": "off"},
+        },
+        length,
+    )
+
+
+def _patch_size(teacher: Model, images: Sequence[Pair]) -> int:
+    """That of the teacher's training as far as the images have room for it."""
+    stride = teacher.generator_config.stride
+    config = teacher.training.get("config", {})
+    wanted = config.get("patch_size")
+    room = min(min(plane_size(pair.source)) for pair in images)
+    return max(stride, min(wanted if type(wanted) is int else _USUAL_PATCH, room) // stride * stride)
+
+
+def width_for(teacher: Model, speed: float, image: ArraySource, device: str) -> Generator[int, None, int]:
+    """The largest width that translates `image` `speed` times as fast as the teacher does; tells of each it tries.
+
+    Raises
+    ------
+    SettingsError
+        None does.
+    """
+    own = teacher.generator_config.base_width
+    step = max(1, own // _WIDTHS)
+    likely = own * math.sqrt(_HOPE / speed)  # arithmetic grows with the square of the width
+    widths = [width for width in range(own - step, 0, -step) if width <= max(likely, step)]
+    found = 0.0
+    for width in widths:
+        yield width
+        found = times_as_fast(_untrained(teacher, width), teacher, image, device)
+        if found >= speed:
+            return width
+    raise SettingsError(
+        f"even a network of width {widths[-1] if widths else own} is only {found:.2g} times as fast as that of width "
+        f"{own} on {device}; ask for less"
+    )
+
+
+def _untrained(teacher: Model, width: int) -> Model:
+    config = replace(teacher.generator_config, base_width=width, dropout="none")
+    inference = replace(teacher.inference, dropout="off")
+    weights = build_generator(config).state_dict()
+    return replace(
+        teacher,
+        generator_config=config,
+        weights=weights,
+        inference=inference,
+        discriminator=None,
+        error=None,
+        novelty=None,
+    )
+
+
+def times_as_fast(student: Model, teacher: Model, image: ArraySource, device: str) -> float:
+    """How many times as fast the student translates the middle of an image with PyTorch: the median of turns."""
+    part = _middle(image)
+    settings = TranslationSettings(device=device, backend="torch")
+    translators = [Translator(model, settings) for model in (student, teacher)]
+    turns = [[_seconds(part, each) for each in translators] for _ in range(_TURNS + 1)][1:]
+    return statistics.median(slow / fast for fast, slow in turns)
+
+
+def _middle(image: ArraySource) -> ArraySource:
+    """A part of an image with about `_TIMED_PIXELS`, all planes counted."""
+    height, width = plane_size(image)
+    planes = math.prod(image.shape[:-3])
+    side = max(_USUAL_PATCH, math.isqrt(_TIMED_PIXELS // planes))
+    centre = Region.at(max(0, (height - side) // 2), max(0, (width - side) // 2), side, side)
+    return CroppedSource(image, centre.common(Region.whole(height, width)))
+
+
+def _seconds(image: ArraySource, translator: Translator) -> float:
+    started = time.perf_counter()
+    ended(translate(image, translator, ArraySink(), may_be_empty=True))
+    return time.perf_counter() - started
+
+
+def compared(
+    student: Model, teacher: Model, known: Lesson, folder: Path, device: str
+) -> Generator[OfOne, None, StudentRecord]:
+    """Translate what is held out with the student, into files in `folder`, and compare."""
+    own = (
+        yield from translations(known.held_out, Translator(student, TranslationSettings(device=device)), folder)
+    ).pairs
+    mapping = teacher.target.mapping
+
+    def scores(results: Iterable[ArraySource]) -> dict[str, float | None]:
+        pairs = [Pair(made, pair.target, pair.name) for made, pair in zip(results, known.targets, strict=True)]
+        return _mean(pairs, mapping)
+
+    return StudentRecord(
+        teacher=model_digest(teacher),
+        teacher_width=teacher.generator_config.base_width,
+        speed=round(times_as_fast(student, teacher, known.held_out[0].source, device), 3),
+        device=str(resolve_device(device)),
+        to_teacher=_mean(own, mapping),
+        student_scores=scores(pair.source for pair in own) if known.targets else {},
+        teacher_scores=scores(pair.target for pair in known.held_out) if known.targets else {},
+    )
+
+
+def _mean(pairs: Sequence[Pair], mapping: IntensityMapping) -> dict[str, float | None]:
+    result = evaluate_pairs(pairs, mapping=mapping)
+    mean = (result.mean if result.classes is None else result.classes.mean).as_dict()
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in mean.items()}
+
+
+def with_record(student: Model, record: StudentRecord) -> Model:
+    """The student with what its card says of it. Its validation was by the teacher, so that its scores go."""
+    return replace(student, training={**student.training, "student": asdict(record)}, metrics={})
+
+
+def speed_of(text: str) -> float:
+    """ "4x" or "4" -> 4.0.
+
+    Raises
+    ------
+    SettingsError
+        It is no number above 1.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*x?", text.strip().lower())
+    if match is None or float(match[1]) <= 1:
+        raise SettingsError(f"target-speed is {text!r}; give how many times as fast, above 1, such as 4x")
+    return float(match[1])

@@ -1,0 +1,184 @@
+"""``compress``: a narrower network that another model has taught."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_pix2pix import compression
+from napari_pix2pix.cli.application import run
+from napari_pix2pix.training_data import DataRequest
+from napari_pix2pix.translation.pipeline import translate_array
+from napari_pix2pix.translation.progress import ended
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.image_description import ImageDescription
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, dtype_mapping
+from pix2pix_training.model_file import Model, load_model, model_digest, save_model
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import build_generator
+from pix2pix_training.regions import Region
+from pix2pix_training.student_record import student_record_of
+
+WIDTH = 8
+
+
+def a_teacher(**changes: Any) -> Model:
+    torch.manual_seed(0)
+    config = GeneratorConfig(source_channels=1, target_channels=1, base_width=WIDTH, depth=5, dropout="paper")
+    narrow = LinearMapping(dtype="uint8", scope="training-set", channels=1, low=(20.0,), high=(200.0,))
+    model = Model(
+        generator_config=config,
+        weights=build_generator(config).state_dict(),
+        source=ImageDescription(mapping=narrow, pixel_size=(0.5, 0.5), unit="µm"),
+        target=ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 1), channel_names=("DAPI",)),
+    )
+    return replace(model, **changes)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    save_model(a_teacher(), tmp_path / "teacher.safetensors")
+    return tmp_path / "teacher.safetensors"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for side in ("source", "target"):
+        (tmp_path / side).mkdir()
+        for number in range(4):
+            Image.fromarray(rng.integers(0, 256, (64, 72), dtype=np.uint8)).save(tmp_path / side / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the arithmetic says: a test is no place to measure time in."""
+
+    def by_arithmetic(student: Model, teacher: Model, *_: object) -> float:
+        return (teacher.generator_config.base_width / student.generator_config.base_width) ** 2
+
+    monkeypatch.setattr(compression, "times_as_fast", by_arithmetic)
+
+
+def compressed(teacher: Path, images: Path, out: Path, *options: str) -> int:
+    own = ["--source", str(images / "source"), "--out", str(out), "--steps", "3", "--device", "cpu"]
+    return run(["compress", str(teacher), *own, *options])
+
+
+def test_a_student_is_narrower_and_reads_images_as_its_teacher(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run", "--target-speed", "4x", "--json") == 0
+    before, after = load_model(teacher), load_model(tmp_path / "run" / "model.safetensors")
+    assert after.generator_config == replace(before.generator_config, base_width=WIDTH // 2, dropout="none")
+    assert (after.source, after.target) == (before.source, before.target)
+    assert after.metrics == {}
+    record = student_record_of(after.training)
+    assert record is not None
+    assert (record.teacher, record.teacher_width, record.speed) == (model_digest(before), WIDTH, 4.0)
+    assert record.to_teacher["mae"] is not None
+    assert record.student_scores == {}
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["base_width"], said["to_teacher"]) == (WIDTH // 2, record.to_teacher)
+    assert run(["info", str(tmp_path / "run" / "model.safetensors")]) == 0
+    assert f"student: taught by the model {model_digest(before)} of base width 8" in capsys.readouterr().out
+
+
+def test_with_targets_both_are_compared_with_them(teacher: Path, images: Path, tmp_path: Path) -> None:
+    assert compressed(teacher, images, tmp_path / "run", "--target", str(images / "target")) == 0
+    record = student_record_of(load_model(tmp_path / "run" / "model.safetensors").training)
+    assert record is not None
+    assert record.student_scores["mae"] != record.teacher_scores["mae"]
+    assert record.to_teacher["mae"] not in (record.student_scores["mae"], None)
+
+
+def test_what_is_learnt_are_the_teachers_results_and_the_targets(images: Path, tmp_path: Path) -> None:
+    model = a_teacher()
+    sources, targets = (images / "source",), (images / "target",)
+    request = DataRequest(sources=sources, targets=targets, validation=0.25)
+    lesson = ended(compression.lesson(model, request, tmp_path, device="cpu", seed=0))
+    assert (len(lesson.data.split.training), len(lesson.data.split.validation), len(lesson.targets)) == (6, 1, 1)
+    held_out = lesson.held_out[0]
+    seen = held_out.source.read(Region.whole(64, 72))
+    wanted = translate_array(seen, model)
+    assert np.array_equal(held_out.target.read(Region.whole(64, 72)), wanted)
+    assert {pair.target.name for pair in lesson.data.split.training[3:]} < {str(p) for p in targets[0].iterdir()}
+    alone = DataRequest(sources=sources, targets=sources, validation=0.25)
+    (tmp_path / "again").mkdir()
+    lesson = ended(compression.lesson(model, alone, tmp_path / "again", device="cpu", seed=0))
+    assert (len(lesson.data.split.training), lesson.targets) == (3, ())
+
+
+def test_the_widest_that_is_fast_enough_is_taken_and_wider_ones_are_tried_first(images: Path) -> None:
+    tried: list[int] = []
+    assert ended(compression.width_for(a_teacher(), 3.0, None, "cpu"), tried.append) == 4  # type: ignore[arg-type]
+    assert tried == [5, 4]
+    with pytest.raises(SettingsError, match="even a network of width 1 is only 64 times as fast as that of width 8"):
+        ended(compression.width_for(a_teacher(), 80.0, None, "cpu"))  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_stopped_goes_on_with_the_width_it_had(teacher: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert compressed(teacher, images, out, "--target-speed", "7") == 0
+    width = load_model(out / "model.safetensors").generator_config.base_width
+    assert compressed(teacher, images, out, "--resume", "--target-speed", "2") == 0
+    assert load_model(out / "model.safetensors").generator_config.base_width == width == 3
+    assert student_record_of(load_model(out / "model.safetensors").training) is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target-speed", "1x"], "target-speed is '1x'; give how many times as fast, above 1, such as 4x"),
+        (["--target-speed", "fast"], "target-speed is 'fast'"),
+        (["--minutes", "1"], "minutes and steps are both given"),
+        (["--validation", "0"], "a student is compared with its teacher on images that are held out; hold some out"),
+        (["--target-speed", "100x"], "even a network of width 1 is only"),
+    ],
+)
+def test_wrong_use_is_one_line_and_writes_nothing(
+    options: list[str], message: str, teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_there_is_refused_before_anything_is_translated(
+    teacher: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run") == 0
+    monkeypatch.setattr(compression, "lesson", pytest.fail)
+    assert compressed(teacher, images, tmp_path / "run") == 2
+    assert "--overwrite" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_images_of_another_type_are_refused(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (images / "target").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 7).save(path)
+    assert compressed(teacher, images, tmp_path / "run", "--target", str(images / "target")) == 2
+    assert "all target images must have the same type" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_student_of_classes_gives_classes(images: Path, tmp_path: Path) -> None:
+    mapping = CategoryMapping(dtype="uint8", values=((0,), (1,), (5,)))
+    config = GeneratorConfig(source_channels=1, target_channels=3, base_width=WIDTH, depth=5)
+    weights = build_generator(config).state_dict()
+    model = a_teacher(generator_config=config, weights=weights, target=ImageDescription(mapping=mapping))
+    save_model(model, tmp_path / "classes.safetensors")
+    assert compressed(tmp_path / "classes.safetensors", images, tmp_path / "run") == 0
+    after = load_model(tmp_path / "run" / "model.safetensors")
+    assert after.target.mapping == mapping
+    record = student_record_of(after.training)
+    assert record is not None
+    assert "iou" in record.to_teacher
