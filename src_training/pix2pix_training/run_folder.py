@@ -78,6 +78,7 @@ class RunFolder:
                     folder.rmdir()
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse a folder that the run cannot have (`OutputError`)."""
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; give a folder for the run")
         content = self._content()
