@@ -109,7 +109,7 @@ def make_run(pictures: _Pictures, run: Path, steps: int) -> None:
 
 
 def _shows_much(widget: Any) -> bool:
-    return widget.preview.preview is not None and widget.progress.value() > _SHARE_BEFORE_PICTURE
+    return widget.progress.preview.preview is not None and widget.progress.of_run.value() > _SHARE_BEFORE_PICTURE
 
 
 def train_for_a_moment(pictures: _Pictures) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
+from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, make_worker
 
 
 class Inquiry(QObject):
@@ -50,12 +50,13 @@ class Inquiry(QObject):
     def _start(self) -> None:
         question, self._question = self._question, None
         if question is not None:
-            self._worker = start_worker(
+            self._worker = make_worker(
                 question,
                 on_events=partial(self._on_answers, self._about),
                 on_error=partial(self._on_error, self._about),
                 on_end=self._on_end,
             )
+            self._worker.start()
 
     def _on_answers(self, about: object, answers: list[Any]) -> None:
         known = [answer for answer in answers if answer is not None]

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QScrollArea, QWidget
 
 from napari_pix2pix._widgets.messages import Message, Remarks
-from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, start_worker
+from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, make_worker
 from pix2pix_training.cancel import Cancel
 
 _TITLE = "{} (pix2pix)"
@@ -20,8 +20,9 @@ _TITLE = "{} (pix2pix)"
 class JobWidget(QWidget):
     """A widget with at most one worker; subclasses say what happens at its events and its end.
 
-    `state` and `remarks` are words about the last job. They go when the choice is another one than it was for. The
-    fields in `inputs` decide what a job does, and can be changed when there is none. `area` is what of it is scrolled.
+    `state` and `remarks` are words about the last job. They go when the choice is another one than it was for, which
+    is `said_about`. The fields in `inputs` decide what a job does, and can be changed when there is none. `area` is
+    what of it is scrolled.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -32,7 +33,7 @@ class JobWidget(QWidget):
         self.inputs: list[QWidget] = []
         self.area: QScrollArea
         self._worker: CoreWorker | None = None
-        self._said_about: object = None
+        self.said_about: object = None
         self._docked = QTimer(self)  # which goes with the widget, unlike a single shot
         self._docked.setSingleShot(True)
         self._docked.setInterval(0)
@@ -47,9 +48,12 @@ class JobWidget(QWidget):
         return self._worker is not None
 
     def run(self, make_events: MakeEvents, stop: Cancel | None = None) -> None:
-        """Start the work; `on_events` and then `on_end` follow. For `stop` see `start_worker`."""
+        """Start the work; `on_events` and then `on_end` follow. For `stop` see `make_worker`.
+
+        It begins when all is said about it: from then on both threads want the interpreter.
+        """
         self.remarks.forget()
-        self._worker = start_worker(
+        self._worker = make_worker(
             make_events,
             on_events=self.on_events,
             on_error=self.on_error,
@@ -58,6 +62,8 @@ class JobWidget(QWidget):
             stop=stop,
         )
         self.destroyed.connect(self._worker.stop.set)
+        self.refresh()
+        self._worker.start()
 
     def stop(self) -> None:
         """Ask the work to end after the present step."""
@@ -69,6 +75,10 @@ class JobWidget(QWidget):
         for field in self.inputs:
             field.setEnabled(not self.is_running)
 
+    def refresh(self, *_: Any) -> None:
+        """Say and offer what fits the choice, and whether a job runs."""
+        raise NotImplementedError
+
     def choice(self) -> object:
         """What is chosen, to be compared: words about a job are stale when it has changed."""
         raise NotImplementedError
@@ -76,9 +86,9 @@ class JobWidget(QWidget):
     def forget_stale_words(self) -> None:
         """Take words away that are about another choice; for whenever something may have changed."""
         choice = self.choice()
-        if self.is_running or choice == self._said_about:
+        if self.is_running or choice == self.said_about:
             return
-        self._said_about = choice
+        self.said_about = choice
         self.state.say("")
         self.remarks.forget()
 
@@ -99,7 +109,7 @@ class JobWidget(QWidget):
 
     def _on_worker_end(self) -> None:
         self._worker = None
-        self._said_about = self.choice()
+        self.said_about = self.choice()
         self.on_end()
         self._ended.start()  # looks once they have their place
 

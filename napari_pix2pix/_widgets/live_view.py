@@ -23,7 +23,7 @@ from napari_pix2pix._widgets.translation_job import (
     translation_events,
 )
 from napari_pix2pix._widgets.views import View, screen_of, shown_source, view_of
-from napari_pix2pix._widgets.workers import CoreWorker, release_gpu_memory, start_worker
+from napari_pix2pix._widgets.workers import CoreWorker, make_worker, release_gpu_memory
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import Pix2PixError
 
@@ -136,7 +136,7 @@ class LiveView(QObject):
             metadata=image_metadata(layer, choice.channel_axis),
         )
         stop = Cancel()
-        self._worker = start_worker(
+        self._worker = make_worker(
             partial(translation_events, request, self._translators, cancel=stop),
             on_events=partial(self._on_events, wanted, place),
             on_error=self._on_error,
@@ -145,6 +145,7 @@ class LiveView(QObject):
         )
         self.destroyed.connect(self._worker.stop.set)
         self.said.emit("translating the view…", "plain")
+        self._worker.start()
 
     def _give_up(self) -> None:
         """Ask the work on a view that is gone to end."""

@@ -136,13 +136,13 @@ class TranslateWidget(JobWidget):
 
     def _connect(self) -> None:
         self.model.changed.connect(self._on_model_changed)
-        self.images.changed.connect(self._refresh)
-        self.part.changed.connect(self._refresh)
-        self.settings.changed.connect(self._refresh)
+        self.images.changed.connect(self.refresh)
+        self.part.changed.connect(self.refresh)
+        self.settings.changed.connect(self.refresh)
         self.destination.currentIndexChanged.connect(self._on_destination_changed)
-        self.out.changed.connect(self._refresh)
+        self.out.changed.connect(self.refresh)
         self.kind.currentIndexChanged.connect(self._on_kind_changed)
-        self.folder.changed.connect(self._refresh)
+        self.folder.changed.connect(self.refresh)
         self.live.toggled.connect(self.live_view.switch)
         self.live_view.said.connect(self.live_words.say)
         self.translate_button.clicked.connect(self._on_translate)
@@ -150,7 +150,7 @@ class TranslateWidget(JobWidget):
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
         self.novelty.asked.connect(self._on_novelty)
-        self.model_actions.changed.connect(self._refresh)
+        self.model_actions.changed.connect(self.refresh)
         self.model_actions.wants_evaluation.connect(self._on_evaluate)
         self.model_actions.wants_export.connect(self._on_export)
 
@@ -172,7 +172,7 @@ class TranslateWidget(JobWidget):
         if self.model.card is not None:
             self.settings.offer_samples(self.model.card.has_noise)
             self.model_actions.choose_targets(self.model.card)
-        self._refresh()
+        self.refresh()
 
     # The choice, in words
 
@@ -187,7 +187,7 @@ class TranslateWidget(JobWidget):
         self.folder.setVisible(self._is_of_folder)
         if self._is_of_folder:
             self.live.setChecked(False)
-        self._refresh()
+        self.refresh()
 
     def outcome(self) -> list[QWidget]:
         return [self.folder_results, *super().outcome()]
@@ -199,7 +199,7 @@ class TranslateWidget(JobWidget):
         out = self.out.path if self.destination.value else None
         return self.model.path, layers, self.picker.channel_axis, self.part.choice(), out, self.options()
 
-    def _refresh(self, *_: Any) -> None:
+    def refresh(self, *_: Any) -> None:
         problem = self.images.say(self.model.card, self.settings)
         self.forget_stale_words()
         self.novelty.forget_other(self.choice())
@@ -223,7 +223,7 @@ class TranslateWidget(JobWidget):
         self.out.setVisible(self.destination.value)
         if self.destination.value and self.out.path is None and self.picker.layers:
             self.out.set_path(zarr_path(preferences().runs_folder, self.picker.layers[0].name))
-        self._refresh()
+        self.refresh()
 
     # The work
 
@@ -277,7 +277,6 @@ class TranslateWidget(JobWidget):
         self.progress.tell(0, 0)
         self.progress.setVisible(True)
         self.run(events, stop)
-        self._refresh()
 
     def _translate_layers(self) -> None:
         assert self.model.card is not None  # the button is disabled without a model
@@ -375,7 +374,7 @@ class TranslateWidget(JobWidget):
         if not self._is_ended:
             self._placed = self._request = None
             self.state.say("cancelled; Translate goes on from here" if self._can_go_on else "cancelled")
-        self._refresh()
+        self.refresh()
 
     def _on_cancel(self) -> None:
         self.stop()

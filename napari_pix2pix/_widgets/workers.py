@@ -43,7 +43,7 @@ class CoreSignals(GeneratorWorkerSignals):
 
 
 class CoreWorker(GeneratorWorker):
-    """Runs what `start_worker` gives it; `quit` asks it to stop after the present event."""
+    """Runs what `make_worker` gives it; `quit` asks it to stop after the present event."""
 
     def __init__(self, function: Callable[..., Any], make_events: MakeEvents, stop: Cancel) -> None:
         super().__init__(function, make_events, stop, self._fail, self._remark, SignalsClass=CoreSignals)
@@ -59,7 +59,7 @@ class CoreWorker(GeneratorWorker):
         self.stop.set()
 
 
-def start_worker(
+def make_worker(
     make_events: MakeEvents,
     *,
     on_events: Callable[[list[Any]], None],
@@ -68,8 +68,9 @@ def start_worker(
     on_remark: Callable[[str], None] | None = None,
     stop: Cancel | None = None,
 ) -> CoreWorker:
-    """Run the generator that `make_events` makes, in a thread; the callbacks run in the main thread.
+    """What runs the generator that `make_events` makes, in a thread, once it is started with `start`.
 
+    The callbacks run in the main thread.
     `on_events` gets what happened since the last call, at most ten times a second. Every error is shown as a napari
     notification besides `on_error`. `on_remark` gets each line that the core has to say about the images, see
     `pix2pix_training.remarks`. `on_end` comes last, always. `stop` is set when the worker is asked to end, for
@@ -92,7 +93,6 @@ def start_worker(
     for signal, slot in connections:
         signal.connect(slot)
     worker.finished.connect(partial(_disconnect, connections))
-    worker.start()
     return worker
 
 

@@ -191,7 +191,7 @@ def test_curves_and_their_names_are_readable_in_the_theme(viewer: Any, theme: st
     from qtpy.QtWidgets import QApplication
 
     viewer.theme = "dark" if theme == "light" else "light"
-    plot = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1].plot
+    plot = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1].progress.plot
     viewer.theme = theme
     QApplication.processEvents()
     behind = parsed(viewer.window._qt_window.palette().window().color().name())
@@ -213,7 +213,7 @@ def test_a_plot_and_a_preview_that_are_there_follow_the_theme(viewer: Any, train
     from napari_pix2pix._widgets.training_job import Preview
 
     viewer.theme = "dark" if theme == "light" else "light"
-    plot, strip = train.plot, train.preview
+    plot, strip = train.progress.plot, train.progress.preview
     picture = np.zeros((8, 8, 3), np.uint8)
     strip.show_preview(Preview(step=1, images=dict.fromkeys(("source", "output", "target"), picture)))
     plot.add_losses(1, {"G_GAN": 1.0})

@@ -37,7 +37,7 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert model.training["config"]["steps"] == 6
     assert model.training["validation_pairs"] == 1
     assert list(viewer.layers) == pair
-    shown = train.preview.preview.images
+    shown = train.progress.preview.preview.images
     assert list(shown) == ["source", "output", "target"]
     assert np.array_equal(255 - shown["source"], shown["target"])
     viewer.layers.selection.active = pair[1]  # the image to translate is the one it was trained on, all the same
@@ -50,22 +50,58 @@ def test_train_then_translate(viewer: Any, train: Any, pair: list[Any], tmp_path
     assert viewer.layers[-1].name == "phase → run: stain"
 
 
+def test_a_run_begins_when_the_form_has_nothing_more_to_do(
+    train: Any, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both threads want the interpreter from then on, and the form waited 0.3 s for it at the click."""
+    from napari_pix2pix._widgets.workers import CoreWorker
+
+    at_start, judged = list[tuple[bool, bool, str]](), list[int]()
+    start, judge = CoreWorker.start, train.images.judge
+
+    def watched(worker: CoreWorker) -> None:
+        at_start.append((train.stop_button.isEnabled(), train.train_button.isEnabled(), train.problem.text()))
+        judged.clear()
+        start(worker)
+
+    monkeypatch.setattr(CoreWorker, "start", watched)
+    monkeypatch.setattr(train.images, "judge", lambda *given: judged.append(0) or judge(*given))
+    train.train_button.click()
+    assert at_start == [(True, False, f"The model goes to {train.out.path}.")]
+    assert not judged
+    train.refresh()
+    assert not judged  # what is chosen cannot be changed
+    wait_until(lambda: not train.is_running)
+
+
+def test_the_command_of_a_run_can_be_copied_while_its_images_are_there(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    train.settings.length.setValue(100_000)
+    train.train_button.click()
+    assert train.copy_button.isEnabled()
+    viewer.layers.remove(pair[1])
+    assert not train.copy_button.isEnabled()
+    train.stop_button.click()
+    wait_until(lambda: not train.is_running)
+
+
 def test_a_preview_is_there_after_the_first_step_and_follows_the_width_of_the_form(
     train: Any, wait_until: WaitUntil
 ) -> None:
     train.settings.form.native("validate_every").setValue(1000)
     train.settings.length.setValue(100_000)
-    assert not train.preview.isVisibleTo(train)
+    assert not train.progress.preview.isVisibleTo(train)
     train.train_button.click()
-    wait_until(lambda: train.preview.preview is not None)
+    wait_until(lambda: train.progress.preview.preview is not None)
     train.stop_button.click()
     wait_until(lambda: not train.is_running)
-    assert train.preview.isVisibleTo(train)
-    low, high = train.preview.heightForWidth(300), train.preview.heightForWidth(600)
+    assert train.progress.preview.isVisibleTo(train)
+    low, high = train.progress.preview.heightForWidth(300), train.progress.preview.heightForWidth(600)
     assert 0 < low < high
-    strip = train.preview
+    strip = train.progress.preview
     wait_until(lambda: abs(strip.height() - strip.heightForWidth(strip.width())) <= 12, 10)
-    picture = train.preview.grab().toImage()
+    picture = train.progress.preview.grab().toImage()
     assert len({picture.pixel(x, picture.height() - 3) for x in range(0, picture.width() // 4, 3)}) > 1
 
 
@@ -75,8 +111,8 @@ def test_of_a_wide_preview_the_part_is_shown_in_which_most_is_to_be_seen(train: 
     target = np.zeros((60, 400, 3), np.uint8)
     target[::2, 250:300] = 200
     target[:, :250] = 100
-    train.preview.show_preview(Preview(step=1, images=dict.fromkeys(("source", "output", "target"), target)))
-    picture = train.preview._images[2]
+    train.progress.preview.show_preview(Preview(step=1, images=dict.fromkeys(("source", "output", "target"), target)))
+    picture = train.progress.preview._images[2]
     assert (picture.width(), picture.height()) == (80, 60)
     assert sum(picture.pixelColor(x, 0).red() == 200 for x in range(80)) == 50
 
@@ -93,7 +129,7 @@ def started(**fields: Any) -> Any:
 def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> None:
     from pix2pix_training.events import Validated
 
-    plot = train.plot
+    plot = train.progress.plot
     plot.begin(started(target_span=200.0))
     plot.add_losses(1, {"G_L1": started().config.objective.l1_weight * 0.5, "G_GAN": 1.0})
     for step, mae, best in ((2, 0.25, True), (4, 0.5, False)):
@@ -111,18 +147,18 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
 def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
     from pix2pix_training.events import Validated
 
-    train.plot.begin(started(target_is_classes=True))
-    assert "overlap with held-out labels" in train.plot.title.text()  # before the first score too
-    train.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.plot.words.text() == "now IoU 0.75; best so far by SSIM at step 2: IoU 0.75"
-    assert "overlap with held-out labels" in train.plot.title.text()
+    train.progress.plot.begin(started(target_is_classes=True))
+    assert "overlap with held-out labels" in train.progress.plot.title.text()  # before the first score too
+    train.progress.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
+    assert train.progress.plot.words.text() == "now IoU 0.75; best so far by SSIM at step 2: IoU 0.75"
+    assert "overlap with held-out labels" in train.progress.plot.title.text()
 
 
 def test_the_legend_says_when_the_first_score_comes_and_what_is_held_out(train: Any) -> None:
     """It promised a curve that a run shorter than the first validation never had."""
     from pix2pix_training.events import Validated
 
-    plot, every = train.plot, started().config.validate_every
+    plot, every = train.progress.plot, started().config.validate_every
     plot.begin(started(total_steps=None, held_out="the bottom 10 %, rows 922 to 1024"))
     assert f"held-out images</span> (first at step {every}, or at the end)" in plot.title.text()
     assert plot.words.text() == "Held out: the bottom 10 %, rows 922 to 1024."
@@ -150,13 +186,16 @@ def test_the_bar_of_the_run_is_empty_before_its_first_step(train: Any) -> None:
     from pix2pix_training.events import Preparing
 
     train.on_events([Preparing(fraction=0.88)])
-    assert (train.progress.value(), train.progress.maximum()) == (0, 1000)
-    assert (train.epoch_progress.value(), train.epoch_progress.format()) == (880, "looking at the images: %p %")
+    assert (train.progress.of_run.value(), train.progress.of_run.maximum()) == (0, 1000)
+    assert (train.progress.of_epoch.value(), train.progress.of_epoch.format()) == (
+        880,
+        "looking at the images: %p %",
+    )
 
 
 def test_the_score_at_the_end_is_in_the_unit_of_the_curve() -> None:
     """The line below said a MAE in [-1, 1] beside a curve in units of the target."""
-    from napari_pix2pix._widgets.train_widget import _finished_words
+    from napari_pix2pix._widgets.run_progress import _finished_words
     from pix2pix_training.events import Finished
 
     usual: dict[str, Any] = {"steps": 9, "seconds": 9.0, "new_seconds": 9.0, "skipped_patches": 0}
@@ -169,7 +208,7 @@ def test_the_score_at_the_end_is_in_the_unit_of_the_curve() -> None:
 
 
 def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
-    plot = train.plot
+    plot = train.progress.plot
     plot.setVisible(True)
     assert not plot.contest.isVisibleTo(plot)
     plot.add_losses(1, {"G_GAN": 1.0, "D_real": 0.5, "D_fake": 0.25})
@@ -182,7 +221,7 @@ def test_curves_of_the_discriminator_are_behind_a_switch(train: Any) -> None:
 def test_a_run_without_a_discriminator_has_no_such_switch(train: Any) -> None:
     from pix2pix_training.presets import preset
 
-    plot = train.plot
+    plot = train.progress.plot
     plot.setVisible(True)
     plot.begin(started())
     plot.contest_button.click()
@@ -195,7 +234,7 @@ def test_a_run_without_a_discriminator_has_no_such_switch(train: Any) -> None:
 def test_the_plot_is_dragged_to_another_height(train: Any, qtbot: Any) -> None:
     from qtpy.QtCore import QPoint, Qt
 
-    plot = train.plot
+    plot = train.progress.plot
     plot.setVisible(True)
     plot.resize(300, 500)
     plot.layout().activate()
@@ -211,13 +250,13 @@ def test_the_plot_is_dragged_to_another_height(train: Any, qtbot: Any) -> None:
 def test_stop_and_resume(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     train.settings.length.setValue(100_000)
     train.train_button.click()
-    wait_until(lambda: train.progress.maximum() > 0)
-    assert train.epoch_progress.isVisibleTo(train)
-    wait_until(lambda: train.epoch_progress.format().startswith("epoch "))  # and not about a validation
-    assert 0 < train.epoch_progress.value() <= train.epoch_progress.maximum()
+    wait_until(lambda: train.progress.of_run.maximum() > 0)
+    assert train.progress.of_epoch.isVisibleTo(train)
+    wait_until(lambda: train.progress.of_epoch.format().startswith("epoch "))  # and not about a validation
+    assert 0 < train.progress.of_epoch.value() <= train.progress.of_epoch.maximum()
     train.stop_button.click()
     wait_until(lambda: not train.is_running)
-    assert not train.epoch_progress.isVisibleTo(train)
+    assert not train.progress.of_epoch.isVisibleTo(train)
     assert train.state.text().startswith("stopped at step ")
     assert train.state.text().endswith("; Resume goes on from here")
     assert (tmp_path / "run" / "last.pt").is_file()
@@ -338,11 +377,11 @@ def test_what_a_run_shows_has_the_room_of_the_fields(train: Any, wait_until: Wai
     train.settings.length.setValue(100_000)
     train.train_button.click()
     assert not any(field.isVisibleTo(train) for field in fields)
-    wait_until(lambda: train.plot.isVisibleTo(train))
+    wait_until(lambda: train.progress.plot.isVisibleTo(train))
     train.stop_button.click()
     wait_until(lambda: not train.is_running)
     assert all(field.isVisibleTo(train) for field in fields)
-    assert train.plot.isVisibleTo(train)
+    assert train.progress.plot.isVisibleTo(train)
 
 
 def test_depth_follows_the_patch_until_it_is_set(train: Any) -> None:
@@ -383,7 +422,7 @@ def test_regions_of_a_shapes_layer(
     train.train_button.click()
     wait_until(lambda: not train.is_running)
     assert "done: 6 steps" in train.state.text()
-    preview = train.preview.preview.images["source"]
+    preview = train.progress.preview.preview.images["source"]
     assert preview.shape[:2] == (32, 32)
     np.testing.assert_array_equal(preview[..., 0], pair[0].data[64:96, :32])
     viewer.layers.remove(within)
@@ -530,7 +569,7 @@ def test_a_stack_with_neighbouring_planes(viewer: Any, train: Any, pair: list[An
     assert model.source.mapping.image_channels == 3
     assert model.generator_config.decoder == "resize"
     assert model.training["config"]["sampling"]["placement"] == "content"
-    assert train.preview.preview.images["target"].shape[2:] == (3,)
+    assert train.progress.preview.preview.images["target"].shape[2:] == (3,)
 
 
 def test_a_multiscale_layer_is_trained_on_at_full_resolution(
@@ -563,8 +602,8 @@ def test_a_lazy_layer_is_trained_on_piece_by_piece(
 
 def test_the_upper_bar_counts_validation_images(train: Any) -> None:
     train.on_events([Validating(step=3, done=1, total=4)])
-    assert train.epoch_progress.format() == "validation: image 2 of 4"
-    assert (train.epoch_progress.value(), train.epoch_progress.maximum()) == (1, 4)
+    assert train.progress.of_epoch.format() == "validation: image 2 of 4"
+    assert (train.progress.of_epoch.value(), train.progress.of_epoch.maximum()) == (1, 4)
 
 
 def test_a_warning_is_shown(train: Any) -> None:
@@ -603,7 +642,7 @@ def test_closing_stops_the_run_and_saves_it(
 ) -> None:
     train.settings.length.setValue(100_000)
     train.train_button.click()
-    wait_until(lambda: train.progress.maximum() > 0)
+    wait_until(lambda: train.progress.of_run.maximum() > 0)
     worker = train._worker
     if how == "viewer":
         viewer.close()

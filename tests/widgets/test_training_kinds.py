@@ -236,7 +236,9 @@ def test_result_of_labels_is_not_covered_by_the_true_labels(
     assert "validation IoU" in train.state.text()
     rgba = classes.colormap.map(np.arange(3))
     colours = {tuple(color) for color in (255 * rgba[:, :3] * rgba[:, 3:]).round().astype(int).tolist()}
-    assert {tuple(pixel) for pixel in train.preview.preview.images["target"].reshape(-1, 3).tolist()} == colours
+    assert {
+        tuple(pixel) for pixel in train.progress.preview.preview.images["target"].reshape(-1, 3).tolist()
+    } == colours
     train.translate_button.click()
     translate = viewer.window.dock_widgets["Translate (pix2pix)"]
     wait_until(translate.translate_button.isEnabled)

@@ -19,7 +19,7 @@ def test_late_answers_leave_deleted_widgets_alone(qtbot: Any, wait_until: WaitUn
     from qtpy.QtWidgets import QApplication, QWidget
 
     from napari_pix2pix._widgets.messages import Message
-    from napari_pix2pix._widgets.workers import start_worker
+    from napari_pix2pix._widgets.workers import make_worker
     from pix2pix_training.errors import ImageError
 
     class Asking(QWidget):  # type: ignore[misc]  # Qt is not seen by the checker
@@ -44,12 +44,13 @@ def test_late_answers_leave_deleted_widgets_alone(qtbot: Any, wait_until: WaitUn
         yield "too late"
 
     asking = Asking()
-    worker = start_worker(
+    worker = make_worker(
         answers,
         on_events=partial(asking.told, "values"),
         on_error=partial(asking.failed, "values"),
         on_end=partial(called.append, "end"),
     )
+    worker.start()
     asking.deleteLater()
     QApplication.sendPostedEvents(asking, QEvent.Type.DeferredDelete.value)
     assert not isalive(asking)
