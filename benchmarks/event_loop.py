@@ -177,7 +177,7 @@ def watch_slots(watch: Stopwatch) -> None:
         for kind in vars(import_module(f"{package.__name__}.{module.name}")).values():
             if inspect.isclass(kind) and kind.__module__.startswith(package.__name__):
                 for name, member in list(vars(kind).items()):
-                    if inspect.isfunction(member) and name.startswith(("on_", "_on_", "refresh", "_look", "event")):
+                    if inspect.isfunction(member) and name.startswith(("on_", "_on_", "_refresh", "refresh", "_look", "event")):
                         setattr(kind, name, watch.slot(f"{kind.__name__}.{name}", member))
 
 
