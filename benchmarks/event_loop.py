@@ -36,6 +36,8 @@ BEAT_MS = 5
 LIMIT_SECONDS = 0.05
 PLUGIN = "napari-pix2pix"
 MODEL_FILE = "tiny.safetensors"
+_SLOTS = ("on_", "refresh", "look", "event")
+"""How names of slots begin, underscores left out."""
 SHOWN = 8
 """Slots and places that are printed of each job."""
 
@@ -177,7 +179,7 @@ def watch_slots(watch: Stopwatch) -> None:
         for kind in vars(import_module(f"{package.__name__}.{module.name}")).values():
             if inspect.isclass(kind) and kind.__module__.startswith(package.__name__):
                 for name, member in list(vars(kind).items()):
-                    if inspect.isfunction(member) and name.startswith(("on_", "_on_", "_refresh", "refresh", "_look", "event")):
+                    if inspect.isfunction(member) and name.lstrip("_").startswith(_SLOTS):
                         setattr(kind, name, watch.slot(f"{kind.__name__}.{name}", member))
 
 
