@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
+from napari_pix2pix._widgets.evaluation_job import Evaluated
 from napari_pix2pix._widgets.forms import form, row
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.model_card import ModelCard
-from napari_pix2pix._widgets.result_jobs import Evaluated
-from pix2pix_training.atomic import atomic_write
-from pix2pix_training.errors import Pix2PixError
 
+_REPORTS = "Page (*.html);;All scores (*.json)"
 _EXPORTS = "BioImage Model Zoo (*.zip);;ONNX (*.onnx)"
 
 
 class ModelActions(QWidget):
     """True targets to tick, scores in words, and what an exported model says of its makers.
 
-    `wants_evaluation` and `wants_export` (with the file to write): the user has pressed the button.
+    `wants_evaluation`, `wants_report` and `wants_export` (with the file to write): the user has pressed the button.
+    `evaluated` is what a report would be about.
     """
 
     changed = Signal()
     wants_evaluation = Signal()
+    wants_report = Signal(object)
     wants_export = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._report: Evaluated | None = None
+        self.evaluated: Evaluated | None = None
         self.targets = LayerPicker(viewer, tip="The truth that the last result is compared with.")
         self.evaluate_button = QPushButton("Evaluate")
         self.evaluate_button.setToolTip("Score the last result by the layers that are ticked above.")
         self.report_button = QPushButton("Save report…")
-        self.report_button.setToolTip("Write all scores as JSON.")
+        self.report_button.setToolTip("Write a page with the scores in words and pictures, or all scores as JSON.")
         self.scores = Message()
         self.author, self.license = QLineEdit(), QLineEdit()
         self.author.setPlaceholderText("as the model says; several with commas")
@@ -68,36 +67,34 @@ class ModelActions(QWidget):
     def refresh(self, *, has_model: bool, has_result: bool, is_running: bool) -> None:
         self.evaluate_button.setEnabled(has_model and has_result and bool(self.targets.layers) and not is_running)
         self.export_button.setEnabled(has_model and not is_running)
-        self.report_button.setEnabled(self._report is not None)
+        if not has_result:
+            self.forget_scores()
+        self.report_button.setEnabled(self.evaluated is not None and not is_running)
 
     def show_scores(self, found: Evaluated) -> None:
-        self._report = found
+        self.evaluated = found
         self.scores.say(found.words)
 
     def forget_scores(self) -> None:
         """For a new result."""
-        self._report = None
+        self.evaluated = None
         self.scores.say("")
 
     def _on_report(self) -> None:
-        assert self._report is not None  # the button is disabled without one
-        if name := QFileDialog.getSaveFileName(self, "Save the report", "evaluation.json", "JSON (*.json)")[0]:
-            self._write_report(Path(name), self._report.report)
-
-    def _write_report(self, path: Path, report: Any) -> None:
-        try:
-            with atomic_write(path, overwrite=True) as partial:
-                partial.write_text(json.dumps(report, indent=1), encoding="utf-8")
-        except Pix2PixError as error:
-            self.scores.say(str(error), "error")
+        name, chosen = QFileDialog.getSaveFileName(self, "Save the report", "report.html", _REPORTS)
+        if name:
+            self.wants_report.emit(_with_ending(Path(name), ".json" if "json" in chosen else ".html"))
 
     def _on_export(self) -> None:
         name, chosen = QFileDialog.getSaveFileName(self, "Export the model", "", _EXPORTS)
         if name:
-            path = Path(name)
-            suffix = ".onnx" if "onnx" in chosen else ".zip"
-            self.wants_export.emit(path if path.suffix else path.with_suffix(suffix))
+            self.wants_export.emit(_with_ending(Path(name), ".onnx" if "onnx" in chosen else ".zip"))
 
     def disconnect_viewer(self) -> None:
         """Forget the viewer; for a widget that is closed."""
         self.targets.disconnect_viewer()
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    """The path with an ending where it has none."""
+    return path if path.suffix else path.with_suffix(ending)

@@ -1,40 +1,24 @@
-"""The work behind the buttons that save a result, judge it by true targets, and export its model. No napari, no Qt."""
+"""The work behind the buttons that save a result, and export its model. No napari, no Qt."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_pix2pix._widgets.score_words import DIFFERENCE, TARGET_UNITS
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
-from napari_pix2pix.translation.progress import TilesDone, retold
-from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, plane_size, whole_plane
-from pix2pix_training.cancel import Cancel
+from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, whole_plane
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 from pix2pix_training.regions import Region
 
 if TYPE_CHECKING:
-    from napari_pix2pix.evaluation import Evaluation
     from napari_pix2pix.formats.writing import OutputSpec
     from pix2pix_training.model_file import Model
-
-_WORDS = {
-    "mae": f"{DIFFERENCE} {TARGET_UNITS}",
-    "psnr": "PSNR (dB)",
-    "ssim": "SSIM",
-    "pearson": "Pearson r",
-    "accuracy": "share of right pixels",
-    "iou": "IoU",
-    "dice": "Dice",
-}
-
 
 _STRIP_ROWS = 1024
 
@@ -45,96 +29,6 @@ class Saved:
 
     path: Path
     extras: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """Scores in words, and all of them as plain data."""
-
-    words: str
-    report: Mapping[str, Any]
-
-
-def evaluation_events(
-    result: Translated,
-    target: ArraySource,
-    model: Path,
-    *,
-    cancel: Cancel,
-    whole: ArraySource | None = None,
-    corner: tuple[int, int] = (0, 0),
-) -> Generator[TilesDone | Evaluated, None, None]:
-    """Score a result of a model by the true targets of the same pixels.
-
-    Where the targets are an image that the model was trained on and hold the part that was held out, only that part is
-    scored; the words say it, and where pixels are scored that were trained on.
-
-    Parameters
-    ----------
-    whole : the image that `target` is a part of, None for all of it.
-    corner : row and column of the part in the image.
-
-    Raises
-    ------
-    ImageError
-        The images are of different sizes or channels, or have no valid pixels.
-    """
-    from napari_pix2pix.evaluation import scoring
-    from pix2pix_training.model_file import load_model
-    from pix2pix_training.pairs import Pair
-
-    loaded = load_model(model)
-    pair = Pair(as_image(result), target, str(result.provenance["source"]))
-    region, about = _scored_part(loaded, target, whole or target, corner)
-    found = yield from retold(
-        scoring([pair], region=region, mapping=loaded.target.mapping), partial(_not_cancelled, cancel)
-    )
-    report = {"model": str(model), "target": target.name, "pixels": about, **found.as_dict()}
-    yield Evaluated(words="\n".join(filter(None, [_in_words(found), about])), report=report)
-
-
-def _not_cancelled(cancel: Cancel, event: TilesDone) -> TilesDone:
-    cancel.check()
-    return event
-
-
-def _scored_part(
-    model: Model, target: ArraySource, whole: ArraySource, corner: tuple[int, int]
-) -> tuple[Region | None, str]:
-    """The part of `target` to score, None for all of it, and in words whether its pixels were trained on."""
-    from pix2pix_training.pairs import part_in_words
-    from pix2pix_training.seen_parts import seen_by
-
-    seen = seen_by(model.training)
-    if seen is None:
-        return None, "The model does not say whether it was trained on these pixels."
-    trained_on, held_out = seen.found_in(whole)
-    size, (y, x) = plane_size(target), corner
-    shown = Region.at(y, x, *size)
-    for region in held_out:
-        if trained_on and not (part := region.common(shown)).is_empty:
-            words = f"Scored: {part_in_words(part, plane_size(whole))}, which was held out; most else was trained on."
-            return part.seen_from(shown), words
-    if any(not region.common(shown).is_empty for region in trained_on):
-        return None, "This includes pixels that were trained on: expect less of new images."
-    return None, ""
-
-
-def _in_words(found: Evaluation) -> str:
-    """The scores of the result, and those of the best image of a single value to compare them with."""
-    if found.classes is None:
-        own, constant = found.mean.as_dict(), found.constant.as_dict()
-    else:
-        own, constant = found.classes.mean.as_dict(), found.classes.constant.as_dict()
-    lines = [
-        f"{_WORDS.get(name, name)}: {_number(value)} (a single value everywhere: {_number(constant.get(name))})"
-        for name, value in own.items()
-    ]
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4g}"
 
 
 def export_events(

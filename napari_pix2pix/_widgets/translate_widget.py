@@ -11,6 +11,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_pix2pix._widgets.command_line import translate_command
+from napari_pix2pix._widgets.evaluation_job import Evaluated, EvaluationRequest, evaluation_events, report_events
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
 from napari_pix2pix._widgets.folder_job import FilesDone, FolderRequest, FolderTranslated, folder_events
 from napari_pix2pix._widgets.forms import (
@@ -35,13 +36,7 @@ from napari_pix2pix._widgets.novelty_badge import NoveltyBadge
 from napari_pix2pix._widgets.novelty_job import NoveltyFound, NoveltySubject, add_novelty_layer, novelty_events
 from napari_pix2pix._widgets.part_choice import PartChoice
 from napari_pix2pix._widgets.preferences import preferences, recent_models
-from napari_pix2pix._widgets.result_jobs import (
-    Evaluated,
-    Saved,
-    evaluation_events,
-    export_events,
-    saving_events,
-)
+from napari_pix2pix._widgets.result_jobs import Saved, export_events, saving_events
 from napari_pix2pix._widgets.result_layers import Comparison, Placed, ResultLayers
 from napari_pix2pix._widgets.translation_images import TranslationImages
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
@@ -55,6 +50,7 @@ from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.validated import labels
 
 _PROGRESS_PARTS = 1000
+_TRANSLATING = "translating"
 
 
 class TranslateWidget(JobWidget):
@@ -65,7 +61,7 @@ class TranslateWidget(JobWidget):
         self._placed: Placed | None = None
         self._request: TranslationRequest | None = None
         self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
-        self._doing = "translating"
+        self._doing = _TRANSLATING
         self.results = ResultLayers(napari_viewer)
         self.comparison = Comparison(napari_viewer)
         self._build()
@@ -152,6 +148,7 @@ class TranslateWidget(JobWidget):
         self.novelty.asked.connect(self._on_novelty)
         self.model_actions.changed.connect(self.refresh)
         self.model_actions.wants_evaluation.connect(self._on_evaluate)
+        self.model_actions.wants_report.connect(self._on_report)
         self.model_actions.wants_export.connect(self._on_export)
 
     def set_model(self, path: Path) -> None:
@@ -265,14 +262,29 @@ class TranslateWidget(JobWidget):
             existing=self.folder.existing.value,
             options=self.settings.options(),
         )
-        self._can_go_on, self._placed = True, None
+        self._placed = None
         stop = Cancel()
         recent_models().add(request.model)
-        self._begin("reading the model…", partial(folder_events, request, cancel=stop), stop)
+        self._begin("reading the model…", partial(folder_events, request, cancel=stop), stop, can_go_on=True)
 
-    def _begin(self, words: str, events: MakeEvents, stop: Cancel | None = None) -> None:
-        """Start a job, which can be cancelled where it has a `stop`."""
+    def _begin(
+        self,
+        words: str,
+        events: MakeEvents,
+        stop: Cancel | None = None,
+        *,
+        doing: str = _TRANSLATING,
+        can_go_on: bool = False,
+    ) -> None:
+        """Start a job, which can be cancelled where it has a `stop`.
+
+        Parameters
+        ----------
+        doing : what the form says with the number of tiles.
+        can_go_on : Translate goes on where it was cancelled.
+        """
         self._is_cancellable, self._is_ended = stop is not None, False
+        self._doing, self._can_go_on = doing, can_go_on
         self.state.say(words)
         self.progress.tell(0, 0)
         self.progress.setVisible(True)
@@ -293,15 +305,15 @@ class TranslateWidget(JobWidget):
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        self._can_go_on = request.out is not None and not self.images.rescales(self.model.card)
+        can_go_on = request.out is not None and not self.images.rescales(self.model.card)
         origin = None if extent is None else [first for first, _ in extent]
         place = placement(layer, channel_axis=axis, origin=origin)
-        self._doing = "translating"
         self._placed = Placed(layer=layer, sources=tuple(self.picker.layers), place=place, extent=extent)
         self._request = request
         stop = Cancel()
         recent_models().add(request.model)
-        self._begin("reading the model…", partial(translation_events, request, cancel=stop), stop)
+        events = partial(translation_events, request, cancel=stop)
+        self._begin("reading the model…", events, stop, can_go_on=can_go_on)
 
     def on_events(self, events: list[Any]) -> None:
         for event in events:
@@ -389,21 +401,24 @@ class TranslateWidget(JobWidget):
         self._begin("saving…", partial(saving_events, result, with_suffix(Path(chosen))))
 
     def _on_evaluate(self) -> None:
-        result, card = self.results.last, self.model.card
-        assert result is not None and card is not None  # the button is disabled else
-        stop, extent = Cancel(), result.provenance.get("extent")
-        targets = self.model_actions.targets
+        result, targets = self.results.last, self.model_actions.targets
+        assert result is not None  # the button is disabled else
+        extent = result.provenance.get("extent")
+        corner = (0, 0) if extent is None else (extent[-2][0], extent[-1][0])
         try:
             target = targets.source(None if extent is None else tuple((a, b) for a, b in extent))
-            whole = targets.source()
+            request = EvaluationRequest(result=result, target=target, whole=targets.source(), corner=corner)
         except Pix2PixError as error:
             self.state.say(str(error), "error")
             return
-        model = Path(result.provenance["model"])
-        corner = (0, 0) if extent is None else (extent[-2][0], extent[-1][0])
-        events = partial(evaluation_events, result, target, model, cancel=stop, whole=whole, corner=corner)
-        self._doing = "evaluating"
-        self._begin("evaluating…", events, stop)
+        stop = Cancel()
+        self._begin("evaluating…", partial(evaluation_events, request, cancel=stop), stop, doing="evaluating")
+
+    def _on_report(self, path: Path) -> None:
+        assert self.model_actions.evaluated is not None  # the button is disabled else
+        stop = Cancel()
+        events = partial(report_events, self.model_actions.evaluated, path, cancel=stop)
+        self._begin("writing the report…", events, stop, doing="writing the report")
 
     def _on_export(self, path: Path) -> None:
         assert self.model.card is not None  # the button is disabled without a model

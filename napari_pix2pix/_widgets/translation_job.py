@@ -52,9 +52,10 @@ class Translated:
 
     `spec` is what a file of it would be. `limits` are the smallest and largest value of each channel that the model can
     give, None for categories, whose colours are `colors` by stored value. `provenance` is plain data. `novel_share` is
-    that of `TranslationReport`, of a complete result.
+    that of `TranslationReport`, of a complete result. `source` is what it was made of.
     """
 
+    source: ArraySource
     pixels: AnyArray | StoredImage
     is_complete: bool
     spec: OutputSpec
@@ -156,6 +157,7 @@ def _result(
     mapping = translator.model.target.mapping
     is_plain = not isinstance(mapping, CategoryMapping) and translator.settings.dropout_samples == 1
     return Translated(
+        source=request.source,
         pixels=pixels,
         is_complete=is_complete,
         spec=spec,

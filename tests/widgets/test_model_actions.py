@@ -44,6 +44,8 @@ def test_evaluating_on_true_targets(
     )
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "report.json"), ""))
     actions.report_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text() == f"saved as {tmp_path / 'report.json'}"
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["mean"]["mae"] == expected.mean.mae
     assert (report["model"], report["target"]) == (str(grey_model), "truth")
@@ -134,3 +136,11 @@ def test_of_an_image_that_was_trained_on_the_held_out_part_is_scored(
     predicted, wanted = (MemorySource(layer.data[None, y0:y1, x0:x1]) for layer in (output, pair[1]))
     expected = evaluate_pairs([Pair(predicted, wanted, "")], mapping=load_model(model).target.mapping)
     assert f"mean difference in units of the target: {expected.mean.mae:.4g} " in actions.scores.text()
+    actions.wants_report.emit(tmp_path / "report.html")
+    wait_until(lambda: not translate.is_running)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of 1 images were held out in training" in page
+    assert "fit of each pixel" in page
+    for layer in list(viewer.layers):
+        viewer.layers.remove(layer)
+    assert not actions.report_button.isEnabled()

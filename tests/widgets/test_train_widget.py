@@ -64,8 +64,12 @@ def test_a_run_begins_when_the_form_has_nothing_more_to_do(
         judged.clear()
         start(worker)
 
+    def judging(*given: Any) -> Any:
+        judged.append(0)
+        return judge(*given)
+
     monkeypatch.setattr(CoreWorker, "start", watched)
-    monkeypatch.setattr(train.images, "judge", lambda *given: judged.append(0) or judge(*given))
+    monkeypatch.setattr(train.images, "judge", judging)
     train.train_button.click()
     assert at_start == [(True, False, f"The model goes to {train.out.path}.")]
     assert not judged
