@@ -50,7 +50,7 @@ def whole(model: Model, statistics: Statistics, variant: Variant) -> Prepared:
 
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
-        output = network(_network_input(model, image, variant))
+        output = network(network_input(model, image, variant))
         yield Region.whole(height, width), output[0, :, :height, :width].numpy()
 
     return run
@@ -62,7 +62,7 @@ def tiled(model: Model, statistics: Statistics, variant: Variant, *, tile: int, 
 
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
-        x = _network_input(model, image, variant)
+        x = network_input(model, image, variant)
         for region in Region.whole(height, width).tiles(tile):
             window = region.grown(halo, (x.shape[-2], x.shape[-1]))
             yield region, network(x[..., *window.slices])[0, :, *region.seen_from(window).slices].numpy()
@@ -79,7 +79,7 @@ def monai_windows(model: Model, statistics: Statistics, variant: Variant, *, win
 
     def run(image: AnyArray) -> Tiles:
         height, width = image.shape[1:]
-        output = cast(Tensor, inferer(_network_input(model, image, variant), network))
+        output = cast(Tensor, inferer(network_input(model, image, variant), network))
         yield Region.whole(height, width), output[0, :, :height, :width].numpy()
 
     return run
@@ -147,7 +147,7 @@ def _network(model: Model, statistics: Statistics, variant: Variant) -> Generato
     return network.to(memory_format=_memory_format(variant))
 
 
-def _network_input(model: Model, image: AnyArray, variant: Variant) -> Tensor:
+def network_input(model: Model, image: AnyArray, variant: Variant) -> Tensor:
     """(1, C, H, W) in [-1, 1], padded to the network's stride."""
     stored = pad_to_stride(to_tensor(image)[None], model.generator_config.stride)
     x = resolved(model.source.mapping, MemorySource(image)).to_network(stored)
