@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pix2pix_training.choices import Architecture, Decoder, DropoutPlacement, Norm, Statistics
+from pix2pix_training.config import ObjectiveConfig
 from pix2pix_training.error_network import ErrorTraits
+from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import PERCENTILES, LinearMapping, Mapping
@@ -15,11 +17,18 @@ from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import parameter_count
 from pix2pix_training.novelty import NoveltyTraits
 from pix2pix_training.student_record import StudentRecord, student_record_of
-from pix2pix_training.validated import labels
+from pix2pix_training.validated import from_dict, labels
 
 _RECEPTIVE_FIELDS_PX = (1, 16, 34, 70, 142, 286, 574)
 _SHOWN_CHANNELS = 4
 _UNKNOWN = "not stated"
+_TERMS = {
+    "pyramid_weight": "coarse L1",
+    "ssim_weight": "MS-SSIM",
+    "cross_entropy_weight": "cross-entropy",
+    "dice_weight": "Dice",
+    "feature_matching_weight": "feature matching",
+}
 
 
 def architecture_name(config: GeneratorConfig) -> str:
@@ -111,6 +120,8 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"target: {_side(model.target)}"
     yield f"mode: {describe_inference(model.inference)}"
     yield f"training: {_training(model.training)}"
+    if (objective := _objective(model.training)) is not None:
+        yield f"learnt by: {describe_objective(objective)}"
     scores = [f"{name} {value:.4g}" for name, value in model.metrics.items() if isinstance(value, int | float)]
     yield f"validation: {', '.join(scores) + ' (pixels in [-1, 1])' if scores else 'none'}"
     if (student := student_record_of(model.training)) is not None:
@@ -126,6 +137,28 @@ def card_lines(model: Model) -> Iterator[str]:
     yield f"authors: {', '.join(model.credits.authors) or _UNKNOWN}"
     yield f"licence: {model.credits.license or _UNKNOWN}"
     yield f"citation: {model.credits.citation or _UNKNOWN}"
+
+
+def _objective(provenance: Any) -> ObjectiveConfig | None:
+    """From the free-form entry of the model file; None where it is of another version, or imported."""
+    config = provenance.get("config")
+    if not isinstance(config, dict) or "objective" not in config:
+        return None
+    try:
+        return from_dict(ObjectiveConfig, config["objective"])
+    except SettingsError:
+        return None
+
+
+def describe_objective(objective: ObjectiveConfig) -> str:
+    """What results were rewarded for, with the weights."""
+    terms = {"L1": objective.l1_weight, **{_TERMS[name]: getattr(objective, name) for name in _TERMS}}
+    pixels = ", ".join(f"{name} {weight:g}" for name, weight in terms.items() if weight)
+    if not objective.is_adversarial:
+        return f"{pixels}; no discriminator, so nothing rewards texture"
+    sees = "that sees the source" if objective.conditional else "that does not see the source"
+    judged = f"a discriminator {sees} ({objective.gan_mode}, weight {objective.gan_weight:g}), which rewards texture"
+    return f"{pixels}; {judged}" if pixels else judged
 
 
 def describe_student(record: StudentRecord) -> str:
