@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from napari_pix2pix.translation import cost
+from napari_pix2pix.translation.settings import LEAST_REGION_PX
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.regions import Region, Size, Span, aligned_span, cells, clipped_span
 
 MULTIPLE_PX = 256
 """Sides of regions are multiples of it, so that they own whole chunks of any output."""
-_LEAST_PX = 8192
 _USUAL_MULTIPLE_PX = 1024
 _MOST_OVERHEAD = 1.11
 _MOST_OVERHEAD_AFTER_GATHERING = 1.07
@@ -139,15 +139,15 @@ def region_grid(size: Size, config: GeneratorConfig, asked: int | None = None, *
 
     Parameters
     ----------
-    asked : side in pixels, rounded up to `MULTIPLE_PX`. Else the image is cut into equal parts of at least 8192 pixels
-        a side (so, images below 16384 not at all), as many as add no more than a little arithmetic.
+    asked : side in pixels, rounded up to `MULTIPLE_PX`. Else the image is cut into equal parts of at least
+        `LEAST_REGION_PX` a side (so, images below twice that not at all), as many as add no more than a little arithmetic.
     gathers : the statistics of the image are gathered before, which is as much arithmetic again.
     """
     halo = cost.receptive_radius(config)
     if asked is not None:
         side = -(-asked // MULTIPLE_PX) * MULTIPLE_PX
         return RegionGrid(size, (min(side, size[0]), min(side, size[1])), halo, config.stride)
-    least, most = _LEAST_PX, _MOST_OVERHEAD_AFTER_GATHERING if gathers else _MOST_OVERHEAD
+    least, most = LEAST_REGION_PX, _MOST_OVERHEAD_AFTER_GATHERING if gathers else _MOST_OVERHEAD
     while True:
         grid = RegionGrid(size, (_even(size[0], least), _even(size[1], least)), halo, config.stride)
         if grid.count == 1 or _overhead(grid, config) <= most:

@@ -46,6 +46,8 @@ Backend = Annotated[
 Device = Annotated[str, Labels({"auto": "automatic", "cpu": "CPU", "cuda": "NVIDIA GPU", "mps": "Apple GPU"})]
 MIN_TILE_PX = 16
 MIN_REGION_PX = 16
+LEAST_REGION_PX = 8192
+"""Side of a region where none is asked for; an image is cut where it has room for two."""
 MAX_DROPOUT_SAMPLES = 10_000
 _BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -100,7 +102,7 @@ class TranslationSettings:
     tile : largest side of a tile in pixels; less where the network's strides ask for it, and in the exact scheme for
         U-Nets where as many tiles of equal size do.
     region : side in pixels, rounded up to a multiple of 256, of the parts that an image is translated in, each on its
-        own; None for parts of 8192 to 16384 pixels, or more where a network sees so far that smaller ones would cost
+        own; None for parts of `LEAST_REGION_PX` to twice that, or more where a network sees so far that smaller ones would cost
         too much.
     max_memory : bytes that the working set may take, or a text such as "2GB"; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
@@ -139,7 +141,7 @@ class TranslationSettings:
             "Side of the parts that are finished one by one, and kept when a translation is gone on with.",
             step=256,
             unit="px",
-            unset="8192 or more",
+            unset=f"{LEAST_REGION_PX} or more",
             group="Tiles and memory",
         ),
     ] = None
