@@ -140,7 +140,8 @@ def region_grid(size: Size, config: GeneratorConfig, asked: int | None = None, *
     Parameters
     ----------
     asked : side in pixels, rounded up to `MULTIPLE_PX`. Else the image is cut into equal parts of at least
-        `LEAST_REGION_PX` a side (so, images below twice that not at all), as many as add no more than a little arithmetic.
+        `LEAST_REGION_PX` a side (so, images below twice that not at all), as many as add no more than a little
+        arithmetic.
     gathers : the statistics of the image are gathered before, which is as much arithmetic again.
     """
     halo = cost.receptive_radius(config)

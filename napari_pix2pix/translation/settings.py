@@ -102,8 +102,8 @@ class TranslationSettings:
     tile : largest side of a tile in pixels; less where the network's strides ask for it, and in the exact scheme for
         U-Nets where as many tiles of equal size do.
     region : side in pixels, rounded up to a multiple of 256, of the parts that an image is translated in, each on its
-        own; None for parts of `LEAST_REGION_PX` to twice that, or more where a network sees so far that smaller ones would cost
-        too much.
+        own; None for parts of `LEAST_REGION_PX` to twice that, or more where a network sees so far that smaller ones
+        would cost too much.
     max_memory : bytes that the working set may take, or a text such as "2GB"; None for half of what is free.
     statistics, dropout, seed : see `InferenceConfig`; None for the model's own.
     dropout_samples : translate with that many seeds; the result is their mean and standard deviation.
