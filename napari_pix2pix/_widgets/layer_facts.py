@@ -25,6 +25,7 @@ from napari_pix2pix._widgets.layer_axes import (
     labelled_channel_axis,
     move_to_front,
 )
+from napari_pix2pix.formats.georeference import Georeference
 from napari_pix2pix.formats.metadata import AxisScale, ImageMetadata
 from napari_pix2pix.formats.source import ImageSource, is_zarr, open_image
 from napari_pix2pix.formats.units import convert_length, in_seconds, ome_zarr_name, standard_unit
@@ -216,12 +217,12 @@ def doubts(layer: Any, channel_axis: int | None = None) -> list[str]:
 def apart_on_the_earth(layers: Sequence[Any]) -> list[str]:
     """Words about layers of which the files say that they lie elsewhere than the first one's, whatever napari shows."""
     first = layers[0]
-    own = image_metadata(first).georeference
+    own = _place_on_earth(first)
     rows = -3 if is_rgb(first) else -2
     size = tuple(finest_level(first).shape[rows:][:2])
     words = []
     for layer in layers[1:]:
-        place = image_metadata(layer).georeference
+        place = _place_on_earth(layer)
         if own is not None and place is not None and not own.lies_on(place, size):
             words.append(
                 f"{layer.name} and {first.name} lie at different places on the Earth, as their files say, and are "
@@ -230,9 +231,14 @@ def apart_on_the_earth(layers: Sequence[Any]) -> list[str]:
     return words
 
 
+def _place_on_earth(layer: Any) -> Georeference | None:
+    facts = file_facts(layer)
+    return None if facts is None else facts.metadata.georeference
+
+
 def file_in_words(layer: Any) -> str:
     """ "; EPSG:4326; pixels of 0 hold no data": what the file of a layer says that napari does not show."""
-    place, nodata = image_metadata(layer).georeference, nodata_of(layer)
+    place, nodata = _place_on_earth(layer), nodata_of(layer)
     system = "" if place is None or place.crs_name is None else f"; {place.crs_name}"
     return system if nodata is None else f"{system}; pixels of {nodata:g} hold no data"
 

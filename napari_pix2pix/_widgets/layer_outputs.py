@@ -19,7 +19,7 @@ from pix2pix_training.array_source import AnyArray
 METADATA_KEY = "napari-pix2pix"
 _BEYOND = 0.5
 """How far percentiles of real colours may lie beyond 0 and 1."""
-_SEEN_PX = 1024
+_SEEN_PX = 512
 """Rows and columns of a result that its contrast is found from."""
 _COLORMAPS = ("cyan", "magenta", "yellow", "green", "red", "blue")
 
