@@ -1,0 +1,101 @@
+"""Whether reading and augmenting patches hides behind an accelerator: training's batches, and a step that sleeps.
+
+    python -m benchmarks.feeding --folder /scratch [--workers 0 1 2] [--rate 20] [--seconds 20]
+
+Makes pairs of compressed RGB TIFFs in a folder, more than training keeps decoded, and reads patches of them as `train`
+does: with 0 workers in a thread, else in processes. A step takes the time of an accelerator that does --rate patches a
+second for each worker (for the thread: in all), and does nothing. Prints how much longer a step takes than that, in
+Markdown: 1.00 is an accelerator that never waits. The first ten steps, while workers start, do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+
+from napari_pix2pix.training_data import DataRequest, load_training_data
+from pix2pix_training.batches import Batches
+from pix2pix_training.dataset import PatchDataset
+from pix2pix_training.intensity import dtype_mapping
+from pix2pix_training.pairs import Pair
+from pix2pix_training.presets import preset
+
+_WARM_UP = 10
+_PATCH_PX = 256
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rate", type=float, default=20, help="patches a second for each worker")
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement, at least")
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--size", type=int, default=2048)
+    chosen = parser.parse_args(arguments)
+    write_pairs(chosen.folder, chosen.images, chosen.size)
+    print(f"{chosen.images} pairs of {chosen.size} px, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print("| workers | patches a second | a step takes, of its own time |")
+    print("|---|---|---|")
+    for workers in chosen.workers:
+        rate = chosen.rate * max(1, workers)
+        taken = measured(batches_of(chosen.folder, workers), 1 / rate, chosen.seconds)
+        print(f"| {workers or 'a thread'} | {1 / taken:.1f} of {rate:g} | {taken * rate:.3f} |", flush=True)
+
+
+def write_pairs(folder: Path, count: int, size: int) -> None:
+    """Smooth colours with a little noise, so that they compress as photos do; those that are there stay."""
+    rng = np.random.default_rng(0)
+    for side in ("source", "target"):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            path = folder / side / f"{number}.tif"
+            if not path.exists():
+                coarse = rng.integers(0, 240, (size // 32, size // 32, 3), dtype=np.uint8)
+                pixels = np.kron(coarse, np.ones((32, 32, 1), np.uint8)) + rng.integers(
+                    0, 16, (size, size, 3), dtype=np.uint8
+                )
+                tifffile.imwrite(path, pixels, tile=(256, 256), compression="zlib", photometric="rgb")
+
+
+def batches_of(folder: Path, workers: int) -> Batches:
+    """Single patches, as a run of the default preset draws and augments them."""
+    request = DataRequest(sources=(folder / "source",), targets=(folder / "target",), validation=0.0)
+    pairs: Sequence[Pair] = load_training_data(request, patch_size=_PATCH_PX, seed=0).split.training
+    config, mapping = preset("seamless"), dtype_mapping(np.dtype("uint8"), 3)
+    dataset = PatchDataset(
+        pairs,
+        patch_size=_PATCH_PX,
+        augmentation=config.augmentation,
+        sampling=config.sampling,
+        target_mapping=mapping,
+        seed=0,
+    )
+    return Batches(dataset, [mapping] * len(pairs), torch.device("cpu"), batch_size=1, ahead=True, workers=workers)
+
+
+def measured(batches: Batches, step_seconds: float, least_seconds: float) -> float:
+    """Seconds of a step that sleeps `step_seconds`, with the wait for its patch."""
+    try:
+        for _ in range(_WARM_UP):
+            next(batches)
+            time.sleep(step_seconds)
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() - started < least_seconds:
+            next(batches)
+            time.sleep(step_seconds)
+            steps += 1
+        return (time.perf_counter() - started) / steps
+    finally:
+        batches.close()
+
+
+if __name__ == "__main__":
+    main()
