@@ -14,7 +14,6 @@ peak is that of a matrix product measured in each turn. Writes FOLDER/backends.j
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -29,11 +28,11 @@ import torch
 
 from benchmarks.arguments import size_argument
 from benchmarks.contenders import randomized_model, with_float_output
+from benchmarks.results import give_results
 from napari_pix2pix.translation.cost import unet_macs
 from napari_pix2pix.translation.settings import Backend, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.atomic import atomic_write
 from pix2pix_training.choices import Precision, Statistics
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
@@ -203,7 +202,6 @@ def main() -> None:
     with TemporaryDirectory() as cache, torch.inference_mode():
         os.environ["XDG_CACHE_HOME"] = cache  # so that compiling is measured, not reading what an earlier run left
         entries = benchmark(randomized_model(config), image, arguments)
-    text = table(entries, config, arguments.size**2) + "\n"
     facts: dict[str, Any] = {
         "size": arguments.size,
         "base_width": arguments.base_width,
@@ -211,11 +209,7 @@ def main() -> None:
         "torch": torch.__version__,
         "entries": [asdict(entry) for entry in entries],
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("backends.json", json.dumps(facts, indent=2)), ("backends.md", text)):
-        with atomic_write(arguments.out / name) as partial:
-            partial.write_text(content, encoding="utf-8")
-    print(text)
+    give_results(arguments.out, "backends", facts, table(entries, config, arguments.size**2))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """How long napari's event loop waits while the widgets train, and while they translate a large layer.
 
-    xvfb-run -a -s "-screen 0 1920x1080x24" python -m benchmarks.event_loop [--size 8192] [--steps 80] [--json FILE]
+    xvfb-run -a -s "-screen 0 1920x1080x24" python -m benchmarks.event_loop [--size 8192] [--steps 80] [--out FOLDER]
 
 Each job has a process and a viewer of its own. A timer in the main thread should beat every 5 ms; what is between two
 beats is a gap, which counts everything that napari, Qt and the operating system do there. Besides, every slot of the
 widgets is timed, without what napari's own `add_image` takes in it. Other processes lengthen both: so the load of the
 machine is printed, and of the slots the processor time too, which is theirs alone. A second thread looks where the main
-thread stands in gaps of more than 50 ms.
+thread stands in gaps of more than 50 ms. With --out writes FOLDER/event_loop.json and FOLDER/event_loop.md.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ import threading
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.results import give_results
 
 BEAT_MS = 5
 LIMIT_SECONDS = 0.05
@@ -318,13 +320,23 @@ def report(measured: Measured) -> None:
         print(f"  seen in a long gap {times} times: {place}")
 
 
+def table(measured: Sequence[Measured]) -> Iterator[str]:
+    yield "| | longest gap between beats | 99 % of the gaps are shorter than | napari's `add_image` | longest slot |"
+    yield "|---|---|---|---|---|"
+    for one in measured:
+        slot = max((wall for wall, _ in one.slots.values()), default=0.0)
+        figures = (one.longest_gap, one.gap_99_percent, one.add_image, slot)
+        yield f"| {one.job} | {' | '.join(f'{1000 * seconds:.0f} ms' for seconds in figures)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=8192, help="side of the layer to translate, in pixels")
     parser.add_argument("--steps", type=int, default=80, help="length of the training")
     parser.add_argument("--job", choices=JOBS, help="only this one, in this process")
     parser.add_argument("--scratch", type=Path, help="folder for a single job")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="where a single job leaves its figures")
+    parser.add_argument("--out", type=Path, help="for the results")
     options = parser.parse_args()
     if options.job is not None:
         options.json.write_text(json.dumps(asdict(measure(options))), encoding="utf-8")
@@ -333,8 +345,7 @@ def main() -> None:
     results = [measured_in_child(job, options) for job in JOBS]
     for result in results:
         report(result)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
+    give_results(options.out, "event_loop", [asdict(result) for result in results], "\n".join(table(results)))
 
 
 if __name__ == "__main__":

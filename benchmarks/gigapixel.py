@@ -1,10 +1,11 @@
 """Memory and time of translating one very large image, through the command line, to OME-Zarr and to OME-TIFF.
 
-    python benchmarks/gigapixel.py --size 32768 --folder /scratch
+    python -m benchmarks.gigapixel --size 32768 --folder /scratch [--out FOLDER]
 
 Makes a BigTIFF of SIZE x SIZE bytes tile by tile, translates it twice with a small network of random weights, each time
 in a process of its own with ``--max-memory 2GB``, prints the peak resident memory of these processes and the time, and
 checks that both outputs hold the same pixels at every level that both have. Exits with 1 where something is wrong.
+With --out writes FOLDER/gigapixel.json and FOLDER/gigapixel.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
+from benchmarks.results import give_results
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
@@ -41,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=32768, help="side of the image in pixels")
     parser.add_argument("--folder", type=Path, required=True, help="needs about 4 bytes per pixel")
+    parser.add_argument("--out", type=Path, help="for the results")
     parser.add_argument("--max-memory", default="2GB")
     parser.add_argument("--base-width", type=int, default=8)
     parser.add_argument("--statistics", choices=("image", "running"), default="image")
@@ -51,9 +54,10 @@ def main() -> None:
     write_source(source, options.size)
     outputs = [options.folder / f"translated_{options.size}{suffix}" for suffix in (".ome.zarr", ".ome.tif")]
     reports = [translated(source, model, out, options.max_memory) for out in outputs]
-    sys.stdout.writelines(f"{line}\n" for line in table(outputs, reports))
     differing = differing_levels(*outputs)
-    print(f"levels that differ between OME-Zarr and OME-TIFF: {differing or 'none'}")
+    said = f"levels that differ between OME-Zarr and OME-TIFF: {differing or 'none'}"
+    figures = {"differing_levels": differing, "outputs": reports}
+    give_results(options.out, "gigapixel", figures, "\n".join([*table(outputs, reports), "", said]))
     if differing or any(report["peak"] > PEAK_LIMIT_BYTES for report in reports):
         sys.exit(1)
 

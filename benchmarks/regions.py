@@ -1,11 +1,11 @@
 """Processor time of the ways through the regions of one image: one process, shards, Dask workers, stopped and resumed.
 
-    python -m benchmarks.regions --folder /scratch --size 4096 --region 1024
+    python -m benchmarks.regions --folder /scratch --size 4096 --region 1024 [--out FOLDER]
 
 Makes a grey image of SIZE x SIZE bytes and the paper's U-Net (random weights, running statistics), translates it in
 each way through the command line, and prints the processor time of all processes of a way together, relative to that of
 one process; then the arithmetic at the default size of regions. Shards run one after the other. Exits with 1 where the
-outputs are not the same, byte by byte.
+outputs are not the same, byte by byte. With --out writes FOLDER/regions.json and FOLDER/regions.md.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from filecmp import dircmp
 from pathlib import Path
 
 from benchmarks.arguments import size_argument
 from benchmarks.gigapixel import write_model, write_source
+from benchmarks.results import give_results
 from napari_pix2pix.formats.output_state import OutputState
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4096, help="side of the image in pixels")
     parser.add_argument("--region", type=int, default=1024, help="side of a region in pixels")
     parser.add_argument("--folder", type=Path, required=True, help="is emptied of what an earlier run has left")
+    parser.add_argument("--out", type=Path, help="for the results")
     parser.add_argument("--max-memory", type=size_argument, default="2GB")
     parser.add_argument("--base-width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=8)
@@ -98,21 +100,21 @@ def main() -> None:
     )
     write_model(setup.model, options.base_width, "running", options.depth)
     write_source(setup.source, options.size)
-    same = True
-    print(f"{options.size} x {options.size} pixels, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("| way | processor time, s | relative to one process | wall, s | output |")
-    print("|---|---|---|---|---|")
-    one = None
-    for way, spent in measured(setup, math.ceil(options.size / options.region) ** 2):
-        one = one or spent
-        is_same = _is_same(setup.output("one process"), setup.output(way)) if setup.output(way).exists() else None
-        same &= is_same is not False
-        verdict = {True: "the same", False: "**differs**", None: "unfinished"}[is_same]
-        print(f"| {way} | {spent.cpu:.1f} | {spent.cpu / one.cpu:.2f} | {spent.wall:.1f} | {verdict} |", flush=True)
-    for line in arithmetic(setup):
-        print(line)
-    if not same:
+    found = dict(measured(setup, math.ceil(options.size / options.region) ** 2))
+    same = {way: _is_same(setup.output("one process"), setup.output(way)) for way in found}
+    figures = {way: {**asdict(spent), "same": same[way]} for way, spent in found.items()}
+    give_results(options.out, "regions", figures, "\n".join([*table(found, same), "", *arithmetic(setup)]))
+    if not all(same.values()):
         sys.exit(1)
+
+
+def table(found: Mapping[str, Spent], same: Mapping[str, bool]) -> Iterator[str]:
+    one = found["one process"]
+    yield "| way | processor time, s | relative to one process | wall, s | output |"
+    yield "|---|---|---|---|---|"
+    for way, spent in found.items():
+        verdict = "the same" if same[way] else "**differs**"
+        yield f"| {way} | {spent.cpu:.1f} | {spent.cpu / one.cpu:.2f} | {spent.wall:.1f} | {verdict} |"
 
 
 def measured(setup: Setup, regions: int) -> Iterator[tuple[str, Spent]]:

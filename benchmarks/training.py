@@ -21,7 +21,6 @@ activations and weights cost besides is not in it. Writes FOLDER/training.json a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -37,9 +36,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.results import give_results, processor
 from benchmarks.textbook import NestedUNet, TextbookTraining, patchgan
 from pix2pix_training.array_source import MemorySource
-from pix2pix_training.atomic import atomic_write
 from pix2pix_training.batches import Batches
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset
@@ -245,7 +244,7 @@ def _floor(config: TrainingConfig, device: torch.device, dtype: torch.dtype, bat
         flop=counter.get_total_flops(),
         flop_per_second=_matrix_product_rate(device, dtype),
         adam_bytes=ADAM_BYTES * parameters,
-        bytes_per_second=_memory_rate(device),
+        bytes_per_second=memory_rate(device),
     )
 
 
@@ -256,7 +255,7 @@ def _matrix_product_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / min(_timed(lambda: a @ b, device)[1] for _ in range(10))
 
 
-def _memory_rate(device: torch.device) -> float:
+def memory_rate(device: torch.device) -> float:
     """Bytes per second of adding one large vector to another, the best of ten."""
     a, b = (torch.rand(2**26, device=device) for _ in range(2))
     return 3 * a.nbytes / min(_timed(lambda: a.add_(b), device)[1] for _ in range(10))
@@ -336,11 +335,11 @@ def table(races: Sequence[Race], precisions: Sequence[str], per_turn: int) -> st
     return "\n".join(lines)
 
 
-def _as_json(races: Sequence[Race], arguments: argparse.Namespace, device: torch.device) -> str:
-    facts = {
+def _as_dict(races: Sequence[Race], arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    return {
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "processor_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "base_width": arguments.base_width,
@@ -363,19 +362,6 @@ def _as_json(races: Sequence[Race], arguments: argparse.Namespace, device: torch
             for race in races
         ],
     }
-    return json.dumps(facts, indent=2)
-
-
-def _processor() -> dict[str, Any]:
-    """Name of the processor, and which of the instructions for bfloat16 it has (Linux)."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    entries = dict(line.split(":", 1) for line in lines if ":" in line)
-    known = {name.strip(): value.strip() for name, value in entries.items()}
-    flags = known.get("flags", "").split()
-    return {
-        "name": known.get("model name", platform.machine()),
-        "bfloat16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
-    }
 
 
 def _parsed() -> argparse.Namespace:
@@ -397,11 +383,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
     races = [run_race(arguments, batch_size, device) for batch_size in arguments.batches]
-    text = table(races, arguments.precisions, arguments.steps) + "\n"
-    for name, content in (("training.json", _as_json(races, arguments, device)), ("training.md", text)):
-        with atomic_write(arguments.out / name) as partial:
-            partial.write_text(content, encoding="utf-8")
-    print(text)
+    text = table(races, arguments.precisions, arguments.steps)
+    give_results(arguments.out, "training", _as_dict(races, arguments, device), text)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from benchmarks.arguments import size_argument
 from benchmarks.contenders import Variant, randomized_model
 from benchmarks.measured_run import FOREIGN, IMAGE_FILE, MODEL_FILE, Job, Measurement
-from pix2pix_training.atomic import atomic_write
+from benchmarks.results import give_results
 from pix2pix_training.choices import Statistics
 from pix2pix_training.model_file import save_model
 from pix2pix_training.network_config import GeneratorConfig
@@ -271,8 +271,8 @@ def _ratio_lines(entries: Sequence[Entry]) -> str:
     return "\n".join(f"- {e.label}: {_time_ratio(e, ours):.2f} x the time of the exact scheme" for e in others if ours)
 
 
-def _as_json(entries: Sequence[Entry], arguments: argparse.Namespace) -> str:
-    facts = {
+def _as_dict(entries: Sequence[Entry], arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
         "size": arguments.size,
         "base_width": arguments.base_width,
         "threads": arguments.threads,
@@ -280,7 +280,6 @@ def _as_json(entries: Sequence[Entry], arguments: argparse.Namespace) -> str:
         "processor_cores": os.cpu_count(),
         "entries": [{"label": entry.label, **asdict(entry)} for entry in entries],
     }
-    return json.dumps(facts, indent=2)
 
 
 def _parsed() -> argparse.Namespace:
@@ -303,15 +302,11 @@ def _parsed() -> argparse.Namespace:
 
 def main() -> None:
     arguments = _parsed()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         entries = benchmark(arguments, Path(folder))
     tables = (comparison_table(entries, arguments.size), _ratio_lines(entries), cost_table(entries, arguments.size))
-    text = "\n\n".join(table for table in tables if table) + "\n"
-    for name, content in (("translation.json", _as_json(entries, arguments)), ("translation.md", text)):
-        with atomic_write(arguments.out / name) as partial:
-            partial.write_text(content, encoding="utf-8")
-    print(text)
+    text = "\n\n".join(table for table in tables if table)
+    give_results(arguments.out, "translation", _as_dict(entries, arguments), text)
 
 
 if __name__ == "__main__":
