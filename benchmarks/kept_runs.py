@@ -63,7 +63,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         title="Regions: one process, shards, Dask, stopped and resumed",
         options={
             "full": _options(f"--size 4096 --region 1024 --folder {SCRATCH}"),
-            "tiny": _options(f"--size 1024 --region 512 --base-width 2 --depth 3 --folder {SCRATCH}"),
+            "tiny": _options(f"--size 1536 --region 256 --base-width 2 --depth 3 --folder {SCRATCH}"),
         },
     ),
     "gigapixel": Benchmark(

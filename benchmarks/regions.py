@@ -73,7 +73,7 @@ class Setup:
             if OutputState(self.output(way)).regions_done >= stop_at:
                 process.send_signal(signal.SIGINT)
                 break
-            time.sleep(0.05)
+            time.sleep(0.01)
         _, status, usage = os.wait4(process.pid, 0)
         if os.waitstatus_to_exitcode(status) != (0 if stop_at is None else 130):
             sys.exit(f"failed: {' '.join(command)}")
