@@ -44,11 +44,17 @@ def build(source: Path, out: Path, kind: str) -> Path:
     return result
 
 
+PROJECT = "https://example.org/someone/napari-pix2pix"
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / "pyproject.toml").exists():
         pytest.skip("not run from a checkout")
-    return build(ROOT, tmp_path_factory.mktemp("sdist"), "sdist")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROJECT_URL", PROJECT)
+        patch.setenv("PROJECT_REF", "v9.9")
+        return build(ROOT, tmp_path_factory.mktemp("sdist"), "sdist")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,18 @@ def test_sdist_and_wheel_hold_what_they_should(sdist: Path, wheel: Path) -> None
         name for name in sources | installed if "__pycache__" in name or name.startswith((".venv", ".ci", "site/"))
     }
     assert not {name for name in installed if name.startswith(("tests", "benchmarks", "docs"))}
+
+
+def test_links_of_the_readme_are_absolute_in_the_package(wheel: Path) -> None:
+    """PyPI and the napari hub show the readme without the files beside it."""
+    with zipfile.ZipFile(wheel) as file:
+        metadata = next(file.read(name).decode() for name in file.namelist() if name.endswith("METADATA"))
+    links = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert len(links) > 10
+    assert [link for link in links if "://" not in link] == []
+    assert f"]({PROJECT}/raw/v9.9/docs/images/seams_em.jpg)" in metadata
+    for page in ("CHANGELOG.md", "docs/index.md#where-do-you-want-to-begin"):
+        assert f"]({PROJECT}/blob/v9.9/{page})" in metadata
 
 
 def test_installed_wheel_trains_and_translates_without_napari(wheel: Path, tmp_path: Path) -> None:
