@@ -13,7 +13,10 @@ import typer
 from napari_pix2pix.cli.console import print_json, print_line
 from pix2pix_training.errors import Pix2PixError
 
-_OPTIONAL = ("napari", "PyQt6", "PySide6", "openvino", "tensorrt", "tensorrt-rtx-cu13", "onnx")
+_OPTIONAL = (
+    *("napari", "PyQt6", "PySide6", "openvino", "tensorrt", "tensorrt-rtx-cu13", "onnx"),
+    *("openslide-python", "bioio", "s3fs", "distributed", "tensorboard"),
+)
 
 
 def doctor(

@@ -99,7 +99,7 @@ def filesystem(address: str, *, asynchronous: bool = False) -> Any:
         options = _s3_options() if scheme == "s3" else {} if scheme == "gs" else _web_options(address)
         return fsspec.filesystem(scheme, asynchronous=asynchronous, use_listings_cache=False, **options)
     except ImportError as error:
-        wanted = "gcsfs" if scheme == "gs" else "'napari-pix2pix[remote]'"
+        wanted = "gcsfs" if scheme == "gs" else '"napari-pix2pix[remote]"'
         raise InputError(f"{address}: {scheme}:// needs the package {package}; pip install {wanted}") from error
 
 

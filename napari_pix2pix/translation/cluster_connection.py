@@ -43,7 +43,7 @@ def connected(address: str) -> Iterator[Cluster]:
     try:
         import distributed
     except ImportError as error:
-        raise SettingsError("--dask needs the package distributed; install napari-pix2pix[dask]") from error
+        raise SettingsError('--dask needs the package distributed; pip install "napari-pix2pix[dask]"') from error
     _quiet()
     with ExitStack() as stack:
         local = re.fullmatch(r"local:(\d+)", address)

@@ -174,4 +174,4 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
     assert run(["info", "s3://bucket/x.tif"]) == 2
 
-    assert "pip install 'napari-pix2pix[remote]'" in capsys.readouterr().err
+    assert 'pip install "napari-pix2pix[remote]"' in capsys.readouterr().err
