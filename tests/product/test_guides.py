@@ -40,7 +40,7 @@ Make = Callable[[], Any]
 LENGTHS = {"--minutes", "--steps", "--epochs", "--compare-presets", "--resume"}
 ALL_PROCESSES = re.compile(r"^torchrun --nproc-per-node \d+ -m napari_pix2pix")
 """What is run in one process here; test_torchrun.py has several."""
-OF_READERS = ("pip install", "napari", "napari-pix2pix doctor", "scripts/demo", "scripts/test")
+OF_READERS = re.compile(r"(python3 -m venv|source|pip install) .+|napari|napari-pix2pix doctor|scripts/(demo|test)")
 """What blocks that are not run may hold: what changes the machine, or opens a window."""
 
 
@@ -98,10 +98,8 @@ def test_no_command_of_a_guide_is_left_out(page: Path) -> None:
     for line in lines_of(page, ""):
         command = line.partition("#")[0].strip()
         is_remote = "://" in command  # tests/product/remote has servers of its own for these
-        assert is_remote or command.startswith("pip install") or command in OF_READERS, (
-            f"mark the block as bash: {line}"
-        )
-    for extra in re.findall(r'pip install "?[^\s"]*\[(\w+)\]', page.read_text(encoding="utf-8")):
+        assert is_remote or OF_READERS.fullmatch(command), f"mark the block as bash: {line}"
+    for extra in re.findall(r"pip install \S*\[([\w-]+)\]", page.read_text(encoding="utf-8")):
         assert extra in extras
 
 
