@@ -4,8 +4,9 @@
         [--statistics running image] [--only NAME ...]
 
 The measure of all is plain PyTorch: float32, NCHW, the whole image in one call, which takes several GB at 4096 x 4096
-pixels. The others are this project's exact scheme in PyTorch and in OpenVINO, in float32 and bfloat16; --max-memory is
-theirs, by default about what the plain network takes. All run first on a small image, in which OpenVINO compiles, into
+pixels. The others are this project's exact scheme in PyTorch and in OpenVINO, in float32, bfloat16 and int8 (found on
+the image, whatever it costs with these random weights); --max-memory is theirs, by default about what the plain network
+takes. All run first on a small image, in which OpenVINO compiles, into
 an empty cache. Then they take turns. The first turn is not counted: memory that a process has not had before is slow to
 get on some machines, and OpenVINO keeps what it once had. Seconds are medians over the other turns. The share of the
 peak is that of a matrix product measured in each turn. Writes FOLDER/backends.json and backends.md.
@@ -30,10 +31,12 @@ from benchmarks.arguments import size_argument
 from benchmarks.contenders import randomized_model, with_float_output
 from benchmarks.results import give_results
 from napari_pix2pix.translation.cost import unet_macs
+from napari_pix2pix.translation.int8_calibration import with_int8
+from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import Backend, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import AnyArray, MemorySource
-from pix2pix_training.choices import Precision, Statistics
+from pix2pix_training.choices import Statistics, TranslationPrecision
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 from pix2pix_training.network_config import GeneratorConfig
@@ -41,10 +44,14 @@ from pix2pix_training.network_config import GeneratorConfig
 CHANNELS = 3
 SMALL_PX = 512
 PLAIN = "torch, plain, whole image, fp32"
-OURS: dict[str, tuple[Backend, Precision]] = {
-    f"{backend}, exact, {precision}": (backend, precision)
-    for precision in ("fp32", "bf16")
-    for backend in ("torch", "openvino")
+INT8 = "openvino, exact, int8"
+OURS: dict[str, tuple[Backend, TranslationPrecision]] = {
+    **{
+        f"{backend}, exact, {precision}": (backend, precision)
+        for precision in ("fp32", "bf16")
+        for backend in ("torch", "openvino")
+    },
+    INT8: ("openvino", "int8"),
 }
 
 Run = Callable[[AnyArray], AnyArray]
@@ -73,6 +80,8 @@ def benchmark(model: Model, image: AnyArray, arguments: argparse.Namespace) -> l
     for statistics in arguments.statistics:
         runs: dict[str, tuple[Entry, Run]] = {}
         for name in arguments.only:
+            if name == INT8 and statistics != "running":
+                continue
             entry = Entry(name, statistics)
             runs[name] = (entry, _prepared(entry, model, image, arguments.max_memory))
         expected: AnyArray | None = None
@@ -201,7 +210,11 @@ def main() -> None:
     image = np.random.default_rng(0).integers(0, 256, (CHANNELS, arguments.size, arguments.size), np.uint8)
     with TemporaryDirectory() as cache, torch.inference_mode():
         os.environ["XDG_CACHE_HOME"] = cache  # so that compiling is measured, not reading what an earlier run left
-        entries = benchmark(randomized_model(config), image, arguments)
+        model = randomized_model(config)
+        if INT8 in arguments.only:
+            sample = MemorySource(image[:, : 4 * SMALL_PX, : 4 * SMALL_PX])
+            model = ended(with_int8(model, [sample], most_deviation=1.0))
+        entries = benchmark(model, image, arguments)
     facts: dict[str, Any] = {
         "size": arguments.size,
         "base_width": arguments.base_width,

@@ -1,8 +1,8 @@
-"""``compile``: engines of a model's generator, for this machine's GPU or ahead of time for named ones."""
+"""``compile``: engines of a model's generator, for this machine's GPU or for named ones; or a model for int8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +10,16 @@ import typer
 
 from napari_pix2pix.cli import interrupts
 from napari_pix2pix.cli.command_options import with_setting_options
-from napari_pix2pix.cli.console import print_json, print_line, progress_bar
-from napari_pix2pix.output_paths import output_folder
+from napari_pix2pix.cli.console import print_json, print_line, progress_bar, say
+from napari_pix2pix.output_paths import output_file, output_folder
 from napari_pix2pix.translation.settings import CompileRequest
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import settings_of_options
 
 if TYPE_CHECKING:
+    from napari_pix2pix.formats.caching import PixelCache
     from napari_pix2pix.translation.backends.compilation import CompiledFile
+    from pix2pix_training.array_source import ArraySource
 
 Option = typer.Option
 
@@ -28,10 +30,14 @@ def compile_model(
     architectures: Annotated[
         str | None, Option(help="GPUs such as sm86,sm89,sm120, on any machine (tensorrt-rtx); else this machine's GPU.")
     ] = None,
-    out: Annotated[Path | None, Option(help="Folder for engines of named architectures.")] = None,
-    sample: Annotated[
-        Path | None, Option(help="Image to compare engines for this machine's GPU with PyTorch on.")
+    out: Annotated[
+        Path | None, Option(help="Folder for engines of named architectures; or model file to write for int8.")
     ] = None,
+    sample: Annotated[
+        Path | None,
+        Option(help="Image to compare engines for this machine's GPU with PyTorch on; or images (a folder) for int8."),
+    ] = None,
+    target: Annotated[Path | None, Option(help="Targets of the sample, to see what int8 costs against them.")] = None,
     device: Annotated[str, Option(help="GPU: cuda or cuda:N.")] = "cuda",
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing engines.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -46,6 +52,11 @@ def compile_model(
     from pix2pix_trt.flavours import require
 
     request = CompileRequest(**settings_of_options(settings, CompileRequest))
+    if request.backend == "openvino":
+        _make_ready_for_int8(model, sample, target, out, given=architectures, overwrite=overwrite, as_json=as_json)
+        return
+    if target is not None:
+        raise SettingsError("--target is for precision int8; leave it out")
     if (architectures is None) != (out is None):
         raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
     if out is not None:
@@ -62,7 +73,7 @@ def compile_model(
             making = compile_ahead(loaded, model.stem, request, named, out, overwrite=overwrite, **watched)
             files = _kept(making)
         else:
-            require(request.backend)
+            require(request.engines[0])
             if sample is None:
                 raise SettingsError(
                     "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
@@ -74,6 +85,61 @@ def compile_model(
     else:
         for file in files:
             print_line(file.path)
+
+
+def _make_ready_for_int8(
+    model: Path, sample: Path | None, target: Path | None, out: Path | None, *, given: str | None, **options: bool
+) -> None:
+    """Write a model that can compute in int8."""
+    from napari_pix2pix.formats.caching import PixelCache
+    from napari_pix2pix.translation.int8_calibration import with_int8
+    from napari_pix2pix.translation.progress import ended
+    from pix2pix_training.atomic import reserved
+    from pix2pix_training.in_words import describe_int8
+    from pix2pix_training.model_file import load_model, model_header, save_model
+
+    if given is not None:
+        raise SettingsError("--architectures are GPUs, for TensorRT; leave it out for backend openvino")
+    if sample is None:
+        raise SettingsError("int8 needs images like those to be translated (--sample): values are rounded to fit them")
+    stem = f"{model.stem}-int8"
+    out = output_file(out or model.parent, (".safetensors",), stem)
+    known = load_model(model)
+    interrupts.keeps("nothing was written")
+    with (
+        reserved(out, options["overwrite"]),
+        PixelCache() as cache,
+        progress_bar("int8", "parts") as bar,
+        interrupts.stoppable(bar.say) as cancel,
+    ):
+
+        def show(fraction: float) -> None:
+            cancel.check()
+            bar.update(fraction, 0)
+
+        made = ended(with_int8(known, *_opened(cache, sample, target)), show)
+        save_model(made, out)
+    interrupts.keeps(f"{out} is written")
+    assert made.int8 is not None
+    say(f"int8: {describe_int8(made.int8)}")
+    if options["as_json"]:
+        print_json({"backend": "openvino", "model": str(out), "int8": model_header(made)["int8"]})
+    else:
+        print_line(out)
+
+
+def _opened(
+    cache: PixelCache, sample: Path, target: Path | None
+) -> tuple[Sequence[ArraySource], Sequence[ArraySource]]:
+    """Images, or those of a folder; and their targets, none where these are not given."""
+    from napari_pix2pix.formats.image_files import files_in, images_within, is_image_path
+    from napari_pix2pix.formats.pairing import pairs_from_paths
+
+    if target is not None:
+        pairs = pairs_from_paths([sample], [target], cache=cache)
+        return [pair.source for pair in pairs], [pair.target for pair in pairs]
+    files = files_in(sample) if sample.is_dir() and not is_image_path(sample) else [sample]
+    return [cache.open(image.path, image.series) for file in files for image in images_within(file)], ()
 
 
 def _kept(making: Iterable[CompiledFile]) -> list[CompiledFile]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pix2pix_training.choices import AlphaChoice, DropoutMode, Precision, Statistics
+from pix2pix_training.choices import AlphaChoice, DropoutMode, Statistics, TranslationPrecision
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.validated import AnyPath, Labels, Lenient, Setting, Written, shown, validated
@@ -182,9 +182,10 @@ class TranslationSettings:
         Setting("What computes, the processor or a GPU: auto, cpu, cuda, cuda:N or mps.", group="What it runs on"),
     ] = "auto"
     precision: Annotated[
-        Precision,
+        TranslationPrecision,
         Setting(
-            "How exactly numbers are computed; 16 bits are faster on many devices, and take less memory.",
+            "How exactly numbers are computed; 16 bits are faster on many devices, 8 (int8) on CPUs for models that "
+            "compile made ready.",
             group="What it runs on",
         ),
     ] = "auto"
@@ -247,6 +248,8 @@ class TranslationSettings:
                 "statistics 'tile' depend on the tiling, so scheme 'exact' cannot give them; choose scheme blend, "
                 "or statistics image"
             )
+        if self.precision == "int8" and (self.engines is not None or self.backend not in ("auto", "openvino")):
+            raise SettingsError("precision int8 runs with OpenVINO; leave backend and engines out, or choose another")
         if self.engines is not None and self.backend in ("torch", "openvino"):
             raise SettingsError(f"engines are for TensorRT, not for backend {self.backend}; leave one of them out")
         if self.dropout_samples > 1 and self.dropout == "off":
@@ -255,16 +258,37 @@ class TranslationSettings:
 
 @validated
 class CompileRequest:
-    """What to compile for: a package and precision, and images of up to `size` pixels in tiles of `tile`."""
+    """What to compile for: a package and precision, and images of up to `size` pixels in tiles of `tile`.
 
-    backend: Annotated[Flavour, Setting("Package to compile with.")] = "tensorrt-rtx"
-    precision: Annotated[EnginePrecision, Setting("Arithmetic of the engines.")] = "fp16"
+    OpenVINO compiles when a translation begins; what is made ahead for it is a model that can compute in int8.
+    """
+
+    backend: Annotated[Literal["tensorrt", "tensorrt-rtx", "openvino"], Setting("Package to compile with.")] = (
+        "tensorrt-rtx"
+    )
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16", "int8"], Setting("Arithmetic of the engines, or int8 for openvino.")
+    ] = "fp16"
     size: Annotated[
         int, Field(ge=256, le=2**17), Setting("Side of the largest image to be translated, in pixels.", step=256)
     ] = 8192
     tile: Annotated[int | None, Field(ge=MIN_TILE_PX, le=2**20), Setting("Side of the tiles in pixels.", step=64)] = (
         None
     )
+
+    def __post_init__(self) -> None:
+        if (self.backend == "openvino") != (self.precision == "int8"):
+            raise SettingsError(
+                f"backend {self.backend} with precision {self.precision}: int8 is made ready for openvino, and nothing "
+                "else is; choose both or neither"
+            )
+
+    @property
+    def engines(self) -> tuple[Flavour, EnginePrecision]:
+        """Package and precision of engines."""
+        assert self.backend != "openvino"
+        assert self.precision != "int8"
+        return self.backend, self.precision
 
 
 def resolved_inference(settings: TranslationSettings, model: Model) -> InferenceConfig:

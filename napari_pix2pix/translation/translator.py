@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +32,12 @@ from napari_pix2pix.translation.settings import TranslationSettings, resolved_in
 from napari_pix2pix.translation.translated_image import TranslatedImage
 from pix2pix_training.array_source import AnyArray, ArraySource, plane_size
 from pix2pix_training.cancel import Cancel
-from pix2pix_training.device import resolve_device, resolve_precision
-from pix2pix_training.errors import ImageError
+from pix2pix_training.device import has_int8, resolve_device, resolve_precision
+from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.export_form import fold_norms, widen_narrow_layers
 from pix2pix_training.machine import default_budget_bytes
 from pix2pix_training.model_file import Model, model_digest
+from pix2pix_training.quantisation import Rounding, int8_problem, quantise
 from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)
@@ -71,22 +72,39 @@ class Translator:
         self.settings = settings or TranslationSettings()
         self.inference = resolved_inference(self.settings, model)
         self.device = resolve_device(self.settings.device)
-        self.precision = resolve_precision(self.settings.precision, self.device)
+        asked = self.settings.precision
+        self.precision = resolve_precision("fp32" if asked == "int8" else asked, self.device)
         network = model.generator(self.inference)
         fold_norms(network)
         if self.device.type == "cpu":
             widen_narrow_layers(network)
+        if asked == "int8":
+            quantise(network, self._roundings())
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.cancel = Cancel()
         self.memory_limit: int | None = None
         self._runners: dict[BackendChoice, StageRunner] = {}
-        self._asked, self._prepared = self.settings.backend, None
+        self._asked, self._prepared = "openvino" if asked == "int8" else self.settings.backend, None
         self.scratch = self.settings.scratch
         if self.settings.engines is not None:
             folder = self.settings.engines
             self._asked, self._prepared = prepared_engines(self._asked, folder, self._network, self.device)
         if self._asked != "auto":
             self._runner(choose_backend(self._asked, self.device, macs=0))  # an error now, not midway
+
+    def _roundings(self) -> Mapping[str, Rounding]:
+        """Those of the model; `SettingsError` where it cannot be run in 8 bits here."""
+        problem = int8_problem(self.model.generator_config, self.inference)
+        if problem is not None:
+            raise SettingsError(problem)
+        if self.model.int8 is None:
+            raise SettingsError(
+                "the model was not made ready for precision int8; do that with compile MODEL --backend openvino "
+                "--precision int8 --sample IMAGES, or choose fp32"
+            )
+        if not has_int8():
+            raise SettingsError("this processor has no instructions for 8-bit integers (VNNI); choose precision fp32")
+        return self.model.int8.roundings
 
     @contextmanager
     def interruptible(self, cancel: Cancel) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pix2pix_training.validated import Labels
+from pix2pix_training.validated import Labels, labels
 
 Architecture = Annotated[
     Literal["unet", "encoder-decoder", "resnet"],
@@ -54,6 +54,9 @@ Schedule = Annotated[
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
     Labels({"fp32": "32-bit", "bf16": "bfloat16", "fp16": "float16", "auto": "automatic"}),
+]
+TranslationPrecision = Annotated[
+    Literal["fp32", "bf16", "fp16", "int8", "auto"], Labels({**labels(Precision), "int8": "8-bit integers"})
 ]
 Flips = Annotated[
     Literal["none", "horizontal", "both"],

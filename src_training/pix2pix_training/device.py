@@ -8,7 +8,7 @@ the product of two bfloat16 numbers is exact in float32, in which native instruc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, assert_never, cast
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "avx10_2", "bf16")
 """As `torch.cpu.get_capabilities` calls them; any one is enough. The last is ARM's."""
+_INTEGER_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""Those that sum up products of 8-bit integers in 32 bits (VNNI); older ones cut sums off at 16."""
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad allocation", "alloc_failed")
 _CONVOLUTIONS = {torch.conv2d, torch.conv_transpose2d}
 _PRODUCTS = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
@@ -90,10 +92,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 @cache
 def has_bfloat16() -> bool:
     """Whether this processor has instructions for bfloat16; so is taken to be where PyTorch is too old to say."""
+    return _has_any(_BFLOAT16_INSTRUCTIONS)
+
+
+@cache
+def has_int8() -> bool:
+    """Whether this processor has instructions for 8-bit integers; so is taken to be where PyTorch is too old to say."""
+    return _has_any(_INTEGER_INSTRUCTIONS)
+
+
+def _has_any(instructions: Sequence[str]) -> bool:
     if not hasattr(torch.cpu, "get_capabilities"):
         return True
     found: Mapping[str, Any] = torch.cpu.get_capabilities()
-    return any(found.get(name) is True for name in _BFLOAT16_INSTRUCTIONS)
+    return any(found.get(name) is True for name in instructions)
 
 
 def computing_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:

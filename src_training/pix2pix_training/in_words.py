@@ -16,6 +16,7 @@ from pix2pix_training.model_file import Model, TrainedDiscriminator
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import parameter_count
 from pix2pix_training.novelty import NoveltyTraits
+from pix2pix_training.quantisation import Int8Traits
 from pix2pix_training.student_record import StudentRecord, student_record_of
 from pix2pix_training.validated import from_dict, labels
 
@@ -96,6 +97,15 @@ def describe_errors(errors: ErrorTraits) -> str:
     return f"{words}; mean half-width {widths}" if widths else words
 
 
+def describe_int8(int8: Int8Traits) -> str:
+    """What computing in 8 bits was measured to cost."""
+    loss = "" if int8.psnr_loss is None else f", {max(0.0, int8.psnr_loss):.2f} dB of PSNR lost"
+    return (
+        f"results differ from those in float32 by {100 * int8.deviation:.2f} % of their range in the mean "
+        f"({100 * int8.worst:.2f} % in the worst of {int8.parts // 2} parts of images){loss}"
+    )
+
+
 def _images(count: int) -> str:
     return "1 held-out image" if count == 1 else f"{count} held-out images"
 
@@ -132,6 +142,8 @@ def card_lines(model: Model) -> Iterator[str]:
         yield "error map: none, so nothing is known of the errors of a result; calibrate adds one"
     if model.novelty is not None:
         yield f"novelty: {describe_novelty(model.novelty.traits)}"
+    if model.int8 is not None:
+        yield f"int8: {describe_int8(model.int8)}"
     if model.discriminator is not None:
         yield f"discriminator: {describe_discriminator(model.discriminator)}"
     yield f"authors: {', '.join(model.credits.authors) or _UNKNOWN}"

@@ -34,6 +34,7 @@ from pix2pix_training.networks import (
     set_inference_mode,
 )
 from pix2pix_training.novelty import NoveltyMeasure, NoveltyTraits, tensor_shapes
+from pix2pix_training.quantisation import Int8Traits, convolution_names, int8_problem
 from pix2pix_training.strict_json import read_table
 from pix2pix_training.validated import from_dict, validated
 
@@ -89,6 +90,7 @@ class Model:
     discriminator: TrainedDiscriminator | None = None
     error: ErrorNetwork | None = None
     novelty: NoveltyMeasure | None = None
+    int8: Int8Traits | None = None
 
     def generator(self, inference: InferenceConfig | None = None) -> Generator:
         """A new network with the weights, in eval mode, set to `inference` (default: the model's own)."""
@@ -110,6 +112,7 @@ def model_digest(model: Model) -> str:
         "source": _description_to_json(model.source),
         "target": _description_to_json(model.target),
         "inference": asdict(model.inference),
+        **_int8_to_json(model.int8),
     }
     content = blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=16)
     for name, tensor in sorted(model.weights.items()):
@@ -147,6 +150,7 @@ def model_header(model: Model) -> dict[str, Any]:
         "discriminator": _discriminator_to_json(model.discriminator),
         **({} if model.error is None else {"error": asdict(model.error.traits)}),
         **({} if model.novelty is None else {"novelty": asdict(model.novelty.traits)}),
+        **_int8_to_json(model.int8),
     }
 
 
@@ -216,6 +220,7 @@ def _described(header: MappingType[str, Any]) -> Model:
         discriminator=_discriminator_from_json(header.get("discriminator")),
         error=_error_from_json(header.get("error"), config, sides["target"][0]),
         novelty=_novelty_from_json(header.get("novelty")),
+        int8=_int8_from_json(header.get("int8"), config, inference),
     )
 
 
@@ -367,6 +372,19 @@ def _error_from_json(data: Any, config: GeneratorConfig, target: ImageDescriptio
 def _novelty_from_json(data: Any) -> NoveltyMeasure | None:
     """Without weights yet."""
     return None if data is None else NoveltyMeasure(traits=from_dict(NoveltyTraits, data, where="novelty"), weights={})
+
+
+def _int8_to_json(int8: Int8Traits | None) -> dict[str, Any]:
+    return {} if int8 is None else {"int8": asdict(int8)}
+
+
+def _int8_from_json(data: Any, config: GeneratorConfig, inference: InferenceConfig) -> Int8Traits | None:
+    if data is None:
+        return None
+    traits = from_dict(Int8Traits, data, where="int8")
+    if int8_problem(config, inference) is not None or set(traits.roundings) != set(convolution_names(config)):
+        raise SettingsError("the roundings of int8 are not those of the generator; the file is damaged")
+    return traits
 
 
 def _provenance_from_json(data: Any) -> dict[str, Any]:

@@ -63,12 +63,10 @@ def compile_ahead(
     What they compute is not checked here; a machine that can run them does that.
     """
     plan = _plan(model, request)
+    flavour, precision = request.engines
     uses = planned_stages(plan, model.generator_config, model.inference)
     stored_plan = EnginePlan.of(plan, request.size).as_json()
-    paths = [
-        out / f"{name}-{n}-{use.spec.gives}{use.spec.level}-{request.precision}{SUFFIX}"
-        for n, use in enumerate(uses, 1)
-    ]
+    paths = [out / f"{name}-{n}-{use.spec.gives}{use.spec.level}-{precision}{SUFFIX}" for n, use in enumerate(uses, 1)]
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give a folder for the engines")
     with ExitStack() as stack:
@@ -79,8 +77,8 @@ def compile_ahead(
         for number, (use, path) in enumerate(zip(uses, paths, strict=True)):
             window = rounded_window(use.spec, use.window)
             build = BuildRequest(
-                flavour=request.backend,
-                precision=request.precision,
+                flavour=flavour,
+                precision=precision,
                 shapes=stage_shapes(network.config, use.spec, window),
                 architectures=tuple(architectures),
             )
@@ -99,7 +97,7 @@ def compile_ahead(
                 path=path,
                 sha256=file.sha256,
                 architectures=build.architectures,
-                precision=request.precision,
+                precision=precision,
                 window=window,
             )
 
@@ -118,7 +116,8 @@ def compile_here(
 
     Where the precision gives other numbers than PyTorch, float32 is taken, with a warning.
     """
-    require(request.backend)
+    flavour, precision = request.engines
+    require(flavour)
     cache = cache or EngineCache()
     plan = _plan(model, request)
     uses = planned_stages(plan, model.generator_config, model.inference)
@@ -129,14 +128,14 @@ def compile_here(
     sample = with_neighbouring_planes(sample, model.source.z_context)
     sampled = sampled_stages(stages, sample, model.source.mapping, plan)
     samples = {use.spec: use.sample for use in sampled}
-    precisions: list[EnginePrecision] = [request.precision]
-    if request.precision != "fp32":
+    precisions: list[EnginePrecision] = [precision]
+    if precision != "fp32":
         precisions.append("fp32")
     for number, use in enumerate(uses):
         proven = proven_engine(
             network,
             use.spec,
-            request.backend,
+            flavour,
             precisions=precisions,
             window=rounded_window(use.spec, use.window),
             samples=[samples[use.spec]],

@@ -17,6 +17,7 @@ from napari_pix2pix.translation.backends.cache import EngineCache, model_key
 from napari_pix2pix.translation.backends.stage_runner import require_parity
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
+from pix2pix_training.quantisation import STEPS, QuantisedConvolution
 from pix2pix_training.stages import (
     ACTIVATED,
     JOINED,
@@ -30,11 +31,14 @@ from pix2pix_training.stages import (
     stage_output,
 )
 
-OpenVinoPrecision = Literal["fp32", "bf16"]
+OpenVinoPrecision = Literal["fp32", "bf16", "int8"]
 
-_HINTS: dict[OpenVinoPrecision, str] = {"fp32": "f32", "bf16": "bf16"}
+_HINTS: dict[OpenVinoPrecision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is not rounded is computed in float32 beside int8."""
 _PROOF_CELLS = 4
 """A new model is compared with PyTorch on a corner of the first tile: so many cells of the stage's coarsest level."""
+_RANGES = range(1, 5)
+"""Inputs of a rounding: its ends before and after."""
 _REVISION = 5
 """To be raised where the same key would stand for another model."""
 _FIXED_SIZE_WEIGHTS = 1 << 22
@@ -63,7 +67,7 @@ class OpenVinoRunner:
 
     Parameters
     ----------
-    network : float32 on the CPU, in eval mode.
+    network : float32 on the CPU, in eval mode; for int8 with quantised convolutions.
     precision : of the arithmetic; inputs and outputs are float32.
 
     Raises
@@ -131,6 +135,7 @@ class OpenVinoRunner:
     def _compiled(self, spec: StageSpec, shapes: Shapes | None, inputs: Mapping[str, Tensor]) -> Any:
         def build() -> bytes:
             model = self._core.compile_model(self._converted(spec, shapes), "CPU", self._settings)
+            self._require_integers(model, spec)
             content = cast(bytes, model.export_model().getvalue())
             request = self._imported(content).create_infer_request()
             sample = _corner(self._network, spec, inputs) if shapes is None else inputs
@@ -183,8 +188,36 @@ class OpenVinoRunner:
             raise EngineError(f"OpenVINO cannot convert this network: {_first_line(error)}; use torch") from error
         for parameter, shape in zip(model.inputs, shapes or _any_shapes(tensors), strict=True):
             parameter.get_node().set_partial_shape(self._openvino.PartialShape(list(shape)))
+        if self.precision == "int8":
+            self._fix_ranges(model)
         model.validate_nodes_and_infer_types()
         return model
+
+    def _fix_ranges(self, model: Any) -> None:
+        """Make constants of the ranges of roundings, without which OpenVINO computes in float32 after all."""
+        operations = import_module("openvino.opset13")
+        for node in model.get_ordered_ops():
+            if node.get_type_name() != "FakeQuantize":
+                continue
+            ranges = self._openvino.Model([operations.result(node.input_value(n)) for n in _RANGES], [])
+            values = self._core.compile_model(ranges, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
+            for number, value in zip(_RANGES, values.values(), strict=True):
+                node.input(number).replace_source_output(operations.constant(value.copy()).output(0))
+
+    def _require_integers(self, compiled: Any, spec: StageSpec) -> None:
+        """Raise `EngineError` where a convolution that is rounded to 8 bits would not be computed in them."""
+        wanted = [m for m in Stage(self._network, spec).modules() if isinstance(m, QuantisedConvolution)]
+        count = sum(conv.largest == STEPS for conv in wanted)
+        infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+        found = [
+            info["runtimePrecision"].astype(str)
+            for info in infos
+            if info["layerType"].astype(str) in ("Convolution", "Deconvolution")
+        ]
+        if sum(precision in ("i8", "u8") for precision in found) < count:
+            raise EngineError(
+                f"OpenVINO computes {', '.join(found)} where int8 is wanted on this processor; choose precision fp32"
+            )
 
     def _inferred(self, request: Any, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
         """Run a request on (N, C, h, w); the result lies in memory of its own, in channels_last order."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from napari_pix2pix.translation.backends import openvino_runner
 from napari_pix2pix.translation.backends.cache import model_key
+from napari_pix2pix.translation.backends.openvino_runner import OpenVinoPrecision
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, TorchRunner
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Backend
-from pix2pix_training.choices import Precision
+from pix2pix_training.choices import TranslationPrecision
 from pix2pix_training.errors import BackendError, EngineError, EngineFileError, SettingsError
 from pix2pix_training.networks import Generator
 from pix2pix_training.stages import StageSpec
@@ -112,7 +113,7 @@ def prepared_engines(
 def make_runner(
     choice: BackendChoice,
     network: Generator,
-    precision: Precision,
+    precision: TranslationPrecision,
     dtype: torch.dtype,
     prepared: PreparedEngines | None = None,
 ) -> StageRunner:
@@ -130,17 +131,23 @@ def make_runner(
 
 
 def _compiled_runner(
-    name: Backend, network: Generator, precision: Precision, dtype: torch.dtype, prepared: PreparedEngines | None
+    name: Backend,
+    network: Generator,
+    precision: TranslationPrecision,
+    dtype: torch.dtype,
+    prepared: PreparedEngines | None,
 ) -> StageRunner:
     if name == "openvino":
-        return openvino_runner.OpenVinoRunner(network, "fp32" if dtype is torch.float32 else "bf16")
+        in_floats: OpenVinoPrecision = "fp32" if dtype is torch.float32 else "bf16"
+        return openvino_runner.OpenVinoRunner(network, "int8" if precision == "int8" else in_floats)
     from napari_pix2pix.translation.backends.tensorrt_runner import TensorRtRunner
 
     return TensorRtRunner(cast(Flavour, name), network, _engine_precisions(precision, prepared), prepared)
 
 
-def _engine_precisions(asked: Precision, prepared: PreparedEngines | None) -> tuple[EnginePrecision, ...]:
+def _engine_precisions(asked: TranslationPrecision, prepared: PreparedEngines | None) -> tuple[EnginePrecision, ...]:
     """Those to be tried, in order: where the choice is free, those of prepared engines first."""
+    assert asked != "int8"
     held = () if prepared is None else prepared.precisions
     if asked == "auto":
         return (*held, *(precision for precision in _PRECISIONS if precision not in held))

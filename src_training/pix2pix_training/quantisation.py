@@ -1,0 +1,224 @@
+"""A U-Net whose convolutions take integers of 8 bits: how features and weights are rounded.
+
+Integers are multiplied and summed up without rounding. Between convolutions their sums are scaled, shifted and rounded
+again, and compilers do that in whatever order is fastest; a value near the middle of two integers would come out as the
+one or the other. So all scales are powers of two: to multiply by one is exact in any order. That is what lets an image
+in tiles have the same integers in every layer as the image at once, and PyTorch the same as a compiler.
+
+The first convolution sees the image in finer steps, as many as float32 sums up exactly. The last one is not rounded:
+its errors would be those of the result.
+
+Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import Generator, UNet
+from pix2pix_training.strided_convolution import ResizeConvolution
+from pix2pix_training.validated import Lenient, validated
+
+STEPS = 255
+"""Of the features, from the smallest to the largest value; weights have as many less one, around 0."""
+_WEIGHT_STEPS = 127
+_EXACT = 1 << 24
+"""Float32 holds all integers up to here."""
+_SMALLEST = 2.0**-60
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+Rounding = Annotated[
+    tuple[Annotated[int, Field(ge=-60, le=60)], Annotated[int, Field(ge=0, le=_EXACT)]],
+    Lenient,
+]
+"""Binary exponent of the step between values, and the integer that stands for 0."""
+
+
+@validated
+class Int8Traits:
+    """How the features of a generator are rounded for computing in 8 bits, and what that was measured to cost.
+
+    Attributes
+    ----------
+    roundings : of what each convolution takes, by `convolution_names`.
+    parts : of images that were looked at; half of them gave the roundings, the others what follows.
+    deviation : mean difference from the result in float32, as a share of its range.
+    worst : that of the part where it is largest.
+    psnr_loss : mean loss of PSNR against the target in dB; None where there was no target.
+    """
+
+    roundings: dict[str, Rounding]
+    parts: Annotated[int, Field(ge=2)]
+    deviation: Annotated[float, Field(ge=0)]
+    worst: Annotated[float, Field(ge=0)]
+    psnr_loss: float | None = None
+
+
+def int8_problem(config: GeneratorConfig, inference: InferenceConfig) -> str | None:
+    """Why a generator cannot compute in 8 bits, in words; None where it can."""
+    if config.architecture == "resnet":
+        return "precision int8 is for U-Nets, and this model is a ResNet; choose fp32 or bf16"
+    if config.decoder == "pixel-shuffle":
+        return "precision int8 does not know the decoder pixel-shuffle of this model; choose fp32 or bf16"
+    if config.norm != "none" and inference.statistics != "running":
+        return (
+            f"precision int8 needs norms on running averages, and here they take the statistics of each "
+            f"{inference.statistics}; choose --statistics running, or fp32"
+        )
+    if config.dropout != "none" and inference.dropout == "seeded":
+        return "precision int8 leaves no room for values that dropout doubles; choose --dropout off, or fp32"
+    return None
+
+
+def convolution_names(config: GeneratorConfig) -> tuple[str, ...]:
+    """The convolutions of a U-Net that are rounded, in the order in which they run: all but the last one."""
+    levels = range(1, config.depth + 1)
+    return (*(f"encoder_{level}" for level in levels), *(f"decoder_{level}" for level in reversed(levels[1:])))
+
+
+def _parents(network: UNet) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that hold these convolutions as `conv`, by name."""
+    for name in convolution_names(network.config):
+        side, _, level = name.partition("_")
+        block = network.down_block(int(level)) if side == "encoder" else network.up_block(int(level))
+        yield name, cast(nn.Module, block.conv if hasattr(block.conv, "conv") else block)
+
+
+class QuantisedConvolution(nn.Module):
+    """A convolution of rounded features and rounded weights, in floats.
+
+    Parameters
+    ----------
+    conv : its weights are rounded in 8 bits, each output channel in steps of its own.
+    rounding : of the features; what lies beyond the steps is clipped.
+    steps : of the features, from the smallest to the largest value.
+    """
+
+    steps: Tensor
+    zeros: Tensor
+    taken: Tensor
+
+    def __init__(self, conv: Convolution, rounding: Rounding, steps: int = STEPS) -> None:
+        super().__init__()
+        self.conv = conv
+        exponent, self.zero = rounding
+        self.step = 2.0**exponent
+        self.largest = steps
+        self.axis = 1 if isinstance(conv, nn.ConvTranspose2d) else 0
+        self.register_buffer("steps", weight_steps(conv.weight.detach(), self.axis))
+        self.register_buffer("zeros", torch.zeros_like(self.steps, dtype=torch.int32))
+        self.register_buffer("taken", torch.tensor([exponent, self.zero, steps]))  # what a digest of the network sees
+        conv.weight = nn.Parameter(self._known_rounding(conv.weight.detach()), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, weight = self.conv, self.conv.weight
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            # as compilers know it
+            features = torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, 0, self.largest)
+            weight = self._known_rounding(weight)
+        else:  # in the order in which they compute
+            integers = torch.add(self.zero, x, alpha=1 / self.step).round_().clamp_(0, self.largest)
+            features = integers.sub_(self.zero).mul_(self.step)
+        if isinstance(conv, nn.ConvTranspose2d):
+            padding = cast(tuple[int, int], conv.padding)
+            return F.conv_transpose2d(features, weight, conv.bias, conv.stride, padding, conv.output_padding)
+        return F.conv2d(features, weight, conv.bias, conv.stride, conv.padding)
+
+    def _known_rounding(self, weight: Tensor) -> Tensor:
+        return torch.fake_quantize_per_channel_affine(
+            weight, self.steps, self.zeros, self.axis, -_WEIGHT_STEPS, _WEIGHT_STEPS
+        )
+
+
+def weight_steps(weight: Tensor, axis: int) -> Tensor:
+    """For each output channel the power of two with which its weights are rounded with the least square error."""
+    rows = weight.transpose(0, axis).flatten(1)
+    enough = torch.exp2(torch.ceil(torch.log2((rows.abs().amax(1) / _WEIGHT_STEPS).clamp_min(_SMALLEST))))
+    candidates = torch.stack([enough, enough / 2])
+    errors = torch.stack(
+        [
+            ((rows / step[:, None]).round().clamp(-_WEIGHT_STEPS, _WEIGHT_STEPS) * step[:, None] - rows).square().sum(1)
+            for step in candidates
+        ]
+    )
+    return candidates.gather(0, errors.argmin(0)[None])[0]
+
+
+def quantise(network: Generator, roundings: Mapping[str, Rounding]) -> None:
+    """Round the features and weights of a U-Net, in place.
+
+    The network is in eval mode, and its norms are folded into convolutions.
+
+    Raises
+    ------
+    SettingsError
+        The roundings are not those of this network.
+    """
+    assert isinstance(network, UNet)
+    if set(roundings) != set(convolution_names(network.config)):
+        raise SettingsError("the roundings for int8 are not those of the network; compile the model again")
+    for name, parent in _parents(network):
+        conv = _rewritten(_convolution(parent))
+        steps = _exact_steps(conv) if name == "encoder_1" else STEPS
+        parent.conv = QuantisedConvolution(conv, roundings[name], steps)
+
+
+def _convolution(parent: nn.Module) -> Convolution:
+    return cast(Convolution, parent.conv)
+
+
+def _rewritten(conv: Convolution) -> Convolution:
+    return conv.as_transposed() if isinstance(conv, ResizeConvolution) else conv
+
+
+def _exact_steps(conv: Convolution) -> int:
+    """As many steps of features as give sums that float32 holds exactly, a power of two."""
+    return max(STEPS, 1 << int(math.log2(_EXACT / (conv.weight[0].numel() * (_WEIGHT_STEPS + 1)))))
+
+
+class RangeSurvey:
+    """Finds the roundings of a U-Net on images; its norms are folded into convolutions, and nothing is rounded yet."""
+
+    def __init__(self, network: Generator) -> None:
+        assert isinstance(network, UNet)
+        self._network = network
+        self._ends: dict[str, tuple[float, float]] = {}
+
+    @torch.inference_mode()
+    def add(self, image: Tensor) -> Tensor:
+        """Look at an image (N, C, H, W) in [-1, 1]; its result."""
+        parents = _parents(self._network)
+        hooks = [_convolution(parent).register_forward_pre_hook(self._looking(name)) for name, parent in parents]
+        try:
+            return cast(Tensor, self._network(image))
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def roundings(self) -> dict[str, Rounding]:
+        """With the smallest steps that reach over all values that were seen."""
+        found: dict[str, Rounding] = {}
+        for name, parent in _parents(self._network):
+            low, high = self._ends[name]
+            steps = _exact_steps(_convolution(parent)) if name == "encoder_1" else STEPS
+            exponent = math.ceil(math.log2(max((high - low) / steps, _SMALLEST)))
+            zero = min(steps, math.ceil(-low / 2.0**exponent))
+            found[name] = exponent, zero
+        return found
+
+    def _looking(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            low, high = self._ends.get(name, (0.0, 0.0))
+            self._ends[name] = min(low, given[0].min().item()), max(high, given[0].max().item())
+
+        return look

@@ -1,0 +1,203 @@
+"""``compile --precision int8`` and ``translate --precision int8``: the same in tiles, close to float32, or a reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_pix2pix.cli.application import run
+from napari_pix2pix.translation import int8_calibration
+from napari_pix2pix.translation.backends import openvino_runner
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
+from pix2pix_training import device
+from pix2pix_training.array_source import AnyArray, MemorySource
+from pix2pix_training.errors import EngineError, ModelFileError, SettingsError
+from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.intensity import LinearMapping
+from pix2pix_training.model_file import Model, load_model, model_digest, save_model
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.quantisation import convolution_names
+from tests.product.translation.conftest import random_image, random_model
+
+CONFIG = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=4)
+
+needs_int8 = pytest.mark.skipif(
+    openvino_runner.unavailable_reason() is not None or not device.has_int8(),
+    reason="OpenVINO or a processor with VNNI is missing",
+)
+
+
+def model_of(config: GeneratorConfig = CONFIG, inference: InferenceConfig | None = None) -> Model:
+    """With results in float32, so that nothing is hidden by rounding."""
+    model = random_model(config, inference or InferenceConfig())
+    exact = LinearMapping(dtype="float32", scope="training-set", channels=1, low=(-1.0,), high=(1.0,))
+    return replace(model, target=replace(model.target, mapping=exact))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(model_of(), tmp_path / "model.safetensors")
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", random_image(1, 60, 80, seed=number)[0])
+    tifffile.imwrite(tmp_path / "image.tif", random_image(1, 150, 170, seed=9)[0])
+    return tmp_path
+
+
+def made_ready(folder: Path, *options: str) -> int:
+    asked = ["--backend", "openvino", "--precision", "int8"]
+    return run(["compile", str(folder / "model.safetensors"), *asked, *options])
+
+
+def ready(folder: Path) -> Path:
+    assert made_ready(folder, "--sample", str(folder / "images")) == 0
+    return folder / "model-int8.safetensors"
+
+
+def translated(model: Path, folder: Path, *options: str) -> AnyArray:
+    out = folder / "result.tif"
+    arguments = [str(folder / "image.tif"), "--model", str(model), "--out", str(out), "--overwrite", *options]
+    assert run(["translate", *arguments]) == 0
+    return tifffile.imread(out)
+
+
+def test_a_model_is_made_ready_beside_its_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made_ready(folder, "--sample", str(folder / "images"), "--json") == 0
+    output = capsys.readouterr()
+    said = json.loads(output.out.splitlines()[-1])
+    before, after = load_model(folder / "model.safetensors"), load_model(folder / "model-int8.safetensors")
+    assert said["model"] == str(folder / "model-int8.safetensors")
+    assert after.int8 is not None
+    assert set(after.int8.roundings) == set(said["int8"]["roundings"]) == set(convolution_names(CONFIG))
+    assert 0 < after.int8.deviation <= after.int8.worst < 0.005
+    assert "differ from those in float32 by" in output.err
+    assert model_digest(before) != model_digest(after) == model_digest(replace(before, int8=after.int8))
+    assert run(["info", str(folder / "model-int8.safetensors")]) == 0
+    assert "int8: results differ" in capsys.readouterr().out
+    assert made_ready(folder, "--sample", str(folder / "images")) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@needs_int8
+def test_in_tiles_the_result_is_that_of_the_whole_image(folder: Path) -> None:
+    """And close to float32, from which it yet differs; stages are compared with the same integers in PyTorch."""
+    model = ready(folder)
+    whole = translated(model, folder, "--precision", "int8", "--scheme", "whole")
+    tiles = translated(model, folder, "--precision", "int8", "--scheme", "exact", "--tile", "32", "--split-level", "2")
+    exact = translated(model, folder, "--precision", "fp32", "--scheme", "whole")
+    assert np.abs(tiles - whole).max() < 2e-6
+    assert 1e-4 < np.abs(whole - exact).mean() / 2 < 0.005
+
+
+@needs_int8
+def test_what_openvino_would_compute_in_float32_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_runner.OpenVinoRunner, "_fix_ranges", lambda *_: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    with pytest.raises(EngineError, match="where int8 is wanted"):
+        translator = Translator(load_model(ready(folder)), TranslationSettings(precision="int8"))
+        list(translator.tiles(MemorySource(random_image(1, 64, 64))))
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ([], "--sample"),
+        (["--sample", "IMAGES", "--architectures", "sm86"], "leave it out"),
+        (["--sample", "IMAGES/0.tif", "--target", "IMAGES/1.tif"], "pixels of uint8"),
+        (["--sample", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    given = [option.replace("IMAGES", str(folder / "images")) for option in options]
+    assert made_ready(folder, *given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not (folder / "model-int8.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "config, inference, words",
+    [
+        (replace(CONFIG, architecture="resnet"), InferenceConfig(), "ResNet"),
+        (replace(CONFIG, norm="instance"), InferenceConfig(statistics="image"), "statistics of each image"),
+    ],
+)
+def test_networks_that_cannot_are_refused(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    config: GeneratorConfig,
+    inference: InferenceConfig,
+    words: str,
+) -> None:
+    save_model(model_of(config, inference), folder / "model.safetensors")
+    translate = [
+        str(folder / "image.tif"),
+        "--model",
+        str(folder / "model.safetensors"),
+        "--out",
+        str(folder / "o.tif"),
+    ]
+    assert made_ready(folder, "--sample", str(folder / "images")) == 2
+    assert run(["translate", *translate, "--precision", "int8"]) == 2
+    for line in capsys.readouterr().err.splitlines():
+        assert words in line
+
+
+def test_a_sample_of_one_part_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert made_ready(folder, "--sample", str(folder / "images" / "0.tif")) == 0  # parts of 64 x 64
+    tifffile.imwrite(folder / "small.tif", random_image(1, 30, 40)[0])
+    assert made_ready(folder, "--sample", str(folder / "small.tif"), "--overwrite") == 2
+    assert "more or larger images" in capsys.readouterr().err
+
+
+def test_beyond_the_limit_of_the_deviation(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = partial(int8_calibration.with_int8, most_deviation=1e-5)
+    monkeypatch.setattr(int8_calibration, "with_int8", strict)
+    assert made_ready(folder, "--sample", str(folder / "images")) == 2
+    assert "of their range in the mean, and 0.001 % is allowed" in capsys.readouterr().err
+
+
+def test_beyond_the_limit_of_psnr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against results in float32 as targets any difference is a loss; of enough images, each is a part as a whole."""
+    for number in range(4, 8):
+        tifffile.imwrite(folder / "images" / f"{number}.tif", random_image(1, 60, 80, seed=number)[0])
+    arguments = ["--model", str(folder / "model.safetensors"), "--out", str(folder / "targets"), "--backend", "torch"]
+    assert run(["translate", str(folder / "images"), *arguments]) == 0
+    for path in (folder / "targets").iterdir():
+        path.rename(path.with_name(path.name.split(".")[0] + ".tif"))
+    assert made_ready(folder, "--sample", str(folder / "images"), "--target", str(folder / "targets")) == 2
+    assert "dB of PSNR against the targets, and 0.3 dB is allowed" in capsys.readouterr().err
+
+
+def test_models_and_processors_that_are_not_ready(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TranslationSettings(precision="int8", device="cpu")
+    with pytest.raises(SettingsError, match="was not made ready for precision int8; do that with compile MODEL"):
+        Translator(model_of(), settings)
+    model = load_model(ready(folder))
+    with pytest.raises(SettingsError, match="statistics of each image"):
+        Translator(model, replace(settings, statistics="image"))
+    monkeypatch.setattr("napari_pix2pix.translation.translator.has_int8", lambda: False)
+    with pytest.raises(SettingsError, match="VNNI"):
+        Translator(model, settings)
+    with pytest.raises(SettingsError, match="runs with OpenVINO"):
+        replace(settings, backend="torch")
+
+
+def test_roundings_of_another_network_in_a_file(folder: Path) -> None:
+    model = load_model(ready(folder))
+    assert model.int8 is not None
+    roundings = {name: value for name, value in model.int8.roundings.items() if name != "decoder_2"}
+    save_model(replace(model, int8=replace(model.int8, roundings=roundings)), folder / "damaged.safetensors")
+    with pytest.raises(ModelFileError, match="roundings of int8 are not those of the generator"):
+        load_model(folder / "damaged.safetensors")

@@ -1,0 +1,123 @@
+"""Convolutions of 8-bit integers: what they compute exactly, and which networks can."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pix2pix_training.choices import Decoder
+from pix2pix_training.errors import SettingsError
+from pix2pix_training.export_form import fold_norms, widen_narrow_layers
+from pix2pix_training.inference_config import InferenceConfig
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import Generator, build_generator, initialize_weights
+from pix2pix_training.quantisation import (
+    STEPS,
+    QuantisedConvolution,
+    RangeSurvey,
+    convolution_names,
+    int8_problem,
+    quantise,
+    weight_steps,
+)
+
+
+def unet(decoder: Decoder = "transposed") -> Generator:
+    torch.manual_seed(0)
+    config = GeneratorConfig(source_channels=2, target_channels=1, base_width=4, depth=3, decoder=decoder)
+    network = build_generator(config).eval()
+    initialize_weights(network)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0, 1.4 / module.weight[0].numel() ** 0.5)
+    fold_norms(network)
+    return network
+
+
+def quantised(network: Generator, x: torch.Tensor) -> Generator:
+    survey = RangeSurvey(network)
+    survey.add(x)
+    quantise(network, survey.roundings())
+    return network
+
+
+@pytest.mark.parametrize("decoder", ["transposed", "resize"])
+@pytest.mark.parametrize("widened", [False, True])
+def test_all_but_the_last_convolution_are_rounded_and_the_function_stays_nearly(
+    decoder: Decoder, widened: bool
+) -> None:
+    network, x = unet(decoder), torch.rand(2, 2, 64, 48) * 2 - 1
+    with torch.inference_mode():
+        expected = network(x)
+        if widened:
+            widen_narrow_layers(network)
+        result = quantised(network, x)(x)
+    rounded = [m for m in network.modules() if isinstance(m, QuantisedConvolution)]
+    assert len(rounded) == len(convolution_names(network.config)) == 5
+    assert 0 < (result - expected).abs().mean().item() < 0.01
+
+
+def test_sums_are_those_of_integers() -> None:
+    """Float32 holds them all, so their order does not matter: float64 gives the same."""
+    network, x = unet(), torch.rand(1, 2, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        quantised(network, x)
+        for module in network.modules():
+            if isinstance(module, QuantisedConvolution) and module.conv.bias is not None:
+                module.conv.bias.zero_()
+        modules = [m for m in network.modules() if isinstance(m, QuantisedConvolution)]
+        seen: dict[nn.Module, torch.Tensor] = {}
+        for module in modules:
+            module.register_forward_pre_hook(lambda m, given: seen.update({m: given[0]}))
+        network(x)
+        for module in modules:
+            single = module(seen[module])
+            assert torch.equal(module.double()(seen[module].double()).float(), single)
+            integers = module.conv.weight / module.steps.view([-1 if d == module.axis else 1 for d in range(4)])
+            assert torch.equal(integers, integers.round()) and integers.abs().max() <= 127
+
+
+def test_steps_are_powers_of_two_with_the_least_square_error() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(6, 5, 4, 4)
+    for axis in (0, 1):
+        steps = weight_steps(weight, axis)
+        assert torch.equal(torch.exp2(torch.log2(steps).round()), steps)
+        rows = weight.transpose(0, axis).flatten(1)
+
+        def error(step: torch.Tensor, rows: torch.Tensor = rows) -> torch.Tensor:
+            step = step[:, None]
+            return ((rows / step).round().clamp(-127, 127) * step - rows).square().sum(1)
+
+        assert bool((error(steps) <= error(2 * steps)).all() and (error(steps) <= error(steps / 2)).all())
+
+
+def test_the_image_is_seen_in_finer_steps() -> None:
+    network, x = unet(), torch.rand(1, 2, 16, 16) * 2 - 1
+    first, *others = [m for m in quantised(network, x).modules() if isinstance(m, QuantisedConvolution)]
+    assert first.largest == 4096
+    assert {module.largest for module in others} == {STEPS}
+
+
+def test_roundings_of_another_network_are_refused() -> None:
+    with pytest.raises(SettingsError, match="compile the model again"):
+        quantise(unet(), {"encoder_1": (-3, 0)})
+
+
+@pytest.mark.parametrize(
+    "config, inference, words",
+    [
+        (GeneratorConfig(architecture="resnet"), InferenceConfig(), "ResNet"),
+        (GeneratorConfig(decoder="pixel-shuffle"), InferenceConfig(), "pixel-shuffle"),
+        (GeneratorConfig(), InferenceConfig(statistics="image"), "statistics of each image"),
+        (GeneratorConfig(dropout="reference"), InferenceConfig(dropout="seeded"), "dropout"),
+        (GeneratorConfig(norm="none"), InferenceConfig(statistics="image"), None),
+        (GeneratorConfig(), InferenceConfig(), None),
+    ],
+)
+def test_what_cannot_compute_in_integers_is_said(
+    config: GeneratorConfig, inference: InferenceConfig, words: str | None
+) -> None:
+    problem = int8_problem(config, inference)
+    assert problem is None if words is None else problem is not None and words in problem
