@@ -176,6 +176,7 @@ def _untrained(teacher: Model, width: int) -> Model:
         discriminator=None,
         error=None,
         novelty=None,
+        int8=None,
     )
 
 
