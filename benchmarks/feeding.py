@@ -2,10 +2,12 @@
 
     python -m benchmarks.feeding --folder /scratch [--workers 0 1 2] [--rate 20] [--seconds 20]
 
-Makes pairs of compressed RGB TIFFs in a folder, more than training keeps decoded, and reads patches of them as `train`
-does: with 0 workers in a thread, else in processes. A step takes the time of an accelerator that does --rate patches a
-second for each worker (for the thread: in all), and does nothing. Prints how much longer a step takes than that, in
-Markdown: 1.00 is an accelerator that never waits. The first ten steps, while workers start, do not count.
+Makes pairs of compressed RGB TIFFs in a folder, keeps none of them decoded, as of a set that is larger than the memory,
+and reads patches of them as `train` does: with 0 workers in a thread, else in processes. A step takes the time of an
+accelerator that does --rate patches a second for each worker (for the thread: in all), and does nothing. Prints in
+Markdown how much longer a step takes than that (mean; 1.00 is an accelerator that never waits), and how long it waits
+for its patch (median), which is also mapped and augmented in that time, as the device here is the processor. The first
+ten steps, while workers start, do not count.
 """
 
 from __future__ import annotations
@@ -15,17 +17,19 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import tifffile
 import torch
 
-from napari_pix2pix.training_data import DataRequest, load_training_data
+from napari_pix2pix.formats.caching import PixelCache
+from napari_pix2pix.formats.pairing import pairs_from_paths
 from pix2pix_training.batches import Batches
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.pairs import Pair
 from pix2pix_training.presets import preset
+from pix2pix_training.regions import Region
 
 _WARM_UP = 10
 _PATCH_PX = 256
@@ -42,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     write_pairs(chosen.folder, chosen.images, chosen.size)
     print(f"{chosen.images} pairs of {chosen.size} px, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("| workers | patches a second | a step takes, of its own time |")
-    print("|---|---|---|")
+    print("| workers | patches a second | a step takes, of its own time | waits for a patch, ms |")
+    print("|---|---|---|---|")
     for workers in chosen.workers:
         rate = chosen.rate * max(1, workers)
-        taken = measured(batches_of(chosen.folder, workers), 1 / rate, chosen.seconds)
-        print(f"| {workers or 'a thread'} | {1 / taken:.1f} of {rate:g} | {taken * rate:.3f} |", flush=True)
+        taken, wait = measured(batches_of(chosen.folder, workers), 1 / rate, chosen.seconds)
+        cells = f"{1 / taken:.1f} of {rate:g} | {taken * rate:.3f} | {1e3 * wait:.1f}"
+        print(f"| {workers or 'a thread'} | {cells} |", flush=True)
 
 
 def write_pairs(folder: Path, count: int, size: int) -> None:
@@ -67,8 +72,9 @@ def write_pairs(folder: Path, count: int, size: int) -> None:
 
 def batches_of(folder: Path, workers: int) -> Batches:
     """Single patches, as a run of the default preset draws and augments them."""
-    request = DataRequest(sources=(folder / "source",), targets=(folder / "target",), validation=0.0)
-    pairs: Sequence[Pair] = load_training_data(request, patch_size=_PATCH_PX, seed=0).split.training
+    nothing_kept = PixelCache(budget_bytes=0)
+    pairs = pairs_from_paths([folder / "source"], [folder / "target"], cache=nothing_kept)
+    pairs[0].source.read(Region.whole(_PATCH_PX, _PATCH_PX))  # after which the cache knows that it is full
     config, mapping = preset("seamless"), dtype_mapping(np.dtype("uint8"), 3)
     dataset = PatchDataset(
         pairs,
@@ -81,18 +87,19 @@ def batches_of(folder: Path, workers: int) -> Batches:
     return Batches(dataset, [mapping] * len(pairs), torch.device("cpu"), batch_size=1, ahead=True, workers=workers)
 
 
-def measured(batches: Batches, step_seconds: float, least_seconds: float) -> float:
-    """Seconds of a step that sleeps `step_seconds`, with the wait for its patch."""
+def measured(batches: Batches, step_seconds: float, least_seconds: float) -> tuple[float, float]:
+    """Mean seconds of a step that sleeps `step_seconds`, and the median of its wait for a patch."""
     try:
         for _ in range(_WARM_UP):
             next(batches)
             time.sleep(step_seconds)
-        started, steps = time.perf_counter(), 0
+        started, waits = time.perf_counter(), list[float]()
         while time.perf_counter() - started < least_seconds:
+            asked = time.perf_counter()
             next(batches)
+            waits.append(time.perf_counter() - asked)
             time.sleep(step_seconds)
-            steps += 1
-        return (time.perf_counter() - started) / steps
+        return (time.perf_counter() - started) / len(waits), median(waits)
     finally:
         batches.close()
 
