@@ -141,7 +141,7 @@ class LossPlot(QWidget):
         self._score = shown_score(is_classes=run.target_is_classes, span=run.target_span)
         self._first = _first_validation(run)
         self.words.say(f"Held out: {run.held_out}.")
-        self._best_by = "" if run.config.best_by == "mae" else f" by {labels(BestBy)[run.config.best_by]}"
+        self._best_by = "" if run.config.best_by == "mae" else f", by {labels(BestBy)[run.config.best_by]}"
         self.contest_button.setVisible(run.config.objective.is_adversarial)
         self.contest_button.setChecked(self.contest_button.isChecked() and run.config.objective.is_adversarial)
         weight = run.config.objective.l1_weight
@@ -165,9 +165,12 @@ class LossPlot(QWidget):
             self._best = value, event.step
         if self._best is not None:
             best, step = self._best
-            name = "IoU " if self._is_overlap else ""
-            self.words.say(f"now {name}{value:.4g}; best so far{self._best_by} at step {step}: {name}{best:.4g}")
+            self.words.say(f"now {self._said(value)}; best so far {self._said(best)} (step {step}{self._best_by})")
         self._title()
+
+    def _said(self, value: float) -> str:
+        sign = " %" if self._score.unit.startswith("%") else ""
+        return f"{'IoU ' if self._is_overlap else ''}{value:.4g}{sign}"
 
     def _title(self) -> None:
         """What the curves are, above them in their colours."""

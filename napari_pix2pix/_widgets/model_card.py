@@ -16,6 +16,7 @@ from pix2pix_training.array_source import ArraySource
 
 if TYPE_CHECKING:
     from napari_pix2pix.translation.image_fit import Fit
+    from pix2pix_training.error_network import ErrorTraits
     from pix2pix_training.image_description import ImageDescription
     from pix2pix_training.model_file import Model
 
@@ -29,7 +30,7 @@ class ModelCard:
     """The facts about a model that a user chooses it by.
 
     `statistics` are those of its norm layers; `has_noise`: it has dropout layers that can be left active.
-    `errors`: what its error map promises, "" without one.
+    `errors`: what its error map promises, None without one.
     """
 
     path: Path
@@ -40,7 +41,7 @@ class ModelCard:
     has_noise: bool
     metrics: Mapping[str, float]
     steps: int | None
-    errors: str = ""
+    errors: ErrorTraits | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and text of each line."""
@@ -50,8 +51,15 @@ class ModelCard:
             ("Target", _side(self.target)),
             ("Pixel size", pixel_size_in_words(self.source.pixel_size, self.source.unit)),
             ("Validation", ", ".join(self._scores()) or "none; Evaluate says how good it is"),
-            *([("Error map", self.errors)] if self.errors else []),
+            *([("Error map", _promise(self.errors))] if self.errors else []),
         ]
+
+    @property
+    def details(self) -> str:
+        """What is more than a line of the card has room for."""
+        from pix2pix_training.in_words import describe_errors
+
+        return f"Error map: {describe_errors(self.errors)}." if self.errors else ""
 
     def _scores(self) -> list[str]:
         from pix2pix_training.intensity import CategoryMapping
@@ -63,6 +71,11 @@ class ModelCard:
         others = {} if is_classes else {_OTHER_SCORES[name]: known[name] for name in _OTHER_SCORES if name in known}
         first = shown_score(is_classes=is_classes, span=stored_span(mapping)).words(known)
         return [*([first] if first else []), *(f"{name} {value:.3g}" for name, value in others.items())]
+
+
+def _promise(errors: ErrorTraits) -> str:
+    measured = "" if errors.measured is None else f"; measured {100 * errors.measured:.3g} %"
+    return f"intervals for {100 * errors.coverage:.3g} % of pixels{measured}"
 
 
 def _side(image: ImageDescription) -> str:
@@ -94,8 +107,6 @@ def load_card(path: Path) -> ModelCard:
 
 
 def card_of(model: Model, path: Path) -> ModelCard:
-    from pix2pix_training.in_words import describe_errors
-
     steps = model.training.get("step")
     return ModelCard(
         path=path,
@@ -106,7 +117,7 @@ def card_of(model: Model, path: Path) -> ModelCard:
         has_noise=model.generator_config.dropout != "none",
         metrics=dict(model.metrics),
         steps=steps if isinstance(steps, int) else None,
-        errors="" if model.error is None else describe_errors(model.error.traits),
+        errors=None if model.error is None else model.error.traits,
     )
 
 

@@ -91,6 +91,7 @@ class ModelChoice(QWidget):
         self._card = card
         lines = [f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{escape(text)}</td></tr>" for label, text in card.rows()]
         self.words.setText(f"<table>{''.join(lines)}</table>")
+        self.words.setToolTip(card.details and f"<p>{escape(card.details)}</p>")
         self.changed.emit()
 
     def _on_failed(self, words: str) -> None:

@@ -48,7 +48,9 @@ class NoveltyBadge(QWidget):
         self._about, self.subject = about, None if share is None else subject
         self.setVisible(share is not None)
         if share is not None:
-            words = f"About {share_in_words(share)}." if is_sampled else f"{share_in_words(share)}."
+            words = share_in_words(share)
+            if is_sampled and words[0].isdigit():
+                words = f"about {words}"
             self.words.say(f"{words[0].upper()}{words[1:]}", "warning" if share > WARNED_SHARE else "plain")
 
     def forget_other(self, choice: object) -> None:

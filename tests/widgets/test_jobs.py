@@ -31,6 +31,7 @@ from napari_pix2pix.training_data import DEFAULT_VALIDATION_FRACTION
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.choices import Decoder, Placement
 from pix2pix_training.config import TrainingConfig
+from pix2pix_training.error_network import ErrorTraits
 from pix2pix_training.errors import CheckpointError, SettingsError
 from pix2pix_training.events import PreviewReady, StepDone
 from pix2pix_training.intensity import CategoryMapping
@@ -222,6 +223,12 @@ def test_model_card_has_the_unit_of_the_curve_and_of_classes_their_overlap() -> 
         rows = dict(card_of(classes, Path("m")).rows())
         assert rows["Target"].endswith(words.removeprefix("2 channels"))
         assert rows["Validation"] == "IoU 0.75"
+    traits = ErrorTraits(
+        config=replace(model.generator_config, norm="batch"), coverage=0.9, factors=(1.0,), images=2, measured=0.894
+    )
+    promising = replace(card_of(model, Path("m")), errors=traits)
+    assert dict(promising.rows())["Error map"] == "intervals for 90 % of pixels; measured 89.4 %"
+    assert "from 2 held-out images" in promising.details  # which would be five lines of the form
     unscored = card_of(replace(model, metrics={}), Path("m"))
     assert dict(unscored.rows())["Validation"] == "none; Evaluate says how good it is"
 

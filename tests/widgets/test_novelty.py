@@ -63,3 +63,14 @@ def test_a_model_that_cannot_tell_says_nothing(viewer: Any, run: Any, translate:
     save_model(model_for(1, 1), tmp_path / "model.safetensors")
     run(tmp_path / "model.safetensors", [viewer.add_image(texture(43))])
     assert not translate.novelty.isVisibleTo(translate)
+
+
+def test_a_share_near_none_is_said_in_good_words(viewer: Any, qtbot: Any) -> None:
+    """ "About less than 0.1 % of the image" was said."""
+    from napari_pix2pix._widgets.novelty_badge import NoveltyBadge
+
+    badge = NoveltyBadge()
+    qtbot.addWidget(badge)
+    for share, said in ((0.0, "Less than 0.1 % of the image is"), (0.25, "About 25 % of the image is")):
+        badge.tell(share, None, None)
+        assert badge.words.text().startswith(said)

@@ -142,7 +142,7 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
     held_out, trained = plot.main.listDataItems()[::-1]
     assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
     assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
-    assert plot.words.text() == "now 50; best so far by SSIM at step 2: 25"
+    assert plot.words.text() == "now 50; best so far 25 (step 2, by SSIM)"
     title = plot.title.text()
     assert "difference on held-out images" in title
     assert "in units of the target" in title
@@ -154,7 +154,7 @@ def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
     train.progress.plot.begin(started(target_is_classes=True))
     assert "overlap with held-out labels" in train.progress.plot.title.text()  # before the first score too
     train.progress.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.progress.plot.words.text() == "now IoU 0.75; best so far by SSIM at step 2: IoU 0.75"
+    assert train.progress.plot.words.text() == "now IoU 0.75; best so far IoU 0.75 (step 2, by SSIM)"
     assert "overlap with held-out labels" in train.progress.plot.title.text()
 
 
