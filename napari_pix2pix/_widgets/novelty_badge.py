@@ -51,7 +51,7 @@ class NoveltyBadge(QWidget):
             words = share_in_words(share)
             if is_sampled and words[0].isdigit():
                 words = f"about {words}"
-            self.words.say(f"{words[0].upper()}{words[1:]}", "warning" if share > WARNED_SHARE else "plain")
+            self.words.say(f"{words[0].upper()}{words[1:]}.", "warning" if share > WARNED_SHARE else "plain")
 
     def forget_other(self, choice: object) -> None:
         """Take the words away where they are about another choice."""
