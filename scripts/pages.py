@@ -26,6 +26,14 @@ from typing import Any
 SITE = Path(__file__).parents[1] / "site"
 WIDTHS = (1280, 390)
 """Of a desk and of a telephone."""
+AT_FIRST = """
+try { localStorage.clear() } catch {}  // the site keeps the scheme that it was opened in
+addEventListener("DOMContentLoaded", () => {
+  const still = document.createElement("style");
+  still.textContent = "* { transition: none !important; animation: none !important }";
+  document.head.append(still);
+});
+"""
 FAULTS = """
 (() => {
   const faults = new Set(), pale = new Map();
@@ -98,8 +106,7 @@ class Browser:
         page = self.ask("Target.createTarget", url="about:blank")
         self._session = self.ask("Target.attachToTarget", flatten=True, **page)["sessionId"]
         self.ask("Page.enable")
-        forget = "try { localStorage.clear() } catch {}"  # the site keeps the scheme that it was opened in
-        self.ask("Page.addScriptToEvaluateOnNewDocument", source=forget)
+        self.ask("Page.addScriptToEvaluateOnNewDocument", source=AT_FIRST)
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._count += 1
@@ -115,11 +122,9 @@ class Browser:
 
     def open(self, address: str, scheme: str, width: int) -> None:
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self._load("about:blank")  # or the page before it would answer to the scheme
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self._events.clear()
-        self.ask("Page.navigate", url=address)
-        while "Page.loadEventFired" not in self._events:
-            self._next()
+        self._load(address)
 
     def evaluate(self, expression: str) -> Any:
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
@@ -134,6 +139,12 @@ class Browser:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=30)
+
+    def _load(self, address: str) -> None:
+        self._events.clear()
+        self.ask("Page.navigate", url=address)
+        while "Page.loadEventFired" not in self._events:
+            self._next()
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._received:
