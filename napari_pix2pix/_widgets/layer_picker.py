@@ -198,6 +198,12 @@ class LayerPicker(QWidget):
         self._scroll_to_ticked()
         self._on_chosen()
 
+    def choose_named(self, names: Sequence[str]) -> None:
+        """Tick the layers that are called so, where there are all of them and the user has not chosen."""
+        by_name = {layer.name: layer for layer in self.images}
+        if not self._is_decided and names and set(names) <= set(by_name):
+            self.choose([by_name[name] for name in names], decided=False)
+
     def settle(self) -> None:
         """What is ticked is what the user wants, whatever arrives."""
         self._is_decided = True

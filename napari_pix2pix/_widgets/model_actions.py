@@ -12,7 +12,6 @@ from napari_pix2pix._widgets.evaluation_job import Evaluated
 from napari_pix2pix._widgets.forms import form, row
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.messages import Message
-from napari_pix2pix._widgets.model_card import ModelCard
 
 _REPORTS = "Page (*.html);;All scores (*.json)"
 _EXPORTS = "BioImage Model Zoo (*.zip);;ONNX (*.onnx)"
@@ -57,12 +56,6 @@ class ModelActions(QWidget):
         self.evaluate_button.clicked.connect(self.wants_evaluation)
         self.report_button.clicked.connect(self._on_report)
         self.export_button.clicked.connect(self._on_export)
-
-    def choose_targets(self, card: ModelCard) -> None:
-        """Tick the layers that are called like the channels of the target, unless the user has ticked some."""
-        by_name = {layer.name: layer for layer in self.targets.images}
-        if not self.targets.is_decided and card.target.channel_names and set(card.target.channel_names) <= set(by_name):
-            self.targets.choose([by_name[name] for name in card.target.channel_names], decided=False)
 
     def refresh(self, *, has_model: bool, has_result: bool, is_running: bool) -> None:
         self.evaluate_button.setEnabled(has_model and has_result and bool(self.targets.layers) and not is_running)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pix2pix_training.image_description import ImageDescription
     from pix2pix_training.model_file import Model
 
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _NO_OPTIONS: Mapping[str, Any] = {}
 _OTHER_SCORES = {"psnr": "PSNR", "ssim": "SSIM", "pearson": "Pearson r"}
 """Of intensities; of classes they say nothing."""
@@ -74,7 +75,7 @@ class ModelCard:
 
 
 def _promise(errors: ErrorTraits) -> str:
-    measured = "" if errors.measured is None else f"; measured {100 * errors.measured:.3g} %"
+    measured = "" if errors.measured is None else f"; measured {100 * errors.measured:.3g}{_NO_BREAK}%"
     return f"intervals for {100 * errors.coverage:.3g} % of pixels{measured}"
 
 

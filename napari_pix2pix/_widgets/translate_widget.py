@@ -168,7 +168,8 @@ class TranslateWidget(JobWidget):
     def _on_model_changed(self) -> None:
         if self.model.card is not None:
             self.settings.offer_samples(self.model.card.has_noise)
-            self.model_actions.choose_targets(self.model.card)
+            self.picker.choose_named(self.model.card.source.channel_names)
+            self.model_actions.targets.choose_named(self.model.card.target.channel_names)
         self.refresh()
 
     # The choice, in words

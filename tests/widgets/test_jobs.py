@@ -227,7 +227,7 @@ def test_model_card_has_the_unit_of_the_curve_and_of_classes_their_overlap() -> 
         config=replace(model.generator_config, norm="batch"), coverage=0.9, factors=(1.0,), images=2, measured=0.894
     )
     promising = replace(card_of(model, Path("m")), errors=traits)
-    assert dict(promising.rows())["Error map"] == "intervals for 90 % of pixels; measured 89.4 %"
+    assert dict(promising.rows())["Error map"] == "intervals for 90 % of pixels; measured 89.4\N{NO-BREAK SPACE}%"
     assert "from 2 held-out images" in promising.details  # which would be five lines of the form
     unscored = card_of(replace(model, metrics={}), Path("m"))
     assert dict(unscored.rows())["Validation"] == "none; Evaluate says how good it is"

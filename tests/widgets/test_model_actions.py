@@ -55,7 +55,7 @@ def test_evaluating_on_true_targets(
     assert translate.state.kind == "error"
 
 
-def test_layers_called_like_the_target_are_ticked(
+def test_layers_called_like_channels_of_the_model_are_ticked(
     viewer: Any, translate: Any, wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     from dataclasses import replace
@@ -65,12 +65,22 @@ def test_layers_called_like_the_target_are_ticked(
 
     model = model_for(1, 2)
     path = tmp_path / "model.safetensors"
-    save_model(replace(model, target=replace(model.target, channel_names=("nuclei", "membrane"))), path)
+    source, target = (
+        replace(image, channel_names=names)
+        for image, names in ((model.source, ("phase",)), (model.target, ("nuclei", "membrane")))
+    )
+    save_model(replace(model, source=source, target=target), path)
     for name in ("membrane", "phase", "nuclei"):
         viewer.add_image(np.zeros((40, 48), np.uint8), name=name)
+    assert [layer.name for layer in translate.picker.layers] == ["membrane"]  # nothing says yet what is to be seen
     translate.set_model(path)
     targets = translate.model_actions.targets
     wait_until(lambda: {layer.name for layer in targets.layers} == {"nuclei", "membrane"})
+    assert [layer.name for layer in translate.picker.layers] == ["phase"]
+    translate.picker.choose([viewer.layers["nuclei"]])
+    translate.set_model(path.parent)
+    wait_until(lambda: translate.model.card is not None)
+    assert [layer.name for layer in translate.picker.layers] == ["nuclei"]  # which somebody has chosen
 
 
 def test_export_as_onnx(translate: Any, grey_model: Path, tmp_path: Path, wait_until: WaitUntil) -> None:
