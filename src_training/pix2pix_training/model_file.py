@@ -34,7 +34,7 @@ from pix2pix_training.networks import (
     set_inference_mode,
 )
 from pix2pix_training.novelty import NoveltyMeasure, NoveltyTraits, tensor_shapes
-from pix2pix_training.quantisation import Int8Traits, convolution_names, int8_problem
+from pix2pix_training.quantisation import Int8Traits, are_roundings_of, int8_problem
 from pix2pix_training.strict_json import read_table
 from pix2pix_training.validated import from_dict, validated
 
@@ -382,7 +382,7 @@ def _int8_from_json(data: Any, config: GeneratorConfig, inference: InferenceConf
     if data is None:
         return None
     traits = from_dict(Int8Traits, data, where="int8")
-    if int8_problem(config, inference) is not None or set(traits.roundings) != set(convolution_names(config)):
+    if int8_problem(config, inference) is not None or not are_roundings_of(config, traits.roundings):
         raise SettingsError("the roundings of int8 are not those of the generator; the file is damaged")
     return traits
 

@@ -86,6 +86,19 @@ def convolution_names(config: GeneratorConfig) -> tuple[str, ...]:
     return (*(f"encoder_{level}" for level in levels), *(f"decoder_{level}" for level in reversed(levels[1:])))
 
 
+def feature_steps(config: GeneratorConfig) -> dict[str, int]:
+    """Of what each convolution takes, from the smallest to the largest value; for the first as many as stay exact."""
+    products = 16 * config.source_channels * (_WEIGHT_STEPS + 1)
+    exact = max(STEPS, 1 << int(math.log2(max(1, _EXACT / products))))
+    return {name: exact if name == "encoder_1" else STEPS for name in convolution_names(config)}
+
+
+def are_roundings_of(config: GeneratorConfig, roundings: Mapping[str, Rounding]) -> bool:
+    """Whether these are the convolutions of such a network, and 0 lies within the steps of each."""
+    steps = feature_steps(config)
+    return roundings.keys() == steps.keys() and all(zero <= steps[name] for name, (_, zero) in roundings.items())
+
+
 def _parents(network: UNet) -> Iterator[tuple[str, nn.Module]]:
     """The modules that hold these convolutions as `conv`, by name."""
     for name in convolution_names(network.config):
@@ -165,12 +178,11 @@ def quantise(network: Generator, roundings: Mapping[str, Rounding]) -> None:
         The roundings are not those of this network.
     """
     assert isinstance(network, UNet)
-    if set(roundings) != set(convolution_names(network.config)):
+    if not are_roundings_of(network.config, roundings):
         raise SettingsError("the roundings for int8 are not those of the network; compile the model again")
+    steps = feature_steps(network.config)
     for name, parent in _parents(network):
-        conv = _rewritten(_convolution(parent))
-        steps = _exact_steps(conv) if name == "encoder_1" else STEPS
-        parent.conv = QuantisedConvolution(conv, roundings[name], steps)
+        parent.conv = QuantisedConvolution(_rewritten(_convolution(parent)), roundings[name], steps[name])
 
 
 def _convolution(parent: nn.Module) -> Convolution:
@@ -179,11 +191,6 @@ def _convolution(parent: nn.Module) -> Convolution:
 
 def _rewritten(conv: Convolution) -> Convolution:
     return conv.as_transposed() if isinstance(conv, ResizeConvolution) else conv
-
-
-def _exact_steps(conv: Convolution) -> int:
-    """As many steps of features as give sums that float32 holds exactly, a power of two."""
-    return max(STEPS, 1 << int(math.log2(_EXACT / (conv.weight[0].numel() * (_WEIGHT_STEPS + 1)))))
 
 
 class RangeSurvey:
@@ -208,9 +215,8 @@ class RangeSurvey:
     def roundings(self) -> dict[str, Rounding]:
         """With the smallest steps that reach over all values that were seen."""
         found: dict[str, Rounding] = {}
-        for name, parent in _parents(self._network):
+        for name, steps in feature_steps(self._network.config).items():
             low, high = self._ends[name]
-            steps = _exact_steps(_convolution(parent)) if name == "encoder_1" else STEPS
             exponent = math.ceil(math.log2(max((high - low) / steps, _SMALLEST)))
             zero = min(steps, math.ceil(-low / 2.0**exponent))
             found[name] = exponent, zero

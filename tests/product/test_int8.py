@@ -194,10 +194,13 @@ def test_models_and_processors_that_are_not_ready(folder: Path, monkeypatch: pyt
         replace(settings, backend="torch")
 
 
-def test_roundings_of_another_network_in_a_file(folder: Path) -> None:
+@pytest.mark.parametrize("change", [{"decoder_2": None}, {"decoder_2": (-3, 256)}, {"decoder_1": (-3, 0)}])
+def test_roundings_that_do_not_fit_the_network_of_a_file(
+    folder: Path, change: dict[str, tuple[int, int] | None]
+) -> None:
     model = load_model(ready(folder))
     assert model.int8 is not None
-    roundings = {name: value for name, value in model.int8.roundings.items() if name != "decoder_2"}
+    roundings = {name: value for name, value in {**model.int8.roundings, **change}.items() if value is not None}
     save_model(replace(model, int8=replace(model.int8, roundings=roundings)), folder / "damaged.safetensors")
     with pytest.raises(ModelFileError, match="roundings of int8 are not those of the generator"):
         load_model(folder / "damaged.safetensors")
