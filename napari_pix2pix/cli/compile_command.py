@@ -34,10 +34,16 @@ def compile_model(
         Path | None, Option(help="Folder for engines of named architectures; or model file to write for int8.")
     ] = None,
     sample: Annotated[
-        Path | None,
-        Option(help="Image to compare engines for this machine's GPU with PyTorch on; or images (a folder) for int8."),
+        list[Path] | None,
+        Option(
+            help="Image to compare engines for this machine's GPU with PyTorch on, or file or folder of images for "
+            "int8; again for more channels."
+        ),
     ] = None,
-    target: Annotated[Path | None, Option(help="Targets of the sample, to see what int8 costs against them.")] = None,
+    target: Annotated[
+        list[Path] | None,
+        Option(help="Targets of the sample, to see what int8 costs against them; again for more channels."),
+    ] = None,
     device: Annotated[str, Option(help="GPU: cuda or cuda:N.")] = "cuda",
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing engines.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
@@ -45,7 +51,7 @@ def compile_model(
 ) -> None:
     from dataclasses import asdict
 
-    from napari_pix2pix.formats import open_image
+    from napari_pix2pix.formats.image_files import open_images
     from napari_pix2pix.translation.backends.compilation import compile_ahead, compile_here
     from pix2pix_training.device import resolve_device
     from pix2pix_training.model_file import load_model
@@ -53,9 +59,11 @@ def compile_model(
 
     request = CompileRequest(**settings_of_options(settings, CompileRequest))
     if request.backend == "openvino":
-        _make_ready_for_int8(model, sample, target, out, given=architectures, overwrite=overwrite, as_json=as_json)
+        _make_ready_for_int8(
+            model, sample or [], target or [], out, given=architectures, overwrite=overwrite, as_json=as_json
+        )
         return
-    if target is not None:
+    if target:
         raise SettingsError("--target is for precision int8; leave it out")
     if (architectures is None) != (out is None):
         raise SettingsError("--architectures and --out belong together; leave out both to compile for this machine")
@@ -74,11 +82,11 @@ def compile_model(
             files = _kept(making)
         else:
             require(request.engines[0])
-            if sample is None:
+            if not sample:
                 raise SettingsError(
                     "give an image like those to be translated (--sample): engines are compared with PyTorch on it"
                 )
-            with open_image(sample) as image:
+            with open_images(sample) as image:
                 files = _kept(compile_here(loaded, request, image, resolve_device(device), **watched))
     if as_json:
         print_json({"backend": request.backend, "files": [asdict(file) for file in files]})
@@ -88,7 +96,7 @@ def compile_model(
 
 
 def _make_ready_for_int8(
-    model: Path, sample: Path | None, target: Path | None, out: Path | None, *, given: str | None, **options: bool
+    model: Path, sample: list[Path], target: list[Path], out: Path | None, *, given: str | None, **options: bool
 ) -> None:
     """Write a model that can compute in int8."""
     from napari_pix2pix.formats.caching import PixelCache
@@ -100,7 +108,7 @@ def _make_ready_for_int8(
 
     if given is not None:
         raise SettingsError("--architectures are GPUs, for TensorRT; leave it out for backend openvino")
-    if sample is None:
+    if not sample:
         raise SettingsError("int8 needs images like those to be translated (--sample): values are rounded to fit them")
     stem = f"{model.stem}-int8"
     out = output_file(out or model.parent, (".safetensors",), stem)
@@ -129,16 +137,16 @@ def _make_ready_for_int8(
 
 
 def _opened(
-    cache: PixelCache, sample: Path, target: Path | None
+    cache: PixelCache, sample: list[Path], target: list[Path]
 ) -> tuple[Sequence[ArraySource], Sequence[ArraySource]]:
-    """Images, or those of a folder; and their targets, none where these are not given."""
+    """Images, or those of folders; and their targets, none where these are not given."""
     from napari_pix2pix.formats.image_files import files_in, images_within, is_image_path
     from napari_pix2pix.formats.pairing import pairs_from_paths
 
-    if target is not None:
-        pairs = pairs_from_paths([sample], [target], cache=cache)
-        return [pair.source for pair in pairs], [pair.target for pair in pairs]
-    files = files_in(sample) if sample.is_dir() and not is_image_path(sample) else [sample]
+    if target or len(sample) > 1:
+        pairs = pairs_from_paths(sample, target or sample[:1], cache=cache)
+        return [pair.source for pair in pairs], [pair.target for pair in pairs] if target else ()
+    files = files_in(sample[0]) if sample[0].is_dir() and not is_image_path(sample[0]) else sample
     return [cache.open(image.path, image.series) for file in files for image in images_within(file)], ()
 
 

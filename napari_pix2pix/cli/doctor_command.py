@@ -42,12 +42,13 @@ def diagnose() -> dict[str, Any]:
     """Facts for ``doctor``; `problems` lists what needs attention, in words."""
     import torch
 
-    from pix2pix_training.device import has_bfloat16, resolve_device
+    from pix2pix_training.device import has_bfloat16, has_int8, resolve_device
     from pix2pix_training.machine import available_memory_bytes
 
     required = {name: _version(name) for name in _required()}
-    bfloat16 = "with" if has_bfloat16() else "no"
-    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {bfloat16} bfloat16 instructions"}
+    has = [(has_bfloat16(), "bfloat16"), (has_int8(), "int8 (VNNI)")]
+    instructions = ", ".join(f"{'with' if found else 'no'} {name} instructions" for found, name in has)
+    devices = {"cpu": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {instructions}"}
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
         devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"

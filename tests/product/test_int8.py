@@ -152,6 +152,22 @@ def test_networks_that_cannot_are_refused(
         assert words in line
 
 
+def test_channels_that_lie_in_files_of_their_own(folder: Path) -> None:
+    model = random_model(replace(CONFIG, source_channels=2), InferenceConfig())
+    save_model(model, folder / "model.safetensors")
+    for side in ("red", "targets"):
+        (folder / side).mkdir()
+        for number in range(4):
+            tifffile.imwrite(folder / side / f"{number}.tif", random_image(1, 60, 80, seed=20 + number)[0])
+    sample = ["--sample", str(folder / "images"), "--sample", str(folder / "red")]
+    assert made_ready(folder, *sample) == 0
+    without = load_model(folder / "model-int8.safetensors").int8
+    assert made_ready(folder, *sample, "--target", str(folder / "targets"), "--overwrite") == 0
+    judged = load_model(folder / "model-int8.safetensors").int8
+    assert without is not None and judged is not None and judged.psnr_loss is not None
+    assert without == replace(judged, psnr_loss=None)
+
+
 def test_a_sample_of_one_part_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert made_ready(folder, "--sample", str(folder / "images" / "0.tif")) == 0  # parts of 64 x 64
     tifffile.imwrite(folder / "small.tif", random_image(1, 30, 40)[0])
