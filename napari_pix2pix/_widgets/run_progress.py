@@ -84,9 +84,9 @@ class RunProgress:
     def _show_event(self, event: Any) -> None:
         match event:
             case Preparing():
-                self.of_epoch.tell(round(_PARTS * event.fraction), _PARTS, "looking at the images: %p %")
+                self.of_epoch.tell(round(_PARTS * event.fraction), _PARTS, f"{event.words}: %p %")
                 self.of_run.tell(0, _PARTS)
-                self.state.say("looking at the images…")
+                self.state.say(f"{event.words}…")
             case Started():
                 self._run, self._has_scores = event, event.resumed_from_step > 0
                 self.of_epoch.tell(0, 0)

@@ -155,7 +155,7 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
         for event in iterator:
             match event:
                 case Preparing():
-                    bar.update(0, 0, f"looking at the images, {event.fraction:.0%}")
+                    bar.update(0, 0, f"{event.words}, {event.fraction:.0%}")
                 case Started():
                     _announce(event, bar.say)
                     result["resumed_from_step"] = event.resumed_from_step

@@ -87,6 +87,10 @@ Values = Annotated[
         }
     ),
 ]
+Align = Annotated[
+    Literal["none", "shift", "affine"],
+    Labels({"none": "as they are", "shift": "shifted", "affine": "shifted, turned, stretched"}),
+]
 AlphaChoice = Annotated[
     Literal["auto", "keep", "mask", "drop"],
     Labels({"auto": "automatic", "keep": "a channel", "mask": "a mask of no data", "drop": "nothing"}),

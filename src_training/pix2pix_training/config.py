@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pix2pix_training.choices import (
+    Align,
     BestBy,
     GanMode,
     Keep,
@@ -231,6 +232,14 @@ class TrainingConfig:
             "Whether values of targets are intensities, of which range, or categories, as those of labels layers are."
         ),
     ] = "auto"
+    align: Annotated[
+        Align,
+        Setting(
+            "Lay each target on its source before training, where that is certain: shifted, or turned and stretched a "
+            "little as well. Where each lies is written to alignment.csv.",
+            label="Align pairs",
+        ),
+    ] = "none"
     precision: Annotated[
         Precision,
         Setting("How exactly numbers are computed; 16 bits are faster on many devices, and take less memory."),

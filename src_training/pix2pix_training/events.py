@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
-    """All images are looked at before the first step, and this `fraction` of them is done; told where it takes long."""
+    """All images are looked at before the first step, and this `fraction` of them is done; told where it takes long.
+
+    `aligns`: targets are laid on their sources, which follows.
+    """
 
     fraction: float
+    aligns: bool = False
+
+    @property
+    def words(self) -> str:
+        return "aligning the targets" if self.aligns else "looking at the images"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,8 +77,8 @@ def misalignment_warning(pairs: Sequence[Pair]) -> str | None:
     return (
         f"source and target look misaligned: the targets seem to lie {abs(shift.y)} pixels further "
         f"{'down' if shift.y > 0 else 'up'} and {abs(shift.x)} further {'right' if shift.x > 0 else 'left'} than their "
-        f"sources (edges in {shift.agreeing} of {shift.patches} patches agree); register the images, or go on if they "
-        "are right"
+        f"sources (edges in {shift.agreeing} of {shift.patches} patches agree); train with --align shift (Align pairs "
+        "in the form), register the images, or go on if they are right"
     )
 
 

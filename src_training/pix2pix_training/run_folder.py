@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from pix2pix_training.alignment import Estimate
+from pix2pix_training.alignment_table import table_of
 from pix2pix_training.atomic import atomic_write, check_writable_target
 from pix2pix_training.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from pix2pix_training.config import TrainingConfig
@@ -44,6 +46,7 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.previews = path / "previews"
         self.tensorboard = path / "tensorboard"
+        self.alignment = path / "alignment.csv"
         self.checkpoint = path / "last.pt"
         self.model = path / "model.safetensors"
 
@@ -146,7 +149,7 @@ class RunFolder:
 
     def _remove_run(self) -> None:
         old = [entry for entry in self.previews.iterdir() if _PREVIEW.fullmatch(entry.name)]
-        for path in (*self._occupied(), *old, *self.tensorboard.glob(_EVENTS)):
+        for path in (*self._occupied(), self.alignment, *old, *self.tensorboard.glob(_EVENTS)):
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not there, or something else lies in it
             self.tensorboard.rmdir()
@@ -154,6 +157,11 @@ class RunFolder:
     def write_config(self, config: TrainingConfig) -> None:
         with atomic_write(self.config) as partial:
             partial.write_text(to_toml(config), encoding="utf-8")
+
+    def write_alignment(self, estimates: Sequence[Estimate]) -> None:
+        """Where each target lies on its source, see `alignment_table`."""
+        with atomic_write(self.alignment) as partial:
+            partial.write_text(table_of(estimates), encoding="utf-8")
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget rows that a killed run wrote after the checkpoint it is resumed from."""
@@ -195,6 +203,9 @@ class UnwrittenRunFolder(RunFolder):
         pass
 
     def write_config(self, config: TrainingConfig) -> None:
+        pass
+
+    def write_alignment(self, estimates: Sequence[Estimate]) -> None:
         pass
 
     def drop_metrics_after(self, step: int) -> None:

@@ -18,6 +18,7 @@ from typing import assert_never
 import torch
 from torch import Tensor
 
+from pix2pix_training.aligned_data import Moves, aligned
 from pix2pix_training.augmentation import IntensityJitter, measured_jitter
 from pix2pix_training.batches import Batches
 from pix2pix_training.cancel import Interrupted
@@ -133,12 +134,17 @@ def train(
         prepared = yield from prepare(
             data.split, config, start, z_context=data.source_traits.z_context, known=data.mappings
         )
+        if saved is not None:
+            check_same_data(saved, prepared, data.split, folder)
+            check_same_run(saved, _completed(config, prepared), folder.checkpoint, group.size)
+        prepared, moves = yield from aligned(prepared, config.align, folder, saved, group)
         run = _Run(
             config,
             data,
             prepared,
             folder,
             place,
+            moves,
             resume=resume,
             saved=saved,
             init=init,
@@ -169,6 +175,7 @@ class _Run:
         prepared: PreparedData,
         folder: RunFolder,
         device: torch.device,
+        moves: Moves,
         *,
         resume: bool,
         saved: Checkpoint | None,
@@ -185,9 +192,7 @@ class _Run:
         self.source = ImageDescription(mapping=self.prepared.source_mapping, **asdict(data.source_traits))
         self.target = ImageDescription(mapping=self.prepared.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.prepared)
-        if saved is not None:
-            check_same_data(saved, prepared, data.split, folder)
-            check_same_run(saved, self.config, folder.checkpoint, group.size)
+        self.moves = moves
         step = 0 if saved is None else saved.step
         group.require_alike({"settings": self.config, "images": prepared.fingerprint, "checkpoint": step})
         pairs = [each.pair for each in prepared.training]
@@ -261,6 +266,8 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         self.folder.write_config(self.config)
+        if self.moves and self.state.step == 0:
+            self.folder.write_alignment(self.moves)
         yield Started(
             config=self.config,
             resumed_from_step=self.state.step,
