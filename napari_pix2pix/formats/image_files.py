@@ -5,7 +5,6 @@ within a file of several.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from napari_pix2pix.formats.units import size_ratio, sizes_differ
 from pix2pix_training.array_source import AnyArray, Opacity, StackedChannels, plane_size
 from pix2pix_training.choices import AlphaChoice
 from pix2pix_training.errors import ImageError
+from pix2pix_training.pairs import natural_key
 from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
@@ -140,12 +140,6 @@ def as_spelled(path: Path) -> Path:
         if not path.exists() and path.parent.is_dir():
             return next((other for other in path.parent.iterdir() if composed(other.name) == composed(path.name)), path)
     return path
-
-
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
-    parts = re.findall(r"(\d+)|(\D+)", text)
-    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))
 
 
 def apart(first: DescribedSource, others: Iterable[DescribedSource]) -> str | None:

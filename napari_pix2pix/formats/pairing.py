@@ -19,13 +19,12 @@ from napari_pix2pix.formats.image_files import (
     files_in,
     images_within,
     is_image_path,
-    natural_key,
 )
 from napari_pix2pix.formats.source import is_zarr
 from pix2pix_training.array_source import ArraySource, CroppedSource, StackedChannels, plane_size
 from pix2pix_training.channel_names import in_common_order
 from pix2pix_training.errors import ImageError, SettingsError
-from pix2pix_training.pairs import Pair, check_consistent
+from pix2pix_training.pairs import Pair, check_consistent, natural_key
 from pix2pix_training.regions import Region
 from pix2pix_training.spreadsheet import Row, read_rows
 

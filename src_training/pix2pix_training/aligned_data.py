@@ -104,16 +104,28 @@ def _say(moves: Sequence[Estimate]) -> None:
         )
     else:
         log.warning("align: no target of %d was moved, none certainly lies 1.5 pixels or more away", len(moves))
-    doubtful = [move.name for move in moves if move.is_doubtful]
-    if doubtful:
-        more = f" and {len(doubtful) - _NAMED} more, see alignment.csv" if len(doubtful) > _NAMED else ""
+    strange = [move.name for move in moves if move.is_strange]
+    if strange:
         log.warning(
-            "align: where the target lies is doubtful, so it is left as it is, for %d of %d: %s%s",
+            "align: %d of %d targets fit their sources no better than targets of other images do, so they are left as "
+            "they are; check whether they belong together: %s",
+            len(strange),
+            len(moves),
+            _named(strange),
+        )
+    doubtful = [move.name for move in moves if move.is_doubtful and not move.is_strange]
+    if doubtful:
+        log.warning(
+            "align: where the target lies is doubtful, so it is left as it is, for %d of %d: %s",
             len(doubtful),
             len(moves),
-            ", ".join(doubtful[:_NAMED]),
-            more,
+            _named(doubtful),
         )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more, see alignment.csv" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _digest(moves: Sequence[Estimate]) -> str:

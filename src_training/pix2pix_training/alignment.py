@@ -1,8 +1,8 @@
 """Where the targets lie on their sources, estimated pair by pair, and which of these estimates are believed.
 
-What a target should look like is predicted from its source (`appearance`), so that likes are compared. The prediction
-is moved over the target: first by correlation over shifts and a few turns, then by Gauss-Newton steps (Lucas and Kanade
-1981) to fractions of a pixel. Both are done at half the resolution, in up to nine windows of an image.
+What targets look like is learnt from all pairs at once, however they lie, and again from where they were found
+(`alignment_fit`). What fits by chance is measured on the images themselves: each source is also laid on targets of
+other images, which it has no place on.
 """
 
 from __future__ import annotations
@@ -12,55 +12,53 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from pix2pix_training.aligned_source import Transform
-from pix2pix_training.appearance import Appearance, Image, smoothed, source_features, target_features
+from pix2pix_training.alignment_fit import Model, Parameters, Window
+from pix2pix_training.appearance import Image
 from pix2pix_training.array_source import ArraySource, cropped_from, plane_size
 from pix2pix_training.choices import Align
 from pix2pix_training.invalid_pixels import invalid_values
-from pix2pix_training.pairs import Pair
+from pix2pix_training.pairs import Pair, natural_key
 from pix2pix_training.regions import Region
 
-REACH_PX = 16
-"""The largest shift that is looked for, along each axis."""
 _WINDOW_PX = 512
 _SMALLEST_WINDOW_PX = 96
 _WINDOWS_ALONG_A_SIDE = 3
 _MOST_WINDOWS = _WINDOWS_ALONG_A_SIDE**2
 _LEARNT_FROM = 128
-_EXAMPLES = 2000
 _BLURS = (1.0, 0.7, 0.5)
-_TURNS_DEGREES = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
-_SHIFT_PX, _TURN, _BEND = 8.0, 0.0175, 0.003
-"""Deviations of what is expected before a pair is looked at: of shifts, turns in radians, stretch and shear."""
-_CORRELATED = 60.0
-"""Pixels at half resolution over which errors of the prediction are alike."""
+_OTHERS = 16
+_NEIGHBOURS = 4
+_MARGIN = 1.5
+"""By how much more of their spread a likeness is higher than the highest of those by chance."""
+_LEAST_GAIN = 2.0
+"""Times the likeness that targets of other images usually have."""
 _LEAST_PX = 1.5
-_LEAST_EVIDENCE = 60.0
-_MOST_DISAGREEMENT_PX = 1.0
-_COARSEST = 2.5
-_STEPS = 10
-Parameters = NDArray[np.float64]
-_Compared = tuple[Image, Image, NDArray[np.float64]]
-"""Prediction and target (C, h, w), and the basis (P, 2, h, w)."""
+_MOST_DISAGREEMENT_PX = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """Where a target lies on its source.
 
-    `evidence` is the logarithm of how much better the prediction fits there than where the target lies now, and
-    `disagreement_px` by how much quarters of the windows would move it further, the median; infinite where nothing
-    could be compared. `has_moved` says that the target is taken from there, `is_doubtful` that it may lie elsewhere but
-    is left as it is. What lies less than 1.5 pixels away counts as registered.
+    `likeness` is the correlation, where it is highest, of the target with what is predicted from its source. It has to
+    be above `chance`, which targets of other images tell: how high it gets where nothing belongs together. `gain` is by
+    how much it is higher there than where the target lies now. It has to be above `least_gain`, so that what speaks for
+    a move is more than chance. `disagreement_px` is by how much quarters of the windows would move it further, the
+    median; infinite where nothing could be compared.
+
+    `has_moved` says that the target is taken from there, `is_doubtful` that it may lie elsewhere, or belong elsewhere,
+    but is left as it is. What lies less than 1.5 pixels away counts as registered.
     """
 
     name: str
     transform: Transform
     distance_px: float
-    evidence: float
+    likeness: float
+    chance: float
+    gain: float
+    least_gain: float
     disagreement_px: float
 
     @property
@@ -68,47 +66,18 @@ class Estimate:
         return self.distance_px >= _LEAST_PX
 
     @property
-    def _is_certain(self) -> bool:
-        return self.evidence >= _LEAST_EVIDENCE and self.disagreement_px <= _MOST_DISAGREEMENT_PX
+    def is_strange(self) -> bool:
+        """Whether it fits its source no better than targets of other images do."""
+        return math.isfinite(self.disagreement_px) and self.likeness <= self.chance
 
     @property
     def has_moved(self) -> bool:
-        return self._is_apart and self._is_certain
+        is_certain = self.gain > self.least_gain and self.disagreement_px <= _MOST_DISAGREEMENT_PX
+        return self._is_apart and is_certain and not self.is_strange
 
     @property
     def is_doubtful(self) -> bool:
-        return math.isinf(self.disagreement_px) or (self._is_apart and not self._is_certain)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Source and target (., h, w) at half the resolution, at a region of an image of `size`.
-
-    What is made of them is larger, and made where it is needed.
-    """
-
-    source: Image
-    target: Image
-    region: Region
-    size: tuple[int, int]
-    align: Align
-
-    def basis(self) -> NDArray[np.float64]:
-        """How far each parameter moves pixels, (P, 2, h, w): shifts, and with them turn, scale, stretch and shear.
-
-        Of all but shifts, how far at the end of the longer half axis of the image, at half the resolution.
-        """
-        half = max(self.size) / 2
-        rows, columns = (np.arange(2 * (n // 2))[::2] + 0.5 for n in self.region.size)
-        v, u = np.broadcast_arrays(
-            (self.region.y0 + rows - (self.size[0] - 1) / 2)[:, None] / half,
-            (self.region.x0 + columns - (self.size[1] - 1) / 2)[None] / half,
-        )
-        one, zero = np.ones_like(v), np.zeros_like(v)
-        moves = [(one, zero), (zero, one)]
-        if self.align == "affine":
-            moves += [(-u, v), (v, u), (v, -u), (u, v)]
-        return np.array(moves)
+        return math.isinf(self.disagreement_px) or self.is_strange or (self._is_apart and not self.has_moved)
 
 
 def estimates(images: Sequence[Sequence[Pair]], align: Align) -> Generator[float, None, list[Estimate]]:
@@ -119,24 +88,60 @@ def estimates(images: Sequence[Sequence[Pair]], align: Align) -> Generator[float
     chosen = sorted(np.random.default_rng(0).permutation(len(images))[:_LEARNT_FROM].tolist())
     total, done = len(_BLURS) * len(chosen) + len(images), 0
     some = max(1, min(_MOST_WINDOWS, _LEARNT_FROM // len(chosen)))
-    every = [windows for index in chosen if (windows := _windows(images[index], align, some))]
+    every = {index: windows for index in chosen if (windows := _windows(images[index], align, some))}
     start = np.zeros(6 if align == "affine" else 2)
-    known = [(windows, start) for windows in every]
+    known = [(windows, start) for windows in every.values()]
     if not known:
         return [_unknown(parts[0]) for parts in images]
     for blur in _BLURS:
-        model = _Model(known, blur)
+        model = Model(known, blur)
         for position, (windows, at) in enumerate(known):
-            known[position] = windows, model.found(windows, at)[0]
+            known[position] = windows, model.found(windows, at)
             done += 1
             yield done / total
-    model, results = _Model(known, _BLURS[-1]), list[Estimate]()
-    for parts in images:
+    model, results = Model(known, _BLURS[-1]), list[Estimate]()
+    others = _Others(model, images, every)
+    for index, parts in enumerate(images):
         windows = _windows(parts, align)
-        results.append(_estimate(parts[0], windows, model, start) if windows else _unknown(parts[0]))
+        estimate = _estimate(parts[0], windows, model, start, others.of(index, windows)) if windows else None
+        results.append(estimate or _unknown(parts[0]))
         done += 1
         yield done / total
     return results
+
+
+class _Others:
+    """Targets that do not belong to an image.
+
+    Among them are those of the next images in the order of names: they are likeliest to be taken for each other, and
+    in a series, such as sections of a stack, they are most alike. Copies of the image's own target are none.
+    """
+
+    def __init__(self, model: Model, images: Sequence[Sequence[Pair]], known: dict[int, list[Window]]) -> None:
+        self._known = known
+        self._targets = {index: [model.seen(window.target) for window in known[index]] for index in known}
+        by_name = sorted(range(len(images)), key=lambda index: natural_key(images[index][0].name))
+        self._place = {index: place for place, index in enumerate(by_name)}
+
+    def of(self, index: int, windows: Sequence[Window]) -> list[list[Image]]:
+        """Targets, each for all `windows` of the image of number `index`; mirrored and turned where there are few."""
+        count, own = len(windows), windows[0].target
+        rng = np.random.default_rng(index)
+        near = sorted(self._targets, key=lambda other: abs(self._place[other] - self._place[index]))
+        foreign = [k for k in near if k != index and not np.array_equal(self._known[k][0].target, own)]
+        drawn = [*foreign[:_NEIGHBOURS], *rng.permutation(foreign[_NEIGHBOURS:]).tolist()][:_OTHERS]
+        others = [[self._targets[other][n % len(self._targets[other])] for n in range(count)] for other in drawn]
+        if len(others) < _OTHERS:
+            ways = [way for other in near for target in self._targets[other] for way in _turned(target)]
+            few = len(ways) < count
+            others += [[ways[n] for n in rng.choice(len(ways), count, few)] for _ in range(len(others), _OTHERS)]
+        return others
+
+
+def _turned(target: Image) -> list[Image]:
+    """An image (C, h, w) in the seven other ways in which a sheet can be laid down."""
+    ways = [np.rot90(image, turns, (1, 2)) for image in (target, target[:, :, ::-1]) for turns in range(4)]
+    return [np.ascontiguousarray(way) for way in ways[1:]]
 
 
 def _unknown(pair: Pair) -> Estimate:
@@ -144,20 +149,30 @@ def _unknown(pair: Pair) -> Estimate:
         name=pair.target.name,
         transform=Transform(shift=(0.0, 0.0)),
         distance_px=0.0,
-        evidence=0.0,
+        likeness=0.0,
+        chance=0.0,
+        gain=0.0,
+        least_gain=0.0,
         disagreement_px=math.inf,
     )
 
 
-def _estimate(pair: Pair, windows: list[_Window], model: _Model, start: Parameters) -> Estimate:
-    found, evidence = model.found(windows, start)
+def _estimate(
+    pair: Pair, windows: list[Window], model: Model, start: Parameters, others: list[list[Image]]
+) -> Estimate:
+    found = model.found(windows, start)
+    own, *foreign = model.matches(windows, others)
+    usual, highest = (float(of([match.best for match in foreign])) for of in (np.median, np.max))
     size = plane_size(cropped_from(pair.target)[0])
     transform = _transform(found, size)
     return Estimate(
         name=pair.target.name,
         transform=transform,
         distance_px=transform.distance_px(size),
-        evidence=evidence,
+        likeness=own.best,
+        chance=usual + _MARGIN * (highest - usual),
+        gain=own.gain,
+        least_gain=_LEAST_GAIN * usual,
         disagreement_px=model.disagreement(windows, found),
     )
 
@@ -171,9 +186,9 @@ def _transform(found: Parameters, size: tuple[int, int]) -> Transform:
     return Transform(shift=(2 * found[0], 2 * found[1]), stretch=matrix)
 
 
-def _windows(parts: Sequence[Pair], align: Align, most: int = _MOST_WINDOWS) -> list[_Window]:
+def _windows(parts: Sequence[Pair], align: Align, most: int = _MOST_WINDOWS) -> list[Window]:
     """Up to `most` windows of the parts of one image, evenly spread over them and over the planes."""
-    found = list[_Window]()
+    found = list[Window]()
     for pair in sorted(parts, key=lambda part: -int(np.prod(plane_size(part.source))))[:most]:
         image, place = cropped_from(pair.target)
         height, width = plane_size(pair.source)
@@ -189,7 +204,7 @@ def _windows(parts: Sequence[Pair], align: Align, most: int = _MOST_WINDOWS) -> 
             plane = tuple(n * (2 * number + 1) // (2 * len(places)) for n in pair.source.shape[:-3])
             source, target = _halved(pair.source, region, plane), _halved(pair.target, region, plane)
             if source is not None and target is not None:
-                found.append(_Window(source, target, region.placed_in(place), plane_size(image), align))
+                found.append(Window(source, target, region.placed_in(place), plane_size(image), align))
     return found
 
 
@@ -212,135 +227,3 @@ def _halved(image: ArraySource, region: Region, plane: tuple[int, ...]) -> Image
     channels, height, width = scaled.shape
     halved = scaled.clip(0, 1).reshape(channels, height // 2, 2, width // 2, 2).mean((2, 4))
     return np.asarray(halved, np.float32)
-
-
-class _Model:
-    """What targets look like, learnt from windows with the parameters of where they lie."""
-
-    def __init__(self, known: Sequence[tuple[list[_Window], Parameters]], blur: float) -> None:
-        self._blur = blur
-        rng = np.random.default_rng(1)
-
-        def example(window: _Window, at: Parameters) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            features, target = source_features(window.source), target_features(window.target)
-            places = rng.integers(0, features[0].size, _EXAMPLES)
-            moved = _moved(target, window.basis(), at)
-            return features.reshape(len(features), -1)[:, places], moved.reshape(len(moved), -1)[:, places]
-
-        self._appearance = Appearance([example(window, at) for windows, at in known for window in windows])
-        errors = [
-            ((_moved(target, basis, at) - predicted) ** 2).mean((1, 2))
-            for windows, at in known
-            for predicted, target, basis in map(self._compared, windows)
-        ]
-        self._weights = 1 / np.maximum(np.mean(errors, 0), 1e-6)
-
-    def _compared(self, window: _Window) -> _Compared:
-        """Prediction and target without what is coarse, which says little of where they lie."""
-        predicted, target = self._appearance(source_features(window.source)), target_features(window.target)
-        return (
-            smoothed(predicted, self._blur) - smoothed(predicted, _COARSEST),
-            smoothed(target, self._blur) - smoothed(target, _COARSEST),
-            window.basis(),
-        )
-
-    def found(self, windows: Sequence[_Window], start: Parameters) -> tuple[Parameters, float]:
-        """The parameters that fit best, and the evidence that they fit better than none."""
-        images = [self._compared(window) for window in windows]
-        starts = [start, self._correlated(images)]
-        refined = [self._refined(images, begun) for begun in starts]
-        costs = [self._cost(images, at) for at in refined]
-        best = int(np.argmin(costs))
-        return refined[best], self._cost(images, np.zeros_like(start)) - costs[best]
-
-    def disagreement(self, windows: Sequence[_Window], at: Parameters) -> float:
-        """Pixels by which quarters of the windows would be moved on from `at`, the median."""
-        moves = []
-        for window in windows:
-            predicted, target, basis = self._compared(window)
-            target = _moved(target, basis, at)
-            for part in Region.whole(*target.shape[1:]).quarters(1):
-                index = (slice(None), *part.slices)
-                shifts = np.zeros((2, 2, part.height, part.width))
-                shifts[0, 0] = shifts[1, 1] = 1
-                moves.append(self._refined([(predicted[index], target[index], shifts)], np.zeros(2)))
-        return float(2 * np.median(np.hypot(*np.transpose(moves))))
-
-    def _correlated(self, images: Sequence[_Compared]) -> Parameters:
-        """The best of all shifts to whole pixels, and of some turns."""
-        count, reach = len(images[0][2]), REACH_PX // 2
-        best, value = np.zeros(count), -np.inf
-        for turn in _TURNS_DEGREES if count > 2 else (0.0,):
-            surface = np.zeros((2 * reach + 1, 2 * reach + 1))
-            turned = np.zeros(count)
-            if count > 2:
-                turned[2] = np.radians(turn) * _half_length(images[0][2])
-            for predicted, target, basis in images:
-                taper = np.sqrt(np.hanning(basis.shape[2] + 2)[1:-1, None] * np.hanning(basis.shape[3] + 2)[None, 1:-1])
-                spectra = np.fft.rfft2(predicted * taper * self._weights[:, None, None]).conj()
-                spectra = spectra * np.fft.rfft2(_moved(target, basis, turned) * taper)
-                whole = np.fft.fftshift(np.fft.irfft2(spectra.sum(0), basis.shape[2:]))
-                y, x = basis.shape[2] // 2, basis.shape[3] // 2
-                surface += whole[y - reach : y + reach + 1, x - reach : x + reach + 1]
-            if surface.max() > value:
-                value, place = surface.max(), divmod(int(surface.argmax()), len(surface))
-                best = turned.copy()
-                best[:2] = np.array(place) - reach
-        return best
-
-    def _refined(self, images: Sequence[_Compared], start: Parameters) -> Parameters:
-        at, expected = start.copy(), self._expected(images, len(start))
-        for _ in range(_STEPS):
-            square, side = np.diag(expected), -expected * at
-            for predicted, target, basis in images:
-                inner = _inner(basis)
-                moved = _moved(target, basis, at)
-                slopes = np.gradient(moved, axis=(1, 2))
-                rest = (predicted - moved)[:, *inner]
-                for channel, weight in enumerate(self._weights / _CORRELATED):
-                    ways = (slopes[0][channel] * basis[:, 0] + slopes[1][channel] * basis[:, 1])[:, *inner]
-                    ways = ways.reshape(len(at), -1)
-                    square = square + weight * ways @ ways.T
-                    side = side + weight * ways @ rest[channel].ravel()
-            step = np.linalg.solve(square, side)
-            step *= min(1.0, 3 / max(1e-9, float(np.abs(step).max())))
-            at = at + step
-            if np.abs(step).max() < 0.01:
-                break
-        return at
-
-    def _cost(self, images: Sequence[_Compared], at: Parameters) -> float:
-        """Minus the logarithm of how likely the targets are where `at` puts them, but for a constant."""
-        cost = float((self._expected(images, len(at)) * at**2).sum()) / 2
-        for predicted, target, basis in images:
-            rest = (predicted - _moved(target, basis, at))[:, *_inner(basis)]
-            cost += float((self._weights[:, None, None] * rest**2).sum()) / (2 * _CORRELATED)
-        return cost
-
-    @staticmethod
-    def _expected(images: Sequence[_Compared], count: int) -> Parameters:
-        """Of each parameter one over the square of its expected size."""
-        sizes = [_SHIFT_PX / 2] * 2
-        if count > 2:
-            half = _half_length(images[0][2])
-            sizes += [_TURN * half, _BEND * half, _BEND * half, _BEND * half]
-        return 1 / np.array(sizes) ** 2
-
-
-def _half_length(basis: NDArray[np.float64]) -> float:
-    """Pixels at half resolution in which a turn by one radian moves by what a parameter of 1 does."""
-    return float(1 / (basis[2, 1, 1, 0] - basis[2, 1, 0, 0]))
-
-
-def _inner(basis: NDArray[np.float64]) -> tuple[slice, slice]:
-    height, width = basis.shape[2:]
-    margin = min(12, min(height, width) // 6)
-    return slice(margin, height - margin), slice(margin, width - margin)
-
-
-def _moved(target: Image, basis: NDArray[np.float64], at: Parameters) -> Image:
-    """A target (C, h, w) as parameters put it."""
-    if not at.any():
-        return target
-    places = np.indices(target.shape[1:]) + np.tensordot(at, basis, 1)
-    return np.stack([map_coordinates(channel, places, order=1, mode="nearest") for channel in target])

@@ -11,6 +11,7 @@ from pix2pix_training.aligned_source import Transform
 from pix2pix_training.alignment import Estimate
 from pix2pix_training.errors import CheckpointError
 
+_SURENESS = ("distance_px", "likeness", "chance", "gain", "least_gain", "disagreement_px")
 _COLUMNS = (
     "target",
     "moved",
@@ -21,9 +22,7 @@ _COLUMNS = (
     "stretch_yx",
     "stretch_xy",
     "stretch_xx",
-    "distance_px",
-    "evidence",
-    "disagreement_px",
+    *_SURENESS,
 )
 
 
@@ -33,16 +32,14 @@ def table_of(estimates: Sequence[Estimate]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for each in estimates:
-        moved = "yes" if each.has_moved else "no, doubtful" if each.is_doubtful else "no"
+        stays = "no, may belong elsewhere" if each.is_strange else "no, doubtful" if each.is_doubtful else "no"
         numbers = (
             *each.transform.shift,
             round(each.transform.rotation_degrees, 4),
             *each.transform.stretch,
-            each.distance_px,
-            each.evidence,
-            each.disagreement_px,
+            *(getattr(each, name) for name in _SURENESS),
         )
-        writer.writerow([each.name, moved, *(repr(float(number)) for number in numbers)])
+        writer.writerow([each.name, "yes" if each.has_moved else stays, *(repr(float(number)) for number in numbers)])
     return text.getvalue()
 
 
@@ -65,7 +62,5 @@ def _estimate(row: dict[str, str]) -> Estimate:
         transform=Transform(
             shift=(float(row["shift_down_px"]), float(row["shift_right_px"])), stretch=(yy, yx, xy, xx)
         ),
-        distance_px=float(row["distance_px"]),
-        evidence=float(row["evidence"]),
-        disagreement_px=float(row["disagreement_px"]),
+        **{name: float(row[name]) for name in _SURENESS},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -168,3 +169,9 @@ def _around(pair: Pair, region: Region, gap: int) -> list[Region]:
 def _size(source: ArraySource) -> str:
     height, width = plane_size(source)
     return f"{height} x {width}"
+
+
+def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key by which "tile10" comes after "tile9", equal on every platform."""
+    parts = re.findall(r"(\d+)|(\D+)", text)
+    return (*((0, int(digits), "") if digits else (1, 0, other) for digits, other in parts), (-1, 0, text))

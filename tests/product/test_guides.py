@@ -153,7 +153,7 @@ def make_images(guide: str) -> None:
     grey: Make = partial(smooth, 72, 80)
     camera: Make = partial(smooth, 72, 80, dtype=np.uint16)
     match guide:
-        case "virtual-staining.md" | "whole-slides.md":
+        case "virtual-staining.md" | "whole-slides.md" | "registration.md":
             folder("unstained", colours)
             folder("stained", colours)
             description = "Aperio Image Library\r\n410x300 |AppMag = 20|MPP = 0.5"

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_pix2pix.formats.caching import PixelCache
-from napari_pix2pix.formats.image_files import natural_key, open_images
+from napari_pix2pix.formats.image_files import open_images
 from napari_pix2pix.formats.pairing import pairs_from_composites, pairs_from_csv, pairs_from_paths
 from pix2pix_training.array_source import ArraySource
 from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.pairs import natural_key
 
 AnyArray = NDArray[Any]
 Pixels = Callable[[ArraySource], AnyArray]
