@@ -129,7 +129,7 @@ def parted_data(data: Path, name: str, seed: int, most: int = _MOST) -> Parted:
         masks = _images(data / "em_membranes/membrane", 8)
         others["wrong channel"] = [part for image in masks for part in _parts(image)]
     if name == "nuclei":
-        field = _read(data / "labelfree/MAP2.png")
+        field = read_pixels(data / "labelfree/MAP2.png")
         others["wrong channel"] = _parts(_mapped([field], fitted_mapping([MemorySource(field)]))[0])
     return Parted(training=training, held_out=held_out, asked=asked, others=others)
 
@@ -154,18 +154,18 @@ def _changed(images: Sequence[Pixels], seed: int) -> dict[str, list[Pixels]]:
 
 def _field(data: Path, seed: int) -> tuple[list[Pixels], list[Pixels], list[Pixels], list[Pixels]]:
     """Training, held-out and asked parts of the single field, and the asked part of its stains."""
-    stack = np.concatenate([_read(path) for path in sorted((data / "labelfree").glob("phase_z*.png"))])
+    stack = np.concatenate([read_pixels(path) for path in sorted((data / "labelfree").glob("phase_z*.png"))])
     mapping = fitted_mapping([MemorySource(stack)])
     field = _mapped([stack], mapping)[0]
     turned = np.rot90(field, seed, axes=(1, 2)).copy()
     asked = turned[:, 768:]
-    stains = [_read(data / "labelfree" / f"{name}.png") for name in ("DAPI", "MAP2", "NFH")]
+    stains = [read_pixels(data / "labelfree" / f"{name}.png") for name in ("DAPI", "MAP2", "NFH")]
     wrong = [_mapped([np.repeat(stain[:, 768:], len(stack), 0)], mapping)[0] for stain in stains]
     return [turned[:, :480]], [turned[:, 512:736]], _parts(asked), [part for image in wrong for part in _parts(image)]
 
 
 def _images(folder: Path, most: int) -> list[Pixels]:
-    images = [_read(path) for path in sorted(folder.iterdir())[:most]]
+    images = [read_pixels(path) for path in sorted(folder.iterdir())[:most]]
     least = min(len(image) for image in images)
     images = [image[:least] for image in images]  # grey images that are stored in colours
     return _mapped(images, dtype_mapping(images[0].dtype, least))
@@ -177,7 +177,8 @@ def _mapped(images: Sequence[NDArray[Any]], mapping: LinearMapping) -> list[Pixe
     return [np.clip((image - low) * (2 / (high - low)) - 1, -1, 1).astype(np.float32) for image in images]
 
 
-def _read(path: Path) -> NDArray[Any]:
+def read_pixels(path: Path) -> NDArray[Any]:
+    """Shape (C, H, W), as stored; without an alpha channel."""
     with open_image(path, alpha="drop") as image:
         return image.read(whole_plane(image))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, overload
 
@@ -10,16 +11,17 @@ from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
 from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.writing import map_path
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
-from napari_pix2pix.translation.error_maker import error_maker
+from napari_pix2pix.translation.error_maker import error_settings
 from napari_pix2pix.translation.novelty_map import Novelty, found_novelty
 from napari_pix2pix.translation.option_words import spoken_in_python
 from napari_pix2pix.translation.pipeline import translate
 from napari_pix2pix.translation.progress import Progress, ended, told
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, FileSink
-from napari_pix2pix.translation.translator import Translator, lent_translator
+from napari_pix2pix.translation.translator import lent_translator
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import temporary_folder
+from pix2pix_training.error_map import error_model
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.machine import scratch_folder
@@ -33,6 +35,11 @@ class LoadedModel:
     @spoken_in_python
     def __init__(self, model: ImagePath | Model) -> None:
         self.model = model if isinstance(model, Model) else load_model(checked(AnyPath, model, "model"))
+
+    @cached_property
+    def _error_model(self) -> Model:
+        """One and the same each time, so that its translator is kept."""
+        return error_model(self.model)
 
     @property
     def source(self) -> ImageDescription:
@@ -186,7 +193,7 @@ class LoadedModel:
             nodata=nodata,
             channel_names=channel_names,
         )
-        maker = error_maker(self.model, chosen) if error_map else None
+        maker = (self._error_model, error_settings(self.model, chosen)) if error_map else None
         if path is None and error_map:
             raise SettingsError("an error map is a file beside out; give out, or call error_map for an array")
         with lent_translator(self.model, chosen) as translator, image_given as (source, order):
@@ -200,7 +207,8 @@ class LoadedModel:
             ended(translate(source, translator, file), told(on_progress))
             if maker is not None:
                 beside = FileSink(map_path(path, "error"), file_format=file_format, overwrite=overwrite, resume=resume)
-                ended(translate(source, Translator(*maker), beside))
+                with lent_translator(*maker) as of_errors:
+                    ended(translate(source, of_errors, beside))
             return path
 
     @spoken_in_python
@@ -243,7 +251,8 @@ class LoadedModel:
         >>> copying.error_map(images[0], axes="YX").shape
         (64, 64)
         """
-        model, chosen = error_maker(self.model, TranslationSettings(**settings))
+        asked = TranslationSettings(**settings)
+        model, chosen = self._error_model, error_settings(self.model, asked)
         image_given = opened(
             image,
             axes=axes,
@@ -252,9 +261,9 @@ class LoadedModel:
             nodata=checked(float | None, nodata, "nodata"),
             channel_names=channel_names,
         )
-        with image_given as (source, order):
+        with lent_translator(model, chosen) as translator, image_given as (source, order):
             sink = ArraySink(order)
-            ended(translate(source, Translator(model, chosen), sink))
+            ended(translate(source, translator, sink))
             return sink.without_single_channel
 
     @spoken_in_python

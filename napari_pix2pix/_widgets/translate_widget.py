@@ -11,6 +11,13 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_pix2pix._widgets.command_line import translate_command
+from napari_pix2pix._widgets.error_layer import (
+    ErrorMapButton,
+    ErrorMapFound,
+    ErrorSubject,
+    add_error_layers,
+    error_map_events,
+)
 from napari_pix2pix._widgets.evaluation_job import Evaluated, EvaluationRequest, evaluation_events, report_events
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
 from napari_pix2pix._widgets.folder_job import FilesDone, FolderRequest, FolderTranslated, folder_events
@@ -95,6 +102,7 @@ class TranslateWidget(JobWidget):
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
         self.novelty = NoveltyBadge()
+        self.error_map = ErrorMapButton()
         self.model_actions = ModelActions(self.viewer)
         self.more = collapsed("More", self.settings)
         destination = column(self.destination, self.out)
@@ -122,6 +130,7 @@ class TranslateWidget(JobWidget):
                 self.progress,
                 self.state,
                 self.novelty,
+                self.error_map,
                 self.comparison,
                 row(self.save_button, self.copy_button),
             ],
@@ -146,6 +155,7 @@ class TranslateWidget(JobWidget):
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
         self.novelty.asked.connect(self._on_novelty)
+        self.error_map.clicked.connect(self._on_error_map)
         self.model_actions.changed.connect(self.refresh)
         self.model_actions.wants_evaluation.connect(self._on_evaluate)
         self.model_actions.wants_report.connect(self._on_report)
@@ -202,6 +212,8 @@ class TranslateWidget(JobWidget):
         self.forget_stale_words()
         self.novelty.forget_other(self.choice())
         self.novelty.button.setEnabled(not self.is_running)
+        self.error_map.forget_other(self.choice())
+        self.error_map.setEnabled(not self.is_running)
         self.lock_inputs()
         self.comparison.forget_removed()
         if self._is_of_folder:
@@ -325,6 +337,11 @@ class TranslateWidget(JobWidget):
                     self._deliver(event)
                 case NoveltyFound():
                     self._show_novelty(event)
+                case ErrorMapFound():
+                    self._is_ended = True
+                    add_error_layers(self.viewer, event)
+                    self.error_map.offer(None, self.choice())
+                    self.state.say("the status bar names the interval under the cursor", "good")
                 case FilesDone():
                     self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
                     self.state.say(f"image {min(event.done + 1, event.total)} of {event.total}")
@@ -355,11 +372,22 @@ class TranslateWidget(JobWidget):
             assert self._request is not None
             subject = NoveltySubject(request=self._request, placed=self._placed, channel_axis=self.picker.channel_axis)
             self.novelty.tell(result.novel_share, self.choice(), subject)
+            self._offer_error_map(tuple(shown))
             self._placed, self._request, self._is_ended = None, None, True
             facts = result.provenance
             scheme = labels(Scheme)[facts["scheme"]]
             words = f"done in {facts['seconds']:.1f} s, {scheme}, on {facts['device']}"
             self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
+
+    def _offer_error_map(self, shown: tuple[Any, ...]) -> None:
+        assert self._request is not None and self._placed is not None and self.model.card is not None
+        subject = ErrorSubject(request=self._request, placed=self._placed, layers=shown)
+        self.error_map.offer(subject if self.model.card.errors else None, self.choice())
+
+    def _on_error_map(self) -> None:
+        assert self.error_map.subject is not None  # the button is not there else
+        stop, self._doing = Cancel(), "making the error map"
+        self._begin("reading the model…", partial(error_map_events, self.error_map.subject, cancel=stop), stop)
 
     def _on_novelty(self) -> None:
         stop = Cancel()

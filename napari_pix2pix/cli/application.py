@@ -28,7 +28,7 @@ COMMANDS = {
     "train": ("train", "Train a model on paired images."),
     "translate": ("translate", "Translate images of any size."),
     "evaluate": ("evaluate", "Score translated images against real ones: MAE, PSNR, SSIM, Pearson."),
-    "calibrate": ("calibrate", "Add to a model an error map: how far results may lie from the target."),
+    "calibrate": ("calibrate", "Add to a model how far results may lie from the target, and what tells other images."),
     "compress": ("compress", "Teach a smaller network to do what a model does, several times as fast."),
     "info": ("info", "Describe a model file or an image."),
     "import-weights": (

@@ -1,4 +1,4 @@
-"""``calibrate``: an error map for a model that has none."""
+"""``calibrate``: an error map, and what tells other images, for a model that has none."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def calibrate(
     from napari_pix2pix.translation.progress import ended
     from pix2pix_training.atomic import reserved
     from pix2pix_training.error_calibration import with_calibration
-    from pix2pix_training.errors import SettingsError
+    from pix2pix_training.errors import ImageError, SettingsError
     from pix2pix_training.events import LearningErrors, Preparing
-    from pix2pix_training.in_words import describe_errors
+    from pix2pix_training.in_words import describe_errors, describe_novelty
     from pix2pix_training.model_file import load_model, model_header, save_model
+    from pix2pix_training.novelty_survey import with_novelty
 
     if not 0 < coverage < 1:
         raise SettingsError(f"coverage is {coverage:g}; it is a share of pixels between 0 and 1, such as 0.9")
@@ -65,10 +66,17 @@ def calibrate(
             ),
             show,
         )
+        no_novelty = ""
+        if made.novelty is None:  # else it is of the images that the generator was trained on, which these may not be
+            try:
+                made = with_novelty(made, split)
+            except ImageError as error:
+                no_novelty = str(error)
         save_model(made, out)
     interrupts.keeps(f"{out} is written")
     assert made.error is not None
     say(f"error map: {describe_errors(made.error.traits)}")
+    say(f"novelty: {no_novelty if made.novelty is None else describe_novelty(made.novelty.traits)}")
     say(str(out))
     if as_json:
-        print_json({"model": str(out), "error": model_header(made)["error"]})
+        print_json({"model": str(out), **{name: model_header(made).get(name) for name in ("error", "novelty")}})

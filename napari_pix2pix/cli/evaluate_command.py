@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_pix2pix.report.judgement import Judgement
     from napari_pix2pix.translation.batch import OfOne
     from napari_pix2pix.translation.progress import TilesDone
+    from pix2pix_training.array_source import ArraySource
     from pix2pix_training.model_file import Model
     from pix2pix_training.pairs import Pair
 
@@ -89,7 +90,7 @@ def evaluate(
             assert prediction is not None
             candidates: Iterator[_Candidate] = iter([_Candidate("the predictions", open_pairs([prediction]))])
         else:
-            candidates = _translated(models, given, chosen, cancel, stack)
+            candidates = _translated(models, given, chosen, cancel, stack, with_maps=report is not None)
         for candidate in candidates:
             wanted = comparison(
                 candidate.pairs,
@@ -108,6 +109,7 @@ def evaluate(
                     given=given,
                     model=candidate.model,
                     card=candidate.card,
+                    maps=candidate.maps,
                     region=part,
                     objects_above=objects_above,
                 )
@@ -132,6 +134,7 @@ class _Candidate:
     model: Model | None = None
     card: Sequence[tuple[str, str]] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    maps: Sequence[ArraySource] | None = None
 
 
 def model_files(runs: Sequence[Path]) -> dict[str, Path]:
@@ -171,9 +174,12 @@ def _translated(
     chosen: TranslationSettings,
     cancel: Cancel,
     stack: ExitStack,
+    *,
+    with_maps: bool,
 ) -> Iterator[_Candidate]:
-    """What each model makes of the sources, in folders that last as long as `stack`."""
+    """What each model makes of the sources, in folders that last as long as `stack`; error maps where asked for."""
     from napari_pix2pix.evaluation import translations
+    from napari_pix2pix.report.intervals import half_widths
     from napari_pix2pix.report.judgement import model_facts
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
@@ -187,11 +193,19 @@ def _translated(
         translator = Translator(model, chosen)
         folder = stack.enter_context(temporary_folder(scratch_folder()))
         with progress_bar("translating", "images") as bar, translator.interruptible(cancel):
-            made = ended(translations(given, translator, folder), partial(_show_images, bar))
-        yield _Candidate(name, made.pairs, translator.model, card, {"clipped_share": made.clipped_share})
+            made = ended(translations(given, translator, folder), partial(_show_images, bar, cancel))
+        maps = None
+        if with_maps:
+            beside = stack.enter_context(temporary_folder(scratch_folder()))
+            with progress_bar("making error maps", "images") as bar:
+                maps = ended(half_widths(given, model, chosen, beside), partial(_show_images, bar, cancel))
+        error = None if model.error is None else replace(model.error, weights={})
+        described = replace(model, weights={}, error=error)
+        yield _Candidate(name, made.pairs, described, card, {"clipped_share": made.clipped_share}, maps)
 
 
-def _show_images(bar: ProgressBar | ProgressLines, event: OfOne) -> None:
+def _show_images(bar: ProgressBar | ProgressLines, cancel: Cancel, event: OfOne) -> None:
+    cancel.check()
     bar.update(event.fraction, event.done)
 
 

@@ -67,10 +67,11 @@ def translate(
     from napari_pix2pix.translation.batch import BatchReport, OfOne, jobs_for, map_jobs, plan_lines, translate_batch
     from napari_pix2pix.translation.cluster import ClusterProgress, translate_on_cluster
     from napari_pix2pix.translation.cluster_connection import connected
-    from napari_pix2pix.translation.error_maker import error_maker
-    from napari_pix2pix.translation.novelty_map import share_in_words
+    from napari_pix2pix.translation.error_maker import error_settings
+    from napari_pix2pix.translation.novelty_map import require_measure, share_in_words
     from napari_pix2pix.translation.progress import ended
     from napari_pix2pix.translation.translator import Translator
+    from pix2pix_training.error_map import error_model
     from pix2pix_training.errors import SettingsError
     from pix2pix_training.machine import share_freed_memory
     from pix2pix_training.model_file import load_model
@@ -80,11 +81,6 @@ def translate(
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
     if dask is not None and (shard is not None or dry_run):
         raise SettingsError("--dask deals out all regions by itself; leave out --shard and --dry-run")
-    if dask is not None and (novelty_map or error_map):
-        option, what = ("--novelty-map", "novelty maps") if novelty_map else ("--error-map", "error maps")
-        raise SettingsError(
-            f"--dask makes no {what}; run it without {option}, and then again with it, --resume and no --dask"
-        )
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
     jobs = jobs_for(
         inputs,
@@ -96,9 +92,17 @@ def translate(
         on_error=on_error,  # type: ignore[arg-type]
     )
     maps = map_jobs(jobs, "error") if error_map else []
-    maker = error_maker(load_model(model), chosen) if error_map else None
+    loaded = load_model(model)
+    if novelty_map:
+        require_measure(loaded)
+    maker = (error_model(loaded), error_settings(loaded, chosen)) if error_map else None
+    if dask is not None and (novelty_map or error_map):  # which the model has
+        option, what = ("--novelty-map", "novelty maps") if novelty_map else ("--error-map", "error maps")
+        raise SettingsError(
+            f"--dask makes no {what}; run it without {option}, and then again with it, --resume and no --dask"
+        )
     if dry_run:
-        for line in plan_lines(jobs, Translator(load_model(model), chosen)):
+        for line in plan_lines(jobs, Translator(loaded, chosen)):
             say(line)
         for line in plan_lines(maps, Translator(*maker)) if maker is not None else ():
             say(line)
@@ -123,7 +127,6 @@ def translate(
             "on_error": on_error,
         }
         if dask is not None:
-            loaded = load_model(model)
             cluster = stack.enter_context(connected(dask))
             report = ended(translate_on_cluster(jobs, model, loaded, chosen, cluster, cancel=cancel, **how), show)
         else:
@@ -133,7 +136,7 @@ def translate(
                 with translator.interruptible(cancel):
                     return ended(translate_batch(jobs, translator, part=part, novelty_map=novelty_map, **how), show)
 
-            report = translated(jobs, Translator(load_model(model), chosen), novelty_map)
+            report = translated(jobs, Translator(loaded, chosen), novelty_map)
             if maker is not None:  # after the outputs, so that one network at a time takes memory
                 there, before = set(report.outputs), len(report.outputs)
                 of_these = [

@@ -136,8 +136,10 @@ def _case(
     about = tag("p", scores, _part_in_words(view), class_="soft")
     rows = []
     for place, (group, limit) in enumerate(zip(groups, limits, strict=True)):
-        panels = [*([_source_panel(judged[0], number, view)] if place == 0 else [])]
-        rows.append(tag("div", *panels, *_panels(judged, view, pair.target, group, limit), class_="panels"))
+        source = [_source_panel(judged[0], number, view)] if place == 0 else []
+        shown, errors = _panels(judged, view, pair.target, group, limit)
+        lines = [[*source, *shown, *errors]] if len(judged) == 1 else [[*source, *shown], errors]  # else it is too wide
+        rows += [tag("div", *panels, class_="panels") for panels in lines]
     return tag("section", head, about, *rows, class_="case")
 
 
@@ -162,8 +164,10 @@ def _source_panel(first: Judgement, number: int, view: _View) -> Html:
     return _figure(picture, part, "source", words)
 
 
-def _panels(judged: Sequence[Judgement], view: _View, target: ArraySource, group: slice, limit: float) -> list[Html]:
-    """Target, each output, and the error of each."""
+def _panels(
+    judged: Sequence[Judgement], view: _View, target: ArraySource, group: slice, limit: float
+) -> tuple[list[Html], list[Html]]:
+    """Target and each output; the error of each."""
     classes = judged[0].wanted.classes
     names = ["output"] if len(judged) == 1 else [each.name for each in judged]
     errors = ["error"] if len(judged) == 1 else [f"error of {name}" for name in names]
@@ -181,16 +185,17 @@ def _panels(judged: Sequence[Judgement], view: _View, target: ArraySource, group
             words = f"{names_of_target[group.start] if names_of_target else f'channel {group.start}'}, {words}"
     panels = [_figure(shown[0], view.target, "target", words)]
     panels += [_figure(picture, part, name) for picture, part, name in zip(shown[1:], view.outputs, names, strict=True)]
+    of_errors = []
     for output, name in enumerate(errors):
         difference, valid = view.difference(output, group)
         error = Part(pixels=difference[None], valid=valid)
-        panels.append(_figure(pictures.error_picture(difference, limit), error, name))
-    return panels
+        of_errors.append(_figure(pictures.error_picture(difference, limit), error, name))
+    return panels, of_errors
 
 
 def _class_panels(
     first: Judgement, view: _View, classes: Classes, names: Sequence[str], errors: Sequence[str]
-) -> list[Html]:
+) -> tuple[list[Html], list[Html]]:
     colours = colours_of_classes(first)
     true = classes.numbers(view.target.pixels)
     found = [classes.numbers(part.pixels) for part in view.outputs]
@@ -199,10 +204,11 @@ def _class_panels(
         _figure(_coloured(each, colours), part, name)
         for each, part, name in zip(found, view.outputs, names, strict=True)
     ]
+    of_errors = []
     for each, part, name in zip(found, view.outputs, errors, strict=True):
         picture = pictures.class_error_picture(each, true, len(classes.values))
-        panels.append(_figure(picture, Part(pixels=part.pixels, valid=part.valid & view.target.valid), name))
-    return panels
+        of_errors.append(_figure(picture, Part(pixels=part.pixels, valid=part.valid & view.target.valid), name))
+    return panels, of_errors
 
 
 def colours_of_classes(first: Judgement) -> Rgb:

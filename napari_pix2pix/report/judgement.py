@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from napari_pix2pix.class_evaluation import evaluate_classes
 from napari_pix2pix.evaluation import Comparison, Evaluation, scores_of, tile_count
 from napari_pix2pix.report.controls import pixel_fit
+from napari_pix2pix.report.intervals import coverages
 from napari_pix2pix.report.measures import Measures, fits_of, measured
 from napari_pix2pix.report.objects import SQUARE_PX, ObjectRule, Objects, all_objects
 from napari_pix2pix.spectral_evaluation import Spectrum, spectrum_of
@@ -76,6 +77,7 @@ def judging(
     given: Sequence[Pair] | None,
     model: Model | None,
     card: Sequence[tuple[str, str]] = (),
+    maps: Sequence[ArraySource] | None = None,
     region: Region | None = None,
     objects_above: float | None = None,
 ) -> Generator[TilesDone, None, Judgement]:
@@ -85,6 +87,7 @@ def judging(
     ----------
     given : sources and targets as wholes, in the order in which their predictions were given to be compared; None where
         the sources are not known.
+    maps : error maps (half-widths) of the images that were given; None where there are none.
     region : the part of each image that is compared, None for all of it.
     objects_above : objects are what is brighter, see `ObjectRule`.
 
@@ -99,11 +102,21 @@ def judging(
     kept = None if given is None else [given[number] for number in wanted.numbers]
     sources = None if kept is None else tuple((pair if region is None else pair.crop(region)).source for pair in kept)
     of_fit = 0 if sources is None else (3 if wanted.classes is None else 2) * tiles + squares
-    done, total = count(1), tiles + squares + of_fit
+    done, total = count(1), tiles + squares + of_fit + tiles * (maps is not None and wanted.classes is None)
     unknown: list[Seen] = ["not stated"] * len(wanted.pairs)
     seen = unknown if kept is None else [_seen(model, pair.target, region) for pair in kept]
     steps = _judging(name, wanted, evaluation, sources, model, card, seen, rule)
+    if maps is not None and wanted.classes is None:
+        steps = _with_coverage(steps, coverages(wanted, maps, region))
     return (yield from retold(steps, lambda _: TilesDone(done=next(done), total=total)))
+
+
+def _with_coverage(
+    judging: Generator[None, None, Judgement], covering: Generator[None, None, list[float | None]]
+) -> Generator[None, None, Judgement]:
+    judged, shares = (yield from judging), (yield from covering)
+    images = tuple({**image, "coverage": share} for image, share in zip(judged.images, shares, strict=True))
+    return replace(judged, images=images, mean={**judged.mean, "coverage": _mean(shares)})
 
 
 def model_facts(model: Model) -> tuple[tuple[str, str], ...]:

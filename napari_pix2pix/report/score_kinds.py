@@ -8,7 +8,7 @@ from typing import Literal
 
 from napari_pix2pix.report.judgement import Judgement
 
-Right = Literal["high", "low", "one", "zero", "no grid"]
+Right = Literal["high", "low", "one", "zero", "no grid", "claimed"]
 _NO_GRID = 1.5
 _NOTHING = 1e-9
 
@@ -20,7 +20,7 @@ class ScoreKind:
     Attributes
     ----------
     short : the title where there is little room.
-    right : which values are good.
+    right : which values are good; "claimed": those near `claimed`.
     says : what it means, to somebody who has never met it.
     """
 
@@ -30,6 +30,7 @@ class ScoreKind:
     right: Right
     says: str
     signed: bool = False
+    claimed: float = 0.0
 
     def distance(self, value: float) -> float:
         """From the best value there is; the smaller, the better."""
@@ -40,6 +41,8 @@ class ScoreKind:
                 return value
             case "zero":
                 return abs(value)
+            case "claimed":
+                return abs(value - self.claimed)
             case "no grid":
                 return max(value, _NO_GRID)
             case "one":
@@ -60,7 +63,7 @@ def score_kinds(judged: Judgement) -> tuple[ScoreKind, ...]:
         count = len(judged.wanted.classes.values)
         return (*_of_classes("the foreground" if count == 2 else "the classes, on average"), *_objects(judged))
     low, high = judged.wanted.data_range
-    return (*_of_intensities(f"{low:g} to {high:g}"), *_objects(judged))
+    return (*_of_intensities(f"{low:g} to {high:g}"), *_coverage(judged), *_objects(judged))
 
 
 def _of_intensities(limits: str) -> tuple[ScoreKind, ...]:
@@ -160,6 +163,24 @@ def _of_classes(what: str) -> tuple[ScoreKind, ...]:
             short="accuracy",
             right="high",
             says="Share of pixels whose class is right. High for a useless result too, where one class covers most.",
+        ),
+    )
+
+
+def _coverage(judged: Judgement) -> tuple[ScoreKind, ...]:
+    error = None if judged.model is None else judged.model.error
+    if error is None or "coverage" not in judged.mean:
+        return ()
+    share = f"{100 * error.traits.coverage:.3g} %"
+    return (
+        ScoreKind(
+            key="coverage",
+            title="Coverage of the error map",
+            short="coverage",
+            right="claimed",
+            claimed=error.traits.coverage,
+            says=f"Share of pixels whose target lies within output ± error map, which is meant to be {share}. Below, "
+            "the map promises too much; above, it is wider than it need be.",
         ),
     )
 

@@ -30,6 +30,8 @@ from pix2pix_training.model_file import Model, model_header
 from pix2pix_training.networks import Generator, noise_layers, norm_layers
 from pix2pix_training.stages import StageSpec, StageTensor, reaches_the_bottom, stage_inputs, stage_output, whole_stage
 
+log = logging.getLogger(__name__)
+
 OPSET = 18
 SOURCE, TARGET = "source", "target"
 """Input and output of a graph that has the intensity mapping in it."""
@@ -69,7 +71,7 @@ def onnx_of_model(
     Input ``features`` (N, source channels, H, W) and output ``output`` (N, target channels, H, W) are float32 in
     [-1, 1]; H and W must be multiples of the generator's stride. The mapping of stored pixel values is not part of the
     graph, its ``metadata_props`` state it (`onnx_metadata`). `inference` is how norms and dropout are meant; by default
-    as the model says.
+    as the model says. A warning says what else of the model is left out.
 
     `with_mapping` makes the mapping part of the graph: input ``source`` (N, image channels, H, W) and output ``target``
     are stored pixels, in the types of the model's source and target; categories come out as their values.
@@ -82,6 +84,9 @@ def onnx_of_model(
     BackendError
         The packages of the extra ``onnx`` are missing.
     """
+    further = {"its error map": model.error, "what tells images unlike those of training": model.novelty}
+    if left_out := [name for name, part in further.items() if part is not None]:
+        log.warning("the export holds the generator alone, without %s; the model file keeps it", " and ".join(left_out))
     network = model.generator(inference)
     fold_norms(network)
     if with_mapping:

@@ -55,11 +55,32 @@ def test_a_model_gets_an_error_map_and_keeps_its_generator(
     traits = after.error.traits
     assert (traits.coverage, traits.images, traits.chose_model) == (0.8, 2, False)
     assert traits.measured == pytest.approx(0.8, abs=0.05)
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (said["model"], said["error"]["images"]) == (str(out), 2)
+    captured = capsys.readouterr()
+    said = json.loads(captured.out.splitlines()[-1])
+    assert (said["model"], said["error"]["images"], said["novelty"]) == (str(out), 2, None)
+    assert "novelty: the images have too few pixels" in captured.out + captured.err
     result = [str(images / "source" / "0.png"), "--model", str(out), "--out", str(tmp_path / "0.png"), "--error-map"]
     assert run(["translate", *result]) == 0
     assert (tmp_path / "0-error.png").exists()
+
+
+def test_a_model_learns_what_tells_other_images_unless_it_knows(
+    model_path: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    for side in ("source", "target"):
+        for number in range(6):
+            Image.fromarray(rng.integers(0, 256, (256, 256), dtype=np.uint8)).save(images / side / f"{number}.png")
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert calibrated(model_path, images, first, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["novelty"]["yardstick"] == "held-out"
+    made = load_model(first).novelty
+    for path in (images / "source").iterdir():
+        Image.fromarray(np.zeros((256, 256), np.uint8)).save(path)
+    assert calibrated(first, images, second) == 0
+    again = load_model(second).novelty
+    assert made is not None and again is not None
+    assert torch.equal(made.weights["cells"], again.weights["cells"])
 
 
 @pytest.mark.parametrize(

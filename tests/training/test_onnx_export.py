@@ -16,6 +16,7 @@ import torch
 
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.choices import Architecture, Norm, Statistics
+from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import BackendError, SettingsError
 from pix2pix_training.export_form import ExportPrecision, fold_norms
 from pix2pix_training.image_description import ImageDescription
@@ -43,6 +44,16 @@ def model(inference: InferenceConfig | None = None, **changes: Any) -> Model:
         target=ImageDescription(mapping=dtype_mapping(np.dtype("uint8"), 3)),
         inference=inference or InferenceConfig(statistics="image"),
     )
+
+
+def test_what_is_left_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    plain = model(depth=2)
+    onnx_of_model(plain)
+    caplog.clear()
+    traits = ErrorTraits(config=GeneratorConfig(), coverage=0.9, factors=(1.0,) * 3, images=3)
+    onnx_of_model(replace(plain, error=ErrorNetwork(traits=traits, weights={})))
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("pix2pix_training")]
+    assert said == ["the export holds the generator alone, without its error map; the model file keeps it"]
 
 
 def whole(model: Model, precision: ExportPrecision = "fp32") -> bytes:

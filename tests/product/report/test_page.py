@@ -15,8 +15,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_pix2pix import Pix2Pix
 from napari_pix2pix.cli.application import run
+from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import build_generator
 from tests.identity_model import identity_model
 from tests.product.conftest import model_for
 
@@ -167,10 +171,40 @@ def test_models_side_by_side(tmp_path: Path, model: Path, capsys: pytest.Capture
     assert "2 models on the same images" in page.text
     assert "other less run" in page.text
     assert "6 of 6" in page.text
+    rows = re.findall('<div class="panels">(.*?)</div>', page.source, re.S)
+    errors = [row for row in rows if "error of" in row]
+    assert len(rows) == 2 * len(errors)
+    assert not any("target" in row for row in errors)
     assert run(["evaluate", "--compare", str(model), str(model), *files]) == 2
     assert "is given twice" in capsys.readouterr().err
     assert run(["evaluate", "--compare", str(model), *files]) == 2
     assert "two runs or model files" in capsys.readouterr().err
+
+
+def test_a_model_with_an_error_map_is_asked_whether_it_is_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known, config = identity_model(), GeneratorConfig(source_channels=1, target_channels=1, base_width=2, depth=2)
+    traits = ErrorTraits(config=config, coverage=0.8, factors=(0.5,), images=3)
+    error = ErrorNetwork(traits=traits, weights=build_generator(config).state_dict())
+    for name, part in (("plain", None), ("able", error)):
+        save_model(replace(known, error=part), tmp_path / f"{name}.safetensors")
+    source, target = images(tmp_path / "source"), tmp_path / "target"
+    target.mkdir()
+    widths = Pix2Pix(tmp_path / "able.safetensors").error_map(source / "<b>0.ome.tif", axes="YX").astype(int)
+    for path in source.iterdir():
+        pixels = tifffile.imread(path).astype(int)
+        pixels[:40] -= np.where(pixels[:40] > 127, 1, -1) * (widths.max() + 20)  # half of it lies beyond
+        tifffile.imwrite(target / path.name, pixels.astype(np.uint8), photometric="minisblack", metadata={"axes": "YX"})
+    files = ["--source", str(source), "--target", str(target), "--report", str(tmp_path / "report.html"), "--json"]
+    assert run(["evaluate", "--model", str(tmp_path / "able.safetensors"), *files]) == 0
+    mean = json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
+    assert mean["coverage"] == 0.5
+    page = Page(tmp_path / "report.html")
+    assert "Coverage of the error map" in page.text
+    assert "which is meant to be 80 %" in page.text
+    assert run(["evaluate", "--model", str(tmp_path / "plain.safetensors"), *files, "--overwrite"]) == 0
+    assert "coverage" not in json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
 
 
 def test_models_of_different_kinds_are_not_compared(

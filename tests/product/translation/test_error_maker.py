@@ -12,14 +12,14 @@ import torch
 from napari_pix2pix import Pix2Pix
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.formats import ImageMetadata, OutputSpec, open_image, write_image
-from napari_pix2pix.translation.error_maker import error_maker
+from napari_pix2pix.translation.error_maker import error_settings
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.array_source import AnyArray, whole_plane
 from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import InputError, SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.model_file import Model, load_model, save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
 from pix2pix_training.regions import Region
@@ -113,10 +113,22 @@ def test_a_map_does_not_take_the_place_of_another_image(files: tuple[Path, Path]
     assert not (tmp_path / "out").exists()
 
 
+def test_the_model_file_is_read_once(files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def noted(path: Path) -> Model:
+        read.append(path)
+        return load_model(path)
+
+    monkeypatch.setattr("pix2pix_training.model_file.load_model", noted)
+    assert translated(files, tmp_path / "out.tif") == 0
+    assert read == [files[1]]
+
+
 @pytest.mark.parametrize("changes", [{"statistics": "image"}, {"dropout": "seeded"}])
 def test_a_map_is_refused_for_what_it_was_not_calibrated_for(model: Model, changes: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="in the model's own mode"):
-        error_maker(model, TranslationSettings(**changes))  # type: ignore[arg-type]
+        error_settings(model, TranslationSettings(**changes))  # type: ignore[arg-type]
 
 
 def test_without_an_error_network_nothing_is_begun(model: Model, files: tuple[Path, Path], tmp_path: Path) -> None:

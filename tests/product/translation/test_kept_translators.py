@@ -6,19 +6,25 @@ import gc
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from napari_pix2pix import Pix2Pix
 from napari_pix2pix.translation import translator as translators
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import KeptTranslators, Translator
 from pix2pix_training.array_source import AnyArray
+from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import ImageError
 from pix2pix_training.intensity import CategoryMapping
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import build_generator
 from tests.identity_model import identity_model
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
@@ -171,3 +177,16 @@ def test_what_is_sliced_like_an_array_is_read_part_by_part() -> None:
     result = translate_array(lazy, identity_model(), TranslationSettings(scheme="exact", tile=16), axes="YX")
     np.testing.assert_array_equal(result, np.add.outer(np.arange(60), np.arange(70)))
     assert lazy.largest < 30 * 30
+
+
+def test_what_makes_error_maps_is_made_ready_once(made: list[Translator], tmp_path: Path) -> None:
+    model = identity_model()
+    config = GeneratorConfig(source_channels=1, target_channels=1, base_width=2, depth=2)
+    traits = ErrorTraits(config=config, coverage=0.9, factors=(1.0,), images=3)
+    error = ErrorNetwork(traits=traits, weights=build_generator(config).state_dict())
+    used = Pix2Pix(replace(model, error=error))
+    Image.fromarray(IMAGE).save(tmp_path / "image.png")
+    for number in range(2):
+        used.translate(tmp_path / "image.png", tmp_path / f"{number}.png", error_map=True)
+        used.error_map(IMAGE)
+    assert len(made) == 2

@@ -1,0 +1,60 @@
+"""The layer of an error map, and the interval under the cursor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_pix2pix import Pix2Pix
+from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
+from pix2pix_training.model_file import save_model
+from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import build_generator
+from tests.product.conftest import model_for
+from tests.product.translation.test_novelty_map import texture
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    config = GeneratorConfig(source_channels=1, target_channels=1, base_width=2, depth=2)
+    traits = ErrorTraits(config=config, coverage=0.9, factors=(0.5,), images=3)
+    error = ErrorNetwork(traits=traits, weights=build_generator(config).state_dict())
+    path = tmp_path / "cells" / "model.safetensors"
+    path.parent.mkdir()
+    save_model(replace(model_for(1, 1), error=error), path)
+    return path
+
+
+def test_the_interval_is_named_under_the_cursor(
+    viewer: Any, run: Any, translate: Any, wait_until: Any, model: Path
+) -> None:
+    pixels = texture(40)
+    run(model, [viewer.add_image(pixels, name="phase", scale=(0.5, 0.5), translate=(10, 20))])
+    result = viewer.layers[-1]
+    assert translate.error_map.isVisibleTo(translate)
+    translate.error_map.click()
+    wait_until(lambda: not translate.is_running)
+    errors = viewer.layers[-1]
+    assert errors is not result
+    assert errors.name == f"{result.name}: error map"
+    np.testing.assert_array_equal(errors.data, Pix2Pix(model).error_map(pixels, axes="YX"))
+    words = f"{result.data[7, 30]} ± {errors.data[7, 30]}"
+    place = result.data_to_world((7, 30))
+    for layer in (result, errors):
+        assert layer.get_status(place, world=True)["value"] == words
+    errors.visible = False
+    assert words in result.get_status(place, world=True)["coordinates"]
+    assert "±" not in result.get_status((0, 0), world=True)["coordinates"]
+    viewer.layers.remove(errors)
+    assert result.get_status(place, world=True)["value"] == str(result.data[7, 30])
+    assert not translate.error_map.isVisibleTo(translate)
+
+
+def test_no_map_is_offered_where_the_model_has_none(viewer: Any, run: Any, translate: Any, tmp_path: Path) -> None:
+    save_model(model_for(1, 1), tmp_path / "model.safetensors")
+    run(tmp_path / "model.safetensors", [viewer.add_image(texture(43))])
+    assert not translate.error_map.isVisibleTo(translate)
