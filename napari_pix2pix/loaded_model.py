@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, overload
 
-from napari_pix2pix.evaluation import Evaluation, evaluate_pairs, translations
+from napari_pix2pix.evaluation import Evaluation, comparison, scored, translations
 from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.formats.writing import map_path
 from napari_pix2pix.script_inputs import ImagePath, Images, opened, pairs_of
@@ -332,6 +332,8 @@ class LoadedModel:
         target_axes: str | None = None,
         series: int | None = None,
         data_range: tuple[float, float] | None = None,
+        report: ImagePath | None = None,
+        overwrite: bool = False,
         **settings: Any,
     ) -> Evaluation:
         """Translate source images and score the results against the targets.
@@ -345,6 +347,8 @@ class LoadedModel:
         data_range : (float, float)
             Smallest and largest value that targets can take, for PSNR and SSIM; by default 0 to 255 for 8-bit targets,
             else the percentiles 0.1 and 99.9 of all targets.
+        report : str or Path
+            Page to write about it, such as "report.html"; one that is there is replaced where `overwrite` is True.
         **settings
             Fields of `TranslationSettings`.
 
@@ -357,21 +361,29 @@ class LoadedModel:
         Raises
         ------
         InputError
-            Images, model and settings do not fit together.
+            Images, model and settings do not fit together, or `report` is refused.
 
         Examples
         --------
-        >>> result = model.evaluate("source", "target")
+        >>> result = model.evaluate("source", "target", report="report.html")
         >>> result.mean.mae >= 0
         True
         >>> sorted(result.mean.as_dict())
         ['mae', 'pearson', 'psnr', 'ssim']
         """
         limits = checked(Annotated[tuple[float, float], Lenient] | None, data_range, "data_range")
-        pairs = pairs_of(source, target, axes, target_axes, series)
+        page = None if report is None else as_path(checked(AnyPath, report, "report"))
+        if page is not None:
+            from napari_pix2pix.report.of_model import check_report_place, write_report_of
+
+            check_report_place(page, overwrite=overwrite)
+        pairs, chosen = pairs_of(source, target, axes, target_axes, series), TranslationSettings(**settings)
         with (
-            lent_translator(self.model, TranslationSettings(**settings)) as translator,
+            lent_translator(self.model, chosen) as translator,
             temporary_folder(translator.scratch or scratch_folder()) as folder,
         ):
             translated = ended(translations(pairs, translator, folder)).pairs
-            return evaluate_pairs(translated, data_range=limits, mapping=self.target.mapping)
+            wanted = comparison(translated, data_range=limits, mapping=self.target.mapping)
+            if page is None:
+                return ended(scored(wanted))
+            return write_report_of(page, self.model, chosen, pairs, wanted, scratch=folder, overwrite=overwrite)

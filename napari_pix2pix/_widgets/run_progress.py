@@ -13,7 +13,16 @@ from napari_pix2pix._widgets.messages import Message, Remarks
 from napari_pix2pix._widgets.previews import PreviewStrip
 from napari_pix2pix._widgets.score_words import shown_score
 from napari_pix2pix._widgets.training_job import Preview, seconds_left, time_left
-from pix2pix_training.events import Finished, Preparing, Started, StepDone, Validated, Validating, Warned
+from pix2pix_training.events import (
+    Finished,
+    LearningErrors,
+    Preparing,
+    Started,
+    StepDone,
+    Validated,
+    Validating,
+    Warned,
+)
 
 _PARTS = 1000
 _REDRAW_SECONDS = 0.5
@@ -95,6 +104,9 @@ class RunProgress:
                 self.plot.begin(event)
             case StepDone() if event.losses is not None:
                 self.plot.add_losses(event.step, event.losses)
+            case LearningErrors():
+                self.of_epoch.tell(round(_PARTS * event.fraction), _PARTS, "error map: %p %")
+                self.state.say("learning how large errors are…")
             case Validated():
                 self._has_scores = True
                 self.plot.add_scores(event)

@@ -18,6 +18,7 @@ from PIL import Image
 from napari_pix2pix import Pix2Pix
 from napari_pix2pix.cli.application import run
 from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
+from pix2pix_training.errors import OutputError
 from pix2pix_training.model_file import save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
@@ -203,6 +204,11 @@ def test_a_model_with_an_error_map_is_asked_whether_it_is_right(
     page = Page(tmp_path / "report.html")
     assert "Coverage of the error map" in page.text
     assert "which is meant to be 80 %" in page.text
+    model, again = Pix2Pix(tmp_path / "able.safetensors"), tmp_path / "again.html"
+    assert model.evaluate(source, target, report=again).mean.mae == mean["mae"]
+    assert Page(again).text.count("Coverage of the error map") == 1
+    with pytest.raises(OutputError, match="exists already"):
+        model.evaluate(source, target, report=again)
     assert run(["evaluate", "--model", str(tmp_path / "plain.safetensors"), *files, "--overwrite"]) == 0
     assert "coverage" not in json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
 
