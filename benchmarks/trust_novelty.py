@@ -93,8 +93,7 @@ def shares(measure: NoveltyMeasure, images: Sequence[Pixels]) -> NDArray[np.floa
     found = []
     for known in _known(images):
         cells = Cells(known.image, known.mapping)
-        scores = cells.scores(measure, Region.whole(*cells.size), ())
-        found.append(novel_share(measure.p_values(scores)))
+        found.append(novel_share(measure.p_values(*cells.scores(measure, Region.whole(*cells.size), ()))))
     return np.array(found)
 
 

@@ -114,11 +114,13 @@ def found_novelty(image: FittedImage, translator: Translator) -> Novelty:
         return Novelty(p_values=np.full((*source.shape[:-3], rows, columns), np.nan, np.float32))
     cells = Cells(source, mapping, translator.device if translator.device.type == "cuda" else torch.device("cpu"))
     found: PValues = np.empty((*source.shape[:-3], *cells.size), np.float32)
+    scores, contents = np.empty(cells.size), np.empty(cells.size)
     side = min(_MOST_CELLS, max(1, isqrt(_VALUES_AT_ONCE // (channel_count(source) * CELL_PX**2))))
     for plane in plane_indices(source):
         for part in Region.whole(*cells.size).tiles(side):
             translator.cancel.check()
-            found[plane][part.slices] = measure.p_values(cells.scores(measure, part, plane))
+            scores[part.slices], contents[part.slices] = cells.scores(measure, part, plane)
+        found[plane] = measure.p_values(scores, contents)
     return Novelty(p_values=found)
 
 
@@ -133,7 +135,9 @@ def sampled_share(image: FittedImage, translator: Translator) -> float | None:
     source = with_neighbouring_planes(image, translator.model.source.z_context)
     known = KnownImage(image=source, planes=list(plane_indices(source)), mapping=mapping)
     patches = drawn_patches([known], _SAMPLES)
-    return novel_share(np.concatenate([measure.p_values(patch.scores(measure)).ravel() for patch in patches]))
+    judged = [patch.scores(measure) for patch in patches]
+    scores, contents = (np.concatenate([each.ravel() for each in part]) for part in zip(*judged, strict=True))
+    return novel_share(measure.p_values(scores, contents))
 
 
 def warn_of_novelty(name: str, share: float, *, is_sampled: bool) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pix2pix_training.batches import Batches
 from pix2pix_training.calibration import calibrated
-from pix2pix_training.error_map import expected_errors
+from pix2pix_training.error_map import LEAST_ERROR, expected_errors
 from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import LearningErrors
@@ -57,15 +57,14 @@ def learnt_errors(
     batches: Batches,
     config: GeneratorConfig,
     *,
-    coverage: float,
     steps: int,
     seed: int,
     device: torch.device,
 ) -> Generator[float, None, dict[str, Tensor]]:
     """Weights of an error network for a model, whose generator stays as it is; tells which share is done.
 
-    It learns the quantile `coverage` of the absolute error of each channel, where targets lie in [-1, 1] (pinball
-    loss; Koenker and Bassett 1978).
+    It learns the usual size of the absolute error of each channel, where targets lie in [-1, 1]; by `log_difference`,
+    so that small errors are told from smaller ones as well as large from larger.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -79,7 +78,7 @@ def learnt_errors(
             group["lr"] = _LEARNING_RATE * min(1.0, 2 * (1 - step / steps))
         with torch.no_grad():
             error = (_run(generator, source) - target).abs()
-        loss = pinball(expected_errors(network(source)), error, coverage, valid)
+        loss = log_difference(expected_errors(network(source)), error, valid)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -88,10 +87,13 @@ def learnt_errors(
     return {name: tensor.cpu() for name, tensor in calibrated(network, seen).state_dict().items()}
 
 
-def pinball(expected: Tensor, error: Tensor, quantile: float, valid: Tensor | None = None) -> Tensor:
-    """Mean over (N, C, H, W), least where `expected` is the quantile of `error`; `valid` is (N, 1, H, W) or None."""
-    short = error - expected
-    loss = torch.maximum(quantile * short, (quantile - 1) * short)
+def log_difference(expected: Tensor, error: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean square over (N, C, H, W) of the difference of logarithms; `valid` is (N, 1, H, W) or None.
+
+    `expected` is at least `LEAST_ERROR`, which is added to `error`: how much smaller an error is than that does not
+    count.
+    """
+    loss = ((error + LEAST_ERROR).log() - expected.log()).square()
     if valid is None:
         return loss.mean()
     counts = valid.expand_as(loss).to(loss.dtype)
@@ -238,7 +240,7 @@ def with_error_map(
     if not isinstance(model.target.mapping, LinearMapping):
         raise SettingsError("the target of the model are categories, whose errors have no size; there is no error map")
     config = error_config(model.generator_config, patch_size)
-    learning = learnt_errors(model, batches, config, coverage=coverage, steps=steps, seed=seed, device=device)
+    learning = learnt_errors(model, batches, config, steps=steps, seed=seed, device=device)
     weights = yield from _told(learning, after_step, 0.0, 0.9)
     traits = ErrorTraits(config=config, coverage=coverage, factors=(1.0,) * config.target_channels, images=1)
     network = ErrorNetwork(traits=traits, weights=weights)

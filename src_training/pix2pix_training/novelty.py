@@ -7,6 +7,7 @@ are far from those of the cells that are kept of the training images (Mahalanobi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -34,6 +35,8 @@ _NEAREST = 3
 _LEAST_DISTANCE = 1e-3
 _MOST_SKEWED = 5.0
 _CELLS_AT_ONCE = 1024
+_ENOUGH_IMAGES = 20
+_EMPTIER = 0.1
 
 Features = NDArray[np.float64]
 """Shape (..., `feature_count`)."""
@@ -50,12 +53,14 @@ class NoveltyTraits:
     distances : how many the yardstick has.
     yardstick : what it was found on; held-out images, or for want of enough of them the images that were trained on.
     images : of the yardstick.
+    least_content : an image is empty whose mean `contents` are below; None where too few images were seen to say so.
     """
 
     cells: Annotated[int, Field(ge=1, le=MOST_KEPT)]
     distances: Annotated[int, Field(ge=LEAST_YARDSTICK, le=MOST_KEPT)]
     yardstick: Literal["held-out", "training"]
     images: Annotated[int, Field(ge=1)]
+    least_content: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +82,19 @@ class NoveltyMeasure:
         scores: Scores = torch.cat(found).numpy() if found else np.zeros(0)
         return scores.reshape(features.shape[:-1])
 
-    def p_values(self, scores: Scores) -> NDArray[np.float32]:
-        """Share of the yardstick that is at least as novel, where scores are means of neighbouring cells; NaN stays."""
+    def p_values(self, scores: Scores, contents: Scores) -> NDArray[np.float32]:
+        """Share of the yardstick that is at least as novel; NaN stays. Of an empty image it is nothing of it.
+
+        Parameters
+        ----------
+        scores : of cells, means of neighbouring ones.
+        contents : of the cells that stand for the image, any shape.
+        """
         yardstick = self.weights["yardstick"].numpy()
         beyond = len(yardstick) - np.searchsorted(yardstick, scores.astype(np.float32))
+        known, least = contents[~np.isnan(contents)], self.traits.least_content
+        if least is not None and known.size and known.mean() < least:
+            beyond = np.zeros_like(beyond)
         return np.where(np.isnan(scores), np.nan, (1 + beyond) / (1 + len(yardstick))).astype(np.float32)
 
 
@@ -99,6 +113,18 @@ def measure_of(known: Features) -> dict[str, Tensor]:
 def yardstick_of(scores: Scores) -> Tensor:
     """From scores of cells that are like those of training, means of neighbours as in `p_values`."""
     return torch.from_numpy(np.sort(_some(scores, MOST_KEPT)).astype(np.float32))
+
+
+def contents(features: Features) -> Scores:
+    """How much there is to be seen in cells: logarithm of the deviation, the mean of the channels; shape (...)."""
+    channels = (features.shape[-1] + 1) // 8  # see `feature_count`
+    found: Scores = features[..., channels : 2 * channels].mean(-1)
+    return found
+
+
+def least_content(images: Sequence[float]) -> float | None:
+    """Below which an image is emptier than those whose mean contents are these; None where they are too few."""
+    return min(images) - _EMPTIER if len(images) >= _ENOUGH_IMAGES else None
 
 
 def tensor_shapes(traits: NoveltyTraits, channels: int) -> dict[str, tuple[int, ...]]:

@@ -25,6 +25,8 @@ from pix2pix_training.novelty import (
     NoveltyTraits,
     Scores,
     cell_features,
+    contents,
+    least_content,
     measure_of,
     yardstick_of,
 )
@@ -74,11 +76,15 @@ class Cells:
             found[valid < _LEAST_VALID_SHARE] = np.nan
         return found
 
-    def scores(self, measure: NoveltyMeasure, part: Region, plane: Plane) -> Scores:
-        """Of a rectangle of cells: means over those around each, which tell more than single ones; NaN stays."""
+    def scores(self, measure: NoveltyMeasure, part: Region, plane: Plane) -> tuple[Scores, Scores]:
+        """Of a rectangle of cells: means over those around each, which tell more than single ones; and contents.
+
+        NaN stays.
+        """
         seen = part.grown(NEIGHBOURS, self.size)
-        own = measure.scores(self.features(seen, plane))
-        return _averaged(own)[part.seen_from(seen).slices]
+        features = self.features(seen, plane)
+        inner = part.seen_from(seen).slices
+        return _averaged(measure.scores(features))[inner], contents(features)[inner]
 
 
 def _places(length: int) -> NDArray[np.int64]:
@@ -116,11 +122,13 @@ def measured_novelty(training: Sequence[KnownImage], held_out: Sequence[KnownIma
     known, others, name = drawn_patches(training), drawn_patches(held_out), "held-out"
     if sum(patch.cells.pixels for patch in others) < LEAST_YARDSTICK:
         known, others, name = [p for n, p in enumerate(known) if n % 3], known[::3], "training"
-    features = _joined(patch.features() for patch in known)
+    parts = [patch.features() for patch in known]
+    features = _joined(parts)
     if not len(features):
         return None
     measure = NoveltyMeasure(traits=_NOT_YET, weights=measure_of(features))
-    scores = _joined(patch.scores(measure)[..., None] for patch in others)[:, 0]
+    judged = [patch.scores(measure) for patch in others]
+    scores = _joined(own[..., None] for own, _ in judged)[:, 0]
     if len(scores) < LEAST_YARDSTICK:
         return None
     yardstick = yardstick_of(scores)
@@ -129,8 +137,20 @@ def measured_novelty(training: Sequence[KnownImage], held_out: Sequence[KnownIma
         distances=len(yardstick),
         yardstick=name,  # type: ignore[arg-type]  # one of the two
         images=len({id(patch.source) for patch in others}),
+        least_content=least_content(
+            _mean_contents([*known, *others], [*map(contents, parts), *(own for _, own in judged)])
+        ),
     )
     return NoveltyMeasure(traits=traits, weights={**measure.weights, "yardstick": yardstick})
+
+
+def _mean_contents(patches: Sequence[Patch], found: Sequence[Scores]) -> list[float]:
+    """Of each plane of each image the mean of the contents of its patches; without those that hold no data."""
+    of_planes: dict[tuple[int, Plane], list[Scores]] = {}
+    for patch, own in zip(patches, found, strict=True):
+        of_planes.setdefault((id(patch.source), patch.plane), []).append(own[~np.isnan(own)])
+    joined = [np.concatenate(parts) for parts in of_planes.values()]
+    return [float(own.mean()) for own in joined if own.size]
 
 
 def novelty_of_run(data: PreparedData) -> NoveltyMeasure | None:
@@ -188,7 +208,7 @@ class Patch:
         """See `Cells.features`."""
         return self.source.features(self.cells, self.plane)
 
-    def scores(self, measure: NoveltyMeasure) -> Scores:
+    def scores(self, measure: NoveltyMeasure) -> tuple[Scores, Scores]:
         """See `Cells.scores`."""
         return self.source.scores(measure, self.cells, self.plane)
 

@@ -65,8 +65,8 @@ from pix2pix_training.validation import Validation
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOSSES = 0.2
-_STEPS_PER_ERROR_STEP = 4
-"""So many steps of a run take at least ten times as long as one of its error network."""
+_STEPS_PER_ERROR_STEP = 6
+"""So many steps of a run take about fifteen times as long as one of its error network, of small networks."""
 _TRAINED_PER_PREVIEW = 20
 """So many times as long as a preview takes is trained before the next one that no validation asks for."""
 

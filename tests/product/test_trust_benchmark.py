@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.trust import main, table
+from benchmarks.trust_coverage import ause, rank_correlation
 from benchmarks.trust_novelty import Row, auroc
 
 
@@ -30,6 +31,20 @@ def test_the_table_has_means_over_the_seeds() -> None:
         "| b | blur | 0.950 | 50 % | 25.0 % |",
         "| a | none | 0.950 | 50 % | 25.0 % |",
     ]
+
+
+def test_area_between_sparsification_curves() -> None:
+    true = np.array([4.0, 0.0, 2.0, 2.0])
+    assert ause(true, true) == 0
+    assert ause(np.exp(true), true) == 0
+    oracle = np.mean([0, 1, 4 / 3, 2])
+    assert ause(np.zeros(4), true) == pytest.approx((2 - oracle) / 2)  # a constant leaves the mean error as it is
+    assert ause(-true, true) > ause(np.zeros(4), true)
+
+
+def test_rank_correlation_takes_ties_as_they_are() -> None:
+    assert rank_correlation(np.array([1.0, 5.0, 9.0]), np.array([0.0, 0.1, 7.0])) == pytest.approx(1)
+    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0
 
 
 def test_a_data_set_is_told_from_changed_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

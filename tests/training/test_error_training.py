@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.error_training import held_out_parts, pinball
+from pix2pix_training.error_map import LEAST_ERROR
+from pix2pix_training.error_training import held_out_parts, log_difference
 from pix2pix_training.events import Event, LearningErrors
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.model_file import load_model
@@ -53,13 +55,15 @@ def trained(out: Path, *, held_out: int = 4, **changes: object) -> list[Event]:
     return list(train(replace(CONFIG, **changes), data, out, device="cpu"))  # type: ignore[arg-type]
 
 
-def test_pinball_is_least_at_the_quantile() -> None:
-    error = torch.arange(1000.0).reshape(1, 1, 10, 100) / 1000
-    losses = [float(pinball(torch.full_like(error, at), error, 0.9)) for at in (0.5, 0.8, 0.9, 0.99)]
-    assert min(losses) == losses[2]
-    half = torch.zeros(1, 1, 10, 100, dtype=torch.bool)
-    half[..., :5, :] = True
-    assert pinball(torch.zeros_like(error), error, 0.9, half) == pytest.approx(0.9 * float(error[..., :5, :].mean()))
+def test_sizes_of_errors_are_learnt_in_proportion() -> None:
+    error = torch.tensor([0.0, 0.02, 0.3, 0.78]).reshape(1, 1, 1, 4)
+    known = error + LEAST_ERROR
+    assert log_difference(known, error) == 0
+    twice = [float(log_difference(known * factor, error)) for factor in (2, 0.5)]
+    assert twice == pytest.approx([math.log(2) ** 2] * 2)
+    first = torch.tensor([True, False, False, False]).reshape(1, 1, 1, 4)
+    other = known * torch.tensor([2.0, 9.0, 9.0, 9.0])
+    assert log_difference(other, error, first) == pytest.approx(math.log(2) ** 2)
 
 
 def test_a_run_calibrates_the_model_that_it_keeps(tmp_path: Path) -> None:

@@ -43,9 +43,15 @@ def cells_of(image: AnyArray, nodata: float | None = None) -> Cells:
     return Cells(MemorySource(image, nodata=nodata), dtype_mapping(image.dtype, image.shape[0]))
 
 
-def scores(measure: NoveltyMeasure, image: AnyArray, nodata: float | None = None) -> NDArray[np.float64]:
+def judged(
+    measure: NoveltyMeasure, image: AnyArray, nodata: float | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     cells = cells_of(image, nodata)
     return cells.scores(measure, Region.whole(*cells.size), ())
+
+
+def scores(measure: NoveltyMeasure, image: AnyArray, nodata: float | None = None) -> NDArray[np.float64]:
+    return judged(measure, image, nodata)[0]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def measure() -> NoveltyMeasure:
 
 
 def novel_share(measure: NoveltyMeasure, image: AnyArray) -> float:
-    return float((measure.p_values(scores(measure, image)) < 0.01).mean())
+    return float((measure.p_values(*judged(measure, image)) < 0.01).mean())
 
 
 def test_the_yardstick_are_images_that_are_held_out(measure: NoveltyMeasure) -> None:
@@ -88,7 +94,7 @@ def test_other_images_are_novel(measure: NoveltyMeasure, change: object) -> None
 def test_only_the_part_that_is_strange_is_novel(measure: NoveltyMeasure) -> None:
     image = texture(41, 384)
     image[:, :128, :128] = 255 - image[:, :128, :128] // 3
-    novel = measure.p_values(scores(measure, image)) < 0.01
+    novel = measure.p_values(*judged(measure, image)) < 0.01
     assert novel[:4, :4].all()
     assert novel[5:].mean() < 0.05
 
@@ -106,7 +112,7 @@ def test_rectangles_of_cells_give_what_the_whole_image_gives(measure: NoveltyMea
     assert cells.size == (8, 7)
     whole = scores(measure, image)
     for part in Region.whole(*cells.size).tiles(3, 2):
-        np.testing.assert_allclose(cells.scores(measure, part, ()), whole[part.slices], rtol=1e-9)
+        np.testing.assert_allclose(cells.scores(measure, part, ())[0], whole[part.slices], rtol=1e-9)
 
 
 def test_cells_with_hardly_valid_pixels_are_not_judged(measure: NoveltyMeasure) -> None:
@@ -116,7 +122,21 @@ def test_cells_with_hardly_valid_pixels_are_not_judged(measure: NoveltyMeasure) 
     found = scores(measure, image, nodata=0)
     assert np.isnan(found[:3]).all()  # the third row of cells reaches from 64 to 95, and 6 rows of it are invalid
     assert np.isfinite(found[3:]).all()
-    assert np.isnan(measure.p_values(found)[:3]).all()
+    assert np.isnan(measure.p_values(*judged(measure, image, nodata=0))[:3]).all()
+
+
+def test_an_image_that_is_emptier_than_any_is_novel_though_each_part_of_it_is_known() -> None:
+    def spots(seed: int) -> AnyArray:
+        image = np.full((1, SIDE, SIDE), 10, np.uint8)
+        image[:, 32:96, 32:96] = texture(seed, 64, 1) // 2
+        return image
+
+    found = measured_novelty([known(spots(n)) for n in range(16)], [known(spots(n)) for n in range(16, 24)])
+    assert found is not None and found.traits.least_content is not None
+    assert novel_share(found, spots(30)) < 0.1
+    assert novel_share(found, np.full_like(spots(30), 10)) == 1
+    few = measured_novelty([known(spots(n)) for n in range(8)], [known(spots(n)) for n in range(8, 15)])
+    assert few is not None and few.traits.least_content is None
 
 
 def test_an_image_smaller_than_a_cell_is_one_cell(measure: NoveltyMeasure) -> None:
