@@ -12,7 +12,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping
 from pix2pix_training.model_file import Model
 
-LEAST_ERROR = 0.02
+_LEAST_ERROR = 0.02
 """Of what a network expects: a hundredth of the range, so that factors stay small where it expects hardly any error."""
 _LEAST_SPAN = 1e-30
 """So that the ends of a mapping differ, also where the errors of a model are nil."""
@@ -58,7 +58,7 @@ def half_width_mapping(target: LinearMapping | CategoryMapping, factors: tuple[f
     spans = [(high - low) / 2 for low, high in zip(target.low, target.high, strict=True)]
     least, most = (
         tuple(factor * error * span for factor, span in zip(factors, spans, strict=True))
-        for error in (LEAST_ERROR, 2 + LEAST_ERROR)
+        for error in (_LEAST_ERROR, 2 + _LEAST_ERROR)
     )
     return LinearMapping(
         dtype=half_width_dtype(target.dtype),
@@ -71,7 +71,7 @@ def half_width_mapping(target: LinearMapping | CategoryMapping, factors: tuple[f
 
 def expected_errors(x: Tensor) -> Tensor:
     """What an error network gives, in [-1, 1] -> the size of the error that it expects where targets lie there."""
-    return 1 + LEAST_ERROR + x
+    return 1 + _LEAST_ERROR + x
 
 
 def half_width_dtype(target: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pix2pix_training.batches import Batches
 from pix2pix_training.calibration import calibrated
-from pix2pix_training.error_map import LEAST_ERROR, expected_errors
+from pix2pix_training.error_map import expected_errors
 from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import LearningErrors
@@ -63,8 +63,7 @@ def learnt_errors(
 ) -> Generator[float, None, dict[str, Tensor]]:
     """Weights of an error network for a model, whose generator stays as it is; tells which share is done.
 
-    It learns the usual size of the absolute error of each channel, where targets lie in [-1, 1]; by `log_difference`,
-    so that small errors are told from smaller ones as well as large from larger.
+    It learns the mean of the absolute error of each channel, where targets lie in [-1, 1].
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -78,7 +77,7 @@ def learnt_errors(
             group["lr"] = _LEARNING_RATE * min(1.0, 2 * (1 - step / steps))
         with torch.no_grad():
             error = (_run(generator, source) - target).abs()
-        loss = log_difference(expected_errors(network(source)), error, valid)
+        loss = unlikelihood(expected_errors(network(source)), error, valid)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -87,13 +86,12 @@ def learnt_errors(
     return {name: tensor.cpu() for name, tensor in calibrated(network, seen).state_dict().items()}
 
 
-def log_difference(expected: Tensor, error: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Mean square over (N, C, H, W) of the difference of logarithms; `valid` is (N, 1, H, W) or None.
+def unlikelihood(expected: Tensor, error: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean over (N, C, H, W) of how unlikely errors are in a Laplace distribution; `valid` is (N, 1, H, W) or None.
 
-    `expected` is at least `LEAST_ERROR`, which is added to `error`: how much smaller an error is than that does not
-    count.
+    It is least where `expected` is the mean of `error`, and small errors count in proportion (Kendall and Gal 2017).
     """
-    loss = ((error + LEAST_ERROR).log() - expected.log()).square()
+    loss = error / expected + expected.log()
     if valid is None:
         return loss.mean()
     counts = valid.expand_as(loss).to(loss.dtype)

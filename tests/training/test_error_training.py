@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.error_map import LEAST_ERROR
-from pix2pix_training.error_training import held_out_parts, log_difference
+from pix2pix_training.error_training import held_out_parts, unlikelihood
 from pix2pix_training.events import Event, LearningErrors
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.model_file import load_model
@@ -55,15 +54,15 @@ def trained(out: Path, *, held_out: int = 4, **changes: object) -> list[Event]:
     return list(train(replace(CONFIG, **changes), data, out, device="cpu"))  # type: ignore[arg-type]
 
 
-def test_sizes_of_errors_are_learnt_in_proportion() -> None:
-    error = torch.tensor([0.0, 0.02, 0.3, 0.78]).reshape(1, 1, 1, 4)
-    known = error + LEAST_ERROR
-    assert log_difference(known, error) == 0
-    twice = [float(log_difference(known * factor, error)) for factor in (2, 0.5)]
-    assert twice == pytest.approx([math.log(2) ** 2] * 2)
-    first = torch.tensor([True, False, False, False]).reshape(1, 1, 1, 4)
-    other = known * torch.tensor([2.0, 9.0, 9.0, 9.0])
-    assert log_difference(other, error, first) == pytest.approx(math.log(2) ** 2)
+def test_the_mean_error_is_the_likeliest_and_small_errors_count_in_proportion() -> None:
+    error = torch.tensor([0.0, 0.02, 0.04, 0.34]).reshape(1, 1, 1, 4)
+    losses = [float(unlikelihood(torch.full_like(error, at), error)) for at in (0.05, 0.09, 0.1, 0.11, 0.2)]
+    assert min(losses) == losses[2]
+    gained = [float(unlikelihood(2 * error[..., 1:] * n, error[..., 1:] * n)) for n in (1.0, 0.1)]
+    exact = [float(unlikelihood(error[..., 1:] * n, error[..., 1:] * n)) for n in (1.0, 0.1)]
+    assert gained[0] - exact[0] == pytest.approx(gained[1] - exact[1], rel=1e-4)
+    first = torch.tensor([False, True, False, False]).reshape(1, 1, 1, 4)
+    assert unlikelihood(torch.full_like(error, 0.5), error, first) == pytest.approx(0.04 + math.log(0.5))
 
 
 def test_a_run_calibrates_the_model_that_it_keeps(tmp_path: Path) -> None:
