@@ -199,7 +199,7 @@ class RangeSurvey:
     def __init__(self, network: Generator) -> None:
         assert isinstance(network, UNet)
         self._network = network
-        self._ends: dict[str, tuple[float, float]] = {}
+        self._ends = {"encoder_1": (-1.0, 1.0)}  # other images may be brighter
 
     @torch.inference_mode()
     def add(self, image: Tensor) -> Tensor:

@@ -100,6 +100,12 @@ def test_the_image_is_seen_in_finer_steps() -> None:
     assert {module.largest for module in others} == {STEPS}
 
 
+def test_images_brighter_than_those_that_were_seen_are_not_clipped() -> None:
+    survey = RangeSurvey(unet())
+    survey.add(torch.full((1, 2, 16, 16), -0.9))
+    assert survey.roundings()["encoder_1"] == (-11, 2048)  # 4096 steps of 2 ** -11: from -1 to 1
+
+
 def test_roundings_of_another_network_are_refused() -> None:
     with pytest.raises(SettingsError, match="compile the model again"):
         quantise(unet(), {"encoder_1": (-3, 0)})
