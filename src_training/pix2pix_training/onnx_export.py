@@ -84,7 +84,11 @@ def onnx_of_model(
     BackendError
         The packages of the extra ``onnx`` are missing.
     """
-    further = {"its error map": model.error, "what tells images unlike those of training": model.novelty}
+    further = {
+        "its error map": model.error,
+        "what tells images unlike those of training": model.novelty,
+        "how it computes in int8": model.int8,
+    }
     if left_out := [name for name, part in further.items() if part is not None]:
         log.warning("the export holds the generator alone, without %s; the model file keeps it", " and ".join(left_out))
     network = model.generator(inference)

@@ -220,3 +220,9 @@ def test_roundings_that_do_not_fit_the_network_of_a_file(
     save_model(replace(model, int8=replace(model.int8, roundings=roundings)), folder / "damaged.safetensors")
     with pytest.raises(ModelFileError, match="roundings of int8 are not those of the generator"):
         load_model(folder / "damaged.safetensors")
+
+
+def test_an_export_says_that_it_leaves_int8_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript")
+    assert run(["export", str(ready(folder)), "--format", "onnx", "--out", str(folder / "model.onnx")]) == 0
+    assert "without how it computes in int8; the model file keeps it" in capsys.readouterr().err
