@@ -135,6 +135,8 @@ class LossPlot(QWidget):
         self._colour()
         self._title()
         self.redraw()
+        for graphs in (self.graphs, self.contest):
+            graphs.forget_range()
 
     def begin(self, run: Started) -> None:
         """In which units to say what comes; scores of the run are those of values from -1 to 1."""
@@ -226,6 +228,11 @@ class _Graphs(pg.GraphicsLayoutWidget):
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
         return self._plot
+
+    def forget_range(self) -> None:
+        """Axes without a curve do not stand where an earlier one was."""
+        self._plot.setRange(xRange=(0, 1), yRange=(0, 1))
+        self._plot.enableAutoRange()
 
     def colour(self, words: Any, font: QFont) -> None:
         for side in ("left", "bottom"):

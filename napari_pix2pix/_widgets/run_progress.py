@@ -62,6 +62,11 @@ class RunProgress:
         self.show_bars(True)
         self.state.say("getting ready…")
 
+    def show_of(self, is_of_choice: bool) -> None:
+        """Show what the last run has left where it is of the images that are chosen."""
+        self.preview.setVisible(is_of_choice and self.preview.preview is not None)
+        self.plot.setVisible(is_of_choice and self._run is not None)
+
     def show(self, events: list[Any]) -> None:
         """What has happened since the last call."""
         for event in events:

@@ -53,6 +53,7 @@ class TrainWidget(JobWidget):
         self.settings = TrainingSettings([("Run folder", self.out)])
         self._auto_device: Pace | None = None
         self._model: Path | None = None
+        self._trained_on: object = None
         self.progress = RunProgress(self.state, self.remarks)
         self._build()
         self._connect()
@@ -154,6 +155,7 @@ class TrainWidget(JobWidget):
     def _judge(self) -> None:
         """Say what is chosen and how the run would go, or what is wrong; offer what can be begun."""
         self.forget_stale_words()
+        self.progress.show_of(self.images.choice() == self._trained_on)
         patch_size, size = self.settings.form.value("patch_size"), self.images.source_size()
         has_images = self.images.judge(patch_size, self.settings.z_context.value())
         self._look_at_values(has_images)
@@ -235,6 +237,7 @@ class TrainWidget(JobWidget):
             self.state.say(str(error), "error")
             return
         self.images.settle()
+        self._trained_on = self.images.choice()
         self._model = self.out.path / MODEL_NAME
         self.settings.badge.stop()
         self.problem.say(_GOES_TO.format(self.out.path))

@@ -176,6 +176,7 @@ class TranslateWidget(JobWidget):
             event.acceptProposedAction()
 
     def _on_model_changed(self) -> None:
+        self.model_actions.forget_scores()
         if self.model.card is not None:
             self.settings.offer_samples(self.model.card.has_noise)
             self.picker.choose_named(self.model.card.source.channel_names)
@@ -192,6 +193,7 @@ class TranslateWidget(JobWidget):
         for part in (*self._of_layers, self.save_button):
             part.setVisible(not self._is_of_folder)
         self.comparison.compare([])
+        self.model_actions.forget_scores()
         self.folder.setVisible(self._is_of_folder)
         if self._is_of_folder:
             self.live.setChecked(False)

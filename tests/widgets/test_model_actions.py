@@ -49,6 +49,9 @@ def test_evaluating_on_true_targets(
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["mean"]["mae"] == expected.mean.mae
     assert (report["model"], report["target"]) == (str(grey_model), "truth")
+    translate.kind.choose("folder")
+    assert (actions.scores.text(), actions.report_button.isEnabled()) == ("", False)  # they are of no folder
+    translate.kind.choose("layers")
     actions.targets.choose([viewer.add_image(np.zeros((8, 8), np.uint8), name="small")])
     actions.evaluate_button.click()
     wait_until(lambda: not translate.is_running)

@@ -286,6 +286,35 @@ def test_a_layer_that_is_opened_after_a_run_is_not_ticked(
     assert train.images.target.layers == pair[1:]
 
 
+def test_pictures_and_curves_are_not_shown_of_other_images(
+    viewer: Any, train: Any, pair: list[Any], wait_until: WaitUntil
+) -> None:
+    train.settings.length.setValue(1)
+    train.train_button.click()
+    wait_until(lambda: not train.is_running)
+    shown = train.progress.preview, train.progress.plot
+    assert all(each.isVisibleTo(train) for each in shown)
+    train.choose_layers(pair[1:], pair[:1])
+    assert not any(each.isVisibleTo(train) for each in shown)
+    train.choose_layers(pair[:1], pair[1:])
+    assert all(each.isVisibleTo(train) for each in shown)
+
+
+def test_axes_of_a_new_run_do_not_stand_where_those_of_an_earlier_one_did(train: Any) -> None:
+    from pix2pix_training.events import Validated
+
+    plot = train.progress.plot
+    view = plot.graphs._plot.getViewBox()
+    for step in (1, 500):
+        plot.add_scores(Validated(step=step, scores={"mae": 0.25}, is_best=True))
+    plot.redraw()
+    view.updateAutoRange()  # as it does before it is drawn
+    assert view.viewRange()[0][1] > 400
+    plot.clear_run()
+    view.updateAutoRange()
+    assert view.viewRange()[0][1] < 10
+
+
 def test_train_again_without_typing_begins_a_new_run(train: Any, tmp_path: Path, wait_until: WaitUntil) -> None:
     train.settings.length.setValue(1)
     for name in ("run", "run-2", "run-3"):
