@@ -200,7 +200,7 @@ def trained_lines(data: Path, names: Sequence[str], align: Align, most: int, see
         for seed in range(seeds):
             scores = trained(images, data_set, align, seed, steps)
             for score in ("pearson", "ssim"):
-                good, bad, mended = (each[score] for each in scores)
+                good, bad, mended = (each.get(score, np.nan) for each in scores)
                 share = 100 * (mended - bad) / (good - bad)
                 yield f"| {name} | {seed} | {score} | {good:.3f} | {bad:.3f} | {mended:.3f} | {share:.0f} % |"
 
@@ -230,13 +230,14 @@ def trained(images: Images, data_set: DataSet, align: Align, seed: int, steps: i
                 generator={"base_width": 16},
                 patch_size=128,
                 batch_size=4,
+                target_values="training-set",
                 coverage=0.0,
                 align=chosen,
                 seed=seed,
                 device="cpu",
             )
             found = model.evaluate([source for source, _ in held], [target for _, target in held], axes="CYX")
-        scores.append({name: getattr(found.mean, name) for name in ("pearson", "ssim")})
+        scores.append({name: value for name in ("pearson", "ssim") if (value := getattr(found.mean, name)) is not None})
     return scores
 
 
