@@ -27,7 +27,7 @@ from pix2pix_training.events import (
     Warned,
 )
 from pix2pix_training.setting_options import Place, places_of, settings_of_options, training_config
-from pix2pix_training.settings_tables import settings_from_toml, to_toml
+from pix2pix_training.settings_tables import settings_from_toml
 
 logger = logging.getLogger(__name__)
 
@@ -190,8 +190,11 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:
     length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} minutes"
-    say(to_toml(event.config).strip())
-    say("")
+    from pix2pix_training.in_words import describe_generator
+
+    config = event.config
+    say(f"{describe_generator(config.generator)}; patches of {config.patch_size} px, {config.batch_size} a step")
+    say("all settings: config.toml in the folder of the run")
     if event.resumed_from_step:
         say(f"resumed from step {event.resumed_from_step}")
     say(f"source: {event.source}")

@@ -157,6 +157,21 @@ def test_defaults_stand_in_the_config_of_the_run(
     assert again == {**config, "steps": 2}
 
 
+def test_run_begins_with_a_line_about_its_network_and_not_with_all_settings(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = map(str, folders)
+    assert (
+        run(["train", "--source", source, "--target", target, "--out", str(tmp_path / "run"), "--steps", "1", *TINY])
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert "U-Net, 3 down-samplings, base width 4" in said
+    assert "patches of 32 px, 1 a step" in said
+    assert "config.toml" in said
+    assert "beta1 = " not in said
+
+
 def test_paper_preset_writes_the_test_mode_of_the_paper(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
