@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from napari_pix2pix import Pix2Pix
+from napari_pix2pix._widgets.messages import Message, Remarks
+from napari_pix2pix._widgets.run_progress import RunProgress
 from pix2pix_training.error_network import ErrorNetwork, ErrorTraits
+from pix2pix_training.events import LearningErrors
 from pix2pix_training.model_file import save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
@@ -58,3 +61,12 @@ def test_no_map_is_offered_where_the_model_has_none(viewer: Any, run: Any, trans
     save_model(model_for(1, 1), tmp_path / "model.safetensors")
     run(tmp_path / "model.safetensors", [viewer.add_image(texture(43))])
     assert not translate.error_map.isVisibleTo(translate)
+
+
+def test_the_form_of_training_tells_how_far_the_error_map_is(qtbot: Any) -> None:
+    progress = RunProgress(Message(), Remarks())
+    for widget in (progress.state, progress.of_epoch, progress.of_run, progress.preview, progress.plot):
+        qtbot.addWidget(widget)
+    progress.show([LearningErrors(step=8, fraction=0.25)])
+    assert progress.state.text() == "learning how large errors are…"
+    assert progress.of_epoch.value() == progress.of_epoch.maximum() // 4
