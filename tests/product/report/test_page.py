@@ -259,7 +259,8 @@ def test_a_note_names_images_that_were_trained_on(tmp_path: Path, folders: tuple
 
 
 @pytest.mark.slow
-def test_page_in_a_browser(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("models", [1, 3])
+def test_page_in_a_browser(tmp_path: Path, model: Path, models: int) -> None:
     """1280 pixels wide: nothing sticks out, and the page asks for nothing."""
     browser = next(
         (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -267,8 +268,12 @@ def test_page_in_a_browser(tmp_path: Path, model: Path) -> None:
     if browser is None:
         pytest.skip("no Chromium here")
     source, out, picture = images(tmp_path / "source"), tmp_path / "report.html", tmp_path / "page.png"
-    files = ["--model", str(model), "--source", str(source), "--target", str(source)]
-    assert run(["evaluate", *files, "--report", str(out)]) == 0
+    files = ["--source", str(source), "--target", str(source), "--report", str(out)]
+    others = [model.with_name(f"model of a long name {number}.safetensors") for number in range(1, models)]
+    for other in others:
+        other.write_bytes(model.read_bytes())
+    chosen = ["--compare", *map(str, (model, *others))] if others else ["--model", str(model)]
+    assert run(["evaluate", *chosen, *files]) == 0
     log = tmp_path / "net.json"
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,3000"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", f"--log-net-log={log}"]
