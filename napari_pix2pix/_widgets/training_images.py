@@ -315,7 +315,8 @@ def _belong(source: Any, other: Any) -> bool:
     axes = likely_channel_axis(source), likely_channel_axis(other)
     if full_extent(source, axes[0]) != full_extent(other, axes[1]):
         return False
-    return not misplaced_among([([source], axes[0]), ([other], axes[1])])
+    is_apart = misplaced_among([([source], axes[0]), ([other], axes[1])]) or apart_on_the_earth([source, other])
+    return not is_apart
 
 
 def _in_words(picker: LayerPicker, image: ArraySource) -> str:

@@ -247,6 +247,7 @@ def test_geotiff_layers_at_other_places_on_the_earth_are_told_of(
         viewer.open(str(tmp_path / f"{name}.tif"), plugin="napari")
     photo, drawn = viewer.layers
     train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    assert train.images.target.layers == ([] if moved else [drawn])  # as first choice
     train.choose_layers([photo], [drawn])
     assert ("map and photo lie at different places on the Earth" in train.images.message.text()) == bool(moved)
 
