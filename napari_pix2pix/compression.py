@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from napari_pix2pix.class_evaluation import Foreground
 from napari_pix2pix.evaluation import TranslationOf, evaluate_pairs, translations
 from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest, in_context, load_training_data
@@ -27,12 +28,14 @@ from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import ArraySource, CroppedSource, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import resolve_device
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.image_description import ImageDescription, ImageTraits
+from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.model_file import Model, model_digest
 from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
+from pix2pix_training.preparation import require_type
 from pix2pix_training.regions import Region
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.student_record import StudentRecord
@@ -72,24 +75,29 @@ def lesson(
 
     Parameters
     ----------
-    request : where sources and true targets are; where the targets are the sources, there are none.
+    request : where sources and true targets are, if there are any.
 
     Raises
     ------
     InputError
         The images cannot be opened, do not fit the model, or leave nothing to hold out.
     """
-    split = load_training_data(request, patch_size=_USUAL_PATCH, seed=seed).split
+    split = load_training_data(request, patch_size=_usual_patch(teacher), seed=seed).split
     if not split.validation:
-        raise SettingsError("a student is compared with its teacher on images that are held out; hold some out")
+        raise SettingsError(
+            "a student is compared with its teacher on images that are held out, and none are; give more or larger "
+            "images, and a --validation above 0"
+        )
+    has_targets = not request.targets_to_come
+    pairs = [_fitting(teacher, pair, has_targets) for pair in (*split.training, *split.validation)]
     translator = Translator(teacher, TranslationSettings(device=device))
-    pairs, taught, true = [*split.training, *split.validation], list[Pair](), list[Pair]()
+    taught, true = list[Pair](), list[Pair]()
     for number, pair in enumerate(pairs):
         sink = PlainFileSink(folder / f"{number}.tif")
         yield from of_one(translate(pair.source, translator, sink), number, len(pairs))
         taught.append(Pair(sink.image, TranslationOf(sink.image, open_image(sink.path)), pair.name))
         true.append(Pair(sink.image, pair.target, pair.name))
-    count, has_targets = len(split.training), request.targets != request.sources
+    count = len(split.training)
     learnt = [*taught[:count], *(true[:count] if has_targets else ())]
     reach = teacher.source.z_context
     return Lesson(
@@ -102,6 +110,23 @@ def lesson(
         held_out=tuple(taught[count:]),
         targets=tuple(true[count:]) if has_targets else (),
     )
+
+
+def _fitting(teacher: Model, pair: Pair, has_target: bool) -> Pair:
+    """A pair to learn from, its target in the values of the teacher's results; `ImageError` where it is not fit."""
+    (height, width), least = plane_size(pair.source), teacher.generator_config.stride
+    if min(height, width) < least:
+        raise ImageError(
+            f"{pair.source.name} has {height} x {width} pixels, and patches to learn on have at least {least}; leave "
+            "it out, or enlarge the images"
+        )
+    mapping = teacher.target.mapping
+    if not has_target:
+        return pair
+    if isinstance(mapping, CategoryMapping) and mapping.foreground:
+        pair = replace(pair, target=Foreground(pair.target))
+    require_type(pair.target, mapping)
+    return pair
 
 
 def _traits(side: ImageDescription) -> ImageTraits:
@@ -134,10 +159,13 @@ def student_config(teacher: Model, width: int, images: Sequence[Pair], length: M
 def _patch_size(teacher: Model, images: Sequence[Pair]) -> int:
     """That of the teacher's training as far as the images have room for it."""
     stride = teacher.generator_config.stride
-    config = teacher.training.get("config", {})
-    wanted = config.get("patch_size")
     room = min(min(plane_size(pair.source)) for pair in images)
-    return max(stride, min(wanted if type(wanted) is int else _USUAL_PATCH, room) // stride * stride)
+    return max(stride, min(_usual_patch(teacher), room) // stride * stride)
+
+
+def _usual_patch(teacher: Model) -> int:
+    wanted = teacher.training.get("config", {}).get("patch_size")
+    return wanted if type(wanted) is int and wanted > 0 else _USUAL_PATCH
 
 
 def width_for(teacher: Model, speed: float, image: ArraySource, device: str) -> Generator[int, None, int]:

@@ -75,7 +75,7 @@ class DataRequest:
     side-by-side images, or a CSV table. With `z_context`, that many neighbouring planes on each side are further
     channels of each plane of the source. `validation` is a fraction of the pairs, a folder, or a region of one pair.
     Of files that hold several images, all are used, or the one of number `series`. `alpha` says what an alpha channel
-    is; see `open_image`.
+    is; see `open_image`. With `targets_to_come` there are no targets yet, and `targets` are the sources.
     """
 
     sources: Annotated[tuple[Path, ...], Lenient] = ()
@@ -88,6 +88,7 @@ class DataRequest:
     series: Annotated[int, Field(ge=0)] | None = None
     alpha: AlphaChoice = "auto"
     validation: Annotated[Any, PlainValidator(checked_validation)] = DEFAULT_VALIDATION_FRACTION
+    targets_to_come: bool = False
 
     def __post_init__(self) -> None:
         if self.pairs is not None and (self.sources or self.targets):
@@ -179,7 +180,7 @@ def _open_pairs(
         "cache": PixelCache(alpha=request.alpha),
     }
     if composites is None:
-        return pairs_from_paths(sources, targets, **options)
+        return pairs_from_paths(sources, targets, targets_to_come=request.targets_to_come, **options)
     if _is_table(composites):
         return pairs_from_csv(composites, **options)
     return pairs_from_composites(composites, request.direction, **options)

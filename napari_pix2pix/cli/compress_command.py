@@ -58,7 +58,9 @@ def compress(
     keep_freed_memory()
     teacher = load_model(model)
     length = {"steps": steps} if steps is not None else {"minutes": 30.0 if minutes is None else minutes}
-    request = DataRequest(sources=tuple(source), targets=tuple(target or source), validation=validation)
+    request = DataRequest(
+        sources=tuple(source), targets=tuple(target or source), validation=validation, targets_to_come=not target
+    )
     interrupts.keeps("nothing was trained")
     with temporary_folder(scratch_folder()) as folder:
         with progress_bar("the teacher translates", "images") as bar, interrupts.stoppable(bar.say) as cancel:
@@ -92,7 +94,7 @@ def compress(
     say(f"student: {describe_student(record)}")
     if record.speed < speed:
         logger.warning(
-            "%.2g times as fast where %g was asked and measured before the run; other work may have slowed it down",
+            "%.3g times as fast where %g was asked and measured before the run; other work may have slowed it down",
             record.speed,
             speed,
         )

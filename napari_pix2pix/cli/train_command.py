@@ -91,7 +91,7 @@ def train(
         z_context=z_context,
         alpha=alpha,  # type: ignore[arg-type]
         series=series,
-        **({} if validation is None else {"validation": validation}),
+        validation=training_data.DEFAULT_VALIDATION_FRACTION if validation is None else validation,
     )
     load = partial(training_data.load_training_data, request, seed=run.seed)
 

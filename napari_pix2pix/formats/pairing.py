@@ -53,6 +53,7 @@ def pairs_from_paths(
     target_channels: Sequence[int] | None = None,
     series: int | None = None,
     cache: PixelCache | None = None,
+    targets_to_come: bool = False,
 ) -> list[Pair]:
     """Pair files with files, or the images of folders by their names without ending.
 
@@ -63,6 +64,7 @@ def pairs_from_paths(
     source_channels, target_channels : indices of the channels to keep, counted over all files of the side.
     series : of files that hold several images the one of this number, from 0; by default all, each in a pair.
     cache : keeps decoded pixels; by default one of the usual size for these pairs.
+    targets_to_come : the targets are the sources until others are made of these, so nothing is said of that.
 
     Returns
     -------
@@ -85,7 +87,10 @@ def pairs_from_paths(
     else:
         folder, file = paths[folders.index(True)], paths[folders.index(False)]
         raise ImageError(f"{folder} is a folder and {file} is a file; give folders only, or files only")
-    return _open_pairs(entries, source_channels, target_channels, cache)
+    pairs = _open_pairs(entries, source_channels, target_channels, cache)
+    if not targets_to_come:
+        _say_equal_sides(entries, source_channels, target_channels)
+    return pairs
 
 
 def pairs_from_composites(
@@ -152,7 +157,9 @@ def pairs_from_csv(
         for sources, targets, origin in _rows_of_table(table)
         for entry in _entries_of(sources, targets, series, origin)
     ]
-    return _open_pairs(entries, source_channels, target_channels, cache)
+    pairs = _open_pairs(entries, source_channels, target_channels, cache)
+    _say_equal_sides(entries, source_channels, target_channels)
+    return pairs
 
 
 def files_of_table(table: Path) -> list[tuple[tuple[Path, ...], tuple[Path, ...]]]:
@@ -268,8 +275,6 @@ def _open_pairs(
     targets = in_common_order([target for _, target in stacked], target_channels)
     pairs = [_pair(*images) for images in zip(entries, sources, targets, strict=True)]
     check_consistent(pairs)
-    if list(source_channels or ()) == list(target_channels or ()):
-        _say_equal_sides(entries)
     return pairs
 
 
@@ -280,8 +285,12 @@ def _say_apart(opened: Sequence[Sequence[CachedSource]]) -> None:
         logger.warning("%s%s", found[0], f" (and so in {len(found) - 1} more pairs)" if len(found) > 1 else "")
 
 
-def _say_equal_sides(entries: Sequence[_Entry]) -> None:
+def _say_equal_sides(
+    entries: Sequence[_Entry], source_channels: Sequence[int] | None, target_channels: Sequence[int] | None
+) -> None:
     """A word where images are their own targets, from which nothing can be learned."""
+    if list(source_channels or ()) != list(target_channels or ()):
+        return
     equal = [entry for entry in entries if _places(entry.sources) == _places(entry.targets)]
     if equal:
         logger.warning(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pix2pix_training.array_source import channel_count, plane_indices, plane_size
+from pix2pix_training.array_source import ArraySource, channel_count, plane_indices, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import Preparing
@@ -96,7 +96,8 @@ def prepare(
     training = yield from progress.of(_surveyed(split.training, each))
     if known is not None:
         source_mapping, target_mapping = known
-        require_types(split.training[0], known)
+        for image, mapping in zip(split.training[0].images, known, strict=True):
+            require_type(image, mapping)
     else:
         source_mapping = fit_mapping(
             training[0], config.source_values, "source", start and start[0], may_be_classes=z_context == 0
@@ -167,15 +168,14 @@ def require_room(pairs: Sequence[Pair], config: TrainingConfig) -> None:
     )
 
 
-def require_types(pair: Pair, known: tuple[Mapping, Mapping]) -> None:
-    """Refuse images of another type, or with other channels, than known mappings are for."""
-    for image, mapping in zip(pair.images, known, strict=True):
-        own, wanted = (image.dtype.name, channel_count(image)), (mapping.dtype, mapping.image_channels)
-        if own != wanted:
-            raise ImageError(
-                f"{image.name} has {own[1]} channels of type {own[0]}, and the model has {wanted[1]} of {wanted[0]} "
-                "there; give images like those that it was trained on"
-            )
+def require_type(image: ArraySource, mapping: Mapping) -> None:
+    """Refuse an image of another type, or with other channels, than a known mapping is for."""
+    own, wanted = (image.dtype.name, channel_count(image)), (mapping.dtype, mapping.image_channels)
+    if own != wanted:
+        raise ImageError(
+            f"{image.name} has {own[1]} channels of type {own[0]}, and the model has {wanted[1]} of {wanted[0]} "
+            "there; give images like those that it was trained on"
+        )
 
 
 def changed_image(before: MappingType[str, Any], now: PreparedData, split: Split) -> str | None:

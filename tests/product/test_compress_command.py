@@ -19,7 +19,7 @@ from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.progress import ended
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
-from pix2pix_training.intensity import CategoryMapping, LinearMapping, dtype_mapping
+from pix2pix_training.intensity import CategoryMapping, LinearMapping, dtype_mapping, foreground_mapping
 from pix2pix_training.model_file import Model, load_model, model_digest, save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator
@@ -111,7 +111,7 @@ def test_what_is_learnt_are_the_teachers_results_and_the_targets(images: Path, t
     wanted = translate_array(seen, model)
     assert np.array_equal(held_out.target.read(Region.whole(64, 72)), wanted)
     assert {pair.target.name for pair in lesson.data.split.training[3:]} < {str(p) for p in targets[0].iterdir()}
-    alone = DataRequest(sources=sources, targets=sources, validation=0.25)
+    alone = DataRequest(sources=sources, targets=sources, validation=0.25, targets_to_come=True)
     (tmp_path / "again").mkdir()
     lesson = ended(compression.lesson(model, alone, tmp_path / "again", device="cpu", seed=0))
     assert (len(lesson.data.split.training), lesson.targets) == (3, ())
@@ -140,7 +140,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_width_it_had(teacher: Path, imag
         (["--target-speed", "1x"], "target-speed is '1x'; give how many times as fast, above 1, such as 4x"),
         (["--target-speed", "fast"], "target-speed is 'fast'"),
         (["--minutes", "1"], "minutes and steps are both given"),
-        (["--validation", "0"], "a student is compared with its teacher on images that are held out; hold some out"),
+        (["--validation", "0"], "on images that are held out, and none are; give more or larger images, and a"),
         (["--target-speed", "100x"], "even a network of width 1 is only"),
     ],
 )
@@ -167,7 +167,39 @@ def test_images_of_another_type_are_refused(
     for path in (images / "target").iterdir():
         Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 7).save(path)
     assert compressed(teacher, images, tmp_path / "run", "--target", str(images / "target")) == 2
-    assert "all target images must have the same type" in capsys.readouterr().err.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()  # before the teacher translates
+    assert "has 1 channels of type uint16, and the model has 1 of uint8 there" in line
+
+
+def test_images_that_have_no_room_for_a_patch_are_refused_at_once(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (images / "source").iterdir():
+        Image.fromarray(np.zeros((30, 40), np.uint8)).save(path)
+    assert compressed(teacher, images, tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has 30 x 40 pixels, and patches to learn on have at least 32; leave it out, or enlarge" in line
+
+
+def test_without_targets_nothing_is_said_of_them(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run") == 0
+    assert "source and target at once" not in capsys.readouterr().err
+    assert compressed(teacher, images, tmp_path / "copy", "--target", str(images / "source")) == 0
+    assert "source and target at once" in capsys.readouterr().err
+
+
+def test_of_a_single_image_a_band_is_held_out_a_patch_of_the_teacher_away(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "single.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 64), dtype=np.uint8)).save(path)
+    request = DataRequest(sources=(path,), targets=(path,), targets_to_come=True)
+    with pytest.raises(SettingsError, match="give more or larger images"):
+        ended(compression.lesson(a_teacher(), request, tmp_path, device="cpu", seed=0))
+    learnt_on_small_patches = a_teacher(training={"config": {"patch_size": 32}})
+    lesson = ended(compression.lesson(learnt_on_small_patches, request, tmp_path, device="cpu", seed=0))
+    assert [pair.source.shape for pair in lesson.data.split.training] == [(1, 96, 64)]
+    assert [pair.source.shape for pair in lesson.held_out] == [(1, 32, 64)]
 
 
 def test_a_student_of_classes_gives_classes(images: Path, tmp_path: Path) -> None:
@@ -182,3 +214,18 @@ def test_a_student_of_classes_gives_classes(images: Path, tmp_path: Path) -> Non
     record = student_record_of(after.training)
     assert record is not None
     assert "iou" in record.to_teacher
+
+
+def test_labels_are_targets_of_a_model_of_the_foreground(images: Path, tmp_path: Path) -> None:
+    config = GeneratorConfig(source_channels=1, target_channels=2, base_width=WIDTH, depth=5)
+    weights = build_generator(config).state_dict()
+    target = ImageDescription(mapping=foreground_mapping())
+    save_model(a_teacher(generator_config=config, weights=weights, target=target), tmp_path / "model.safetensors")
+    for path in (images / "target").iterdir():
+        labels = (np.asarray(Image.open(path)) > 128).astype(np.uint16) * 300
+        Image.fromarray(labels).save(path)
+    options = ("--target", str(images / "target"))
+    assert compressed(tmp_path / "model.safetensors", images, tmp_path / "run", *options) == 0
+    record = student_record_of(load_model(tmp_path / "run" / "model.safetensors").training)
+    assert record is not None
+    assert None not in (record.student_scores["iou"], record.teacher_scores["iou"])
