@@ -36,6 +36,7 @@ from pix2pix_training.networks import (
 from pix2pix_training.novelty import NoveltyMeasure, NoveltyTraits, tensor_shapes
 from pix2pix_training.quantisation import Int8Traits, are_roundings_of, int8_problem
 from pix2pix_training.strict_json import read_table
+from pix2pix_training.student_record import student_record_of
 from pix2pix_training.validated import from_dict, validated
 
 FORMAT = "pix2pix-model"
@@ -396,6 +397,7 @@ def _provenance_from_json(data: Any) -> dict[str, Any]:
             raise SettingsError(f"training.{name} is {data[name]!r:.60}, which is not what it should be")
     if not all(isinstance(name, str) for name in data.get("imported_from", ())):
         raise SettingsError("training.imported_from should be a list of names")
+    student_record_of(data)
     return data
 
 

@@ -173,7 +173,7 @@ def _schema(cls: type, source: Any, handler: Any) -> Any:
 def _in_words(error: ValidationError, cls: type, where: str) -> str:
     first = error.errors(include_url=False)[0]
     kind, value, place = first["type"], first["input"], first["loc"]
-    annotation, entries = _found(cls, place)
+    annotation, entries = _found(cls, place[:-1] if kind == "missing" and isinstance(place[-1], int) else place)
     name = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     name = name.removeprefix(".")
     table, _, entry = name.rpartition(".")
@@ -184,7 +184,7 @@ def _in_words(error: ValidationError, cls: type, where: str) -> str:
         case "missing" if place and isinstance(place[-1], str):
             return f"{table} lacks the entry {entry!r}" if table else f"the entry {entry!r} is missing"
         case "missing" | "too_long":
-            listed, wanted = name.removesuffix(f"[{place[-1]}]"), len(get_args(annotation))
+            listed, wanted = name.removesuffix(f"[{place[-1]}]"), len(get_args(_container(annotation)))
             return f"{listed} should have {wanted} entries, not {place[-1] if kind == 'missing' else len(value)}"
         case "dataclass_type":
             return f"{name or 'settings'} should be a table of settings, not {type(value).__name__}"
@@ -211,8 +211,19 @@ def _found(cls: type, place: tuple[int | str, ...]) -> tuple[Any, Mapping[str, A
         if isinstance(part, str):
             if (inner := getattr(annotation, "__annotations__", None)) is not None:
                 entries = get_type_hints(annotation, include_extras=True) if inner else {}
-            annotation = entries.get(part)
+            container = _container(annotation)
+            annotation = entries.get(part) if get_origin(container) is not dict else get_args(container)[1]
+        else:
+            parts = [each for each in get_args(_container(annotation)) if each is not Ellipsis]
+            annotation = parts[min(part, len(parts) - 1)] if parts else annotation
     return annotation, entries
+
+
+def _container(annotation: Any) -> Any:
+    """The ``tuple`` or ``dict`` of an annotation, also of one within ``Annotated`` or beside None; else None."""
+    if get_origin(annotation) in (tuple, dict):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _container(part)) is not None), None)
 
 
 def _range_in_words(low: Any, high: Any, includes_low: bool) -> str:

@@ -152,6 +152,7 @@ def test_pickle_in_disguise_is_not_opened(saved: Path, tmp_path: Path) -> None:
         ({"generator": {"base_width": 4, "depth": 3, "source_channels": 2}}, "has shape"),
         ({"source": {"mapping": {"kind": "python"}}}, "knows linear and categories"),
         ({"inference": {"statistics": "guess"}}, "choose one of"),
+        ({"training": {"student": {"teacher": "x"}}}, "training.student lacks the entry 'teacher_width'"),
     ],
 )
 def test_implausible_headers_are_refused(saved: Path, changes: dict[str, Any], message: str) -> None:

@@ -14,6 +14,7 @@ from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, build_generator, initialize_weights
 from pix2pix_training.quantisation import (
     STEPS,
+    Int8Traits,
     QuantisedConvolution,
     RangeSurvey,
     convolution_names,
@@ -21,6 +22,7 @@ from pix2pix_training.quantisation import (
     quantise,
     weight_steps,
 )
+from pix2pix_training.validated import from_dict
 
 
 def unet(decoder: Decoder = "transposed") -> Generator:
@@ -109,6 +111,26 @@ def test_images_brighter_than_those_that_were_seen_are_not_clipped() -> None:
 def test_roundings_of_another_network_are_refused() -> None:
     with pytest.raises(SettingsError, match="compile the model again"):
         quantise(unet(), {"encoder_1": (-3, 0)})
+    network = unet()
+    zero_beyond_the_steps = dict.fromkeys(convolution_names(network.config), (-3, STEPS + 1))
+    with pytest.raises(SettingsError, match="compile the model again"):
+        quantise(network, zero_beyond_the_steps)
+
+
+@pytest.mark.parametrize(
+    "rounding, words",
+    [
+        ((61, 0), r"encoder_1\[0\] is 61; it must lie between -60 and 60"),
+        ((0, -1), r"encoder_1\[1\] is -1; it must lie between 0 and 16777216"),
+        ((0,), r"encoder_1 should have 2 entries, not 1"),
+        ((0, 1, 2), r"encoder_1 should have 2 entries, not 3"),
+        ((0, "x"), r"encoder_1\[1\] is 'x', a str; it should be a int"),
+    ],
+)
+def test_a_rounding_that_is_none_is_one_line(rounding: object, words: str) -> None:
+    traits = {"roundings": {"encoder_1": rounding}, "parts": 2, "deviation": 0.0, "worst": 0.0}
+    with pytest.raises(SettingsError, match=words):
+        from_dict(Int8Traits, traits)
 
 
 @pytest.mark.parametrize(
