@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_pix2pix.translation.fitted_image import fitted_image
@@ -24,6 +26,8 @@ from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.networks import Generator as Network
 from pix2pix_training.quantisation import Int8Traits, RangeSurvey, int8_problem, quantise
 from pix2pix_training.regions import Region
+
+logger = logging.getLogger(__name__)
 
 MOST_DEVIATION = 0.005
 MOST_PSNR_LOSS = 0.3
@@ -44,7 +48,7 @@ def with_int8(
     Parameters
     ----------
     sources : images like those to be translated; half of their parts give the roundings, the others judge them.
-    targets : of the sources in this order, or none.
+    targets : of the sources in this order, or none; of categories, which have no PSNR, they are not used.
     most_deviation : see below.
 
     Raises
@@ -57,6 +61,9 @@ def with_int8(
     problem = int8_problem(model.generator_config, model.inference)
     if problem is not None:
         raise SettingsError(problem)
+    if targets and isinstance(model.target.mapping, CategoryMapping):
+        logger.warning("the targets are categories, which have no PSNR, so they are not used")
+        targets = ()
     of_sources: Sequence[ArraySource | None] = targets or [None] * len(sources)
     images = [_Image(model, *pair) for pair in zip(sources, of_sources, strict=True)]
     parts = _parts(images, model.generator_config.stride)
@@ -127,17 +134,35 @@ class _Image:
         if plane_size(target) != plane_size(source) or channel_count(target) != mapping.image_channels:
             raise ImageError(f"{target.name} does not fit {source.name}, or the model; give the target of that image")
         if target.dtype.name != mapping.dtype:
-            raise ImageError(f"{target.name} has pixels of {target.dtype}, and the model's are {mapping.dtype}")
+            raise ImageError(
+                f"{target.name} has pixels of {target.dtype}, and the model's are {mapping.dtype}; give targets like "
+                "those that it was trained on"
+            )
 
     def plane(self, plane: tuple[int, ...]) -> PaddedImage:
         return PaddedImage(self._filled, plane, self._mapping, stride=self._stride, device=torch.device("cpu"))
 
-    def target(self, region: Region, plane: tuple[int, ...]) -> Tensor | None:
-        """(1, C, h, w) in [-1, 1]; None where there is none, or it has no values to measure with."""
-        if self._target is None or isinstance(self._target_mapping, CategoryMapping):
+    def has_content(self, region: Region, plane: tuple[int, ...]) -> bool:
+        """Whether a region has valid pixels that differ."""
+        stored, invalid = self._filled.read_with_mask(region, plane)
+        valid = stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]
+        return bool((valid != valid[:, :1]).any())
+
+    def valid(self, region: Region, plane: tuple[int, ...]) -> Tensor:
+        """Mask (h, w) of the valid pixels of the source."""
+        return _valid(self._filled.read_with_mask(region, plane)[1], region)
+
+    def target(self, region: Region, plane: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """(1, C, h, w) in [-1, 1], and the mask (h, w) of its valid pixels; None where there is none."""
+        if self._target is None:
             return None
-        stored = FilledSource(self._target, may_be_empty=True).read(region, plane)
-        return resolved(self._target_mapping, self._target).to_network(to_tensor(stored)[None])
+        stored, invalid = FilledSource(self._target, may_be_empty=True).read_with_mask(region, plane)
+        values = resolved(self._target_mapping, self._target).to_network(to_tensor(stored)[None])
+        return values, _valid(invalid, region)
+
+
+def _valid(invalid: NDArray[np.bool_] | None, region: Region) -> Tensor:
+    return torch.ones(region.height, region.width, dtype=torch.bool) if invalid is None else torch.from_numpy(~invalid)
 
 
 @dataclass(frozen=True)
@@ -148,17 +173,28 @@ class _Part:
     plane: tuple[int, ...]
     window: Region
 
+    @property
+    def area(self) -> Region:
+        """The window without what pads the image."""
+        return self.window.common(self.image.plane(self.plane).area)
+
+    def has_content(self) -> bool:
+        return self.image.has_content(self.area, self.plane)
+
     def source(self) -> Tensor:
         return self.image.plane(self.plane).read(self.window)
 
     @torch.inference_mode()
     def cost(self, network: Network, rounded: Network) -> _Cost:
-        x, area = self.source(), self.window.common(self.image.plane(self.plane).area)
+        x, area = self.source(), self.area
         own = area.seen_from(self.window).slices
+        valid = self.image.valid(area, self.plane)
         exact, found = (each(x)[..., *own] for each in (network, rounded))
-        target = self.image.target(area, self.plane)
-        loss = None if target is None else _decibels(found, target) - _decibels(exact, target)
-        return _Cost((found - exact).abs().mean().item() / 2, loss)
+        loss = None
+        if (target := self.image.target(area, self.plane)) is not None and (both := valid & target[1]).any():
+            wanted = target[0][..., both]
+            loss = _decibels(found[..., both], wanted) - _decibels(exact[..., both], wanted)
+        return _Cost((found - exact)[..., valid].abs().mean().item() / 2, loss)
 
 
 def _decibels(result: Tensor, target: Tensor) -> float:
@@ -167,21 +203,37 @@ def _decibels(result: Tensor, target: Tensor) -> float:
 
 
 def _parts(images: Sequence[_Image], stride: int) -> list[_Part]:
-    """Parts of the images in random order, always the same, as large as there are enough of.
+    """Parts of the images with content in random order, always the same, as large as there are enough of.
 
     Of a network's deep features smaller parts know less, so the largest side is taken that gives some.
     """
     sides = [side for side in _SIDES if side % stride == 0] or [stride]
-    found = next((found for side in sides if len(found := list(_windows(images, side))) >= _ENOUGH_PARTS), None)
-    found = found or list(_windows(images, sides[-1]))
-    if len(found) < 2:
+    drawn: list[_Part] = []
+    for side in sides:
+        found = list(_windows(images, side))
+        if len(found) >= _ENOUGH_PARTS or side == sides[-1]:
+            drawn = _with_content(found)
+        if len(drawn) >= _ENOUGH_PARTS:
+            break
+    if len(drawn) < 2:
         raise ImageError(
-            f"the sample is one part of at most {sides[-1]} x {sides[-1]} pixels; give more or larger images, as half "
-            "of the parts give the roundings and the others judge them"
+            f"of the parts of the sample, {sides[-1]} x {sides[-1]} pixels or smaller, {len(drawn)} of {len(found)} "
+            "have valid pixels that differ, and 2 are needed: half of them give the roundings and the others judge "
+            "them; give more or larger images"
         )
-    drawn = [found[n] for n in np.random.default_rng(0).permutation(len(found))]
-    pixels = np.cumsum([part.window.pixels for part in drawn])
-    return drawn[: max(2, int((pixels <= _MOST_PIXELS).sum()))]
+    return drawn
+
+
+def _with_content(found: Sequence[_Part]) -> list[_Part]:
+    """Of parts in random order those with content, as many as there is time for."""
+    drawn, pixels = list[_Part](), 0
+    for part in (found[n] for n in np.random.default_rng(0).permutation(len(found))):
+        if pixels + part.window.pixels > _MOST_PIXELS and len(drawn) >= 2:
+            break
+        if part.has_content():
+            drawn.append(part)
+            pixels += part.window.pixels
+    return drawn
 
 
 def _windows(images: Sequence[_Image], side: int) -> Iterator[_Part]:

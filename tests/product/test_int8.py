@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from functools import partial
@@ -10,20 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation import int8_calibration
 from napari_pix2pix.translation.backends import openvino_runner
+from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training import device
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.errors import EngineError, ModelFileError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
-from pix2pix_training.intensity import LinearMapping
+from pix2pix_training.intensity import LinearMapping, foreground_mapping
 from pix2pix_training.model_file import Model, load_model, model_digest, save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.quantisation import convolution_names
+from pix2pix_training.regions import Region
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=4)
@@ -173,6 +177,59 @@ def test_a_sample_of_one_part_is_refused(folder: Path, capsys: pytest.CaptureFix
     tifffile.imwrite(folder / "small.tif", random_image(1, 30, 40)[0])
     assert made_ready(folder, "--sample", str(folder / "small.tif"), "--overwrite") == 2
     assert "more or larger images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [np.nan, 7.0])
+def test_a_sample_without_content_is_refused(value: float, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    floats = random_model(CONFIG, InferenceConfig(), dtype="float32")
+    save_model(floats, folder / "model.safetensors")
+    tifffile.imwrite(folder / "empty.tif", np.full((200, 200), value, np.float32))
+    assert made_ready(folder, "--sample", str(folder / "empty.tif")) == 2
+    assert "of the parts of the sample, 64 x 64 pixels or smaller, 0 of 16 have valid pixels" in capsys.readouterr().err
+
+
+def test_parts_are_as_small_as_gives_enough_of_them_with_content() -> None:
+    model = random_model(CONFIG, InferenceConfig(), dtype="float32")
+    image = random_image(1, 2048, 2048, "float32")
+    image[:, 256:] = np.nan
+    made = ended(int8_calibration.with_int8(model, [MemorySource(image)], most_deviation=1.0))
+    assert made.int8 is not None
+    assert made.int8.parts == 8  # of 256 x 256
+
+
+def test_what_is_invalid_does_not_count() -> None:
+    """Of parts that are mostly nodata, the valid pixels alone are judged, and those of the target."""
+    model = random_model(CONFIG, InferenceConfig(), dtype="float32")
+    images = [random_image(1, 64, 64, "float32", seed) for seed in range(8)]
+    targets = [image.copy() for image in images]
+    for image, target in zip(images, targets, strict=True):
+        image[:, 16:] = np.nan
+        target[:, :, 32:] = np.nan
+    made = ended(int8_calibration.with_int8(model, *([MemorySource(i) for i in side] for side in (images, targets))))
+    assert made.int8 is not None
+    network, x = model.generator(), int8_calibration._Image(model, MemorySource(images[0]), MemorySource(targets[0]))
+    part = int8_calibration._Part(x, (), Region.whole(64, 64))
+    other = copy.deepcopy(network)
+    network.register_forward_hook(lambda _m, _g, given: torch.zeros_like(given))
+
+    def wrong_where_it_does_not_count(_m: object, _g: object, given: torch.Tensor) -> torch.Tensor:
+        result = torch.zeros_like(given)
+        result[..., 16:, :] = 1
+        return result
+
+    other.register_forward_hook(wrong_where_it_does_not_count)
+    assert part.cost(network, other) == int8_calibration._Cost(0.0, 0.0)
+
+
+def test_targets_of_categories_are_said_to_be_left_aside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = replace(CONFIG, target_channels=2)
+    model = random_model(config, InferenceConfig())
+    save_model(replace(model, target=replace(model.target, mapping=foreground_mapping())), folder / "model.safetensors")
+    (folder / "labels").mkdir()
+    for number in range(4):
+        tifffile.imwrite(folder / "labels" / f"{number}.tif", np.full((60, 80), 300, np.uint16))
+    assert made_ready(folder, "--sample", str(folder / "images"), "--target", str(folder / "labels")) == 0
+    assert "the targets are categories, which have no PSNR, so they are not used" in capsys.readouterr().err
 
 
 def test_beyond_the_limit_of_the_deviation(
