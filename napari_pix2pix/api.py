@@ -130,7 +130,7 @@ class Pix2Pix(LoadedModel):
         Returns
         -------
         Pix2Pix
-            The model that was saved: the best by the validation's mean absolute error, or the last.
+            The model that was saved: the best by the score that its preset goes by (`best_by`), or the last.
 
         Raises
         ------

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import numpy as np
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from napari_pix2pix.formats import is_image_path
@@ -21,6 +22,7 @@ from napari_pix2pix.formats.pairing import (
     pairs_from_csv,
     pairs_from_paths,
 )
+from napari_pix2pix.translation.image_fit import MOST_LAST
 from napari_pix2pix.translation.settings import Channels
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.channel_names import ordered_like
@@ -126,6 +128,9 @@ def pairs_of_arrays(source: Any, target: Any, axes: str | None, target_axes: str
     sources, targets = (list(images) if isinstance(images, list | tuple) else [images] for images in (source, target))
     if len(sources) != len(targets) or not sources:
         raise ImageError(f"there are {len(sources)} source images and {len(targets)} targets; give as many of both")
+    for side, images, letters in (("source", sources, axes), ("target", targets, target_axes)):
+        for number, image in enumerate(images):
+            _require_axes(f"{side} {number}", np.shape(image), letters)
     return [
         Pair(
             MemorySource(one, name=f"source {number}", axes=axes),
@@ -134,6 +139,15 @@ def pairs_of_arrays(source: Any, target: Any, axes: str | None, target_axes: str
         )
         for number, (one, other) in enumerate(zip(sources, targets, strict=True))
     ]
+
+
+def _require_axes(name: str, shape: tuple[int, ...], axes: str | None) -> None:
+    """Refuse an array whose last axis looks like that of channels where nothing says so."""
+    if axes is None and len(shape) > 2 and shape[-1] <= MOST_LAST < shape[-2]:
+        raise ImageError(
+            f"{name} has the shape {shape}, which without axes is an image {shape[-1]} pixels wide; if the last axis "
+            "is that of the channels, say so with axes, such as YXC"
+        )
 
 
 def data_of_pairs(

@@ -73,7 +73,7 @@ def evaluate(
     from napari_pix2pix.evaluation import comparison, scored
     from napari_pix2pix.formats.caching import PixelCache
     from napari_pix2pix.formats.pairing import pairs_from_paths
-    from napari_pix2pix.report.judgement import check_comparable, judging
+    from napari_pix2pix.report.judgement import check_comparable, judging, seen_in_training, trained_on_in_words
     from napari_pix2pix.training_data import parse_region
 
     chosen = TranslationSettings(**settings_of_options(settings, TranslationSettings))
@@ -119,6 +119,11 @@ def evaluate(
             results[candidate.name] = {**found, **candidate.extra}
             for line in _summary(candidate.name, result) if compare else _lines(result):
                 say(line)
+            if candidate.model is not None and given is not None:
+                scored_pairs = [given[number] for number in wanted.numbers]
+                seen = judged[-1].seen if judged else seen_in_training(candidate.model, scored_pairs, part)
+                if words := trained_on_in_words(seen):
+                    say(f"{candidate.name}: {words}" if compare else words)
         if report is not None:
             _write(report, judged)
     if as_json:
@@ -255,7 +260,8 @@ def _lines(result: Evaluation) -> Iterator[str]:
             yield f"grid relative to the targets, 1 is none: {grid}"
         if result.spectrum is not None and result.spectrum.detail is not None:
             yield f"power below 4 px relative to the targets, below 1 is blurred: {result.spectrum.detail:.2f}"
-        yield f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {len(result.images)} images"
+        count = f"{len(result.images)} image{'s' * (len(result.images) != 1)}"
+        yield f"data range {result.data_range[0]:g} to {result.data_range[1]:g}, {count}"
         return
     names = [name for name, _ in result.images]
     found = result.classes

@@ -189,7 +189,7 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
 
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:
-    length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} minutes"
+    length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} min"
     from pix2pix_training.in_words import describe_generator
 
     config = event.config
@@ -199,8 +199,9 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
         say(f"resumed from step {event.resumed_from_step}")
     say(f"source: {event.source}")
     say(f"target: {event.target}")
+    pairs = f"{event.training_pairs} pair{'s' * (event.training_pairs != 1)}"
     say(
-        f"training for {length} on {event.device}{_processes(event)}: {event.training_pairs} pairs, "
+        f"training for {length} on {event.device}{_processes(event)}: {pairs}, "
         f"{event.validation_pairs} held out, {event.steps_per_epoch} steps an epoch"
     )
     say(f"held out: {event.held_out}")

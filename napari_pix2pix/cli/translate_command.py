@@ -144,7 +144,7 @@ def translate(
                 ]
                 report = replace(report, error_maps=translated(of_these, Translator(*maker), False).outputs)
     interrupts.keeps("all is written")
-    for path in (*report.outputs, *report.error_maps):
+    for path in (*report.outputs, *report.error_maps, *report.novelty_maps):
         say(str(path))
     if report.total is not None and not report.total.complete:
         say(f"shard {shard} is done; {out} will be complete when the last of the shards is")
@@ -153,7 +153,8 @@ def translate(
             f"{report.total.pixels / 1e6:.2f} megapixels in {report.total.seconds:.1f} s (scheme {report.total.scheme})"
         )
     if novelty_map and report.total is not None and report.total.novel_share is not None:
-        say(f"{share_in_words(report.total.novel_share, len(jobs))}; see the map NAME-novelty beside the output")
+        where = "the map" if len(jobs) == 1 else "the maps"
+        say(f"{share_in_words(report.total.novel_share, len(jobs))}; see {where} called NAME-novelty above")
     if as_json:
         print_json(report.as_dict())
 

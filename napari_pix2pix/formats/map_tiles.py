@@ -245,7 +245,10 @@ def _open_georeferenced(path: Path, alpha: AlphaChoice) -> MosaicSource:
 def _place(image: ImageSource) -> Georeference:
     place = image.metadata.georeference
     if place is None or place.transform is None:
-        raise ImageError(f"{image.path} is no georeferenced tile; give a folder of GeoTIFFs, or web tiles z/x/y.png")
+        raise ImageError(
+            f"{image.path} is no georeferenced tile, and a folder given as one image holds such tiles: "
+            "GeoTIFFs, or web tiles z/x/y.png; give images that are not tiles of one map file by file"
+        )
     if image.axes != "CYX":
         raise ImageError(f"{image.path} is no map tile: its axes are {image.axes}")
     return place
@@ -290,7 +293,7 @@ def _same_scale(place: Affine, origin: Affine, length_px: int) -> bool:
 def incompatibility(spec: OutputSpec) -> str | None:
     """Why map tiles like those of the input cannot hold an image."""
     if spec.metadata.tiles is None:
-        return "only what was read from map tiles can be written as map tiles; use the format tiff"
+        return "only what was read from map tiles can be written as map tiles; choose another format, or leave it out"
     if prod(spec.leading_shape) > 1:
         return f"map tiles hold a single plane, the image has planes {spec.leading_shape}"
     tile = spec.metadata.tiles.tiles[0]

@@ -104,7 +104,7 @@ def judging(
     of_fit = 0 if sources is None else (3 if wanted.classes is None else 2) * tiles + squares
     done, total = count(1), tiles + squares + of_fit + tiles * (maps is not None and wanted.classes is None)
     unknown: list[Seen] = ["not stated"] * len(wanted.pairs)
-    seen = unknown if kept is None else [_seen(model, pair.target, region) for pair in kept]
+    seen = unknown if kept is None else seen_in_training(model, kept, region)
     steps = _judging(name, wanted, evaluation, sources, model, card, seen, rule)
     if maps is not None and wanted.classes is None:
         steps = _with_coverage(steps, coverages(wanted, maps, region))
@@ -236,6 +236,22 @@ def _of_objects(found: Objects) -> dict[str, float | None]:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None and np.isfinite(value)]
     return float(np.mean(known)) if known else None
+
+
+def seen_in_training(model: Model | None, pairs: Sequence[Pair], region: Region | None) -> list[Seen]:
+    """Of each pair whether the model knows its target, or `region` of it, from training."""
+    return [_seen(model, pair.target, region) for pair in pairs]
+
+
+def trained_on_in_words(seen: Sequence[Seen]) -> str | None:
+    """A warning where the model was trained on what it is judged on."""
+    count, total = seen.count("trained on"), len(seen)
+    if not count:
+        return None
+    if total == 1:
+        return "the image is one that the model was trained on: expect less of new images."
+    are = "is one" if count == 1 else "are ones"
+    return f"{count} of {total} images {are} that the model was trained on: expect less of new images."
 
 
 def _seen(model: Model | None, target: ArraySource, region: Region | None) -> Seen:

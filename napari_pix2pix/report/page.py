@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from napari_pix2pix.report.cases import cases
-from napari_pix2pix.report.judgement import Judgement
+from napari_pix2pix.report.judgement import Judgement, trained_on_in_words
 from napari_pix2pix.report.markup import Html, facts, tag
 from napari_pix2pix.report.score_kinds import score_kinds
 from napari_pix2pix.report.tables import (
@@ -121,9 +121,8 @@ def _notes(judged: Sequence[Judgement]) -> Iterator[Html]:
     for each in judged:
         who = "" if len(judged) == 1 else f"{each.name}: "
         total = len(each.seen)
-        trained_on, held_out = each.seen.count("trained on"), each.seen.count("held out")
-        if trained_on:
-            words = f"{trained_on} of {total} images are ones that the model was trained on: expect less of new images."
+        held_out = each.seen.count("held out")
+        if words := trained_on_in_words(each.seen):
             yield tag("p", who, words, class_="note")
         elif held_out:
             words = (

@@ -72,9 +72,11 @@ class BatchReport:
     total: TranslationReport | None
     failed: dict[Path, str]
     error_maps: tuple[Path, ...] = ()
+    novelty_maps: tuple[Path, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        maps = {"error_maps": [str(path) for path in self.error_maps]} if self.error_maps else {}
+        kinds = {"error_maps": self.error_maps, "novelty_maps": self.novelty_maps}
+        maps = {kind: [str(path) for path in paths] for kind, paths in kinds.items() if paths}
         fields = asdict(self.total) if self.total else {}
         fields.pop("complete", None)  # `outputs` are the complete ones
         failed = {str(path): reason for path, reason in self.failed.items()}
@@ -300,6 +302,7 @@ def translate_batch(
         With `on_error` "stop", at the first failure; what was finished stays. With "skip", where all failed.
     """
     outputs: list[Path] = []
+    novelty_maps: list[Path] = []
     reports: list[TranslationReport] = []
     failed: dict[Path, str] = {}
     may_be_empty = len(jobs) > 1  # among tiles of a map some lie in the sea
@@ -321,6 +324,8 @@ def translate_batch(
             events = file_events(job.inputs, translator, sink, series=job.series, may_be_empty=may_be_empty)
             report = yield from of_one(events, number, len(jobs))
             reports.append(report)
+            if sink.novelty_path is not None:
+                novelty_maps.append(sink.novelty_path)
             if report.complete:
                 outputs.append(job.output)
         except Pix2PixError as error:
@@ -332,7 +337,7 @@ def translate_batch(
             failed[job.inputs[0]] = str(error)
     if failed and not reports:
         raise Pix2PixError(f"all {len(failed)} images failed; the first: {next(iter(failed.values()))}")
-    return BatchReport(outputs=tuple(outputs), total=summed(reports), failed=failed)
+    return BatchReport(outputs=tuple(outputs), total=summed(reports), failed=failed, novelty_maps=tuple(novelty_maps))
 
 
 def of_one(

@@ -31,7 +31,7 @@ from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.validated import checked
 
 _LARGEST_FACTOR = 64
-_MOST_LAST = 16
+MOST_LAST = 16
 """An image that is no wider than this is more likely an array with its channels last."""
 
 
@@ -150,9 +150,10 @@ def _count_problem(image: ArraySource, expected: ImageDescription, metadata: Ima
     found = channel_count(image)
     named = f"; they are called {listed(image.channel_names)}" if image.channel_names else ""
     problem = f"{image.name} has {_channels(found)}, the model expects {_expected(expected)}{named}"
-    if image.shape[-1] == expected.channels <= _MOST_LAST and isinstance(image, DescribedSource):
+    is_file = isinstance(image, DescribedSource) and bool(image.metadata.file_format)
+    if image.shape[-1] == expected.channels <= MOST_LAST and is_file:
         return f"{problem}; if its last axis is that of the channels, save it with the channels first"
-    if image.shape[-1] == expected.channels <= _MOST_LAST:
+    if image.shape[-1] == expected.channels <= MOST_LAST:
         return f"{problem}; if the channels of the array are its last axis, say so with axes, such as YXC"
     if found > expected.channels:
         return f"{problem}; choose them with --channels, such as --channels {_numbers(range(expected.channels))}"

@@ -245,7 +245,7 @@ class FileSink(Sink):
             logger.warning("%s", _finished_in_words(path, spec))
             return None
         for input_file in file.files if file is not None else ():
-            for own in [path, *([] if self._novelty is None else [self._novelty.path])]:
+            for own in [path, *([] if self.novelty_path is None else [self.novelty_path])]:
                 if _is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
                     raise OutputError(f"{own} would take the place of the input {input_file}; give another name")
         self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
@@ -256,6 +256,11 @@ class FileSink(Sink):
                 "written to a bucket"
             )
         return spec
+
+    @property
+    def novelty_path(self) -> Path | None:
+        """The map that this process makes, known once the image is."""
+        return None if self._novelty is None else self._novelty.path
 
     @property
     def _is_first(self) -> bool:

@@ -212,7 +212,10 @@ def _training(provenance: Any) -> str:
     facts = [
         (f"{provenance.get('step')} steps", "step" in provenance),
         (f"{provenance.get('epochs', 0):.3g} epochs", "epochs" in provenance),
-        (f"{provenance.get('training_pairs')} pairs", "training_pairs" in provenance),
+        (
+            f"{provenance.get('training_pairs')} pair{'s' * (provenance.get('training_pairs') != 1)}",
+            "training_pairs" in provenance,
+        ),
         (f"{provenance.get('validation_pairs')} held out", "validation_pairs" in provenance),
         (f"preset {config.get('preset')}", "preset" in config),
         (f"patches of {config.get('patch_size')} px", "patch_size" in config),

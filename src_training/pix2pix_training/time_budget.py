@@ -107,7 +107,7 @@ def _fitted(config: TrainingConfig, given: Collection[Place], split: Split, devi
             picked = batched
     fitted = picked.config
     log.warning(
-        "for %g minutes on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; what is given of "
+        "for %g min on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; what is given of "
         "them stays as it is",
         config.minutes,
         device,

@@ -349,6 +349,11 @@ def test_a_training_takes_ten_minutes_unless_it_is_said(monkeypatch: pytest.Monk
         (lambda model: Pix2Pix.train(IMAGE, IMAGE.astype(object), out="r"), "target 0: values of type object"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE.astype(str), out="r"), "target 0: values of type <U3"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", axes=cast(Any, 2)), "the axes 2 are no text"),
+        (
+            lambda model: Pix2Pix.train(np.zeros((64, 64, 3)), IMAGE, out="r"),
+            "source 0 has the shape .* say so with axes, such as YXC",
+        ),
+        (lambda model: model.translate("source", "o"), "give images that are not tiles of one map file by file"),
         (lambda model: model.translate(cast(Any, None)), "array is of type NoneType"),
         (lambda model: model.translate(IMAGE.astype(complex)), "values of type complex128"),
         (lambda model: Pix2Pix.train(IMAGE, IMAGE, out="r", pixel_size=cast(Any, 3)), "pixel_size is 3; it should be"),

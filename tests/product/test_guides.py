@@ -183,10 +183,11 @@ def make_images(guide: str) -> None:
             folder("noisy", camera)
             folder("clean", camera)
         case "maps.md":
-            for name in ("aerial", "map", "tiles"):
-                Path(name).mkdir()
+            side = {"aerial": 330, "map": 330, "tiles": 80, "kept/aerial": 80, "kept/map": 80}
+            for name, size in side.items():
+                Path(name).mkdir(parents=True)
                 for number in range(4):
-                    write_geotiff(Path(name, f"{number}.tif"), colours(), 80 * number)
+                    write_geotiff(Path(name, f"{number}.tif"), smooth(size, size, 3), size * number)
             write_geotiff(Path("area.tif"), smooth(90, 100, 3), 1000)
         case "huge-images.md":
             tifffile.imwrite("huge.tif", smooth(300, 400))

@@ -246,13 +246,18 @@ def test_what_cannot_be_is_said_before_work(
     assert said in capsys.readouterr().err
 
 
-def test_a_note_names_images_that_were_trained_on(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+def test_a_note_names_images_that_were_trained_on(
+    tmp_path: Path, folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     source, target = map(str, folders)
     out, report = tmp_path / "trained", tmp_path / "report.html"
     assert run(["train", "--source", source, "--target", target, "--out", str(out), "--steps", "1",
                 "--patch-size", "32", "--base-width", "4", "--validation", "0.25"]) == 0  # fmt: skip
-    files = ["--source", source, "--target", target, "--report", str(report)]
-    assert run(["evaluate", "--model", str(out / "model.safetensors"), *files]) == 0
+    files = ["--source", source, "--target", target]
+    for options in ([], ["--report", str(report)]):
+        capsys.readouterr()
+        assert run(["evaluate", "--model", str(out / "model.safetensors"), *files, *options]) == 0
+        assert "3 of 4 images are ones that the model was trained on" in capsys.readouterr().err
     page = Page(report)
     assert "3 of 4 images are ones that the model was trained on" in page.text
     assert page.words.count("held out") == 1

@@ -159,6 +159,8 @@ def test_channels_that_an_array_lacks_come_before_rows_and_columns() -> None:
 def test_channels_that_are_last_without_a_word_are_told_of() -> None:
     with pytest.raises(ImageError, match="if the channels of the array are its last axis, say so with axes"):
         translate_array(np.zeros((40, 50, 3), np.uint8), identity_model(channels=3))
+    with pytest.raises(ImageError, match="if the channels of the array are its last axis, say so with axes"):
+        Pix2Pix(identity_model(channels=3)).translate(np.zeros((40, 50, 3), np.uint8))
 
 
 def test_what_is_sliced_like_an_array_is_read_part_by_part() -> None:

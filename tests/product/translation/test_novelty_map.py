@@ -103,6 +103,8 @@ def test_the_map_lies_beside_the_output_and_says_what_is_strange(
     assert share in err
     assert any(share in line for line in report["warnings"])
     assert report["outputs"] == [str(out)]
+    assert report["novelty_maps"] == [str(tmp_path / "out-novelty.ome.tif")]
+    assert str(tmp_path / "out-novelty.ome.tif") in err.splitlines()
 
 
 @pytest.mark.parametrize(
