@@ -85,12 +85,14 @@ def compress(
         trained = show_training(
             train(config, known.data, out, device=device, resume=resume, overwrite=overwrite, workers=None)
         )
+        interrupts.keeps("the student is trained, and not compared with its teacher yet; --resume goes on with that")
         student = load_model(trained["model"])
         made_in = folder / "student"
         made_in.mkdir()
         with interrupts.stoppable(say) as cancel:
             record = ended(compression.compared(student, teacher, known, made_in, device), lambda _: cancel.check())
     save_model(compression.with_record(student, record), trained["model"])
+    interrupts.keeps(f"{trained['model']} is written")
     say(f"student: {describe_student(record)}")
     if record.speed < speed:
         logger.warning(

@@ -17,6 +17,7 @@ from napari_pix2pix.cli.application import run
 from napari_pix2pix.training_data import DataRequest
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.progress import ended
+from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, dtype_mapping, foreground_mapping
@@ -132,6 +133,22 @@ def test_a_run_that_is_stopped_goes_on_with_the_width_it_had(teacher: Path, imag
     assert compressed(teacher, images, out, "--resume", "--target-speed", "2") == 0
     assert load_model(out / "model.safetensors").generator_config.base_width == width == 3
     assert student_record_of(load_model(out / "model.safetensors").training) is not None
+
+
+def test_a_student_that_is_not_compared_yet_is_said_to_be_so_and_resuming_compares(
+    teacher: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compression, "compared", interrupted)
+        assert compressed(teacher, images, tmp_path / "run") == 130
+    assert "not compared with its teacher yet; --resume goes on with that" in capsys.readouterr().err
+    model = tmp_path / "run" / "model.safetensors"
+    assert student_record_of(load_model(model).training) is None
+    assert compressed(teacher, images, tmp_path / "run", "--resume") == 0
+    assert student_record_of(load_model(model).training) is not None
 
 
 @pytest.mark.parametrize(
