@@ -35,6 +35,7 @@ _WEIGHT_STEPS = 127
 _EXACT = 1 << 24
 """Float32 holds all integers up to here."""
 _SMALLEST = 2.0**-60
+_LARGEST = 2.0**60
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Rounding = Annotated[
@@ -213,10 +214,21 @@ class RangeSurvey:
                 hook.remove()
 
     def roundings(self) -> dict[str, Rounding]:
-        """With the smallest steps that reach over all values that were seen."""
+        """With the smallest steps that reach over all values that were seen.
+
+        Raises
+        ------
+        SettingsError
+            These are too large, or not finite.
+        """
         found: dict[str, Rounding] = {}
         for name, steps in feature_steps(self._network.config).items():
             low, high = self._ends[name]
+            if not high - low < _LARGEST:
+                raise SettingsError(
+                    f"the values that the layer {name} of the model takes are too large for precision int8, or not "
+                    "finite; choose fp32"
+                )
             exponent = math.ceil(math.log2(max((high - low) / steps, _SMALLEST)))
             zero = min(steps, math.ceil(-low / 2.0**exponent))
             found[name] = exponent, zero
@@ -225,6 +237,7 @@ class RangeSurvey:
     def _looking(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def look(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             low, high = self._ends.get(name, (0.0, 0.0))
-            self._ends[name] = min(low, given[0].min().item()), max(high, given[0].max().item())
+            least, most = (end.item() for end in given[0].aminmax())
+            self._ends[name] = (min(low, least), max(high, most)) if least <= most else (math.nan, math.nan)
 
         return look

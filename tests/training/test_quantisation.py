@@ -117,6 +117,16 @@ def test_roundings_of_another_network_are_refused() -> None:
         quantise(network, zero_beyond_the_steps)
 
 
+@pytest.mark.parametrize("value", [1e30, torch.inf, torch.nan])
+def test_values_that_no_steps_reach_over_are_refused(value: float) -> None:
+    network = unet()
+    survey = RangeSurvey(network)
+    survey.add(torch.full((1, 2, 16, 16), value))
+    survey.add(torch.zeros(1, 2, 16, 16))
+    with pytest.raises(SettingsError, match="layer encoder_1 of the model takes are too large for precision int8"):
+        survey.roundings()
+
+
 @pytest.mark.parametrize(
     "rounding, words",
     [
