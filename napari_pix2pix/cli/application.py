@@ -7,12 +7,13 @@ import logging
 from collections.abc import Collection
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import typer
 
 from napari_pix2pix.cli import interrupts, torchrun
-from napari_pix2pix.cli.console import json_remarks, print_json, say, standard_output, warn
+from napari_pix2pix.cli.console import json_remarks, print_json, print_line, say, standard_output, warn
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import InputError, Pix2PixError
 from pix2pix_training.remarks import remarks
@@ -55,10 +56,29 @@ def application(names: Collection[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_options)
     for name, (function, does) in COMMANDS.items():
         module = f"napari_pix2pix.cli.{name.replace('-', '_')}_command"
         app.command(name, help=does)(getattr(import_module(module), function) if name in names else _listed)
     return app
+
+
+def _say_version(asked: bool) -> None:
+    if not asked:
+        return
+    try:
+        print_line(version("napari-pix2pix"))
+    except PackageNotFoundError:
+        raise Pix2PixError("the package is not installed, so its version is not known; run pip install .") from None
+    raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def _listed() -> None:

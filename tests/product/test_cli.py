@@ -11,6 +11,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -522,6 +523,11 @@ def imported_by(code: str) -> set[str]:
 def test_the_list_of_commands_imports_nothing_that_takes_time() -> None:
     found = imported_by("from napari_pix2pix.cli.application import run; run(['--help'])")
     assert not found & {"torch", "napari", "qtpy", "PyQt6", "PySide6", "numpy", "tifffile", "pydantic"}
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"{version('napari-pix2pix')}\n"
 
 
 def test_help_of_a_command_imports_neither_torch_nor_napari_nor_qt() -> None:
