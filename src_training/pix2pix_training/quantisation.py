@@ -74,7 +74,7 @@ def int8_problem(config: GeneratorConfig, inference: InferenceConfig) -> str | N
     if config.norm != "none" and inference.statistics != "running":
         return (
             f"precision int8 needs norms on running averages, and here they take the statistics of each "
-            f"{inference.statistics}; choose --statistics running, or fp32"
+            f"{inference.statistics}; choose fp32 or bf16"
         )
     if config.dropout != "none" and inference.dropout == "seeded":
         return "precision int8 leaves no room for values that dropout doubles; choose --dropout off, or fp32"
