@@ -136,7 +136,9 @@ def translate(
                 with translator.interruptible(cancel):
                     return ended(translate_batch(jobs, translator, part=part, novelty_map=novelty_map, **how), show)
 
-            report = translated(jobs, Translator(loaded, chosen), novelty_map)
+            own = Translator(loaded, chosen)
+            del loaded  # which holds the weights as they are in the file
+            report = translated(jobs, own, novelty_map)
             if maker is not None:  # after the outputs, so that one network at a time takes memory
                 there, before = set(report.outputs), len(report.outputs)
                 of_these = [

@@ -33,7 +33,7 @@ OF_OTHER_PROGRAMS = {
 def _options() -> set[str]:
     command = typer.main.get_command(application(COMMANDS))
     parameters = [p for each in command.commands.values() for p in each.params]  # type: ignore[attr-defined]
-    return {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+    return {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"--help", "--version"}
 
 
 def _texts(path: Path) -> Iterator[str]:
