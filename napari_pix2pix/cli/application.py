@@ -7,7 +7,6 @@ import logging
 from collections.abc import Collection
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -66,6 +65,8 @@ def application(names: Collection[str]) -> typer.Typer:
 def _say_version(asked: bool) -> None:
     if not asked:
         return
+    from importlib.metadata import PackageNotFoundError, version  # takes time
+
     try:
         print_line(version("napari-pix2pix"))
     except PackageNotFoundError:
