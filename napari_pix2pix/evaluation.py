@@ -23,7 +23,7 @@ from napari_pix2pix.formats import open_image
 from napari_pix2pix.spectral_evaluation import Spectrum, spectrum_of
 from napari_pix2pix.translation.batch import OfOne, of_one
 from napari_pix2pix.translation.pipeline import translate
-from napari_pix2pix.translation.progress import Progress, TilesDone, ended, retold, told
+from napari_pix2pix.translation.progress import Progress, TilesDone, ended, told
 from napari_pix2pix.translation.sinks import PlainFileSink
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import (
@@ -43,6 +43,7 @@ from pix2pix_training.invalid_pixels import FilledSource, can_have_invalid_pixel
 from pix2pix_training.metrics import SSIM_RADIUS, ScoreAccumulator, Scores, mean_scores
 from pix2pix_training.pairs import Pair
 from pix2pix_training.regions import Region
+from pix2pix_training.retelling import retold
 
 logger = logging.getLogger(__name__)
 

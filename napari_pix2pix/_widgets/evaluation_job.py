@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from napari_pix2pix._widgets.result_jobs import Saved, as_image
 from napari_pix2pix._widgets.score_words import DIFFERENCE, TARGET_UNITS
 from napari_pix2pix._widgets.translation_job import Translated
-from napari_pix2pix.translation.progress import TilesDone, retold
+from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.array_source import ArraySource, plane_size
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.regions import Region
+from pix2pix_training.retelling import retold
 
 if TYPE_CHECKING:
     from napari_pix2pix.evaluation import Comparison, Evaluation

@@ -106,10 +106,10 @@ def folder_events(
         `cancel` was set.
     """
     from napari_pix2pix.translation.batch import jobs_for, translate_batch
-    from napari_pix2pix.translation.progress import retold
     from napari_pix2pix.translation.settings import TranslationSettings
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.model_file import load_model
+    from pix2pix_training.retelling import retold
 
     files = images_of(request.images)
     yield FilesDone(done=0, total=len(files), fraction=0.0)

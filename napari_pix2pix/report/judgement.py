@@ -16,7 +16,7 @@ from napari_pix2pix.report.intervals import coverages
 from napari_pix2pix.report.measures import Measures, fits_of, measured
 from napari_pix2pix.report.objects import SQUARE_PX, ObjectRule, Objects, all_objects
 from napari_pix2pix.spectral_evaluation import Spectrum, spectrum_of
-from napari_pix2pix.translation.progress import TilesDone, retold
+from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.array_source import ArraySource, plane_indices, whole_plane
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.in_words import card_lines
@@ -24,6 +24,7 @@ from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import Model, model_digest
 from pix2pix_training.pairs import Pair
 from pix2pix_training.regions import Region
+from pix2pix_training.retelling import retold
 from pix2pix_training.seen_parts import seen_by
 
 ScoresByName = Mapping[str, float | None]

@@ -25,11 +25,12 @@ from napari_pix2pix.formats.source import is_zarr
 from napari_pix2pix.formats.writing import known_suffix, map_path, output_suffix, resolve_format
 from napari_pix2pix.translation.pipeline import file_events
 from napari_pix2pix.translation.plan import Plan
-from napari_pix2pix.translation.progress import Event, TilesDone, TranslationReport, retold
+from napari_pix2pix.translation.progress import Event, TilesDone, TranslationReport
 from napari_pix2pix.translation.sinks import FileSink
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import plane_size
 from pix2pix_training.errors import ImageError, InputError, OutputError, Pix2PixError
+from pix2pix_training.retelling import retold
 
 logger = logging.getLogger(__name__)
 

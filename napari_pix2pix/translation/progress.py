@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from pix2pix_training.retelling import retold
 
 if TYPE_CHECKING:
     from napari_pix2pix.formats.writing import OutputSpec
@@ -87,7 +88,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of finished tiles and of all tiles."""
 AnyEvent = TypeVar("AnyEvent")
 Result = TypeVar("Result")
-Told = TypeVar("Told")
 
 
 def ended(events: Generator[AnyEvent, None, Result], each: Callable[[AnyEvent], None] | None = None) -> Result:
@@ -102,20 +102,6 @@ def ended(events: Generator[AnyEvent, None, Result], each: Callable[[AnyEvent], 
         except StopIteration as end:
             result: Result = end.value
             return result
-
-
-def retold(
-    events: Generator[AnyEvent, None, Result], tell: Callable[[AnyEvent], Told]
-) -> Generator[Told, None, Result]:
-    """What `tell` makes of each event, and in the end what the events lead to."""
-    with closing(events):
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            yield tell(event)
 
 
 def told(progress: Progress | None) -> Callable[[object], None]:

@@ -7,7 +7,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from statistics import median
-from typing import cast
 
 from pix2pix_training.aligned_source import AlignedSource
 from pix2pix_training.alignment import Estimate, estimates
@@ -21,6 +20,7 @@ from pix2pix_training.events import Preparing
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.pairs import Pair
 from pix2pix_training.preparation import PreparedData, PreparedPair
+from pix2pix_training.retelling import retold
 from pix2pix_training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ def aligned(
                 f"{folder.alignment} is not what it was when the run was saved; restore it, or start a new run"
             )
     elif group.is_first:
-        moves = yield from _found(list(parts.values()), align)
+        moves = yield from retold(
+            estimates(list(parts.values()), align), lambda done: Preparing(fraction=done, aligns=True)
+        )
         _say(moves)
         if any(len(pair.target.shape) > 3 for pairs in parts.values() for pair in pairs):
             log.warning("align: all planes of a stack are moved alike")
@@ -79,15 +81,6 @@ def aligned(
         fingerprint={**data.fingerprint, "alignment": _digest(moves)},
     )
     return result, tuple(moves)
-
-
-def _found(images: Sequence[Sequence[Pair]], align: Align) -> Generator[Preparing, None, list[Estimate]]:
-    steps = estimates(images, align)
-    while True:
-        try:
-            yield Preparing(fraction=next(steps), aligns=True)
-        except StopIteration as end:
-            return cast("list[Estimate]", end.value)
 
 
 def _say(moves: Sequence[Estimate]) -> None:

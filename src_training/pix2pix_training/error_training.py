@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator as Network
 from pix2pix_training.networks import build_generator, pad_to_stride
 from pix2pix_training.preparation import PreparedPair
+from pix2pix_training.retelling import retold
 from pix2pix_training.validation import Excerpt
 
-T = TypeVar("T")
 MOST_STEPS = 800
 """Of an error network."""
 _LEARNING_RATE = 2e-3
@@ -238,21 +237,14 @@ def with_error_map(
     if not isinstance(model.target.mapping, LinearMapping):
         raise SettingsError("the target of the model are categories, whose errors have no size; there is no error map")
     config = error_config(model.generator_config, patch_size)
+
+    def told(start: float, end: float) -> Callable[[float], LearningErrors]:
+        """Of work that is the part from `start` to `end` of all."""
+        return lambda done: LearningErrors(step=after_step, fraction=start + (end - start) * done)
+
     learning = learnt_errors(model, batches, config, steps=steps, seed=seed, device=device)
-    weights = yield from _told(learning, after_step, 0.0, 0.9)
+    weights = yield from retold(learning, told(0.0, 0.9))
     traits = ErrorTraits(config=config, coverage=coverage, factors=(1.0,) * config.target_channels, images=1)
     network = ErrorNetwork(traits=traits, weights=weights)
-    network = yield from _told(calibrating(model, network, held_out, device), after_step, 0.9, 1.0)
+    network = yield from retold(calibrating(model, network, held_out, device), told(0.9, 1.0))
     return replace(model, error=network)
-
-
-def _told(
-    steps: Generator[float, None, T], after_step: int, start: float, end: float
-) -> Generator[LearningErrors, None, T]:
-    """Tells of steps that are the part from `start` to `end` of all."""
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as stop:
-            return cast(T, stop.value)
-        yield LearningErrors(step=after_step, fraction=start + (end - start) * done)
