@@ -260,8 +260,8 @@ class _Levels:
         windows = [self._window(region, work, work.tile) for region in work.tiles]
         with closing(self._source.windows([] if work.spec.start is None else windows)) as sources:
             for region, window in zip(work.tiles, windows, strict=True):
-                inner = self._inner(work, next(sources, None), window, region)
-                yield region.in_cells(self._factor(work)), inner
+                place = region.in_cells(self._factor(work))
+                yield place, self._inner(work, next(sources, None), window, region)  # unnamed, see `_fill`
 
     def _factor(self, work: _Pass) -> int:
         """Cells of the source along a cell of the output."""
@@ -325,6 +325,7 @@ class _Levels:
 def _fill(plane: FeaturePlane, raws: Iterable[tuple[Region, Tensor]]) -> None:
     for region, raw in raws:
         plane.write(region, raw)
+        del raw  # or it lies in memory while the next is computed
 
 
 def _return_cached_memory() -> None:

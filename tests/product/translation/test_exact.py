@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 import pytest
@@ -179,3 +180,31 @@ def test_a_tile_too_large_for_the_device_is_quartered() -> None:
     )
     assert (assembled(tiles, image) - whole(network, image)).abs().max() < TOLERANCE
     assert runner.refused
+
+
+class RememberingRunner(TorchRunner):
+    """Counts which of the tiles that planes are filled with are still alive when it is asked for the next."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__(network)
+        self.given: list[weakref.ref[AnyArray]] = []
+        self.most_alive = 0
+
+    def run(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        self.most_alive = max(self.most_alive, sum(given() is not None for given in self.given))
+        output = super().run(spec, inputs)
+        if spec.level in (0, spec.start):
+            return output
+        pixels = output.numpy().copy()  # alive as long as any tensor that lies in its memory
+        self.given.append(weakref.ref(pixels))
+        return torch.from_numpy(pixels)
+
+
+def test_no_tile_lies_in_memory_while_the_next_of_a_plane_is_computed() -> None:
+    network, image = unet(), random_image(3, 128, 96)
+    runner = RememberingRunner(network)
+    stages = Stages(network=network, runner=runner)
+    for _, output in exact_tiles(stages, *of_all(image, network.config), splits_at(1, 2), MEMORY):
+        del output
+    assert len(runner.given) > 10
+    assert runner.most_alive == 0
