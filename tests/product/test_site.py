@@ -47,7 +47,6 @@ def test_faults_of_a_page_are_found(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_chromium
 def test_every_page_of_the_site_can_be_read() -> None:
-    """Needs the packages of the extra `docs`, which scripts/docs installs beside the program."""
     subprocess.run([str(ROOT / "scripts" / "docs")], check=True, capture_output=True)
     code, said = faults(ROOT / "site")
     assert code == 0, said
