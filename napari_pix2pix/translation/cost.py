@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.stages import StageSpec
 
 _KERNEL_AREA = 16
 _SMOOTHING_AREA = 9
@@ -53,6 +54,13 @@ def generator_macs(config: GeneratorConfig) -> float:
     ends = 49 * width * (config.source_channels + config.target_channels)
     strided = 2 * 9 * width * 2 * width * (1 / 4 + 2 * 2 / 16)
     return ends + strided + config.blocks * 2 * 9 * (4 * width) ** 2 / 16
+
+
+def stage_macs(config: GeneratorConfig, spec: StageSpec) -> float:
+    """Multiply-accumulates per image pixel of a stage."""
+    if config.architecture == "resnet":
+        return generator_macs(config)
+    return down_macs(config, spec.encoder_levels) + up_macs(config, spec.decoder_levels)
 
 
 def feature_density(config: GeneratorConfig, level: int) -> float:

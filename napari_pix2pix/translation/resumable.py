@@ -194,7 +194,7 @@ def _request(
         "model": translator.model_digest,
         "input": list(identity),
         "settings": {**asdict(translator.settings), **asdict(translator.inference), "scratch": None},
-        "backend": [translator.ran_with(plan)[0].name, translator.device.type, str(translator.precision)],
+        "device": [translator.device.type, str(translator.precision)],
         "format": [file_format, spec.axes, *spec.shape, spec.dtype.name, *plan.region, cutting.part_px, spec.masked],
     }
     as_stored: dict[str, Any] = json.loads(json.dumps(request, default=str))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +22,7 @@ from napari_pix2pix.translation.backends.selection import (
     make_runner,
     prepared_engines,
 )
+from napari_pix2pix.translation.backends.speeds import Speeds, measured_speeds
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, Stages, precision_name
 from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.fitted_image import FittedImage, fitted_image, warn_of_values
@@ -83,6 +85,7 @@ class Translator:
         self._network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.cancel = Cancel()
         self.memory_limit: int | None = None
+        self._macs = 0.0
         self._runners: dict[BackendChoice, StageRunner] = {}
         self._asked, self._prepared = "openvino" if asked == "int8" else self.settings.backend, None
         self.scratch = self.settings.scratch
@@ -139,8 +142,13 @@ class Translator:
         return plan.backend, precision
 
     def _choice(self, size: Size) -> BackendChoice:
-        macs = generator_macs(self.model.generator_config) * size[0] * size[1] * self.settings.dropout_samples
-        return choose_backend(self._asked, self.device, macs, self.precision)
+        padded = padded_size(size, self.model.generator_config.stride)
+        self._macs += generator_macs(self.model.generator_config) * prod(padded) * self.settings.dropout_samples
+        return choose_backend(self._asked, self.device, self._macs, self.precision, lambda: self._speeds(size))
+
+    def _speeds(self, size: Size) -> Speeds:
+        plan = self._plan(size, BackendChoice(name="torch", reason="to be measured"))
+        return measured_speeds(self._network, plan, self.inference, self._macs)
 
     def _runner(self, choice: BackendChoice) -> StageRunner:
         if choice not in self._runners:
@@ -158,7 +166,9 @@ class Translator:
         Without `max_memory` it depends on what is free at this moment; with it, the weights, what the backend keeps
         beside them, and the rows that wait for the output file count too, as far as half of it.
         """
-        backend = self._choice(padded_size(size, self.model.generator_config.stride))
+        return self._plan(size, self._choice(size))
+
+    def _plan(self, size: Size, backend: BackendChoice) -> Plan:
         budget = default_budget_bytes(self.device)
         if self.memory_limit is not None and self.device.type == "cpu":
             budget = min(budget, self.memory_limit // 2)

@@ -153,6 +153,11 @@ def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
     return StageTensor(name=OUTPUT, channels=channels, level=spec.level)
 
 
+def weight_count(network: Generator, spec: StageSpec) -> int:
+    """Number of weights of a stage."""
+    return sum(weight.numel() for weight in Stage(network, spec).parameters())
+
+
 def covered_size(config: GeneratorConfig, spec: StageSpec, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
     """Rows and columns of the image that the windows of one call cover."""
     tensor = next(t for t in stage_inputs(config, spec) if t.level is not None and t.name in inputs)

@@ -29,6 +29,7 @@ from pix2pix_training.stages import (
     reaches_the_bottom,
     stage_inputs,
     stage_output,
+    weight_count,
 )
 
 OpenVinoPrecision = Literal["fp32", "bf16", "int8"]
@@ -116,7 +117,7 @@ class OpenVinoRunner:
     def _fixed_shapes(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Shapes | None:
         """Shapes (N, h, w, C) that the stage is to be compiled for; None for any."""
         if spec not in self._weights:
-            self._weights[spec] = sum(weight.numel() for weight in Stage(self._network, spec).parameters())
+            self._weights[spec] = weight_count(self._network, spec)
         if reaches_the_bottom(spec) or self._weights[spec] > _FIXED_SIZE_WEIGHTS:
             return None
         height, width = covered_size(self._network.config, spec, inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from napari_pix2pix.translation.backends import openvino_runner
 from napari_pix2pix.translation.backends.cache import model_key
 from napari_pix2pix.translation.backends.openvino_runner import OpenVinoPrecision
+from napari_pix2pix.translation.backends.speeds import Speeds
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, TorchRunner
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Backend
@@ -25,7 +26,7 @@ from pix2pix_trt.flavours import EnginePrecision, Flavour, availability
 
 logger = logging.getLogger(__name__)
 
-COMPILING_PAYS_MACS = 5e11
+MEASURING_PAYS_MACS = 5e11
 """With less arithmetic than this, PyTorch on a CPU is done before OpenVINO has compiled; an estimate."""
 
 _FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
@@ -50,9 +51,18 @@ def _unavailable_reason(name: Backend) -> str | None:
 
 
 def choose_backend(
-    asked: Backend, device: torch.device, macs: float, dtype: torch.dtype = torch.float32
+    asked: Backend,
+    device: torch.device,
+    macs: float,
+    dtype: torch.dtype = torch.float32,
+    speeds: Callable[[], Speeds] | None = None,
 ) -> BackendChoice:
-    """The backend for a translation of `macs` multiply-accumulates in `dtype` on `device`; the same for the same image.
+    """The backend for `macs` multiply-accumulates in `dtype` on `device`.
+
+    Parameters
+    ----------
+    macs : of the image and of those that were translated before it, for which compiling pays too.
+    speeds : finds how fast both are on a CPU; needed for "auto" alone.
 
     Raises
     ------
@@ -78,9 +88,21 @@ def choose_backend(
     if dtype is not torch.float32:
         # docs/measurements/performance.md
         return BackendChoice(name="torch", reason="faster than OpenVINO in half precision")
-    if macs < COMPILING_PAYS_MACS:
+    if macs < MEASURING_PAYS_MACS:
         return BackendChoice(name="torch", reason="the image is too small for compiling to pay")
-    return BackendChoice(name="openvino", reason="the fastest on this CPU", alternative=True)
+    assert speeds is not None
+    return _sooner_done(speeds(), macs)
+
+
+def _sooner_done(speeds: Speeds, macs: float) -> BackendChoice:
+    if speeds.openvino is None:
+        return BackendChoice(name="torch", reason="the image is too small for trying OpenVINO to pay")
+    measured = f"OpenVINO ran at {speeds.openvino / speeds.torch:.2f} times the speed of PyTorch here"
+    if speeds.seconds_won(macs) > 0:
+        return BackendChoice(name="openvino", reason=measured, alternative=True)
+    if speeds.openvino > speeds.torch:
+        measured += ", too little for this image to make up for its start"
+    return BackendChoice(name="torch", reason=measured if speeds.openvino else "OpenVINO failed when it was tried")
 
 
 def _require(asked: Backend, device: torch.device) -> None:

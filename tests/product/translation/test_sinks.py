@@ -138,3 +138,20 @@ def test_an_array_in_place_is_told_from_others_by_its_content(tmp_path: Path) ->
 def test_a_plan_comes_back_from_json_with_its_backend() -> None:
     plan = Translator(MODEL, SETTINGS).plan((300, 280))
     assert Plan.from_json(json.loads(json.dumps(asdict(plan)))) == plan
+
+
+def test_what_is_gone_on_with_runs_on_the_backend_that_it_was_begun_with(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which one is chosen may change with what was measured meanwhile."""
+    out, begun = tmp_path / "out.tif", BackendChoice(name="torch", reason="as it was then")
+    monkeypatch.setattr("napari_pix2pix.translation.translator.choose_backend", lambda *_: begun)
+    with open_image(image) as source:
+        events = translate(source, Translator(MODEL, IN_REGIONS), FileSink(out))
+        next(event for event in events if isinstance(event, RegionDone))
+        events.close()
+        other = BackendChoice(name="openvino", reason="measured since")
+        monkeypatch.setattr("napari_pix2pix.translation.translator.choose_backend", lambda *_: other)
+        report = ended(translate(source, Translator(MODEL, IN_REGIONS), FileSink(out, resume=True)))
+    assert report.tiles_reused > 0
+    assert (report.backend, report.backend_reason) == ("torch", "as it was then")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from napari_pix2pix.translation.backends import selection
 from napari_pix2pix.translation.backends.selection import (
-    COMPILING_PAYS_MACS,
+    MEASURING_PAYS_MACS,
     RunnerWithAlternative,
     choose_backend,
     unavailable_reasons,
 )
+from napari_pix2pix.translation.backends.speeds import Speeds
 from napari_pix2pix.translation.backends.stage_runner import TorchRunner
+from napari_pix2pix.translation.cost import generator_macs
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.plan import BackendChoice
 from napari_pix2pix.translation.settings import Scheme, TranslationSettings
@@ -162,7 +165,10 @@ def test_automatic_choice_goes_on_with_torch(monkeypatch: pytest.MonkeyPatch, ca
     def fail(*_: object) -> Tensor:
         raise EngineError("the results differ")
 
-    monkeypatch.setattr("napari_pix2pix.translation.backends.selection.COMPILING_PAYS_MACS", 0)
+    monkeypatch.setattr(selection, "MEASURING_PAYS_MACS", 0)
+    monkeypatch.setattr(
+        "napari_pix2pix.translation.translator.measured_speeds", lambda *_: Speeds(torch=1.0, openvino=2.0)
+    )
     monkeypatch.setattr(OpenVinoRunner, "_compiled", fail)
     translator = Translator(model_of(), EXACT)
     plan = translator.plan(SIZE)
@@ -205,12 +211,42 @@ def test_alternative_takes_over_for_good(error: type[Exception]) -> None:
 
 
 @pytest.mark.usefixtures("openvino")
-def test_openvino_is_chosen_where_compiling_pays() -> None:
-    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS).name == "openvino"
-    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS / 2).name == "torch"
+def test_nothing_is_measured_for_small_images_other_precisions_or_what_was_asked_for() -> None:
+    assert choose_backend("auto", CPU, MEASURING_PAYS_MACS / 2).name == "torch"
     assert choose_backend("openvino", CPU, 0) == BackendChoice(name="openvino", reason="asked for")
-    assert choose_backend("auto", CPU, COMPILING_PAYS_MACS, torch.bfloat16).name == "torch"
+    assert choose_backend("auto", CPU, MEASURING_PAYS_MACS, torch.bfloat16).name == "torch"
     assert choose_backend("openvino", CPU, 0, torch.bfloat16).name == "openvino"
+
+
+@pytest.mark.usefixtures("openvino")
+@pytest.mark.parametrize(
+    "speeds, macs, name, words",
+    [
+        (Speeds(torch=1e11), 1e12, "torch", "the image is too small for trying OpenVINO to pay"),
+        (Speeds(torch=1e11, openvino=2e11), 5e12, "openvino", "OpenVINO ran at 2.00 times the speed of PyTorch here"),
+        (Speeds(torch=1e11, openvino=1.1e11), 1e12, "torch", "1.10 times .* too little for this image to make up"),
+        (Speeds(torch=1e11, openvino=0.5e11), 1e14, "torch", "OpenVINO ran at 0.50 times the speed of PyTorch here"),
+        (Speeds(torch=1e11, openvino=0.0), 1e14, "torch", "OpenVINO failed when it was tried"),
+    ],
+)
+def test_the_one_that_is_sooner_done_is_chosen(speeds: Speeds, macs: float, name: str, words: str) -> None:
+    choice = choose_backend("auto", CPU, macs, speeds=lambda: speeds)
+    assert choice.name == name
+    assert re.fullmatch(f".*{words}.*", choice.reason)
+    assert choice.alternative == (name == "openvino")
+
+
+@pytest.mark.usefixtures("openvino")
+def test_images_add_up_to_what_compiling_pays_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = Translator(model_of(), EXACT)
+    image_macs = generator_macs(model_of().generator_config) * 160 * 208
+    monkeypatch.setattr(selection, "MEASURING_PAYS_MACS", 0)
+    monkeypatch.setattr(
+        "napari_pix2pix.translation.translator.measured_speeds",
+        lambda *_: Speeds(torch=image_macs / 4, openvino=image_macs / 2),
+    )
+    names = [translator.plan(SIZE).backend.name for _ in range(4)]
+    assert names == ["torch", "torch", "openvino", "openvino"]
 
 
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
