@@ -28,6 +28,7 @@ from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.patch_config import AugmentationConfig, SamplingConfig
 from pix2pix_training.validated import LARGEST_INTEGER, Setting, validated
 
+MOST_TOLERANCE_PX = 8
 SSIM_WINDOW_PX = 11
 """Side of the window in which SSIM compares images."""
 RECONSTRUCTION_TERMS = {
@@ -47,7 +48,8 @@ class ObjectiveConfig:
     has no weight there is no discriminator (`is_adversarial`).
     `feature_matching_weight` adds the distance of the discriminator's features between target and translation
     (pix2pixHD, equation 4, where it is 10). The other weights are of terms that compare pixels, see `reconstruction`;
-    `cross_entropy_weight` and `dice_weight` are for targets of categories.
+    `cross_entropy_weight` and `dice_weight` are for targets of categories. All terms compare each patch with its target
+    where L1 is least, up to `tolerance` pixels away along each axis (`tolerance`).
     """
 
     gan_mode: Annotated[
@@ -110,6 +112,15 @@ class ObjectiveConfig:
             step=10,
         ),
     ] = 0.0
+    tolerance: Annotated[
+        int,
+        Field(ge=0, le=MOST_TOLERANCE_PX),
+        Setting(
+            "Compare each patch with its target where it fits best, up to so many pixels away, for targets that lie a "
+            "little beside their sources, each differently; 0: where it lies.",
+            unit="px",
+        ),
+    ] = 0
     conditional: Annotated[
         bool,
         Setting(
@@ -352,6 +363,11 @@ class TrainingConfig:
             raise SettingsError(
                 "compile cannot take the gradient of a gradient, which wgangp needs; leave compile out, or choose "
                 "another gan_mode"
+            )
+        if self.patch_size < 4 * self.objective.tolerance:
+            raise SettingsError(
+                f"tolerance {self.objective.tolerance} is too large for patch_size {self.patch_size}; choose at most "
+                f"{self.patch_size // 4}, or larger patches"
             )
         self._check_patch_size()
 

@@ -166,6 +166,8 @@ def describe_objective(objective: ObjectiveConfig) -> str:
     """What results were rewarded for, with the weights."""
     terms = {"L1": objective.l1_weight, **{_TERMS[name]: getattr(objective, name) for name in _TERMS}}
     pixels = ", ".join(f"{name} {weight:g}" for name, weight in terms.items() if weight)
+    if objective.tolerance:
+        pixels += f"{', ' if pixels else ''}targets where they fit best within {objective.tolerance} px"
     if not objective.is_adversarial:
         return f"{pixels}; no discriminator, so nothing rewards texture"
     sees = "that sees the source" if objective.conditional else "that does not see the source"

@@ -31,6 +31,7 @@ from pix2pix_training.networks import (
     initialize_weights,
 )
 from pix2pix_training.reconstruction import reconstruction_losses
+from pix2pix_training.tolerance import fitting_target
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,8 @@ class TrainingStep:
         source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
         with self._computing():
             fake = self._translate(source).to(source.dtype)
+        if self._objective.tolerance:
+            target, valid = fitting_target(fake, target, valid, self._objective.tolerance)
         if valid is not None:
             fake = torch.where(valid, fake, target)
         losses = self._improve_discriminator(source, target, fake)

@@ -36,6 +36,10 @@ def an_untrained_model() -> Model:
         (preset("faithful").objective, "L1 100, MS-SSIM 10; no discriminator, so nothing rewards texture"),
         (ObjectiveConfig(gan_mode="none"), "L1 100; no discriminator, so nothing rewards texture"),
         (
+            ObjectiveConfig(gan_mode="none", tolerance=3),
+            "L1 100, targets where they fit best within 3 px; no discriminator, so nothing rewards texture",
+        ),
+        (
             ObjectiveConfig(gan_mode="lsgan", l1_weight=0.0, conditional=False),
             "a discriminator that does not see the source (lsgan, weight 1), which rewards texture",
         ),
