@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +45,16 @@ def chosen(ordered: Sequence[int]) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What is seen of one image: the window, its target and outputs, and errors (h, w) by output and channel."""
+    """What is seen of one image: the window, its target and outputs, and errors (h, w) by output and channel.
+
+    `widths` are the error maps of the outputs, None of those that have none.
+    """
 
     window: Window
     size: tuple[int, int]
     target: Part
     outputs: tuple[Part, ...]
+    widths: tuple[Part | None, ...]
 
     def difference(self, output: int, channels: slice) -> tuple[AnyArray, AnyArray]:
         """Output less target, of several channels the mean of its size, and where both hold data."""
@@ -67,7 +71,10 @@ def cases(judged: Sequence[Judgement], kind: ScoreKind) -> Html:
     groups = _channel_groups(first.wanted.pairs[0].target, first.wanted.classes)
     limits = [_error_limit([view for _, view in views.values()], group) for group in groups]
     parts = [_case(judged, kind, name, number, view, groups, limits) for name, (number, view) in views.items()]
-    return joined([_legend(first, groups, limits), *parts])
+    legend = [_legend(first, groups, limits)]
+    if any(each.maps is not None for each in judged):
+        legend.append(_legend_of_maps(limits))
+    return joined([*legend, *parts])
 
 
 def _view(judged: Sequence[Judgement], number: int) -> _View:
@@ -75,7 +82,9 @@ def _view(judged: Sequence[Judgement], number: int) -> _View:
     window = judged[0].measures[number].window
     target = judged[0].wanted.pairs[number].target
     outputs = tuple(pictures.part_of(each.wanted.pairs[number].source, window) for each in judged)
-    return _View(window=window, size=plane_size(target), target=pictures.part_of(target, window), outputs=outputs)
+    widths = tuple(None if each.maps is None else pictures.part_of(each.maps[number], window) for each in judged)
+    seen = pictures.part_of(target, window)
+    return _View(window=window, size=plane_size(target), target=seen, outputs=outputs, widths=widths)
 
 
 def _channel_groups(target: ArraySource, classes: Classes | None) -> list[slice]:
@@ -93,29 +102,38 @@ def _error_limit(views: Sequence[_View], channels: slice) -> float:
 
 
 def _legend(first: Judgement, groups: Sequence[slice], limits: Sequence[float]) -> Html:
-    def key(colour: tuple[int, int, int]) -> Html:
-        return tag("span", class_="key", style=f"background: rgb{colour}")
-
     classes = first.wanted.classes
     if classes is not None:
         if len(classes.values) > 2:
-            return tag("p", "Errors: ", key(pictures.INVENTED), "pixels of a wrong class.", class_="soft")
+            return tag("p", "Errors: ", _key(pictures.INVENTED), "pixels of a wrong class.", class_="soft")
         second = "what is labelled" if classes.foreground else f"class {'/'.join(map(str, classes.values[1]))}"
-        keys = [key(pictures.MISSED), "missed", key(pictures.INVENTED), "invented; what is right is grey."]
+        keys = [_key(pictures.MISSED), "missed", _key(pictures.INVENTED), "invented; what is right is grey."]
         return tag("p", f"Errors, of {second}:", *keys, class_="soft")
     known = ", ".join(f"{limit:.3g}" for limit in limits)
     each = f" (one for each of {len(limits)} channels)" if len(limits) > 1 else ""
     same = "Output and target have the same grey levels, named below the target. "
     if groups[0].stop - groups[0].start > 1:
         return tag(
-            "p", "Errors: mean difference of the channels, from", key(pictures.RIGHT), "none to",
-            key(pictures.TOO_BRIGHT), f"{known} and more, the same for all images.", class_="soft",
+            "p", "Errors: mean difference of the channels, from", _key(pictures.RIGHT), "none to",
+            _key(pictures.TOO_BRIGHT), f"{known} and more, the same for all images.", class_="soft",
         )  # fmt: skip
     return tag(
-        "p", same, "Errors are output less target:", key(pictures.TOO_BRIGHT), "too bright,",
-        key(pictures.TOO_DARK), f"too dark, in full colour from {known}{each}, the same for all images.",
+        "p", same, "Errors are output less target:", _key(pictures.TOO_BRIGHT), "too bright,",
+        _key(pictures.TOO_DARK), f"too dark, in full colour from {known}{each}, the same for all images.",
         class_="soft",
     )  # fmt: skip
+
+
+def _legend_of_maps(limits: Sequence[float]) -> Html:
+    known = ", ".join(f"{limit:.3g}" for limit in limits)
+    return tag(
+        "p", "Error maps, the half-widths of the intervals, on the scale of errors: from", _key(pictures.RIGHT),
+        "0 to", _key(pictures.UNSURE), f"{known} and more.", class_="soft",
+    )  # fmt: skip
+
+
+def _key(colour: tuple[int, int, int]) -> Html:
+    return tag("span", class_="key", style=f"background: rgb{colour}")
 
 
 def _case(
@@ -138,8 +156,11 @@ def _case(
     for place, (group, limit) in enumerate(zip(groups, limits, strict=True)):
         source = [_source_panel(judged[0], number, view)] if place == 0 else []
         shown, errors = _panels(judged, view, pair.target, group, limit)
-        lines = [[*source, *shown, *errors]] if len(judged) == 1 else [[*source, *shown], errors]  # else it is too wide
-        rows += [tag("div", *panels, class_="panels") for panels in lines]
+        maps = list(_map_panels(judged, view, group, limit))
+        lines = [[*source, *shown], errors, maps]
+        if len(judged) == 1:  # else it is too wide
+            lines = [[*source, *shown, *errors, *maps]]
+        rows += [tag("div", *panels, class_="panels") for panels in lines if panels]
     return tag("section", head, about, *rows, class_="case")
 
 
@@ -191,6 +212,14 @@ def _panels(
         error = Part(pixels=difference[None], valid=valid)
         of_errors.append(_figure(pictures.error_picture(difference, limit), error, name))
     return panels, of_errors
+
+
+def _map_panels(judged: Sequence[Judgement], view: _View, group: slice, limit: float) -> Iterator[Html]:
+    """The error map of each output that has one."""
+    for each, part in zip(judged, view.widths, strict=True):
+        if part is not None:
+            picture = pictures.width_picture(part.pixels[group].mean(0), limit)
+            yield _figure(picture, part, "error map" if len(judged) == 1 else f"error map of {each.name}")
 
 
 def _class_panels(

@@ -12,7 +12,7 @@ from napari_pix2pix.translation.batch import OfOne
 from napari_pix2pix.translation.error_maker import error_settings, holds_for
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training.array_source import ArraySource, CroppedSource, SelectedChannels, plane_indices, plane_size
+from pix2pix_training.array_source import ArraySource, SelectedChannels, plane_indices, plane_size
 from pix2pix_training.channel_names import match_names
 from pix2pix_training.error_map import error_model
 from pix2pix_training.invalid_pixels import FilledSource
@@ -41,21 +41,14 @@ def _ordered(image: ArraySource, names: Sequence[str], wanted: Sequence[str]) ->
     return image if order is None else SelectedChannels(image, order)
 
 
-def coverages(
-    wanted: Comparison, maps: Sequence[ArraySource], region: Region | None
-) -> Generator[None, None, list[float | None]]:
+def coverages(wanted: Comparison, maps: Sequence[ArraySource]) -> Generator[None, None, list[float | None]]:
     """Of each compared image the share of pixels, of all channels, whose target lies within; stops after each tile.
 
-    Parameters
-    ----------
-    maps : half-widths of all images that were given to be compared.
-    region : the part of each that is compared, None for all of it.
+    `maps` are half-widths of what is compared.
     """
     found: list[float | None] = []
-    for pair, number in zip(wanted.pairs, wanted.numbers, strict=True):
-        whole = maps[number]
-        images = [pair.source, pair.target, whole if region is None else CroppedSource(whole, region)]
-        filled = [FilledSource(image, may_be_empty=True) for image in images]
+    for pair, widths in zip(wanted.pairs, maps, strict=True):
+        filled = [FilledSource(image, may_be_empty=True) for image in (pair.source, pair.target, widths)]
         within = count = 0
         for plane in plane_indices(pair.target):
             for part in Region.whole(*plane_size(pair.target)).tiles(_TILE):

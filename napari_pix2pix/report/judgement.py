@@ -17,7 +17,7 @@ from napari_pix2pix.report.measures import Measures, fits_of, measured
 from napari_pix2pix.report.objects import SQUARE_PX, ObjectRule, Objects, all_objects
 from napari_pix2pix.spectral_evaluation import Spectrum, spectrum_of
 from napari_pix2pix.translation.progress import TilesDone
-from pix2pix_training.array_source import ArraySource, plane_indices, whole_plane
+from pix2pix_training.array_source import ArraySource, CroppedSource, plane_indices, whole_plane
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.metrics import Scores
@@ -40,6 +40,7 @@ class Judgement:
     name : what readers call it.
     card : facts about the model, see `model_facts`; of `model` itself all is used but the weights.
     sources : of the images of `wanted`; None where they are not known.
+    maps : error maps (half-widths) of the images of `wanted`; None where there are none.
     images : scores by image, in the order of `wanted`.
     mean : of each score over the images for which it is defined; of ratios over all objects, and what there is of all
         images together alone.
@@ -51,6 +52,7 @@ class Judgement:
     wanted: Comparison
     evaluation: Evaluation
     sources: tuple[ArraySource, ...] | None
+    maps: tuple[ArraySource, ...] | None = None
     model: Model | None
     card: tuple[tuple[str, str], ...]
     measures: tuple[Measures, ...]
@@ -108,16 +110,18 @@ def judging(
     seen = unknown if kept is None else seen_in_training(model, kept, region)
     steps = _judging(name, wanted, evaluation, sources, model, card, seen, rule)
     if maps is not None and wanted.classes is None:
-        steps = _with_coverage(steps, coverages(wanted, maps, region))
+        whole = [maps[number] for number in wanted.numbers]
+        shown = whole if region is None else [CroppedSource(each, region) for each in whole]
+        steps = _with_coverage(steps, wanted, shown)
     return (yield from retold(steps, lambda _: TilesDone(done=next(done), total=total)))
 
 
 def _with_coverage(
-    judging: Generator[None, None, Judgement], covering: Generator[None, None, list[float | None]]
+    judging: Generator[None, None, Judgement], wanted: Comparison, maps: Sequence[ArraySource]
 ) -> Generator[None, None, Judgement]:
-    judged, shares = (yield from judging), (yield from covering)
+    judged, shares = (yield from judging), (yield from coverages(wanted, maps))
     images = tuple({**image, "coverage": share} for image, share in zip(judged.images, shares, strict=True))
-    return replace(judged, images=images, mean={**judged.mean, "coverage": _mean(shares)})
+    return replace(judged, maps=tuple(maps), images=images, mean={**judged.mean, "coverage": _mean(shares)})
 
 
 def model_facts(model: Model) -> tuple[tuple[str, str], ...]:

@@ -52,7 +52,7 @@ def write_report(path: Path, judged: Sequence[Judgement], *, command: str, overw
 
 def page(judged: Sequence[Judgement], *, command: str) -> str:
     """HTML of the page; `command` is what a reader would run to make it again."""
-    first, kind = judged[0], score_kinds(judged[0])[0]
+    first, kind = judged[0], score_kinds(judged)[0]
     title = f"How good is {first.name}?" if len(judged) == 1 else f"{len(judged)} models on the same images"
     body = [
         tag("h1", title),

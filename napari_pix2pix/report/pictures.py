@@ -27,6 +27,7 @@ _COLOURS = np.array(
 """Of classes that have none; they can be told apart without seeing red and green."""
 _TWO_COLOURS = np.array([(24, 24, 28), (235, 235, 235)], np.uint8)
 TOO_DARK, RIGHT, TOO_BRIGHT = (33, 102, 172), (247, 247, 247), (178, 24, 43)
+UNSURE = (84, 39, 136)
 MISSED, INVENTED = (0, 114, 178), (230, 120, 0)
 
 
@@ -111,6 +112,14 @@ def error_picture(difference: AnyArray, limit: float) -> Rgb:
     right = np.array(RIGHT, np.float64)
     end = np.where(share > 0, np.array(TOO_BRIGHT, np.float64), np.array(TOO_DARK, np.float64))
     picture: Rgb = (right + (end - right) * np.abs(share)).round().astype(np.uint8)
+    return picture
+
+
+def width_picture(widths: AnyArray, limit: float) -> Rgb:
+    """Half-widths (h, w) on the scale of errors: white where nil, violet from `limit`."""
+    share = (widths / limit if limit > 0 else np.zeros_like(widths)).clip(0, 1)[..., None]
+    right = np.array(RIGHT, np.float64)
+    picture: Rgb = (right + (np.array(UNSURE) - right) * share).round().astype(np.uint8)
     return picture
 
 

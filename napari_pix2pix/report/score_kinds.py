@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from napari_pix2pix.report.judgement import Judgement
 
-Right = Literal["high", "low", "one", "zero", "no grid", "claimed"]
+Right = Literal["high", "low", "one", "zero", "no grid", "claimed", "of each"]
 _NO_GRID = 1.5
 _NOTHING = 1e-9
 
@@ -20,7 +21,7 @@ class ScoreKind:
     Attributes
     ----------
     short : the title where there is little room.
-    right : which values are good; "claimed": those near `claimed`.
+    right : which values are good; "claimed": those near `claimed`; "of each": others for each model.
     says : what it means, to somebody who has never met it.
     """
 
@@ -43,6 +44,8 @@ class ScoreKind:
                 return abs(value)
             case "claimed":
                 return abs(value - self.claimed)
+            case "of each":
+                return math.inf
             case "no grid":
                 return max(value, _NO_GRID)
             case "one":
@@ -57,13 +60,14 @@ class ScoreKind:
         return f"{value:.1f}" if self.key == "psnr" else f"{value:.3f}"
 
 
-def score_kinds(judged: Judgement) -> tuple[ScoreKind, ...]:
-    """Those of a comparison, the one that images are ordered by first."""
-    if judged.wanted.classes is not None:
-        count = len(judged.wanted.classes.values)
-        return (*_of_classes("the foreground" if count == 2 else "the classes, on average"), *_objects(judged))
-    low, high = judged.wanted.data_range
-    return (*_of_intensities(f"{low:g} to {high:g}"), *_coverage(judged), *_objects(judged))
+def score_kinds(judged: Sequence[Judgement]) -> tuple[ScoreKind, ...]:
+    """Those of predictions of the same images, the one that images are ordered by first."""
+    first = judged[0]
+    if first.wanted.classes is not None:
+        count = len(first.wanted.classes.values)
+        return (*_of_classes("the foreground" if count == 2 else "the classes, on average"), *_objects(first))
+    low, high = first.wanted.data_range
+    return (*_of_intensities(f"{low:g} to {high:g}"), *_coverage(judged), *_objects(first))
 
 
 def _of_intensities(limits: str) -> tuple[ScoreKind, ...]:
@@ -167,18 +171,26 @@ def _of_classes(what: str) -> tuple[ScoreKind, ...]:
     )
 
 
-def _coverage(judged: Judgement) -> tuple[ScoreKind, ...]:
-    error = None if judged.model is None else judged.model.error
-    if error is None or "coverage" not in judged.mean:
+def _coverage(judged: Sequence[Judgement]) -> tuple[ScoreKind, ...]:
+    """Of those that have an error map; none of them is the best where they are meant to cover different shares."""
+    claims = {
+        each.name: each.model.error.traits.coverage
+        for each in judged
+        if each.model is not None and each.model.error is not None and "coverage" in each.mean
+    }
+    if not claims:
         return ()
-    share = f"{100 * error.traits.coverage:.3g} %"
+    claimed, *others = set(claims.values())
+    share = f"{100 * claimed:.3g} %"
+    if others:
+        share = " and ".join(f"{100 * each:.3g} % of {name}" for name, each in claims.items())
     return (
         ScoreKind(
             key="coverage",
             title="Coverage of the error map",
             short="coverage",
-            right="claimed",
-            claimed=error.traits.coverage,
+            right="of each" if others else "claimed",
+            claimed=claimed,
             says=f"Share of pixels whose target lies within output ± error map, which is meant to be {share}. Below, "
             "the map promises too much; above, it is wider than it need be.",
         ),

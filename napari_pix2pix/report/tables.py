@@ -21,7 +21,7 @@ _DIFFERENCES_SHOWN = 3
 
 def score_table(judged: Sequence[Judgement]) -> Html:
     """Each score of each model, beside what the fit of each pixel and the best constant image reach."""
-    kinds = [kind for kind in score_kinds(judged[0]) if any(each.mean.get(kind.key) is not None for each in judged)]
+    kinds = [kind for kind in score_kinds(judged) if any(each.mean.get(kind.key) is not None for each in judged)]
     columns: list[tuple[str, ScoresByName]] = [(each.name, each.mean) for each in judged]
     if judged[0].fit is not None:
         columns.append(("fit of each pixel", judged[0].fit))
@@ -90,7 +90,7 @@ def _no_better(judged: Sequence[Judgement], kind: ScoreKind) -> list[Html]:
 def differences(judged: Sequence[Judgement]) -> Html:
     """Of each further model less the first: mean difference, its interval, and on how many images it is better."""
     rows: list[list[Inside]] = []
-    for kind in score_kinds(judged[0])[: _DIFFERENCES_SHOWN * 2]:
+    for kind in score_kinds(judged)[: _DIFFERENCES_SHOWN * 2]:
         for other in judged[1:]:
             found = _paired(judged[0], other, kind)
             if len(found) > 1:
@@ -201,7 +201,7 @@ def image_table(judged: Sequence[Judgement], kind: ScoreKind) -> Html:
 
 
 def _shown_kinds(first: Judgement) -> list[ScoreKind]:
-    return [kind for kind in score_kinds(first) if kind.key in first.images[0]]
+    return [kind for kind in score_kinds([first]) if kind.key in first.images[0]]
 
 
 def _row_of_one(first: Judgement) -> Callable[[int], list[Inside]]:

@@ -204,6 +204,7 @@ def test_a_model_with_an_error_map_is_asked_whether_it_is_right(
     page = Page(tmp_path / "report.html")
     assert "Coverage of the error map" in page.text
     assert "which is meant to be 80 %" in page.text
+    assert page.source.count("<b>error map</b>") == 3  # of the worst, the median and the best
     model, again = Pix2Pix(tmp_path / "able.safetensors"), tmp_path / "again.html"
     assert model.evaluate(source, target, report=again).mean.mae == mean["mae"]
     assert Page(again).text.count("Coverage of the error map") == 1
@@ -211,6 +212,18 @@ def test_a_model_with_an_error_map_is_asked_whether_it_is_right(
         model.evaluate(source, target, report=again)
     assert run(["evaluate", "--model", str(tmp_path / "plain.safetensors"), *files, "--overwrite"]) == 0
     assert "coverage" not in json.loads(capsys.readouterr().out.splitlines()[-1])["mean"]
+    sure = replace(error, traits=replace(traits, coverage=0.9))
+    save_model(replace(known, error=sure), tmp_path / "sure.safetensors")
+    for names, meant in ((("plain", "able"), "80 %"), (("plain", "able", "sure"), "80 % of able and 90 % of sure")):
+        models = [str(tmp_path / f"{name}.safetensors") for name in names]
+        assert run(["evaluate", "--compare", *models, *files, "--overwrite"]) == 0
+        page = Page(tmp_path / "report.html")
+        assert f"which is meant to be {meant}. Below" in page.text
+        row = re.search("<tr><th[^>]*>Coverage of the error map.*?</tr>", page.source, re.S)
+        assert row is not None
+        assert re.findall("<td[^>]*>([^<]*)", row[0])[: len(names)] == ["–", *["0.500"] * (len(names) - 1)]
+        assert page.words.count("error map of able") == 3
+        assert "error map of plain" not in page.words
 
 
 def test_models_of_different_kinds_are_not_compared(
