@@ -1,10 +1,12 @@
 """Memory and time of translating one very large image, through the command line, to OME-Zarr and to OME-TIFF.
 
-    python -m benchmarks.gigapixel --size 32768 --folder /scratch [--out FOLDER]
+    python -m benchmarks.gigapixel --size 32768 --folder /scratch [--precision int8] [--parts] [--out FOLDER]
 
 Makes a BigTIFF of SIZE x SIZE bytes tile by tile, translates it twice with a small network of random weights, each time
 in a process of its own with ``--max-memory 2GB``, prints the peak resident memory of these processes and the time, and
 checks that both outputs hold the same pixels at every level that both have. Exits with 1 where something is wrong.
+With --parts it then reads the source once more, and writes each output once more from its pixels, and prints what share
+of the processor time of the translation that is; the network and what belongs to it has the rest.
 With --out writes FOLDER/gigapixel.json and FOLDER/gigapixel.md.
 """
 
@@ -27,16 +29,24 @@ import zarr
 from numpy.typing import NDArray
 
 from benchmarks.results import give_results
+from napari_pix2pix.formats import open_image
+from napari_pix2pix.formats.source import ImageSource
+from napari_pix2pix.formats.writing import OutputSpec, Tile, resolve_format, write_image
+from napari_pix2pix.translation.int8_calibration import with_int8
+from napari_pix2pix.translation.progress import ended
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.image_description import ImageDescription
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.model_file import Model, save_model
+from pix2pix_training.model_file import Model, load_model, save_model
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights
+from pix2pix_training.regions import Region
 
 TILE = 512
 PEAK_LIMIT_BYTES = 3_000_000_000
 COMPARED_ROWS = 1024
+_SAMPLE_PX = 2048
 
 
 def main() -> None:
@@ -47,17 +57,28 @@ def main() -> None:
     parser.add_argument("--max-memory", default="2GB")
     parser.add_argument("--base-width", type=int, default=8)
     parser.add_argument("--statistics", choices=("image", "running"), default="image")
+    parser.add_argument("--depth", type=int, default=5)
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="int8 with --statistics running")
+    parser.add_argument("--parts", action="store_true", help="measure reading and encoding by themselves")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     model, source = options.folder / "model.safetensors", options.folder / f"source_{options.size}.tif"
-    write_model(model, options.base_width, options.statistics)
+    write_model(model, options.base_width, options.statistics, options.depth)
     write_source(source, options.size)
+    if options.precision == "int8":
+        make_ready_for_int8(model, source)
     outputs = [options.folder / f"translated_{options.size}{suffix}" for suffix in (".ome.zarr", ".ome.tif")]
-    reports = [translated(source, model, out, options.max_memory) for out in outputs]
+    reports = [translated(source, model, out, options.max_memory, options.precision) for out in outputs]
     differing = differing_levels(*outputs)
-    said = f"levels that differ between OME-Zarr and OME-TIFF: {differing or 'none'}"
+    said = [f"levels that differ between OME-Zarr and OME-TIFF: {differing or 'none'}"]
+    if options.parts:
+        reading = seconds_of_reading(source)
+        for out, report in zip(outputs, reports, strict=True):
+            report |= {"reading": reading, "encoding": seconds_of_encoding(out)}
+            shares = (f"{part} {report[part] / report['cpu']:.1%}" for part in ("reading", "encoding"))
+            said.append(f"{out.name}: {', '.join(shares)} of {report['cpu']:.0f} s of processor time")
     figures = {"differing_levels": differing, "outputs": reports}
-    give_results(options.out, "gigapixel", figures, "\n".join([*table(outputs, reports), "", said]))
+    give_results(options.out, "gigapixel", figures, "\n".join([*table(outputs, reports), "", *said]))
     if differing or any(report["peak"] > PEAK_LIMIT_BYTES for report in reports):
         sys.exit(1)
 
@@ -119,10 +140,48 @@ def _positions(start: int, cell: int, cells: int) -> tuple[NDArray[np.intp], NDA
     return index, (position - index).astype(np.float32)
 
 
-def translated(source: Path, model: Path, out: Path, max_memory: str) -> dict[str, Any]:
-    """The command's own report, with `peak`, the largest resident set of the process, and `wall`, its seconds."""
+def make_ready_for_int8(model: Path, source: Path) -> None:
+    """Whatever it costs with random weights, found on a corner of the image."""
+    with open_image(source) as image:
+        sample = MemorySource(image.read(Region.whole(*(min(n, _SAMPLE_PX) for n in image.shape[-2:]))))
+        save_model(ended(with_int8(load_model(model), [sample], most_deviation=1.0)), model)
+
+
+def seconds_of_reading(source: Path) -> float:
+    """Processor seconds of reading an image once, in squares."""
+    with open_image(source) as image:
+        started = time.process_time()
+        for region in Region.whole(*image.shape[-2:]).tiles(2 * TILE):
+            image.read(region)
+        return time.process_time() - started
+
+
+def seconds_of_encoding(out: Path) -> float:
+    """Processor seconds of writing an output from its pixels, without those of reading them."""
+    reading = 0.0
+
+    def tiles(image: ImageSource) -> Iterator[Tile]:
+        nonlocal reading
+        for region in Region.whole(*image.shape[-2:]).tiles(2 * TILE):
+            started = time.process_time()
+            pixels = image.read(region)
+            reading += time.process_time() - started
+            yield (), region, pixels
+
+    with open_image(out) as image:
+        spec = OutputSpec(axes=image.axes, shape=image.shape, dtype=image.dtype, metadata=image.metadata)
+        again = out.with_name(f"again-{out.name}")
+        file_format = resolve_format(again, "same", image)
+        started = time.process_time()
+        write_image(again, spec, tiles(image), file_format=file_format, overwrite=True)
+        return time.process_time() - started - reading
+
+
+def translated(source: Path, model: Path, out: Path, max_memory: str, precision: str) -> dict[str, Any]:
+    """The command's own report, with `peak`, the largest resident set of the process, `cpu` and `wall`, its seconds."""
     command = [sys.executable, "-m", "napari_pix2pix", "translate", str(source), "--model", str(model)]
     command += ["--out", str(out), "--max-memory", max_memory, "--device", "cpu", "--overwrite", "--json"]
+    command += ["--precision", precision]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -132,7 +191,8 @@ def translated(source: Path, model: Path, out: Path, max_memory: str) -> dict[st
         sys.exit(f"failed: {' '.join(command)}")
     unit = 1 if sys.platform == "darwin" else 1024
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return report | {"peak": usage.ru_maxrss * unit, "wall": time.perf_counter() - started}
+    cpu = usage.ru_utime + usage.ru_stime
+    return report | {"peak": usage.ru_maxrss * unit, "cpu": cpu, "wall": time.perf_counter() - started}
 
 
 def table(outputs: list[Path], reports: list[dict[str, Any]]) -> Iterator[str]:
