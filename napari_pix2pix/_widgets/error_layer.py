@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QPushButton
 
 from napari_pix2pix._widgets.layer_outputs import output_layers, resembled
 from napari_pix2pix._widgets.result_layers import Placed
@@ -36,29 +35,6 @@ class ErrorMapFound:
 
     subject: ErrorSubject
     result: Translated
-
-
-class ErrorMapButton(QPushButton):
-    """Takes no room before a result is there that an error map can be made for."""
-
-    def __init__(self) -> None:
-        super().__init__("Show error map")
-        self.setToolTip(
-            "Add a layer that says how far from the target each pixel may lie; the status bar names the interval."
-        )
-        self.subject: ErrorSubject | None = None
-        self._about: object = None
-        self.setVisible(False)
-
-    def offer(self, subject: ErrorSubject | None, about: object) -> None:
-        """Show it for a result, None for none; `about` is the choice that the result is of."""
-        self.subject, self._about = subject, about
-        self.setVisible(subject is not None)
-
-    def forget_other(self, choice: object) -> None:
-        """Take it away where the result is of another choice."""
-        if choice != self._about:
-            self.offer(None, choice)
 
 
 class _ErrorMaker(LastTranslator):

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QSizePolicy,
     QSpinBox,
+    QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -207,6 +208,15 @@ def row(*widgets: QWidget) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     for part in widgets:
         layout.addWidget(part, 1)
+    return widget
+
+
+def in_turn(*widgets: QWidget) -> QStackedWidget:
+    """Widgets in the same place, the first of them shown."""
+    widget = QStackedWidget()
+    for part in widgets:
+        widget.addWidget(part)
+    widget.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
     return widget
 
 

@@ -91,6 +91,8 @@ class JobWidget(QWidget):
         self.said_about = choice
         self.state.say("")
         self.remarks.forget()
+        for words in (self.state, self.remarks):
+            words.keep_room(False)
 
     def on_events(self, events: list[Any]) -> None:
         raise NotImplementedError

@@ -36,7 +36,9 @@ from pix2pix_training.regions import Region
 logger = logging.getLogger(__name__)
 
 FACTS_KEY = "napari-pix2pix-image"
-"""In the metadata of layers that this plugin makes: their `ImageFacts`."""
+"""In the metadata of layers that this plugin makes or opens: their `ImageFacts`."""
+RESULT_KEY = "napari-pix2pix"
+"""In the metadata of results: how they were made."""
 
 _CHANNELS_LAST = 4
 """So many times longer are the two axes before a last one that looks like channels."""
@@ -70,6 +72,11 @@ class FileMask:
         """Shape (region.height, region.width), 0 where there is no data."""
         with open_image(self.path, 0) as image:
             return image.read_with_opacity(region)[1]
+
+
+def is_result(layer: Any) -> bool:
+    """Whether this plugin has made the pixels of a layer."""
+    return RESULT_KEY in layer.metadata
 
 
 def file_facts(layer: Any) -> ImageFacts | None:

@@ -11,12 +11,11 @@ from napari.layers import Image
 from napari.utils import DirectLabelColormap
 
 from napari_pix2pix._widgets.layer_axes import ImageLayer, is_rgb
-from napari_pix2pix._widgets.layer_facts import FACTS_KEY, ImageFacts
+from napari_pix2pix._widgets.layer_facts import FACTS_KEY, RESULT_KEY, ImageFacts
 from napari_pix2pix._widgets.lazy_result import StoredImage
 from napari_pix2pix._widgets.translation_job import Translated
 from pix2pix_training.array_source import AnyArray
 
-METADATA_KEY = "napari-pix2pix"
 _BEYOND = 0.5
 """How far percentiles of real colours may lie beyond 0 and 1."""
 _SEEN_PX = 512
@@ -88,7 +87,7 @@ def _kept_facts(result: Translated) -> dict[str, Any]:
         channels=spec.channels,
         planes=prod(spec.leading_shape),
     )
-    return {METADATA_KEY: dict(result.provenance), FACTS_KEY: facts}
+    return {RESULT_KEY: dict(result.provenance), FACTS_KEY: facts}
 
 
 def _layer_data(pixels: AnyArray | StoredImage, channel: int | None, look: dict[str, Any], kind: str) -> LayerData:

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_pix2pix._widgets.command_line import NamedFiles, files_of
 from napari_pix2pix._widgets.forms import Choice
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, full_extent, is_rgb
-from napari_pix2pix._widgets.layer_facts import FACTS_KEY, has_alpha, likely_channel_axis
+from napari_pix2pix._widgets.layer_facts import has_alpha, is_result, likely_channel_axis
 from napari_pix2pix._widgets.layer_places import Misplaced
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix._widgets.messages import CHANGES_OF_THEME
@@ -125,10 +125,13 @@ class LayerPicker(QWidget):
         return handled
 
     def _fit_list(self) -> None:
-        """As many rows are shown as there are, within limits, whatever the font."""
+        """As many rows are shown as there are images, within limits; with results the form below would move."""
         row = max(self.list.sizeHintForRow(0), self.list.fontMetrics().height() + 4)
-        shown = min(max(len(self._known), _ROWS_SHOWN.start), _ROWS_SHOWN.stop - 1)
-        self.list.setFixedHeight(shown * row + 2 * self.list.frameWidth() + 4)
+        self.list.setFixedHeight(self._rows_shown * row + 2 * self.list.frameWidth() + 4)
+
+    @property
+    def _rows_shown(self) -> int:
+        return min(max(len(self.images), _ROWS_SHOWN.start), _ROWS_SHOWN.stop - 1)
 
     def _scroll_to_ticked(self) -> None:
         """Show the first row that is ticked."""
@@ -153,7 +156,7 @@ class LayerPicker(QWidget):
     @property
     def images(self) -> list[Any]:
         """Those of them that are no results of this plugin, for a first choice."""
-        return [layer for layer in self._known if FACTS_KEY not in layer.metadata]
+        return [layer for layer in self._known if not is_result(layer)]
 
     @property
     def is_decided(self) -> bool:
@@ -257,7 +260,7 @@ class LayerPicker(QWidget):
         self._offer_axes()
         self.count.setText(f"{len(self.layers)} of {len(self._known)} ticked")
         self.count.setToolTip("Ticked: " + (", ".join(layer.name for layer in self.layers) or "none") + ".")
-        self.count.setVisible(len(self._known) >= _ROWS_SHOWN.stop)
+        self.count.setVisible(len(self._known) > self._rows_shown)
         self.changed.emit()
 
     def _offer_axes(self) -> None:

@@ -40,6 +40,14 @@ class Message(QLabel):
         self.setText(text)
         self.setVisible(bool(text))
 
+    def keep_room(self, kept: bool) -> None:
+        """Have the room that the words take by now also with fewer words or none, so that nothing near them moves."""
+        is_kept = kept and not self.isHidden()
+        policy = self.sizePolicy()
+        policy.setRetainSizeWhenHidden(is_kept)
+        self.setSizePolicy(policy)
+        self.setMinimumHeight(self.height() if is_kept else 0)
+
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if event.type() in CHANGES_OF_THEME:

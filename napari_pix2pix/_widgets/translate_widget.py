@@ -11,13 +11,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QCheckBox, QPushButton, QWidget
 
 from napari_pix2pix._widgets.command_line import translate_command
-from napari_pix2pix._widgets.error_layer import (
-    ErrorMapButton,
-    ErrorMapFound,
-    ErrorSubject,
-    add_error_layers,
-    error_map_events,
-)
+from napari_pix2pix._widgets.error_layer import ErrorMapFound, ErrorSubject, error_map_events
 from napari_pix2pix._widgets.evaluation_job import Evaluated, EvaluationRequest, evaluation_events, report_events
 from napari_pix2pix._widgets.folder_choice import FolderChoice, FolderResults
 from napari_pix2pix._widgets.folder_job import FilesDone, FolderRequest, FolderTranslated, folder_events
@@ -30,6 +24,7 @@ from napari_pix2pix._widgets.forms import (
     collapsed,
     column,
     form,
+    in_turn,
     row,
     scrolling,
 )
@@ -39,12 +34,12 @@ from napari_pix2pix._widgets.live_view import LiveChoice, LiveView
 from napari_pix2pix._widgets.messages import HelpLinks, Message
 from napari_pix2pix._widgets.model_actions import ModelActions
 from napari_pix2pix._widgets.model_choice import ModelChoice, dropped_model
-from napari_pix2pix._widgets.novelty_badge import NoveltyBadge
-from napari_pix2pix._widgets.novelty_job import NoveltyFound, NoveltySubject, add_novelty_layer, novelty_events
+from napari_pix2pix._widgets.novelty_job import NoveltyFound, NoveltySubject, novelty_events
 from napari_pix2pix._widgets.part_choice import PartChoice
 from napari_pix2pix._widgets.preferences import preferences, recent_models
 from napari_pix2pix._widgets.result_jobs import Saved, export_events, saving_events
-from napari_pix2pix._widgets.result_layers import Comparison, Placed, ResultLayers
+from napari_pix2pix._widgets.result_layers import Placed, ResultLayers
+from napari_pix2pix._widgets.result_panel import ResultPanel
 from napari_pix2pix._widgets.translation_images import TranslationImages
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
@@ -70,7 +65,6 @@ class TranslateWidget(JobWidget):
         self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
         self._doing = _TRANSLATING
         self.results = ResultLayers(napari_viewer)
-        self.comparison = Comparison(napari_viewer)
         self._build()
         self._connect()
         self.images.choose_first()
@@ -101,8 +95,8 @@ class TranslateWidget(JobWidget):
         self.copy_button = QPushButton("Copy command line")
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
-        self.novelty = NoveltyBadge()
-        self.error_map = ErrorMapButton()
+        self.start = in_turn(self.translate_button, self.progress)
+        self.result = ResultPanel(self.viewer)
         self.model_actions = ModelActions(self.viewer)
         self.more = collapsed("More", self.settings)
         destination = column(self.destination, self.out)
@@ -126,18 +120,14 @@ class TranslateWidget(JobWidget):
                 HelpLinks(),
             ],
             [
-                row(self.translate_button, self.cancel_button),
-                self.progress,
+                row(self.start, self.cancel_button),
                 self.state,
-                self.novelty,
-                self.error_map,
-                self.comparison,
+                self.result,
                 row(self.save_button, self.copy_button),
             ],
         )
         self.setMinimumWidth(330)
         self.setAcceptDrops(True)
-        self.progress.setVisible(False)
 
     def _connect(self) -> None:
         self.model.changed.connect(self._on_model_changed)
@@ -154,8 +144,8 @@ class TranslateWidget(JobWidget):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.save_button.clicked.connect(self._on_save)
         self.copy_button.clicked.connect(self._on_copy)
-        self.novelty.asked.connect(self._on_novelty)
-        self.error_map.clicked.connect(self._on_error_map)
+        self.result.wants_novelty.connect(self._on_novelty)
+        self.result.wants_error_map.connect(self._on_error_map)
         self.model_actions.changed.connect(self.refresh)
         self.model_actions.wants_evaluation.connect(self._on_evaluate)
         self.model_actions.wants_report.connect(self._on_report)
@@ -192,7 +182,7 @@ class TranslateWidget(JobWidget):
     def _on_kind_changed(self) -> None:
         for part in (*self._of_layers, self.save_button):
             part.setVisible(not self._is_of_folder)
-        self.comparison.compare([])
+        self.result.comparison.compare([])
         self.model_actions.forget_scores()
         self.folder.setVisible(self._is_of_folder)
         if self._is_of_folder:
@@ -212,12 +202,8 @@ class TranslateWidget(JobWidget):
     def refresh(self, *_: Any) -> None:
         problem = self.images.say(self.model.card, self.settings)
         self.forget_stale_words()
-        self.novelty.forget_other(self.choice())
-        self.novelty.button.setEnabled(not self.is_running)
-        self.error_map.forget_other(self.choice())
-        self.error_map.setEnabled(not self.is_running)
+        self.result.refresh(self.choice(), is_running=self.is_running)
         self.lock_inputs()
-        self.comparison.forget_removed()
         if self._is_of_folder:
             problem = self.folder.problem() or self.settings.problem()
         is_ready = problem is None and self.model.card is not None
@@ -300,9 +286,11 @@ class TranslateWidget(JobWidget):
         """
         self._is_cancellable, self._is_ended = stop is not None, False
         self._doing, self._can_go_on = doing, can_go_on
+        for said in (self.state, self.remarks):
+            said.keep_room(True)
         self.state.say(words)
         self.progress.tell(0, 0)
-        self.progress.setVisible(True)
+        self.start.setCurrentWidget(self.progress)
         self.run(events, stop)
 
     def _translate_layers(self) -> None:
@@ -338,11 +326,12 @@ class TranslateWidget(JobWidget):
                 case Translated():
                     self._deliver(event)
                 case NoveltyFound():
-                    self._show_novelty(event)
+                    self._is_ended = True
+                    self.result.show_novelty(event, self.choice())
+                    self.state.say("red in the new layer is unlike the training images", "good")
                 case ErrorMapFound():
                     self._is_ended = True
-                    add_error_layers(self.viewer, event)
-                    self.error_map.offer(None, self.choice())
+                    self.result.show_errors(event)
                     self.state.say("the status bar names the interval under the cursor", "good")
                 case FilesDone():
                     self.progress.tell(round(_PROGRESS_PARTS * event.fraction), _PROGRESS_PARTS)
@@ -369,37 +358,30 @@ class TranslateWidget(JobWidget):
         if self._placed is None:
             return
         shown, hidden = self.results.add(result, self._placed)
-        self.comparison.compare(shown)
+        self.result.comparison.compare(shown)
         if result.is_complete:
-            assert self._request is not None
-            subject = NoveltySubject(request=self._request, placed=self._placed, channel_axis=self.picker.channel_axis)
-            self.novelty.tell(result.novel_share, self.choice(), subject)
-            self._offer_error_map(tuple(shown))
+            self._offer_maps(result.novel_share, tuple(shown))
             self._placed, self._request, self._is_ended = None, None, True
             facts = result.provenance
             scheme = labels(Scheme)[facts["scheme"]]
             words = f"done in {facts['seconds']:.1f} s, {scheme}, on {facts['device']}"
             self.state.say(words + (f"; hidden to show it: {', '.join(hidden)}" if hidden else ""), "good")
 
-    def _offer_error_map(self, shown: tuple[Any, ...]) -> None:
-        assert self._request is not None and self._placed is not None and self.model.card is not None
-        subject = ErrorSubject(request=self._request, placed=self._placed, layers=shown)
-        self.error_map.offer(subject if self.model.card.errors else None, self.choice())
+    def _offer_maps(self, novel_share: float | None, shown: tuple[Any, ...]) -> None:
+        request, placed, card = self._request, self._placed, self.model.card
+        assert request is not None and placed is not None and card is not None
+        novelty = NoveltySubject(request=request, placed=placed, channel_axis=self.picker.channel_axis)
+        errors = ErrorSubject(request=request, placed=placed, layers=shown) if card.errors else None
+        self.result.tell(novel_share, novelty, errors, self.choice())
 
-    def _on_error_map(self) -> None:
-        assert self.error_map.subject is not None  # the button is not there else
-        stop, self._doing = Cancel(), "making the error map"
-        self._begin("reading the model…", partial(error_map_events, self.error_map.subject, cancel=stop), stop)
-
-    def _on_novelty(self) -> None:
+    def _on_error_map(self, subject: ErrorSubject) -> None:
         stop = Cancel()
-        self._begin("looking at the image…", partial(novelty_events, self.novelty.subject, cancel=stop), stop)
+        events = partial(error_map_events, subject, cancel=stop)
+        self._begin("reading the model…", events, stop, doing="making the error map")
 
-    def _show_novelty(self, found: NoveltyFound) -> None:
-        self._is_ended = True
-        add_novelty_layer(self.viewer, found)
-        self.novelty.tell(found.novelty.share, self.choice(), found.subject, is_sampled=False)
-        self.state.say("red in the new layer is unlike the training images", "good")
+    def _on_novelty(self, subject: NoveltySubject) -> None:
+        stop = Cancel()
+        self._begin("looking at the image…", partial(novelty_events, subject, cancel=stop), stop)
 
     def _show_tiles(self, event: TilesDone) -> None:
         is_counted = event.total > 1
@@ -412,7 +394,7 @@ class TranslateWidget(JobWidget):
         self.state.say(str(error), "error")
 
     def on_end(self) -> None:
-        self.progress.setVisible(False)
+        self.start.setCurrentWidget(self.translate_button)
         self.results.drop_unfinished()
         if not self._is_ended:
             self._placed = self._request = None

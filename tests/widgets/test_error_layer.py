@@ -38,8 +38,9 @@ def test_the_interval_is_named_under_the_cursor(
     pixels = texture(40)
     run(model, [viewer.add_image(pixels, name="phase", scale=(0.5, 0.5), translate=(10, 20))])
     result = viewer.layers[-1]
-    assert translate.error_map.isVisibleTo(translate)
-    translate.error_map.click()
+    button = translate.result.error_map
+    assert button.isVisibleTo(translate)
+    button.click()
     wait_until(lambda: not translate.is_running)
     errors = viewer.layers[-1]
     assert errors is not result
@@ -54,13 +55,64 @@ def test_the_interval_is_named_under_the_cursor(
     assert "±" not in result.get_status((0, 0), world=True)["coordinates"]
     viewer.layers.remove(errors)
     assert result.get_status(place, world=True)["value"] == str(result.data[7, 30])
-    assert not translate.error_map.isVisibleTo(translate)
+
+
+def test_the_button_shows_a_map_that_is_there_and_makes_one_that_is_gone(
+    viewer: Any, run: Any, translate: Any, wait_until: Any, model: Path
+) -> None:
+    run(model, [viewer.add_image(texture(40), name="phase")])
+    panel = translate.result
+    panel.error_map.click()
+    wait_until(lambda: not translate.is_running)
+    errors = viewer.layers[-1]
+    panel.comparison.after.click()
+    assert not errors.visible, "it would cover the result"
+    panel.error_map.click()
+    assert (errors.visible, translate.is_running, len(viewer.layers)) == (True, False, 3)
+    viewer.layers.remove(errors)
+    panel.error_map.click()
+    wait_until(lambda: not translate.is_running)
+    assert viewer.layers[-1].name == errors.name
+
+
+@pytest.mark.parametrize("height", [600, 1200])
+def test_an_error_map_moves_nothing_in_the_form(
+    viewer: Any, run: Any, translate: Any, wait_until: Any, model: Path, height: int
+) -> None:
+    from qtpy.QtCore import QPoint
+    from qtpy.QtWidgets import QAbstractButton, QApplication
+
+    def places() -> dict[Any, int]:
+        for _ in range(3):
+            QApplication.processEvents()
+            viewer.window._qt_window.grab()  # lays it out, shown or not
+        bar = translate.area.verticalScrollBar()
+        assert (bar.maximum() > 0) == (height < 1000)
+        fields = [translate.picker.list, *translate.findChildren(QAbstractButton)]
+        offered = [each for each in fields if each.isVisibleTo(translate) and each is not translate.translate_button]
+        return {field: field.mapTo(translate, QPoint()).y() for field in offered}
+
+    viewer.window.resize(1280, height)
+    layers = [viewer.add_image(texture(number), name=name) for number, name in enumerate(("phase", "stain", "other"))]
+    run(model, layers[:1])
+    translate.remarks.add("one line")
+    translate.remarks.add("another one")
+    places()
+    translate.area.verticalScrollBar().setValue(10_000)
+    before = places()
+    assert len(before) > 10
+    translate.result.error_map.click()
+    assert translate.is_running
+    assert places() == before
+    wait_until(lambda: not translate.is_running)
+    assert len(viewer.layers) == 5
+    assert places() == before
 
 
 def test_no_map_is_offered_where_the_model_has_none(viewer: Any, run: Any, translate: Any, tmp_path: Path) -> None:
     save_model(model_for(1, 1), tmp_path / "model.safetensors")
     run(tmp_path / "model.safetensors", [viewer.add_image(texture(43))])
-    assert not translate.error_map.isVisibleTo(translate)
+    assert not translate.result.error_map.isVisibleTo(translate)
 
 
 def test_the_form_of_training_tells_how_far_the_error_map_is(qtbot: Any) -> None:

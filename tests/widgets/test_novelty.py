@@ -29,7 +29,7 @@ def test_a_strange_part_is_said_and_shown_on_request(
     pixels[:, 128:] //= 5
     layer = viewer.add_image(pixels, name="phase", scale=(0.5, 0.5), translate=(10, 20))
     run(model, [layer])
-    badge = translate.novelty
+    badge = translate.result.novelty
     assert badge.isVisibleTo(translate)
     assert badge.words.text().endswith("% of the image is unlike what the model was trained on.")
     assert badge.words.text().startswith("About ")
@@ -52,17 +52,17 @@ def test_a_strange_part_is_said_and_shown_on_request(
 def test_the_words_go_with_the_choice_that_they_are_about(viewer: Any, run: Any, translate: Any, model: Path) -> None:
     layer, other = (viewer.add_image(texture(seed), name=str(seed)) for seed in (41, 42))
     run(model, [layer])
-    assert translate.novelty.words.kind == "plain"
-    assert translate.novelty.isVisibleTo(translate)
+    assert translate.result.novelty.words.kind == "plain"
+    assert translate.result.novelty.isVisibleTo(translate)
     translate.picker.choose([other])
-    assert not translate.novelty.isVisibleTo(translate)
-    assert translate.novelty.subject is None
+    assert not translate.result.novelty.isVisibleTo(translate)
+    assert translate.result.novelty.subject is None
 
 
 def test_a_model_that_cannot_tell_says_nothing(viewer: Any, run: Any, translate: Any, tmp_path: Path) -> None:
     save_model(model_for(1, 1), tmp_path / "model.safetensors")
     run(tmp_path / "model.safetensors", [viewer.add_image(texture(43))])
-    assert not translate.novelty.isVisibleTo(translate)
+    assert not translate.result.novelty.isVisibleTo(translate)
 
 
 def test_a_share_near_none_is_said_in_good_words(viewer: Any, qtbot: Any) -> None:

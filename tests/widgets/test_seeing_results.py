@@ -53,18 +53,18 @@ def test_an_earlier_result_does_not_shine_through(
 def test_slider_between_image_and_result(
     viewer: Any, run: Any, translate: Any, stain_model: Path, rng: np.random.Generator
 ) -> None:
-    assert not translate.comparison.isVisibleTo(translate)
+    assert not translate.result.comparison.isVisibleTo(translate)
     outputs = run(stain_model, [viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8))])
-    assert translate.comparison.isVisibleTo(translate)
-    translate.comparison.before.click()
+    assert translate.result.comparison.isVisibleTo(translate)
+    translate.result.comparison.before.click()
     assert [layer.opacity for layer in outputs] == [0, 0]
-    translate.comparison.slider.setValue(50)
+    translate.result.comparison.slider.setValue(50)
     assert [layer.opacity for layer in outputs] == [0.5, 0.5]
-    translate.comparison.after.click()
+    translate.result.comparison.after.click()
     assert [layer.opacity for layer in outputs] == [1, 1]
     for layer in outputs:
         viewer.layers.remove(layer)
-    assert not translate.comparison.isVisibleTo(translate)
+    assert not translate.result.comparison.isVisibleTo(translate)
 
 
 def test_an_even_result_has_a_contrast(viewer: Any, run: Any, stain_model: Path) -> None:
