@@ -34,6 +34,10 @@ _Key = tuple[Path, int]
 """A file, and the number of an image in it."""
 
 
+def _usual_budget() -> int:
+    return available_memory_bytes() // _SHARE_OF_AVAILABLE
+
+
 class PixelCache(Closable):
     """Opens images that share one budget of decoded bytes; thread-safe, and a context manager.
 
@@ -45,7 +49,8 @@ class PixelCache(Closable):
     """
 
     def __init__(self, budget_bytes: int | None = None, alpha: AlphaChoice = "auto") -> None:
-        self._left = available_memory_bytes() // _SHARE_OF_AVAILABLE if budget_bytes is None else budget_bytes
+        self._asked = budget_bytes
+        self._left = _usual_budget() if budget_bytes is None else budget_bytes
         self._planes: dict[tuple[_Key, tuple[int, ...]], tuple[AnyArray, Opacity | None]] = {}
         self._open: OrderedDict[_Key, ImageSource] = OrderedDict()
         self._alpha = alpha
@@ -54,7 +59,7 @@ class PixelCache(Closable):
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For another process: the same files, which it opens itself, and its share of the usual budget.
+        """For another process: the same files, which it opens itself, and its share of the budget.
 
         Raises
         ------
@@ -63,8 +68,8 @@ class PixelCache(Closable):
         """
         if not self._is_full:
             raise PicklingError("the images are in memory")
-        budget = available_memory_bytes() // _SHARE_OF_AVAILABLE // (os.cpu_count() or 1)
-        return PixelCache, (budget, self._alpha), {"_decided": self._decided}
+        budget = _usual_budget() if self._asked is None else self._asked
+        return PixelCache, (budget // (os.cpu_count() or 1), self._alpha), {"_decided": self._decided}
 
     def open(self, path: Path, series: int = 0) -> CachedSource:
         """Open one of the images in a file; what is wrong with its header is said now, with its pixels on reading.

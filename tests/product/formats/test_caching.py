@@ -137,6 +137,24 @@ def test_another_process_opens_the_files_again(tmp_path: Path, noise: Noise, pix
     assert sent.name == source.name
 
 
+def test_another_process_has_its_share_of_a_budget_that_was_given(
+    tmp_path: Path, noise: Noise, pixels_of: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_pix2pix.formats.caching.os.cpu_count", lambda: 2)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        Image.fromarray(noise((20, 30), "uint8")).save(path)
+    with PixelCache(budget_bytes=700) as cache:  # one of 600 bytes fits here, and none into half of it
+        sources = [cache.open(path) for path in paths]
+        for source in sources:
+            pixels_of(source)
+        sent = pickle.loads(pickle.dumps(sources[0]))
+    pixels_of(sent)
+    paths[0].write_bytes(b"")
+    with pytest.raises(ImageError, match=r"a\.png"):
+        pixels_of(sent)
+
+
 def test_what_is_kept_in_full_is_not_decoded_again_by_another_process(
     tmp_path: Path, noise: Noise, pixels_of: Pixels
 ) -> None:
