@@ -7,11 +7,13 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -163,7 +165,7 @@ def _from_processes(dataset: PatchDataset, numbers: Iterator[list[int]], workers
         for result, _ in batch:
             if isinstance(result, Pix2PixError):
                 raise result
-        yield [result for result, _ in batch]
+        yield [_with_pixels(result, np.asarray) for result, _ in batch]
 
 
 class _Told(Dataset[tuple[Patch | Pix2PixError, list[str]]]):
@@ -175,9 +177,14 @@ class _Told(Dataset[tuple[Patch | Pix2PixError, list[str]]]):
     def __getitem__(self, number: int) -> tuple[Patch | Pix2PixError, list[str]]:
         with remarks() as said:
             try:
-                return self._dataset[number], said
+                return _with_pixels(self._dataset[number], to_tensor), said
             except Pix2PixError as error:
                 return error, said
+
+
+def _with_pixels(patch: Patch, kind: Callable[[Any], Any]) -> Patch:
+    """A patch with its pixels as tensors, which processes share where arrays are sent piece by piece; or as arrays."""
+    return replace(patch, source=kind(patch.source), target=kind(patch.target))
 
 
 def _number_of_workers(asked: int | None, dataset: PatchDataset, device: torch.device) -> int:
