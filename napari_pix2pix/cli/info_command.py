@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_pix2pix.cli.console import print_json, print_line
 from pix2pix_training.errors import InputError
+
+if TYPE_CHECKING:
+    from pix2pix_training.model_file import Model
 
 
 def info(
@@ -39,7 +42,8 @@ def _model_facts(path: Path) -> dict[str, Any]:
     model = load_model(path)
     parameters = parameter_count(model.generator())
     sizes = {"bytes": path.stat().st_size, "parameters": parameters}
-    return {"path": str(path), **sizes, "checksum": model_digest(model), **model_header(model)}
+    checksums = {"checksum": model_digest(model), "error_map_checksum": _error_map_checksum(model)}
+    return {"path": str(path), **sizes, **checksums, **model_header(model)}
 
 
 def _model_card(path: Path) -> Iterator[str]:
@@ -49,6 +53,16 @@ def _model_card(path: Path) -> Iterator[str]:
     model = load_model(path)
     yield f"model: {path}, {path.stat().st_size / 1e6:.1f} MB, checksum {model_digest(model)}"
     yield from card_lines(model)
+    if (checksum := _error_map_checksum(model)) is not None:
+        yield f"checksum of the error map: {checksum}"
+
+
+def _error_map_checksum(model: Model) -> str | None:
+    """What error maps say that made them."""
+    from pix2pix_training.error_map import error_model
+    from pix2pix_training.model_file import model_digest
+
+    return None if model.error is None else model_digest(error_model(model))
 
 
 def _image_facts(path: Path, series: int) -> dict[str, Any]:

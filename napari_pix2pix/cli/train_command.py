@@ -185,7 +185,9 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
     if result["skipped_patches"]:
         say(f"{result['skipped_patches']} constant or empty patches were skipped")
     say(f"model of step {result['model_step']}: {result['model']}")
-    return {name: value for name, value in result.items() if name != "model_step"}
+    if (coverage := result["coverage"]) is not None:
+        say(f"with an error map for {100 * coverage:.3g} % of pixels, which translate --error-map writes")
+    return {name: value for name, value in result.items() if name not in ("model_step", "coverage")}
 
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:
@@ -228,4 +230,5 @@ def _summary(event: Finished, resumed_from_step: int) -> dict[str, Any]:
         "metrics": dict(event.scores),
         "model": str(event.model),
         "model_step": event.model_step,
+        "coverage": event.coverage,
     }

@@ -136,7 +136,8 @@ class Finished:
 
     `early_stop` says why the run ended before its length, None where it did not.
     `seconds` counts all sessions of the run; `new_seconds` this one, as `skipped_patches` does: those drawn that were
-    constant or nearly all invalid, and so not trained on.
+    constant or nearly all invalid, and so not trained on. `coverage` is the share of pixels that the error map of the
+    model is meant for, None where it has none.
     """
 
     steps: int
@@ -147,6 +148,7 @@ class Finished:
     model_step: int
     scores: Mapping[str, float | None]
     early_stop: str | None
+    coverage: float | None
 
 
 Event = (

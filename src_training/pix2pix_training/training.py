@@ -315,18 +315,17 @@ class _Run:
             if time.monotonic() >= self.next_preview:
                 yield self._preview(keep=False)
         self.is_over = True
-        if self.group.is_first:
-            yield from self._learn_errors()
-        yield self._finished()
+        coverage = (yield from self._learn_errors()) if self.group.is_first else None
+        yield self._finished(coverage)
 
-    def _learn_errors(self) -> Iterator[Event]:
-        """Give the model that is kept its error map, where it has none of this coverage."""
+    def _learn_errors(self) -> Generator[Event, None, float | None]:
+        """Give the model that is kept its error map, where it has none of this coverage; the coverage, or None."""
         coverage, pairs = self.config.coverage, self.prepared.validation
         if not coverage or not pairs or isinstance(self.target.mapping, CategoryMapping):
-            return
+            return None
         model = load_model(self.folder.model)
         if model.error is not None and model.error.traits.coverage == coverage:
-            return
+            return coverage
         choosing = self.config.validation_images if self.state.keeps_best else 0
         held_out = held_out_parts(pairs, size_px=self.config.validation_size, choosing=choosing)
         model = yield from with_error_map(
@@ -341,6 +340,7 @@ class _Run:
             after_step=self.state.step,
         )
         self.folder.write_model(model)
+        return coverage
 
     def _goes_on(self) -> bool:
         """True; raises `Interrupted` where the first process has stopped instead of coming here."""
@@ -460,7 +460,7 @@ class _Run:
         if self.state.step > self.state.saved_step:
             self._saved()
 
-    def _finished(self) -> Finished:
+    def _finished(self, coverage: float | None) -> Finished:
         kept = self.state.best if self.state.keeps_best else self.state.latest
         return Finished(
             steps=self.state.step,
@@ -471,4 +471,5 @@ class _Run:
             model_step=kept["step"] if kept else self.state.step,
             scores=kept["scores"] if kept else {},
             early_stop=self.state.early_stop,
+            coverage=coverage,
         )

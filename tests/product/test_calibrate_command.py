@@ -61,7 +61,30 @@ def test_a_model_gets_an_error_map_and_keeps_its_generator(
     assert "novelty: the images have too few pixels" in captured.out + captured.err
     result = [str(images / "source" / "0.png"), "--model", str(out), "--out", str(tmp_path / "0.png"), "--error-map"]
     assert run(["translate", *result]) == 0
-    assert (tmp_path / "0-error.png").exists()
+    assert run(["translate", *result[:-2], str(tmp_path / "0.tif"), "--error-map"]) == 0
+    capsys.readouterr()
+    assert run(["info", str(tmp_path / "0-error.tif"), "--json"]) == 0
+    made_by = json.loads(capsys.readouterr().out)["made_by"]["model"]
+    for path, checksum in ((out, made_by), (model_path, None)):
+        assert run(["info", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["error_map_checksum"] == checksum
+    assert run(["info", str(out)]) == 0
+    assert f"checksum of the error map: {made_by}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("coverage", ["0.8", "0"])
+def test_a_run_says_how_to_ask_for_its_error_map(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], coverage: str
+) -> None:
+    tiny = ["--depth", "3", "--base-width", "4", "--patch-size", "32", "--discriminator-base-width", "4"]
+    folders = ["--source", str(images / "source"), "--target", str(images / "target"), "--out", str(tmp_path / "run")]
+    assert run(["train", *folders, *tiny, "--steps", "2", "--validation", "0.3", "--coverage", coverage]) == 0
+    said = "with an error map for 80 % of pixels, which translate --error-map writes"
+    assert (said in capsys.readouterr().err) == (coverage == "0.8")
+    assert (
+        run(["train", *folders, *tiny, "--steps", "2", "--validation", "0.3", "--coverage", coverage, "--resume"]) == 0
+    )
+    assert (said in capsys.readouterr().err) == (coverage == "0.8")
 
 
 def test_a_model_learns_what_tells_other_images_unless_it_knows(

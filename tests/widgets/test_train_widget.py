@@ -204,7 +204,7 @@ def test_the_score_at_the_end_is_in_the_unit_of_the_curve() -> None:
 
     usual: dict[str, Any] = {"steps": 9, "seconds": 9.0, "new_seconds": 9.0, "skipped_patches": 0}
     scores = {"mae": 0.25, "ssim": 0.5, "iou": 0.75}
-    end = Finished(**usual, model=Path("m"), model_step=8, scores=scores, early_stop=None)
+    end = Finished(**usual, model=Path("m"), model_step=8, scores=scores, early_stop=None, coverage=None)
     words = _finished_words(end, started(target_span=200.0))
     assert words == "done: 9 steps; model of step 8, validation mean difference 25 in units of the target"
     assert _finished_words(end, started()).endswith("validation mean difference 12.5 % of the range")
