@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.trust import main, table
+from benchmarks.trust_costs import Cost, cost_table
 from benchmarks.trust_coverage import ause, rank_correlation
 from benchmarks.trust_novelty import Row, auroc
 
@@ -45,6 +46,30 @@ def test_area_between_sparsification_curves() -> None:
 def test_rank_correlation_takes_ties_as_they_are() -> None:
     assert rank_correlation(np.array([1.0, 5.0, 9.0]), np.array([0.0, 0.1, 7.0])) == pytest.approx(1)
     assert rank_correlation(np.ones(3), np.arange(3.0)) == 0
+
+
+def test_costs_are_compared_turn_by_turn() -> None:
+    found = [
+        Cost(what="translate", than=None, seconds=[2.0, 4.0, 1.0], loads=[0.0] * 3),
+        Cost(what="translate --error-map", than="translate", seconds=[2.2, 4.0, 1.5], loads=[0.5] * 3),
+    ]
+    assert (
+        cost_table(found)[-1] == "| translate --error-map | 2.2, 4.0, 1.5 | 0.5, 0.5, 0.5 | 1.10 (1.00 to 1.50) | 1.2 |"
+    )
+
+
+@pytest.mark.slow
+def test_costs_are_measured_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--width", "2", "--steps", "1", "--size", "256", "--turns", "1"]
+    main(["costs", "--folder", str(tmp_path / "costs"), *small])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| train --coverage 0",
+        "| train",
+        "| translate",
+        "| translate --error-map",
+        "| translate --novelty-map",
+    ]
 
 
 def test_a_data_set_is_told_from_changed_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
