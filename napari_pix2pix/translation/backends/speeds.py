@@ -41,8 +41,11 @@ TRIAL_PAYS_SECONDS = 50.0
 _START_SECONDS = 5.0
 """From the beginning until OpenVINO has compiled all stages: 3 to 7 seconds, for 14 and 54 million weights."""
 _SURVEYED_PX = 2048
+"""Of an image of this side it is found which stages the plan has."""
 _LARGEST_PX = 512
+"""Side of windows, in cells of what a stage takes."""
 _MANY_WEIGHTS = 1 << 22
+"""Stages of more take seconds to compile."""
 _TURNS = 2
 
 
@@ -154,5 +157,7 @@ def _digest(network: Generator, stages: Mapping[StageSpec, int]) -> str:
 
 def _kept(path: Path) -> Speeds | None:
     with suppress(OSError, ValueError, TypeError):
-        return Speeds(**json.loads(path.read_text(encoding="utf-8")))
+        found = Speeds(**json.loads(path.read_text(encoding="utf-8")))
+        if min(found.torch, found.share) > 0 and (found.openvino is None or found.openvino >= 0):
+            return found
     return None

@@ -74,11 +74,14 @@ def test_another_network_is_measured_anew(own_cache: Path) -> None:
     assert len(list(own_cache.glob("*.json"))) == 2
 
 
-def test_a_damaged_record_is_made_again(own_cache: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ['{"torch": ', '{"torch": 0}', '{"torch": "fast"}', '{"torch": 1, "more": 2}', "[]"]
+)
+def test_a_damaged_record_is_made_again(own_cache: Path, content: str) -> None:
     translator = translator_of()
     measure(translator, LITTLE)
     (kept,) = own_cache.glob("*.json")
-    kept.write_text('{"torch": ')
+    kept.write_text(content)
     assert measure(translator, LITTLE).torch > 0
     assert json.loads(kept.read_text())["torch"] > 0
 
