@@ -11,7 +11,7 @@ import numpy as np
 from napari.viewer import Viewer
 
 from napari_pix2pix._widgets.layer_outputs import output_layers, resembled
-from napari_pix2pix._widgets.result_layers import Placed
+from napari_pix2pix._widgets.result_layers import Placed, put_above
 from napari_pix2pix._widgets.translation_job import LastTranslator, Translated, TranslationRequest, translation_events
 from napari_pix2pix.translation.progress import TilesDone
 from pix2pix_training.array_source import AnyArray
@@ -83,6 +83,7 @@ def add_error_layers(viewer: Viewer, found: ErrorMapFound) -> list[Any]:
         look = attributes if attributes.get("rgb") else resembled({**attributes, **_LOOK}, data, None)
         name = attributes["name"].removesuffix(" error")
         layers.append(viewer.add_image(data, **{**look, "name": f"{name}: error map"}))
+        put_above(viewer, layers[-1], [*found.subject.layers, *layers[:-1]])
     for own, errors in zip(found.subject.layers, layers, strict=True):
         _name_intervals(viewer, (own, errors), (own, errors))
     return layers

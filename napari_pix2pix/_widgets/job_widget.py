@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari.settings import get_settings
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QTimer
@@ -32,6 +33,8 @@ class JobWidget(QWidget):
         self.remarks = Remarks()
         self.inputs: list[QWidget] = []
         self.area: QScrollArea
+        self._font_size: int | None = None
+        self._follow_font()
         self._worker: CoreWorker | None = None
         self.said_about: object = None
         self._docked = QTimer(self)  # which goes with the widget, unlike a single shot
@@ -134,8 +137,16 @@ class JobWidget(QWidget):
         """The widget was removed from the window; subclasses let go of the viewer here."""
         self.stop()
 
+    def _follow_font(self) -> None:
+        """napari gives its font size to all fields but these."""
+        if (size := get_settings().appearance.font_size) != self._font_size:  # a style sheet is costly
+            self._font_size = size
+            self.setStyleSheet(f"QLineEdit, QTextBrowser {{ font-size: {size}pt; }}")
+
     def event(self, event: QEvent) -> bool:
         handled = bool(super().event(event))
+        if event.type() == QEvent.Type.StyleChange:
+            self._follow_font()
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
                 self.on_closed()

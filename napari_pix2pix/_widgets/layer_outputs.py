@@ -43,6 +43,11 @@ def _has_shown_range(result: Translated) -> bool:
     return bool(ends) and min(ends) > -_BEYOND and max(ends) < 1 + _BEYOND
 
 
+def result_name(source: str, model_name: str) -> str:
+    """What the names of all layers of a result begin with."""
+    return f"{source} → {model_name}"
+
+
 def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any], model_name: str) -> list[LayerData]:
     """The layers that show a result: one in colours, one of labels, or one per channel.
 
@@ -54,7 +59,7 @@ def output_layers(result: Translated, layer: ImageLayer, place: Mapping[str, Any
     place : see `placement`.
     """
     common = {**place, "metadata": {**getattr(layer, "metadata", {}), **_kept_facts(result)}}
-    pixels, base = result.pixels, f"{result.provenance['source']} → {model_name}"
+    pixels, base = result.pixels, result_name(result.provenance["source"], model_name)
     if shown_in_colours(result, layer):
         return [_layer_data(pixels, None, {**common, "name": base, "rgb": True}, "image")]
     channels = result.spec.channels

@@ -141,7 +141,8 @@ class HelpLinks(QLabel):
         colour = status_colour("blue", background_of(self))
         if colour != self._colour:
             self._colour = colour
-            links = project_urls() | {"Documentation": _DOCUMENTATION}
+            pages = {"Documentation": _DOCUMENTATION}
+            links = pages | project_urls() | pages
             words = (f'<a href="{url}" style="color: {colour}">{name}</a>' for name, url in links.items())
             self.setText(f"Help: {' · '.join(words)}")
 

@@ -10,8 +10,10 @@ from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from napari.viewer import Viewer
 
+from napari_pix2pix._widgets.layer_facts import RESULT_KEY
+from napari_pix2pix._widgets.layer_outputs import result_name
 from napari_pix2pix._widgets.layer_places import placement
-from napari_pix2pix._widgets.result_layers import Placed
+from napari_pix2pix._widgets.result_layers import Placed, put_above
 from napari_pix2pix._widgets.translation_job import LastTranslator, TranslationRequest
 from pix2pix_training.cancel import Cancel
 
@@ -24,11 +26,15 @@ _RED, _CLEAR = (1.0, 0.15, 0.1, 0.6), (1.0, 0.15, 0.1, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class NoveltySubject:
-    """An image that was translated, and where it lies; `channel_axis` is that of its layer."""
+    """An image that was translated, and where it lies; `channel_axis` is that of its layer.
+
+    `layers` are those of the result.
+    """
 
     request: TranslationRequest
     placed: Placed
     channel_axis: int | None
+    layers: tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +79,15 @@ def add_novelty_layer(viewer: Viewer, found: NoveltyFound) -> Image:
     place: Mapping[str, Any] = placement(
         placed.layer, channel_axis=found.subject.channel_axis, origin=origin, factors=factors
     )
-    return viewer.add_image(
+    request = found.subject.request
+    layer = viewer.add_image(
         p_values,
-        name=f"{placed.layer.name}: p-value of novelty",
+        name=f"{result_name(request.source.name, request.model.parent.name)}: p-value of novelty",
         colormap=Colormap([_RED, _CLEAR], name="novelty"),
         contrast_limits=(0.0, _SHOWN_P),
         blending="translucent",
+        metadata={RESULT_KEY: {"model": str(request.model), "source": request.source.name}},
         **place,
     )
+    put_above(viewer, layer, found.subject.layers)
+    return layer

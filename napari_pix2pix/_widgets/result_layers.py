@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,7 @@ class ResultLayers:
 
     def _uncover(self, placed: Placed) -> list[str]:
         """Hide what lies in the place of a result, its sources apart; names of the layers."""
-        size = tuple(finest_level(placed.layer).shape)
-        hidden = [
-            layer
-            for layer in self._viewer.layers
-            if isinstance(layer, Image | Labels)
-            and layer.visible
-            and layer not in placed.sources
-            and _plane_of(finest_level(layer).shape, layer) == _plane_of(size, placed.layer)
-        ]
+        hidden = covering(self._viewer, placed.layer, placed.sources)
         for layer in hidden:
             layer.visible = False
         return [layer.name for layer in hidden]
@@ -142,9 +134,22 @@ class ResultLayers:
         self._filling = []
 
 
-def _plane_of(shape: Any, layer: Any) -> tuple[int, ...]:
+def covering(viewer: Viewer, place: Any, kept: Sequence[Any]) -> list[Any]:
+    """Images and labels that are visible and have the size of the layer `place`, those that are `kept` apart."""
+    layers = [layer for layer in viewer.layers if isinstance(layer, Image | Labels) and layer.visible]
+    return [layer for layer in layers if layer not in kept and _plane_of(layer) == _plane_of(place)]
+
+
+def _plane_of(layer: Any) -> tuple[int, ...]:
     """Rows and columns."""
-    return tuple(shape[-3:-1] if is_rgb(layer) else shape[-2:])
+    shape = tuple(finest_level(layer).shape)
+    return shape[-3:-1] if is_rgb(layer) else shape[-2:]
+
+
+def put_above(viewer: Viewer, layer: Any, others: Sequence[Any]) -> None:
+    """Move a layer above others in the list, so that what belongs together lies together; napari has no groups."""
+    if places := [viewer.layers.index(other) for other in others if other in viewer.layers]:
+        viewer.layers.move(viewer.layers.index(layer), max(places) + 1)
 
 
 def _channels(result: Translated, contents: list[Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.viewer import Viewer
@@ -10,14 +11,16 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.error_layer import ErrorMapFound, ErrorSubject, add_error_layers
+from napari_pix2pix._widgets.forms import row
 from napari_pix2pix._widgets.novelty_badge import NoveltyBadge
 from napari_pix2pix._widgets.novelty_job import NoveltyFound, NoveltySubject, add_novelty_layer
+from napari_pix2pix._widgets.result_layers import covering
 
 _STEPS = 100
 
 
 class ResultPanel(QWidget):
-    """Takes no room before there is a result.
+    """Takes no room before there is a result. `targets` gives the layers of true targets; none where they are unknown.
 
     `wants_novelty` and `wants_error_map` (with its subject): the user has pressed the button.
     """
@@ -25,9 +28,11 @@ class ResultPanel(QWidget):
     wants_novelty = Signal(object)
     wants_error_map = Signal(object)
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, targets: Callable[[], list[Any]]) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer, self._targets = viewer, targets
+        self._covered: list[Any] = []
+        self._uncovered: list[Any] = []
         self._errors_of: ErrorSubject | None = None
         self._about: object = None
         self._error_layers: list[Any] = []
@@ -37,15 +42,20 @@ class ResultPanel(QWidget):
             "Add a layer that says how far from the target each pixel may lie; the status bar names the interval."
         )
         self.error_map.setVisible(False)
+        self.truth = QPushButton("True targets")
+        self.truth.setCheckable(True)
+        self.truth.setToolTip("Show the true targets in place of the result; a second click brings the result back.")
+        self.truth.setVisible(False)
         self.comparison = Comparison(viewer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(5)
-        for part in (self.novelty, self.error_map, self.comparison):
+        for part in (self.novelty, self.comparison, row(self.truth, self.error_map)):
             layout.addWidget(part)
         self.novelty.asked.connect(self._on_novelty)
         self.error_map.clicked.connect(self._on_error_map)
-        self.comparison.used.connect(self._hide_errors)
+        self.truth.toggled.connect(self._on_truth)
+        self.comparison.used.connect(self._on_compared)
 
     def tell(self, share: float | None, novelty: NoveltySubject, errors: ErrorSubject | None, about: object) -> None:
         """Say how much of the image is novel, None where the model cannot tell, and offer maps.
@@ -76,19 +86,37 @@ class ResultPanel(QWidget):
         for button in (self.novelty.button, self.error_map):
             button.setEnabled(not is_running)
         self.comparison.forget_removed()
+        self.truth.setVisible(self.comparison.has_result and bool(self._targets()))
+        if self.truth.isHidden():
+            self.show_result()
+
+    def show_result(self) -> None:
+        """Bring the result back where true targets are shown in its place."""
+        self.truth.setChecked(False)
+
+    def _on_truth(self, is_shown: bool) -> None:
+        if is_shown:
+            targets = self._targets()
+            self._covered = covering(self._viewer, targets[0], targets)
+            self._uncovered = [layer for layer in targets if not layer.visible]
+        for layers, are_visible in ((self._covered, not is_shown), (self._uncovered, is_shown)):
+            for layer in layers:
+                layer.visible = are_visible
 
     def _on_novelty(self) -> None:
         self.wants_novelty.emit(self.novelty.subject)
 
     def _on_error_map(self) -> None:
+        self.show_result()
         if there := [layer for layer in self._error_layers if layer in self._viewer.layers]:
             for layer in there:
                 layer.visible = True
         else:
             self.wants_error_map.emit(self._errors_of)
 
-    def _hide_errors(self) -> None:
-        """They would cover what is compared."""
+    def _on_compared(self) -> None:
+        """Error maps would cover what is compared."""
+        self.show_result()
         for layer in self._error_layers:
             layer.visible = False
 
@@ -135,6 +163,10 @@ class Comparison(QWidget):
         self._layers = layers
         self.slider.setValue(_STEPS)
         self.setVisible(bool(layers))
+
+    @property
+    def has_result(self) -> bool:
+        return bool(self._layers)
 
     def forget_removed(self) -> None:
         """Let go of layers that are no longer in the viewer."""

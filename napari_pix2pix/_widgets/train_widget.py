@@ -35,7 +35,6 @@ from napari_pix2pix.output_paths import MODEL_NAME, free_run_folder, next_run_fo
 from pix2pix_training.errors import Pix2PixError
 
 _GOES_TO = "The model goes to {}."
-_LOOKING = "Looking at the values of the images…"
 
 
 class TrainWidget(JobWidget):
@@ -54,6 +53,7 @@ class TrainWidget(JobWidget):
         self._auto_device: Pace | None = None
         self._model: Path | None = None
         self._trained_on: object = None
+        self._foreground_of: object = None
         self.progress = RunProgress(self.state, self.remarks)
         self._build()
         self._connect()
@@ -108,7 +108,7 @@ class TrainWidget(JobWidget):
         self.settings.preset.changed.connect(self._on_images_changed)
         self.out.changed.connect(self.refresh)
         self.values.changed.connect(self.refresh)
-        self.values.wants_foreground.connect(self.settings.choose_foreground)
+        self.values.wants_foreground.connect(self._on_foreground)
         self.train_button.clicked.connect(self._on_train)
         self.resume_button.clicked.connect(self._on_resume)
         self.stop_button.clicked.connect(self._on_stop)
@@ -120,9 +120,17 @@ class TrainWidget(JobWidget):
         self.images.choose_layers(sources, targets)
 
     def _on_images_changed(self) -> None:
+        if self._foreground_of is not None and self._foreground_of != self.images.choice():
+            self._foreground_of = None
+            self.settings.form.restore_default("target_values")
         if (size := self.images.source_size()) is not None:
             self.settings.suggest_patch_size(*size)
         self.refresh()
+
+    def _on_foreground(self) -> None:
+        """Train on labelled or not, as long as these images are chosen."""
+        self._foreground_of = self.images.choice()
+        self.settings.choose_foreground()
 
     def _on_device_known(self, paces: list[Pace]) -> None:
         self.settings.suggest_width_for(paces[-1].kind)
@@ -167,7 +175,7 @@ class TrainWidget(JobWidget):
         if obstacle is not None:
             self.problem.say("" if is_too_large else obstacle, "error")
         else:
-            self.problem.say(_LOOKING if self.values.is_looking else self._hint(folder))
+            self.problem.say(self._hint(folder))
         is_ready = has_images and obstacle is None
         is_known = self.values.problem is None and not self.values.is_looking
         self.train_button.setEnabled(is_ready and is_known)

@@ -14,7 +14,7 @@ from napari_pix2pix._widgets.form_words import in_form_words
 from napari_pix2pix._widgets.layer_sources import size_in_words
 from napari_pix2pix._widgets.training_pace import no_trials
 from napari_pix2pix.output_paths import MODEL_NAME
-from pix2pix_training.array_source import ArraySource, whole_plane
+from pix2pix_training.array_source import ArraySource, plane_size, whole_plane
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
@@ -236,7 +236,10 @@ def held_out_words(request: TrainingRequest) -> str:
 
     images = request.images
     if isinstance(images, LayerPair):
-        held_out = _split(Pair(images.source, images.target, images.source.name), request.config, request).held_out
+        split = _split(Pair(images.source, images.target, images.source.name), request.config, request)
+        held_out, side = split.held_out, request.config.validation_size
+        if any(max(plane_size(pair.source)) > side for pair in split.validation):
+            held_out += f". The curve is of its middle, at most {side} pixels a side; Evaluate scores all of it"
     else:
         share = f"{100 * request.validation:.2g} %"
         held_out = (

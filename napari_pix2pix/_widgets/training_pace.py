@@ -37,7 +37,11 @@ class Pace:
     def words(self, unit: str, length: float) -> str:
         """ "Processor: about 900 steps in 10 minutes." """
         if self.seconds is None:
-            return f"{self.device}." if self.problem is None else f"{self.device}: {self.problem}."
+            return (
+                f"{self.device}; how fast it is stands here once images are chosen."
+                if self.problem is None
+                else f"{self.device}: {self.problem}."
+            )
         match unit:
             case "minutes":
                 steps = length * _SECONDS_PER_MINUTE / self.seconds

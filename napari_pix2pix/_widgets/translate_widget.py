@@ -96,8 +96,8 @@ class TranslateWidget(JobWidget):
         self.copy_button.setToolTip("Copy the command that does the same to the files of these layers.")
         self.progress = ProgressBar()
         self.start = in_turn(self.translate_button, self.progress)
-        self.result = ResultPanel(self.viewer)
         self.model_actions = ModelActions(self.viewer)
+        self.result = ResultPanel(self.viewer, lambda: self.model_actions.targets.layers)
         self.more = collapsed("More", self.settings)
         destination = column(self.destination, self.out)
         self._of_layers = [
@@ -131,6 +131,8 @@ class TranslateWidget(JobWidget):
 
     def _connect(self) -> None:
         self.model.changed.connect(self._on_model_changed)
+        self.picker.arrived.connect(self._choose_named)
+        self.model_actions.targets.arrived.connect(self._choose_named)
         self.images.changed.connect(self.refresh)
         self.part.changed.connect(self.refresh)
         self.settings.changed.connect(self.refresh)
@@ -169,6 +171,11 @@ class TranslateWidget(JobWidget):
         self.model_actions.forget_scores()
         if self.model.card is not None:
             self.settings.offer_samples(self.model.card.has_noise)
+        self._choose_named()
+
+    def _choose_named(self) -> None:
+        """Tick what is called like the channels of the model, unless the user has chosen."""
+        if self.model.card is not None:
             self.picker.choose_named(self.model.card.source.channel_names)
             self.model_actions.targets.choose_named(self.model.card.target.channel_names)
         self.refresh()
@@ -247,6 +254,7 @@ class TranslateWidget(JobWidget):
     def _on_translate(self) -> None:
         self.folder_results.forget()
         self.model_actions.forget_scores()
+        self.result.show_result()
         if self._is_of_folder:
             self._translate_folder()
         else:
@@ -370,7 +378,7 @@ class TranslateWidget(JobWidget):
     def _offer_maps(self, novel_share: float | None, shown: tuple[Any, ...]) -> None:
         request, placed, card = self._request, self._placed, self.model.card
         assert request is not None and placed is not None and card is not None
-        novelty = NoveltySubject(request=request, placed=placed, channel_axis=self.picker.channel_axis)
+        novelty = NoveltySubject(request=request, placed=placed, channel_axis=self.picker.channel_axis, layers=shown)
         errors = ErrorSubject(request=request, placed=placed, layers=shown) if card.errors else None
         self.result.tell(novel_share, novelty, errors, self.choice())
 

@@ -48,6 +48,9 @@ class ValuesLook:
     objects: int | None = None
 
 
+_LATER = ValuesLook(words=("The values of the target are looked at when the run begins.",))
+
+
 def look_events(request: ValuesRequest) -> Generator[ValuesLook | None, None, None]:
     """Look at the images as a run does before its first step; None between tiles, and what was found at the end.
 
@@ -58,7 +61,7 @@ def look_events(request: ValuesRequest) -> Generator[ValuesLook | None, None, No
         words: tuple[str, ...] = ()
         if _is_quick(sources):
             words += (yield from _side(sources, request.source_values, "source")).words
-        target = (yield from _side(targets, request.target_values, "target")) if _is_quick(targets) else ValuesLook()
+        target = (yield from _side(targets, request.target_values, "target")) if _is_quick(targets) else _LATER
     except Pix2PixError as error:
         yield ValuesLook(problem=f"{in_form_words(str(error))}.")
         return
@@ -118,9 +121,9 @@ def _objects(known: Survey, values: Values) -> int | None:
 
 
 def _counted(mapping: Mapping) -> list[str]:
-    """ "3 classes in the target.", where they are classes."""
+    """ "3 classes in the target." """
     from pix2pix_training.intensity import CategoryMapping
 
     if not isinstance(mapping, CategoryMapping):
-        return []
+        return ["Intensities in the target."]
     return ["Labelled or not." if mapping.foreground else f"{len(mapping.values)} classes in the target."]

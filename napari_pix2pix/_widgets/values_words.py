@@ -11,6 +11,7 @@ from napari_pix2pix._widgets.inquiry import Inquiry
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix._widgets.values_look import ValuesLook, ValuesRequest, look_events
 
+LOOKING = "Looking at the values of the images…"
 _REST_MS = 200
 _PATIENCE_MS = 15_000
 
@@ -62,6 +63,7 @@ class ValuesWords(QWidget):
             self._show(None)
             self._patience.stop()
             if request is not None:
+                self.message.say(LOOKING)
                 self._patience.start()
 
     def stop(self) -> None:

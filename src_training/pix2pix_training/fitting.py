@@ -282,7 +282,7 @@ def _foreground(known: Survey, side: Side) -> CategoryMapping:
     if not known.low[0] <= 0 <= known.high[0] or (values is not None and known.is_complete and 0 not in values):
         raise ImageError(
             f"{_names(known)}: no {side} pixel is 0, so there is no background"
-            + (_hidden(known) or "; choose other values")
+            + (_hidden(known) or f"; choose other --{side}-values")
         )
     return foreground_mapping()
 

@@ -121,6 +121,14 @@ def test_links_of_the_readme_are_absolute_in_the_package(wheel: Path) -> None:
         assert f"]({PROJECT}/blob/v9.9/{page})" in metadata
 
 
+def test_issues_are_those_of_the_project_the_package_was_built_for(wheel: Path) -> None:
+    """The forms link to them."""
+    with zipfile.ZipFile(wheel) as file:
+        metadata = next(file.read(name).decode() for name in file.namelist() if name.endswith("METADATA"))
+    assert f"Project-URL: Issues, {PROJECT}/issues\n" in metadata
+    assert "Project-URL: Citation (the pix2pix paper), https://" in metadata
+
+
 def test_installed_wheel_trains_and_translates_without_napari(wheel: Path, tmp_path: Path) -> None:
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()

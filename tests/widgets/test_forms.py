@@ -127,6 +127,27 @@ def test_buttons_are_seen_however_much_is_folded_out(viewer: Any, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_text_in_fields_is_as_large_as_the_font_of_napari(viewer: Any, name: str) -> None:
+    from napari.settings import get_settings
+    from qtpy.QtWidgets import QLineEdit
+
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    for size in (16, 11):
+        get_settings().appearance.font_size = size
+        widget.grab()
+        fields = widget.findChildren(QLineEdit)
+        assert {field.font().pointSize() for field in fields} == {size}
+        assert len(fields) > 10
+
+
+def test_a_device_is_not_named_without_a_word_about_it() -> None:
+    from napari_pix2pix._widgets.training_pace import Pace
+
+    words = Pace(kind="cpu", device="Processor").words("minutes", 10)
+    assert words == "Processor; how fast it is stands here once images are chosen."
+
+
+@pytest.mark.parametrize("name", ["Train", "Translate"])
 def test_no_row_is_squeezed_where_fields_go_below_their_names(viewer: Any, name: str) -> None:
     from qtpy.QtWidgets import QFormLayout
     from superqt import QCollapsible

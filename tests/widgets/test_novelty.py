@@ -36,10 +36,14 @@ def test_a_strange_part_is_said_and_shown_on_request(
     assert badge.words.kind == "warning"
     assert any("“Show where” shows where" in line for line in translate.remarks.lines)
 
+    on_top = viewer.add_image(np.zeros((4, 4)), name="on top")
     before = list(viewer.layers)
     badge.button.click()
     wait_until(lambda: not translate.is_running)
     (shown,) = [each for each in viewer.layers if each not in before]
+    assert shown.name == f"{before[1].name}: p-value of novelty"
+    assert list(viewer.layers) == [*before[:2], shown, on_top], "what belongs to a result lies together"
+    assert shown not in translate.picker.images
     assert shown.data.shape == (8, 8)
     assert (shown.data[:, 5:] < 0.01).all()
     np.testing.assert_allclose(shown.scale, (16, 16))

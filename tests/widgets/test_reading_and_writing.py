@@ -29,6 +29,8 @@ def test_geotiff_is_shown_where_and_as_large_as_it_is(viewer: Any, tmp_path: Pat
     place = geotiff(tmp_path / "field.tif", pixels, nodata=0)
     (layer,) = opened(viewer, tmp_path / "field.tif")
     np.testing.assert_array_equal(np.asarray(layer.data), pixels[0])
+    train = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1]
+    assert train.images.source.layers == [layer], "an image like others, and no result"
     assert tuple(layer.scale) == (2, 2)
     assert [str(unit) for unit in layer.units] == ["meter", "meter"]
     facts = file_facts(layer)

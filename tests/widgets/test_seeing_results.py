@@ -67,6 +67,44 @@ def test_slider_between_image_and_result(
     assert not translate.result.comparison.isVisibleTo(translate)
 
 
+def test_one_click_shows_the_true_targets_and_another_one_the_result(
+    viewer: Any, run: Any, translate: Any, stain_model: Path, rng: np.random.Generator
+) -> None:
+    phase = viewer.add_image(rng.integers(0, 256, (40, 48), np.uint8), name="phase")
+    truth = [
+        viewer.add_image(rng.integers(0, 900, (40, 48), np.uint16), name=name, blending="additive")
+        for name in ("nuclei", "cytoplasm")
+    ]
+    elsewhere = viewer.add_image(np.zeros((20, 20)), name="elsewhere")
+    panel = translate.result
+    assert not panel.truth.isVisibleTo(translate)
+    for _ in range(2):  # the true targets are hidden already, the second time
+        result = run(stain_model, [phase])
+        assert panel.truth.isVisibleTo(translate)
+        panel.truth.click()
+        shown = [layer for layer in viewer.layers if layer.visible]
+        assert shown == [*truth, elsewhere], "and nothing below that would shine through"
+        panel.truth.click()
+        assert [layer for layer in viewer.layers if layer.visible] == [phase, elsewhere, *result]
+    panel.truth.click()
+    panel.comparison.before.click()
+    assert [layer for layer in viewer.layers if layer.visible] == [phase, elsewhere, *result]
+    panel.truth.click()
+    for layer in result:
+        viewer.layers.remove(layer)
+    assert not panel.truth.isVisibleTo(translate)
+    assert phase.visible, "as before"
+
+
+def test_true_targets_that_come_after_the_model_are_known(
+    viewer: Any, translate: Any, stain_model: Path, wait_until: Any
+) -> None:
+    translate.set_model(stain_model)
+    wait_until(lambda: translate.model.card is not None)
+    truth = [viewer.add_image(np.zeros((40, 48), np.uint16), name=name) for name in ("nuclei", "cytoplasm")]
+    assert translate.model_actions.targets.layers == truth
+
+
 def test_an_even_result_has_a_contrast(viewer: Any, run: Any, stain_model: Path) -> None:
     for output in run(stain_model, [viewer.add_image(np.zeros((40, 48), np.uint8))]):
         assert output.contrast_limits[0] < output.contrast_limits[1]

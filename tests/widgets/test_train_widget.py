@@ -562,7 +562,8 @@ def test_a_run_is_not_begun_before_the_values_were_looked_at(
     monkeypatch.setattr(values_words, "look_events", late)
     train.choose_layers(pair[1:], pair[:1])
     assert not train.train_button.isEnabled()
-    assert train.problem.text() == "Looking at the values of the images…"
+    looking = "Looking at the values of the images…"
+    assert train.values.message.text() == looking
     train.choose_layers(pair[1:], [])
     assert not train.train_button.isEnabled()
     train.values._patience.setInterval(10 if ends == "waited" else 60_000)
@@ -571,7 +572,8 @@ def test_a_run_is_not_begun_before_the_values_were_looked_at(
         may_answer.set()
     wait_until(train.train_button.isEnabled)
     assert train.problem.text().startswith("The model goes to")
-    assert train.values.message.text() == ("RuntimeError: not to be read" if ends == "failed" else "")
+    words = {"failed": "RuntimeError: not to be read", "waited": looking}
+    assert train.values.message.text() == words.get(ends, "Intensities in the target.")
     may_answer.set()
     notification_manager.records.clear()
 

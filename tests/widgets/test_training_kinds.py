@@ -42,6 +42,8 @@ def test_instance_labels_are_said_with_their_number_and_foreground_is_offered(
     mapping = trained_on(train, pair[0], target, wait_until).target.mapping
     assert isinstance(mapping, CategoryMapping)
     assert mapping.foreground
+    train.choose_layers(pair[:1], pair[1:])
+    assert train.settings.target_values.value == "auto", "the offer was about other images"
 
 
 def test_more_objects_than_there_can_be_classes_are_refused_with_the_offer(
@@ -63,7 +65,8 @@ def test_number_of_classes_is_said(viewer: Any, train: Any, pair: list[Any], wai
     wait_until(lambda: train.values.message.text() == "3 classes in the target.")
     assert train.values.message.kind == "plain"
     train.choose_layers(pair[:1], pair[1:])
-    assert train.values.message.text() == "", "nothing is said of another choice"
+    assert train.values.message.text() == "Looking at the values of the images…", "nothing is said of another choice"
+    wait_until(lambda: train.values.message.text() == "Intensities in the target.")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
