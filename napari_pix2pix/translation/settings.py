@@ -316,6 +316,6 @@ def resolved_inference(settings: TranslationSettings, model: Model) -> Inference
             f"{settings.dropout_samples} dropout samples would all be equal, as {reason}; leave it at 1"
         )
     if settings.dropout_samples > 1 and isinstance(model.target.mapping, CategoryMapping):
-        raise SettingsError("dropout samples are averaged, and this model's target are categories; leave it at 1")
+        raise SettingsError("dropout samples are averaged, and this model's targets are categories; leave it at 1")
     seed = own.seed if settings.seed is None else settings.seed
     return InferenceConfig(statistics=statistics, dropout=dropout, seed=seed)

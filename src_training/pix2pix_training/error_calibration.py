@@ -44,7 +44,7 @@ def with_calibration(
     Raises
     ------
     InputError
-        The pairs do not fit the model, its target are categories, or none are left to calibrate on.
+        The pairs do not fit the model, its targets are categories, or none are left to calibrate on.
     """
     if isinstance(model.target.mapping, CategoryMapping):
         raise SettingsError("the target of the model are categories, whose errors have no size; there is no error map")

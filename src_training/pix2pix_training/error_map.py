@@ -48,7 +48,7 @@ def error_model(model: Model) -> Model:
 
 def _reason(model: Model) -> str:
     if isinstance(model.target.mapping, CategoryMapping):
-        return ", as its target are categories, whose errors have no size"
+        return ", as its targets are categories, whose errors have no size"
     return "; `calibrate MODEL --source FOLDER --target FOLDER` adds one, from pairs that it was not trained on"
 
 

@@ -232,7 +232,7 @@ def with_error_map(
     Raises
     ------
     SettingsError
-        Its target are categories.
+        Its targets are categories.
     """
     if not isinstance(model.target.mapping, LinearMapping):
         raise SettingsError("the target of the model are categories, whose errors have no size; there is no error map")

@@ -16,6 +16,7 @@ from pix2pix_training.array_source import (
     plane_size,
     whole_plane,
 )
+from pix2pix_training.channel_names import listed
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.regions import Region
 
@@ -78,7 +79,7 @@ class Split:
 
     @property
     def held_out(self) -> str:
-        """What is held out, in words: "the bottom 10 %, rows 922 to 1024" of a single image, or "3 of 30 images"."""
+        """In words: "the bottom 10 %, rows 922 to 1024" of a single image, or "1 of 9 images (a.tif)"."""
         if not self.validation:
             return "nothing"
         held_out = [cropped_from(pair.target) for pair in self.validation]
@@ -87,7 +88,9 @@ class Split:
         if len(held_out) == 1 and not are_whole:
             return part_in_words(region, plane_size(image))
         count = len(self.training) + len(held_out)
-        return f"{len(held_out)} of {count} {'images' if are_whole else 'parts of images'}"
+        if not are_whole:
+            return f"{len(held_out)} of {count} parts of images"
+        return f"{len(held_out)} of {count} images ({listed([pair.source.name for pair in self.validation])})"
 
 
 def part_in_words(region: Region, size: tuple[int, int]) -> str:

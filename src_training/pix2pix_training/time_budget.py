@@ -107,8 +107,8 @@ def _fitted(config: TrainingConfig, given: Collection[Place], split: Split, devi
             picked = batched
     fitted = picked.config
     log.warning(
-        "for %g min on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; what is given of "
-        "them stays as it is",
+        "for %g min on %s: base width %d, patches of %d px, batch %d, about %d steps of %.3g s; a size that "
+        "you give yourself is kept",
         config.minutes,
         device,
         fitted.generator.base_width,

@@ -19,8 +19,8 @@ from pix2pix_training.regions import Region
 from pix2pix_training.seen_parts import MOST_PARTS, SeenPart, SeenParts, seen_by, seen_parts
 
 
-def image(height: int, width: int, seed: int = 0) -> MemorySource:
-    return MemorySource(np.random.default_rng(seed).integers(0, 256, (1, height, width), np.uint8))
+def image(height: int, width: int, seed: int = 0, name: str = "image") -> MemorySource:
+    return MemorySource(np.random.default_rng(seed).integers(0, 256, (1, height, width), np.uint8), name=name)
 
 
 def part(of: MemorySource, region: Region) -> SeenPart:
@@ -54,8 +54,8 @@ def test_what_is_held_out_in_words() -> None:
     assert split_fraction(one, 0.1, patch_size=64, seed=0).held_out == "the bottom 10 %, rows 922 to 1024"
     wide = [Pair(image(100, 1000), image(100, 1000), "wide").crop(Region(0, 100, 0, 1000))]
     assert split_fraction(wide, 0.1, patch_size=64, seed=0).held_out == "the right 10 %, columns 900 to 1000"
-    several = [Pair(image(64, 64, n), image(64, 64, n), str(n)) for n in range(20)]
-    assert split_fraction(several, 0.1, patch_size=64, seed=0).held_out == "2 of 20 images"
+    several = [Pair(image(64, 64, n, f"{n}.tif"), image(64, 64, n), str(n)) for n in range(20)]
+    assert split_fraction(several, 0.1, patch_size=64, seed=0).held_out == "2 of 20 images (0.tif, 10.tif)"
     assert split_fraction(several, 0.0, patch_size=64, seed=0).held_out == "nothing"
     cut = wide[0].crop(Region(10, 50, 100, 200))
     assert Split((), (cut,)).held_out == "4 % of the image, rows 10 to 50, columns 100 to 200"
