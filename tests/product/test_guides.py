@@ -43,7 +43,9 @@ Make = Callable[[], Any]
 LENGTHS = {"--minutes", "--steps", "--epochs", "--compare-presets", "--resume"}
 ALL_PROCESSES = re.compile(r"^torchrun --nproc-per-node \d+ -m napari_pix2pix")
 """What is run in one process here; test_torchrun.py has several."""
-OF_READERS = re.compile(r"(python3 -m venv|source|pip install) .+|napari|napari-pix2pix doctor|scripts/(demo|test)")
+OF_READERS = re.compile(
+    r"(python3 -m venv|source|pip install|rio warp) .+|napari|napari-pix2pix doctor|scripts/(demo|test)"
+)
 """What blocks that are not run may hold: what changes the machine, or opens a window."""
 
 
