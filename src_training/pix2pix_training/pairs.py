@@ -82,15 +82,21 @@ class Split:
         """In words: "the bottom 10 %, rows 922 to 1024" of a single image, or "1 of 9 images (a.tif)"."""
         if not self.validation:
             return "nothing"
-        held_out = [cropped_from(pair.target) for pair in self.validation]
-        image, region = held_out[0]
-        are_whole = all(region == whole_plane(image) for image, region in held_out)
-        if len(held_out) == 1 and not are_whole:
+        are_whole = all(map(_is_whole, self.validation))
+        if len(self.validation) == 1 and not are_whole:
+            image, region = cropped_from(self.validation[0].target)
             return part_in_words(region, plane_size(image))
-        count = len(self.training) + len(held_out)
+        count = f"{len(self.validation)} of {len(self.training) + len(self.validation)}"
         if not are_whole:
-            return f"{len(held_out)} of {count} parts of images"
-        return f"{len(held_out)} of {count} images ({listed([pair.source.name for pair in self.validation])})"
+            return f"{count} parts of images"
+        return f"{count} images ({listed([pair.source.name for pair in self.validation])})"
+
+
+def _is_whole(pair: Pair) -> bool:
+    """Whether nothing is cut off; an image that holds source and target side by side is whole in its two halves."""
+    (image, region), (other, beside) = cropped_from(pair.target), cropped_from(pair.source)
+    parts = {region, beside} if other is image else {region}
+    return sum(part.pixels for part in parts) == whole_plane(image).pixels
 
 
 def part_in_words(region: Region, size: tuple[int, int]) -> str:

@@ -61,3 +61,14 @@ def test_what_is_held_out_in_words() -> None:
     assert Split((), (cut,)).held_out == "4 % of the image, rows 10 to 50, columns 100 to 200"
     assert Split((several[0],), (cut, cut)).held_out == "2 of 3 parts of images"
     assert cropped_from(cut.source)[1] == Region(10, 50, 100, 200)
+
+
+def test_of_side_by_side_images_whole_ones_are_held_out() -> None:
+    files = [image(64, 128, n, f"{n}.png") for n in range(2)]
+    pairs = [
+        Pair(CroppedSource(file, Region(0, 64, 0, 64)), CroppedSource(file, Region(0, 64, 64, 128)), file.name)
+        for file in files
+    ]
+    assert Split((pairs[0],), (pairs[1],)).held_out == "1 of 2 images (1.png)"
+    band = pairs[1].crop(Region(48, 64, 0, 64))
+    assert Split((pairs[0],), (band,)).held_out == "12 % of the image, rows 48 to 64, columns 64 to 128"
