@@ -75,9 +75,9 @@ report("half the brightness", dimmed)
 # %% [markdown]
 # ## 4. How far a pixel may be from the truth
 #
-# The model has an *error map*: for each pixel a half-width. In images like the held-out ones, the true value lies within
-# it in about 90 % of the pixels. Here it is tried on the other fields, whose true values are known. The share differs
-# from image to image, so take it as a rule and not as a promise.
+# The model has an *error map*: for each pixel a half-width. In images like the held-out ones, the true value lies
+# within it in about 90 % of the pixels. Here it is tried on the other fields, whose true values are known. The share
+# differs from image to image, so take it as a rule and not as a promise.
 
 # %%
 for field in others:
@@ -108,8 +108,8 @@ def grey(plane, like):
 Image.fromarray(np.hstack([grey(dust, learnt.source), grey(invented, learnt.target[0])]))
 
 # %% [markdown]
-# The range of values fits, and the picture looks convincing. But the model knows what its training images look like, and
-# says which share of another image is unlike them: little of a field of cells, much of the dust. Where it is much,
+# The range of values fits, and the picture looks convincing. But the model knows what its training images look like,
+# and says which share of another image is unlike them: little of a field of cells, much of the dust. Where it is much,
 # `translate` warns. It looks at the source alone, and does not notice everything.
 
 # %%
