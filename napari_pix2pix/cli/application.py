@@ -6,8 +6,9 @@ import errno
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -92,19 +93,31 @@ def run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     interrupts.begin(as_json)
     torchrun.begin()
-    with remarks(warn) as said, json_remarks(said):
+    worded = partial(_in_words_of, next((word for word in arguments if word in COMMANDS), None))
+    with remarks(warn, worded=worded) as said, json_remarks(said):
         code, message = _outcome(arguments)
         if message is None:
             return code
         interrupts.finish()
         if not torchrun.has_last_word(code):
             return code
-        message = " ".join(message.split())
+        message = worded(" ".join(message.split()))
         if as_json:
             with suppress(Pix2PixError):  # stdout is closed
                 print_json({"error": message, "code": code})
         say(f"error: {message}")
         return code
+
+
+def _in_words_of(command: str | None, line: str) -> str:
+    """A line without advice to use options that the command does not have."""
+    if command is None or "; " not in line or "--" not in line:
+        return line
+    from napari_pix2pix.translation.option_words import in_words_of_command
+
+    options = cast(Any, typer.main.get_command(application([command]))).commands[command].params
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+    return in_words_of_command(line, known, COMMANDS.keys() - {command})
 
 
 def _outcome(arguments: list[str]) -> tuple[int, str | None]:

@@ -130,7 +130,7 @@ def _channel_order(
     if match.unrelated and image.channel_names:
         remark = (
             f"{image.name}: its channels are called {listed(names)}, those of the model {listed(wanted)}; they are "
-            "taken in the order in which they are stored, which --channels can change"
+            "taken in the order in which they are stored; --channels can change that"
         )
         return in_order, (remark,), None
     return in_order, (), None
@@ -198,7 +198,7 @@ def _value_mapping(
     problem = (
         f"{image.name} has {dtype.name} pixels, the model was trained on {trained.name}; give images of that type, or "
         "choose with --convert-values: type (the range of one type stands for that of the other), values (the numbers "
-        "as they are) or image (each image's own range)"
+        "as they are), image (each image's own range)"
     )
     if convert == "refuse":
         return mapping, (), problem
@@ -206,7 +206,7 @@ def _value_mapping(
         problem = (
             f"{image.name} has {dtype.name} pixels, and the model was trained on {trained.name} between "
             f"{min(mapping.low):.6g} and {max(mapping.high):.6g}, which is not the range of a type; choose "
-            "--convert-values values or image"
+            "--convert-values values or --convert-values image"
         )
         return mapping, (), problem
     converted = for_other_type(mapping, dtype, metadata.bit_depth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
@@ -30,21 +30,38 @@ _ARGUMENTS = {
     "--with-mapping": "with_mapping=True",
 }
 """What scripts have for options that are no settings."""
-_OPTION = re.compile(r"--[a-z]")
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 def in_other_words(line: str, words: Mapping[str, str]) -> str:
     """A line with `words` for options; what it advises without there being words for it is left out."""
     known = "|".join(rf"{re.escape(option)}(?![\w-])" for option in sorted(words, key=len, reverse=True))
-    first, *clauses = re.sub(known, lambda found: words[found.group()], line).split("; ")
-    return "; ".join([first, *filter(None, map(_without_options, clauses))])
+    return _followable(re.sub(known, lambda found: words[found.group()], line), lambda part: bool(_OPTION.search(part)))
 
 
-def _without_options(clause: str) -> str:
-    """The alternatives of a clause that can be followed."""
-    if not _OPTION.search(clause):
-        return clause
-    return ", or ".join(part for part in re.split(r",? or ", clause) if not _OPTION.search(part))
+def in_words_of_command(line: str, options: Collection[str], others: Collection[str]) -> str:
+    """A line without what it advises by options that are not among those of the command, nor of others that it names.
+
+    Parameters
+    ----------
+    options : of the command, such as "--tile".
+    others : names of the other commands.
+    """
+    named = re.compile(rf"\b(?:{'|'.join(map(re.escape, others))})\b[^;]*? --[a-z]")
+
+    def is_lost(part: str) -> bool:
+        return not named.search(part) and any(option not in options for option in _OPTION.findall(part))
+
+    return _followable(line, is_lost)
+
+
+def _followable(line: str, is_lost: Callable[[str], bool]) -> str:
+    """A line without the clauses after its first one, or alternatives in these, that are lost to its reader."""
+    first, *clauses = line.split("; ")
+    kept = (
+        ", or ".join(part for part in re.split(r",? or ", c) if not is_lost(part)) if is_lost(c) else c for c in clauses
+    )
+    return "; ".join([first, *filter(None, kept)])
 
 
 def in_python_words(line: str) -> str:

@@ -21,7 +21,7 @@ _listeners: ContextVar[tuple[_Collector, ...]] = ContextVar("listeners", default
 
 
 @contextmanager
-def remarks(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
+def remarks(show: Callable[[str], None] | None = None, *, worded: Callable[[str], str] = str) -> Iterator[list[str]]:
     """Collect the warnings of this project's packages, each message once.
 
     Work of others, which collect for themselves at the same time in another thread, is not heard.
@@ -29,13 +29,14 @@ def remarks(show: Callable[[str], None] | None = None) -> Iterator[list[str]]:
     Parameters
     ----------
     show : called with each message as it comes, from the thread that says it.
+    worded : what is to be kept and shown of a message.
 
     Yields
     ------
     list of str
         The messages so far, in order.
     """
-    handler = _Collector(show)
+    handler = _Collector(show, worded)
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     for logger in loggers:
         logger.addHandler(handler)
@@ -54,16 +55,17 @@ def heard_alike(work: Callable[[], T]) -> Callable[[], T]:
 
 
 class _Collector(logging.Handler):
-    def __init__(self, show: Callable[[str], None] | None) -> None:
+    def __init__(self, show: Callable[[str], None] | None, worded: Callable[[str], str]) -> None:
         super().__init__(logging.WARNING)
         self.messages: list[str] = []
         self._show = show
+        self._worded = worded
 
     def emit(self, record: logging.LogRecord) -> None:
         listeners = _listeners.get()
         if listeners and self not in listeners:
             return
-        message = " ".join(record.getMessage().split())
+        message = self._worded(" ".join(record.getMessage().split()))
         if message in self.messages:
             return
         self.messages.append(message)

@@ -14,7 +14,7 @@ import typer.main
 from napari_pix2pix import Pix2Pix, load_model, translate_file
 from napari_pix2pix.cli.application import COMMANDS, application
 from napari_pix2pix.translation import option_words
-from napari_pix2pix.translation.option_words import in_python_words
+from napari_pix2pix.translation.option_words import in_python_words, in_words_of_command
 from pix2pix_training.errors import OutputError
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +92,22 @@ def test_errors_in_scripts_name_arguments_of_python() -> None:
 )
 def test_options_in_the_words_of_python(line: str, expected: str) -> None:
     assert in_python_words(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x is novel; --novelty-map shows where", "x is novel"),
+        ("x; give another, or --convert-values image, or --overwrite", "x; give another, or --overwrite"),
+        (
+            "x; do that with translate MODEL --tile 64, or choose fp32",
+            "x; do that with translate MODEL --tile 64, or choose fp32",
+        ),
+        ("--channels is what it lacks; choose", "--channels is what it lacks; choose"),
+    ],
+)
+def test_a_command_advises_what_it_has_or_another_command(line: str, expected: str) -> None:
+    assert in_words_of_command(line, {"--overwrite"}, {"translate"}) == expected
 
 
 def test_an_error_of_a_script_is_in_the_words_of_python(image_path: Path, model_path: Path, tmp_path: Path) -> None:
