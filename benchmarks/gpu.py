@@ -1,7 +1,12 @@
 """Ways of running the paper's U-Net on a GPU: milliseconds per megapixel, share of the floor, parity, file to file.
 
-    python benchmarks/gpu.py [--window 1024] [--base-width 64] [--floor 0.26] [--image IMAGE --model MODEL]
+    python -m benchmarks.gpu --all [--out FOLDER] [--minutes 10] [--size 8192]
+    python -m benchmarks.gpu --rehearse [--out FOLDER]
+    python -m benchmarks.gpu [--window 1024] [--base-width 64] [--floor 0.26] [--image IMAGE --model MODEL]
         [--only WAY ...] [--json FILE] [--dry-run]
+
+`--all` measures everything in one go, see `gpu_session`; `--rehearse` does so on a machine without GPU, so that no
+mistake of ours costs time on one that has it.
 
 Never executed by us on a GPU yet; `--dry-run` says what would be measured here, and what would not and why. Each way
 runs one window over and over, device to device, after a warm-up. Parity is the largest deviation from PyTorch in
@@ -70,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dry_run:
         print("\n".join(dry_run_lines(options)))
         return
+    if options.all:
+        from benchmarks.gpu_session import run_session
+
+        run_session(options)
+        return
     device = resolve_device(options.device)
     network = papers_network(options.base_width).to(device)
     x = torch.rand(1, 3, options.window, options.window, device=device) * 2 - 1
@@ -99,12 +109,25 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--all", action="store_true", help="everything in ten minutes; needs no image and no model")
+    parser.add_argument("--rehearse", action="store_true", help="--all on the CPU, small, PyTorch standing in for GPUs")
+    parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder for what --all finds")
+    parser.add_argument("--minutes", type=float, default=10.0, help="after these --all begins nothing more")
+    parser.add_argument("--size", type=int, default=8192, help="side of the image that --all translates")
     parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and stop")
     options = parser.parse_args(arguments)
+    if options.rehearse:
+        options.all, options.device = True, "cpu"
+        options.window, options.base_width, options.repeats, options.size = 256, 2, 1, 512
     if options.window < 256 or options.window % 256:
         parser.error("--window must be a multiple of 256")
     if (options.image is None) != (options.model is None):
         parser.error("--image and --model belong together")
+    try:
+        if not options.dry_run:
+            resolve_device(options.device)
+    except Pix2PixError as error:
+        parser.error(str(error))
     return options
 
 
@@ -166,11 +189,13 @@ class Preparation:
 def ways() -> dict[str, Preparation]:
     """All ways of running one window, by name."""
     found = {
-        "torch eager fp32": Preparation(make=lambda network, _: network),
+        "torch eager fp32": Preparation(make=lambda network, _: in_float32(network)),
+        "torch eager fp32, TF32": Preparation(make=lambda network, _: in_float32(network, tf32=True)),
         "torch channels_last bf16": Preparation(make=lambda network, _: channels_last(network, torch.bfloat16)),
         "torch channels_last fp16": Preparation(make=lambda network, _: channels_last(network, torch.float16)),
         "torch.compile bf16": Preparation(make=compiled),
-        "torch CUDA graph bf16": Preparation(make=graphed),
+        "torch CUDA graph bf16": Preparation(make=partial(graphed, dtype=torch.bfloat16)),
+        "torch CUDA graph fp16": Preparation(make=partial(graphed, dtype=torch.float16)),
     }
     for flavour in FLAVOURS:
         for precision in PRECISIONS:
@@ -182,20 +207,38 @@ def ways() -> dict[str, Preparation]:
 
 
 def measured_ways(network: Generator, x: Tensor, options: argparse.Namespace) -> Iterator[Way]:
+    measure = window_measurement(network, x, options)
+    for name, way in ways().items():
+        if chosen(name, options):
+            yield measure(name, way)
+
+
+def window_measurement(network: Generator, x: Tensor, options: argparse.Namespace) -> Callable[[str, Preparation], Way]:
+    """What measures a way on the window `x`; one that fails, for whatever reason, has that as its result."""
     with torch.inference_mode():
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            expected = cast(Tensor, network(x))
-        for name, way in ways().items():
-            if not chosen(name, options):
-                continue
-            try:
-                result = measured(name, partial(way.make, network, x), x, expected, options.repeats, options.floor)
-            except (Pix2PixError, RuntimeError) as error:
-                result = Way(name=name, error=_one_line(error))
-            print(result, flush=True)
-            yield result
-            if x.device.type == "cuda":
-                torch.cuda.empty_cache()
+        expected = in_float32(network)(x)
+
+    def measure(name: str, way: Preparation) -> Way:
+        try:
+            with torch.inference_mode():
+                make = partial(way.make, network, x)
+                result = measured(name, make, x, expected, options.repeats, options.floor)
+        except Exception as error:  # of any package; the others are still to be measured
+            result = Way(name=name, error=one_line(error))
+        print(result, flush=True)
+        if x.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return result
+
+    return measure
+
+
+def in_float32(network: Generator, *, tf32: bool = False) -> Run:
+    def run(x: Tensor) -> Tensor:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            return cast(Tensor, network(x))
+
+    return run
 
 
 def channels_last(network: Generator, dtype: torch.dtype) -> Run:
@@ -211,10 +254,10 @@ def compiled(network: Generator, _: Tensor) -> Run:
     return cast(Run, torch.compile(channels_last(network, torch.bfloat16)))
 
 
-def graphed(network: Generator, x: Tensor) -> Run:
+def graphed(network: Generator, x: Tensor, *, dtype: torch.dtype) -> Run:
     if x.device.type != "cuda":
         raise BackendError("CUDA graphs need a CUDA GPU")
-    run = channels_last(network, torch.bfloat16)
+    run = channels_last(network, dtype)
     static = x.clone()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
@@ -285,7 +328,7 @@ def file_to_file(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         try:
             result = {"name": name, **translated(options.image, model, options.device, settings)}
         except (Pix2PixError, RuntimeError) as error:
-            result = {"name": name, "error": _one_line(error)}
+            result = {"name": name, "error": one_line(error)}
         print(result, flush=True)
         yield result
 
@@ -310,8 +353,9 @@ def translated(image: Path, model: Model, device: str, choices: Mapping[str, str
     }
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def one_line(error: Exception) -> str:
+    kind = "" if isinstance(error, Pix2PixError) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"[:300].replace("|", "/")
 
 
 if __name__ == "__main__":

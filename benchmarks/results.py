@@ -10,9 +10,10 @@ from typing import Any
 from pix2pix_training.atomic import atomic_write
 
 
-def give_results(folder: Path | None, name: str, figures: Any, table: str) -> None:
+def give_results(folder: Path | None, name: str, figures: Any, table: str, *, show: bool = True) -> None:
     """Print the table, in Markdown; where a folder is given write it there as NAME.md, and the figures as NAME.json."""
-    print(table)
+    if show:
+        print(table)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -60,6 +61,46 @@ def test_the_whole_program_on_the_cpu(
     assert "CUDA" in windows["torch CUDA graph bf16"]["error"]
     for failed in (files["tensorrt-rtx fp32"], windows["tensorrt-rtx fp32 window"]):
         assert "TensorRT-RTX" in failed["error"]
+
+
+def test_all_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    gpu.main(["--rehearse", "--out", str(tmp_path / "found")])
+    result = json.loads((tmp_path / "found" / "gpu.json").read_text())
+    ways = {way["name"].removesuffix(", stand-in"): way for way in result["ways"]}
+    assert set(ways) == set(gpu.ways())
+    assert all(way["error"] is None and way["deviation"] < 0.1 for way in ways.values())
+    rows = {row["name"].removesuffix(", stand-in"): row for row in result["translations"]}
+    assert set(rows) == set(gpu.FILE_TO_FILE)
+    assert all(row["array_to_array"] > 0 and row["file_to_file"] > 0 for row in rows.values())
+    assert rows["torch fp32"]["largest_difference"] == 0 < rows["torch bf16"]["largest_difference"] < 64
+    assert result["left_out"] == []
+    table = (tmp_path / "found" / "gpu.md").read_text()
+    assert "| tensorrt-rtx fp16 window, CUDA graph, stand-in | " in table
+    assert "| tensorrt fp16, stand-in | " in table
+
+
+def test_what_fails_and_what_comes_too_late_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise TypeError("an | odd\nreason")
+
+    monkeypatch.setattr(gpu, "ways", lambda: {"torch eager fp32": gpu.Preparation(make=broken)})
+    monkeypatch.setattr(gpu, "FILE_TO_FILE", {"torch fp32": {"backend": "torch", "precision": "none"}})
+    gpu.main(["--rehearse", "--out", str(tmp_path)])
+    table = (tmp_path / "gpu.md").read_text()
+    assert "| torch eager fp32 | TypeError: an / odd reason | | | |" in table
+    assert "| torch fp32 | precision is 'none'; choose " in table
+    gpu.main(["--rehearse", "--out", str(tmp_path), "--minutes", "0"])
+    assert (
+        "Not begun when the time was up: torch eager fp32, translation, torch fp32."
+        in (tmp_path / "gpu.md").read_text()
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_gpu_the_session_does_not_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu.main(["--all"])
+    assert "GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
