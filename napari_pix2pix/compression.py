@@ -91,6 +91,7 @@ def lesson(
     has_targets = not request.targets_to_come
     pairs = [_fitting(teacher, pair, has_targets) for pair in (*split.training, *split.validation)]
     translator = Translator(teacher, TranslationSettings(device=device))
+    reach = teacher.source.z_context
     taught, true = list[Pair](), list[Pair]()
     for number, pair in enumerate(pairs):
         sink = PlainFileSink(folder / f"{number}.tif")
@@ -98,14 +99,17 @@ def lesson(
         taught.append(Pair(sink.image, TranslationOf(sink.image, open_image(sink.path)), pair.name))
         true.append(Pair(sink.image, pair.target, pair.name))
     count = len(split.training)
-    learnt = [*taught[:count], *(true[:count] if has_targets else ())]
-    reach = teacher.source.z_context
+    learnt = in_context(taught, reach)
+    also_true = (
+        [replace(seen, target=own.target) for seen, own in zip(learnt, true, strict=True)] if has_targets else []
+    )
     return Lesson(
         data=TrainingData(
-            split=Split(in_context(learnt, reach), in_context(taught[count:], reach)),
+            split=Split((*learnt[:count], *also_true[:count]), learnt[count:]),
             source_traits=_traits(teacher.source),
             target_traits=_traits(teacher.target),
             mappings=(teacher.source.mapping, teacher.target.mapping),
+            held_out=split.held_out,
         ),
         held_out=tuple(taught[count:]),
         targets=tuple(true[count:]) if has_targets else (),

@@ -10,6 +10,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model
 
 ExportFormat = Literal["onnx", "bioimageio", "state-dict"]
+OnnxPrecision = Literal["fp32", "int8"]
 SUFFIXES = {"onnx": (".onnx",), "state-dict": (".pth", ".pt"), "bioimageio": (".zip",)}
 
 
@@ -28,6 +29,7 @@ def write_export(
     *,
     inference: InferenceConfig | None = None,
     with_mapping: bool = False,
+    precision: OnnxPrecision = "fp32",
     name: str | None = None,
     sample: Path | None = None,
 ) -> None:
@@ -35,7 +37,7 @@ def write_export(
     if file_format == "onnx":
         from pix2pix_training.onnx_export import export_model
 
-        export_model(model, path, inference=inference, with_mapping=with_mapping)
+        export_model(model, path, precision=precision, inference=inference, with_mapping=with_mapping)
         return
     if file_format == "state-dict":
         from pix2pix_training.reference_weights import generator_state, write_state_dict

@@ -151,7 +151,8 @@ class LoadedModel:
         on_progress : callable
             Is given the number of tiles done, and of all.
         **settings
-            Fields of `TranslationSettings`, such as ``tile=1024``, ``max_memory=2 << 30``, ``convert_values="type"``.
+            Fields of `TranslationSettings`, such as ``tile=1024``, ``max_memory=2 << 30``, ``convert_values="type"``,
+            ``precision="int8"`` (see `Pix2Pix.with_int8`).
 
         Returns
         -------

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix.formats.image_files import open_images
+from napari_pix2pix.formats.caching import PixelCache
+from napari_pix2pix.formats.image_files import files_in, images_within, is_image_path, open_images
 from napari_pix2pix.formats.pairing import pairs_from_paths
 from napari_pix2pix.formats.remote import as_path
 from napari_pix2pix.training_data import (
@@ -73,6 +74,28 @@ def pairs_of(
     if _are_paths(source, target):
         return pairs_from_paths([Path(str(source))], [Path(str(target))], series=series)
     return pairs_of_arrays(source, target, axes, target_axes or axes)
+
+
+def sample_of(
+    source: Images, target: Images | None, axes: str | None, target_axes: str | None, series: int | None
+) -> tuple[Sequence[ArraySource], Sequence[ArraySource]]:
+    """Images to measure on and their targets, if any; see `Pix2Pix.with_int8`."""
+    if _are_paths(source, source if target is None else target):
+        targets = [] if target is None else [Path(str(target))]
+        return sample_of_paths([Path(str(source))], targets, cache=PixelCache(), series=series)
+    pairs = pairs_of_arrays(source, source if target is None else target, axes, target_axes or axes)
+    return [pair.source for pair in pairs], [] if target is None else [pair.target for pair in pairs]
+
+
+def sample_of_paths(
+    sources: Sequence[Path], targets: Sequence[Path], *, cache: PixelCache, series: int | None = None
+) -> tuple[Sequence[ArraySource], Sequence[ArraySource]]:
+    """Images of files, or of those in folders, and their targets; several sources, or targets, are channels."""
+    if targets or len(sources) > 1:
+        pairs = pairs_from_paths(sources, targets or sources[:1], series=series, cache=cache)
+        return [pair.source for pair in pairs], [pair.target for pair in pairs] if targets else []
+    files = files_in(sources[0]) if sources[0].is_dir() and not is_image_path(sources[0]) else sources
+    return [cache.open(image.path, image.series) for file in files for image in images_within(file, series)], []
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from napari_pix2pix._widgets.training_job import Preview, seconds_left, time_lef
 from pix2pix_training.events import (
     Finished,
     LearningErrors,
+    MeasuringInt8,
     Preparing,
     Started,
     StepDone,
@@ -109,6 +110,9 @@ class RunProgress:
                 self.plot.begin(event)
             case StepDone() if event.losses is not None:
                 self.plot.add_losses(event.step, event.losses)
+            case MeasuringInt8():
+                self.of_epoch.tell(round(_PARTS * event.fraction), _PARTS, "8 bits: %p %")
+                self.state.say("measuring what 8 bits cost…")
             case LearningErrors():
                 self.of_epoch.tell(round(_PARTS * event.fraction), _PARTS, "error map: %p %")
                 self.state.say("learning how large errors are…")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,9 +17,7 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.setting_options import settings_of_options
 
 if TYPE_CHECKING:
-    from napari_pix2pix.formats.caching import PixelCache
     from napari_pix2pix.translation.backends.compilation import CompiledFile
-    from pix2pix_training.array_source import ArraySource
 
 Option = typer.Option
 
@@ -37,7 +35,7 @@ def compile_model(
         list[Path] | None,
         Option(
             help="Image to compare engines for this machine's GPU with PyTorch on, or file or folder of images for "
-            "int8; again for more channels."
+            "int8 in place of those that the model was trained on; again for more channels."
         ),
     ] = None,
     target: Annotated[
@@ -100,19 +98,23 @@ def _make_ready_for_int8(
 ) -> None:
     """Write a model that can compute in int8."""
     from napari_pix2pix.formats.caching import PixelCache
+    from napari_pix2pix.script_inputs import sample_of_paths
     from napari_pix2pix.translation.int8_calibration import with_int8
     from napari_pix2pix.translation.progress import ended
     from pix2pix_training.atomic import reserved
     from pix2pix_training.in_words import describe_int8
     from pix2pix_training.model_file import load_model, model_header, save_model
+    from pix2pix_training.quantisation import require_int8
 
     if given is not None:
         raise SettingsError("--architectures are GPUs, for TensorRT; leave it out for backend openvino")
-    if not sample:
-        raise SettingsError("int8 needs images like those to be translated (--sample): values are rounded to fit them")
+    if target and not sample:
+        raise SettingsError("--target belongs to the images of --sample; give both, or leave it out")
     stem = f"{model.stem}-int8"
     out = output_file(out or model.parent, (".safetensors",), stem)
     known = load_model(model)
+    if not sample:
+        require_int8(known.generator_config, known.inference, known.int8)
     interrupts.keeps("nothing was written")
     with (
         reserved(out, options["overwrite"]),
@@ -125,7 +127,7 @@ def _make_ready_for_int8(
             cancel.check()
             bar.update(fraction, 0)
 
-        made = ended(with_int8(known, *_opened(cache, sample, target)), show)
+        made = ended(with_int8(known, *sample_of_paths(sample, target, cache=cache)), show) if sample else known
         save_model(made, out)
     interrupts.keeps(f"{out} is written")
     assert made.int8 is not None
@@ -134,20 +136,6 @@ def _make_ready_for_int8(
         print_json({"backend": "openvino", "model": str(out), "int8": model_header(made)["int8"]})
     else:
         print_line(out)
-
-
-def _opened(
-    cache: PixelCache, sample: list[Path], target: list[Path]
-) -> tuple[Sequence[ArraySource], Sequence[ArraySource]]:
-    """Images, or those of folders; and their targets, none where these are not given."""
-    from napari_pix2pix.formats.image_files import files_in, images_within, is_image_path
-    from napari_pix2pix.formats.pairing import pairs_from_paths
-
-    if target or len(sample) > 1:
-        pairs = pairs_from_paths(sample, target or sample[:1], cache=cache)
-        return [pair.source for pair in pairs], [pair.target for pair in pairs] if target else ()
-    files = files_in(sample[0]) if sample[0].is_dir() and not is_image_path(sample[0]) else sample
-    return [cache.open(image.path, image.series) for file in files for image in images_within(file)], ()
 
 
 def _kept(making: Iterable[CompiledFile]) -> list[CompiledFile]:

@@ -25,7 +25,7 @@ Option = typer.Option
 
 _CHANGES = tuple(option.name.replace("_", "-") for cls in (InferenceConfig, Credits) for option in setting_options(cls))
 _OPTIONS = {
-    "onnx": ("with-mapping", *_CHANGES),
+    "onnx": ("with-mapping", "precision", *_CHANGES),
     "state-dict": ("discriminator",),
     "bioimageio": (*_CHANGES, "sample", "name"),
 }
@@ -44,6 +44,10 @@ def export(
     with_mapping: Annotated[
         bool, Option("--with-mapping", help="onnx: stored pixels in and out, the mapping being part of the graph.")
     ] = False,
+    precision: Annotated[
+        str | None,
+        Option(help="onnx: fp32, or int8 for models that are ready for it [default: fp32].", metavar="TEXT"),
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing files.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print the result as one JSON object.")] = False,
     **settings: Any,
@@ -53,14 +57,17 @@ def export(
         "sample": sample,
         "name": name,
         "with-mapping": with_mapping or None,
+        "precision": precision,
         **{name.replace("_", "-"): value for name, value in settings.items() if value != []},
     }
     _check_options(format_, given)
 
-    from napari_pix2pix.exports import SUFFIXES, write_export
+    from napari_pix2pix.exports import SUFFIXES, OnnxPrecision, write_export
     from pix2pix_training.atomic import reserved
     from pix2pix_training.model_file import load_model
+    from pix2pix_training.validated import checked
 
+    computed: OnnxPrecision = checked(OnnxPrecision, precision or "fp32", "precision")
     out = output_file(out, SUFFIXES[format_], model.stem)
     if discriminator is not None:
         discriminator = output_file(discriminator, SUFFIXES[format_], f"{model.stem}_D")
@@ -81,7 +88,16 @@ def export(
                     "a BioImage Model Zoo package needs --name TEXT, and --sample IMAGE to be tested with and shown by"
                 )
             inference = changed(loaded.inference, settings)
-            write_export(loaded, out, format_, inference=inference, with_mapping=with_mapping, name=name, sample=sample)
+            write_export(
+                loaded,
+                out,
+                format_,
+                inference=inference,
+                with_mapping=with_mapping,
+                precision=computed,
+                name=name,
+                sample=sample,
+            )
     interrupts.keeps(f"{out} is written")
     for path in outputs:
         say(str(path))

@@ -20,6 +20,7 @@ from pix2pix_training.events import (
     Event,
     Finished,
     LearningErrors,
+    MeasuringInt8,
     Preparing,
     Started,
     StepDone,
@@ -168,6 +169,8 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
                     bar.say(f"step {event.step}: {score_line(event.scores)}{' (best)' if event.is_best else ''}")
                 case Warned():
                     logger.warning(event.words)
+                case MeasuringInt8():
+                    bar.update(1, event.step - result["resumed_from_step"], f"8 bits, {event.fraction:.0%}")
                 case LearningErrors():
                     bar.update(1, event.step - result["resumed_from_step"], f"error map, {event.fraction:.0%}")
                 case CheckpointSaved():

@@ -39,7 +39,7 @@ from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.export_form import fold_norms, widen_narrow_layers
 from pix2pix_training.machine import default_budget_bytes
 from pix2pix_training.model_file import Model, model_digest
-from pix2pix_training.quantisation import Rounding, int8_problem, quantise
+from pix2pix_training.quantisation import Rounding, quantise, require_int8
 from pix2pix_training.regions import Region, Size
 
 logger = logging.getLogger(__name__)
@@ -97,17 +97,10 @@ class Translator:
 
     def _roundings(self) -> Mapping[str, Rounding]:
         """Those of the model; `SettingsError` where it cannot be run in 8 bits here."""
-        problem = int8_problem(self.model.generator_config, self.inference)
-        if problem is not None:
-            raise SettingsError(problem)
-        if self.model.int8 is None:
-            raise SettingsError(
-                "the model was not made ready for precision int8; do that with compile MODEL --backend openvino "
-                "--precision int8 --sample IMAGES, or choose fp32"
-            )
+        int8 = require_int8(self.model.generator_config, self.inference, self.model.int8)
         if not has_int8():
             raise SettingsError("this processor has no instructions for 8-bit integers (VNNI); choose precision fp32")
-        return self.model.int8.roundings
+        return int8.roundings
 
     @contextmanager
     def interruptible(self, cancel: Cancel) -> Iterator[None]:

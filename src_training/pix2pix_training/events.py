@@ -112,6 +112,14 @@ class LearningErrors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuringInt8:
+    """After the last step, `step`: what the model needs for 8 bits is measured, and this `fraction` of it is done."""
+
+    step: int
+    fraction: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved:
     step: int
     path: Path
@@ -160,6 +168,7 @@ Event = (
     | PreviewReady
     | CheckpointSaved
     | Warned
+    | MeasuringInt8
     | LearningErrors
     | Finished
 )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pix2pix_training.layers import StatisticsNorm
 from pix2pix_training.networks import Generator
+from pix2pix_training.quantisation import QuantisedConvolution
 from pix2pix_training.stages import Stage, StageSpec
 from pix2pix_training.strided_convolution import ResizeConvolution
 
@@ -35,10 +36,12 @@ L = TypeVar("L", bound=nn.Module)
 def export_form(network: Generator, spec: StageSpec, precision: ExportPrecision) -> Stage:
     """A stage, on the CPU, of a copy of a network in eval mode; the network is left as it is.
 
-    Inputs may have any type; convolutions run in `precision`, norms in float32.
+    Inputs may have any type; convolutions run in `precision`, norms in float32. Those that take integers of 8 bits
+    become nodes of ONNX.
     """
     stage = Stage(copy.deepcopy(network).cpu().float().eval(), spec)
     _replace(stage, ResizeConvolution, ResizeConvolution.as_transposed)
+    _replace(stage, QuantisedConvolution, QuantisedConvolution.as_nodes)
     if precision == "bf16":
         _replace(stage, nn.ConvTranspose2d, DoublingConvolution)
     if precision != "fp32":

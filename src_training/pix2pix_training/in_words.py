@@ -99,10 +99,11 @@ def describe_errors(errors: ErrorTraits) -> str:
 
 def describe_int8(int8: Int8Traits) -> str:
     """What computing in 8 bits was measured to cost."""
+    judging = int8.judging or int8.parts // 2
     loss = "" if int8.psnr_loss is None else f", {max(0.0, int8.psnr_loss):.2f} dB of PSNR lost"
     return (
         f"results differ from those in float32 by {100 * int8.deviation:.2f} % of their range in the mean "
-        f"({100 * int8.worst:.2f} % in the worst of {int8.parts // 2} parts of images){loss}"
+        f"({100 * int8.worst:.2f} % in the worst of {judging} part{'s' * (judging != 1)} of images){loss}"
     )
 
 

@@ -65,6 +65,11 @@ class PreparedData:
     target_mapping: Mapping
     fingerprint: MappingType[str, Any]
 
+    @property
+    def source_count(self) -> int:
+        """How many images are trained on; one that has several targets counts once."""
+        return len({id(each.pair.source) for each in self.training})
+
 
 def prepare(
     split: Split,

@@ -32,6 +32,7 @@ from pix2pix_training.validated import Lenient, validated
 STEPS = 255
 """Of the features, from the smallest to the largest value; weights have as many less one, around 0."""
 _WEIGHT_STEPS = 127
+_MIDDLE = 128
 _EXACT = 1 << 24
 """Float32 holds all integers up to here."""
 _SMALLEST = 2.0**-60
@@ -52,10 +53,11 @@ class Int8Traits:
     Attributes
     ----------
     roundings : of what each convolution takes, by `convolution_names`.
-    parts : of images that were looked at; half of them gave the roundings, the others what follows.
+    parts : of images that were looked at; some of them gave the roundings, the others what follows.
     deviation : mean difference from the result in float32, as a share of its range.
     worst : that of the part where it is largest.
     psnr_loss : mean loss of PSNR against the target in dB; None where there was no target.
+    judging : how many of the parts the others were; None stands for half of them.
     """
 
     roundings: dict[str, Rounding]
@@ -63,6 +65,7 @@ class Int8Traits:
     deviation: Annotated[float, Field(ge=0)]
     worst: Annotated[float, Field(ge=0)]
     psnr_loss: float | None = None
+    judging: Annotated[int, Field(ge=1)] | None = None
 
 
 def int8_problem(config: GeneratorConfig, inference: InferenceConfig) -> str | None:
@@ -79,6 +82,26 @@ def int8_problem(config: GeneratorConfig, inference: InferenceConfig) -> str | N
     if config.dropout != "none" and inference.dropout == "seeded":
         return "precision int8 leaves no room for values that dropout doubles; choose --dropout off, or fp32"
     return None
+
+
+def require_int8(config: GeneratorConfig, inference: InferenceConfig, int8: Int8Traits | None) -> Int8Traits:
+    """What a model keeps for 8 bits.
+
+    Raises
+    ------
+    SettingsError
+        It cannot compute in 8 bits as `inference` says, or keeps nothing for that.
+    """
+    problem = int8_problem(config, inference)
+    if problem is not None:
+        raise SettingsError(problem)
+    if int8 is None:
+        raise SettingsError(
+            "the model was not made ready for precision int8; do that with compile MODEL --backend openvino "
+            "--precision int8 --sample IMAGES, or `Pix2Pix.with_int8`, or choose fp32 (runs do it when they end, for "
+            "models that lose little)"
+        )
+    return int8
 
 
 def convolution_names(config: GeneratorConfig) -> tuple[str, ...]:
@@ -143,15 +166,79 @@ class QuantisedConvolution(nn.Module):
         else:  # in the order in which they compute
             integers = torch.add(self.zero, x, alpha=1 / self.step).round_().clamp_(0, self.largest)
             features = integers.sub_(self.zero).mul_(self.step)
-        if isinstance(conv, nn.ConvTranspose2d):
-            padding = cast(tuple[int, int], conv.padding)
-            return F.conv_transpose2d(features, weight, conv.bias, conv.stride, padding, conv.output_padding)
-        return F.conv2d(features, weight, conv.bias, conv.stride, conv.padding)
+        return _convolved(conv, features, weight)
+
+    def as_nodes(self) -> nn.Module:
+        """The same in nodes that runtimes of ONNX compute in integers; itself where 8 bits do not hold its features."""
+        return IntegerNodes(self) if self.largest == STEPS else self
 
     def _known_rounding(self, weight: Tensor) -> Tensor:
         return torch.fake_quantize_per_channel_affine(
             weight, self.steps, self.zeros, self.axis, -_WEIGHT_STEPS, _WEIGHT_STEPS
         )
+
+
+class IntegerNodes(nn.Module):
+    """A quantised convolution as ONNX has it: QuantizeLinear and DequantizeLinear before a convolution of floats.
+
+    Features around a zero in the middle become signed integers, others unsigned ones.
+    """
+
+    weight: Tensor
+    steps: Tensor
+    zeros: Tensor
+    step: Tensor
+    zero: Tensor
+
+    def __init__(self, rounded: QuantisedConvolution) -> None:
+        super().__init__()
+        conv = rounded.conv
+        shape = [1] * conv.weight.ndim
+        shape[rounded.axis] = -1
+        self.conv, self.axis = conv, rounded.axis
+        self.register_buffer("weight", (conv.weight / rounded.steps.reshape(shape)).round().to(torch.int8))
+        self.register_buffer("steps", rounded.steps)
+        self.register_buffer("zeros", torch.zeros_like(rounded.steps, dtype=torch.int8))
+        self.register_buffer("step", torch.tensor(rounded.step))
+        signed = rounded.zero == _MIDDLE
+        zero = torch.tensor(0, dtype=torch.int8) if signed else torch.tensor(rounded.zero, dtype=torch.uint8)
+        self.register_buffer("zero", zero)
+        del conv.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        integers = _node("QuantizeLinear", (x, self.step, self.zero), x.shape, self.zero.dtype)
+        features = _node("DequantizeLinear", (integers, self.step, self.zero), x.shape)
+        weight = _node("DequantizeLinear", (self.weight, self.steps, self.zeros), self.weight.shape, axis=self.axis)
+        return _convolved(self.conv, features, weight)
+
+
+def _node(
+    name: str,
+    inputs: tuple[Tensor, ...],
+    shape: torch.Size,
+    dtype: torch.dtype = torch.float32,
+    axis: int | None = None,
+) -> Tensor:
+    return torch.onnx.ops.symbolic(name, inputs, {} if axis is None else {"axis": axis}, dtype=dtype, shape=shape)
+
+
+def _convolved(conv: Convolution, features: Tensor, weight: Tensor) -> Tensor:
+    if isinstance(conv, nn.ConvTranspose2d):
+        padding = cast(tuple[int, int], conv.padding)
+        return F.conv_transpose2d(features, weight, conv.bias, conv.stride, padding, conv.output_padding)
+    return F.conv2d(features, weight, conv.bias, conv.stride, conv.padding)
+
+
+def symmetric(roundings: Mapping[str, Rounding], config: GeneratorConfig) -> dict[str, Rounding]:
+    """Roundings with 0 in the middle of the steps, as TensorRT needs them, of twice the step where it was not there.
+
+    The first convolution, whose features have more steps than 8 bits, stays as it is.
+    """
+    steps = feature_steps(config)
+    return {
+        name: (exponent, zero) if steps[name] != STEPS else (exponent + (zero != _MIDDLE), _MIDDLE)
+        for name, (exponent, zero) in roundings.items()
+    }
 
 
 def weight_steps(weight: Tensor, axis: int) -> Tensor:

@@ -223,7 +223,7 @@ class RunState:
             "step": self.step,
             "epochs": self.patches / self.patches_per_epoch,
             "seconds": round(self.seconds, 1),
-            "training_pairs": len(self.prepared.training),
+            "training_pairs": self.prepared.source_count,
             "validation_pairs": len(self.prepared.validation),
             "config": asdict(self.config),
             "torch": torch.__version__,

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import assert_never
@@ -42,6 +42,7 @@ from pix2pix_training.events import (
     CheckpointSaved,
     Event,
     Finished,
+    MeasuringInt8,
     PreviewReady,
     Started,
     StepDone,
@@ -50,6 +51,7 @@ from pix2pix_training.events import (
 )
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.in_words import describe_mapping
+from pix2pix_training.int8_measurement import LARGEST_PART, int8_of_run
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.metrics import Scores
@@ -57,6 +59,7 @@ from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Split
 from pix2pix_training.preparation import PreparedData, _completed, prepare, require_usable, stored_span
 from pix2pix_training.registration import misalignment_warning
+from pix2pix_training.retelling import retold
 from pix2pix_training.run_folder import RunFolder, UnwrittenRunFolder
 from pix2pix_training.run_state import RunState, check_same_data
 from pix2pix_training.training_step import TrainingStep
@@ -76,12 +79,14 @@ class TrainingData:
     """Pairs to train on and to validate on, and what is known of the images besides their pixels.
 
     `mappings` are those of source and target where they are known already; else they are fitted to the images.
+    `held_out` says what is held out, where the split does not know: of copies of parts of images.
     """
 
     split: Split
     source_traits: ImageTraits = field(default_factory=ImageTraits)
     target_traits: ImageTraits = field(default_factory=ImageTraits)
     mappings: tuple[IntensityMapping, IntensityMapping] | None = None
+    held_out: str | None = None
 
 
 def train(
@@ -188,7 +193,7 @@ class _Run:
         self.folder = folder
         self.device = device
         self.prepared = prepared
-        self.held_out = data.split.held_out
+        self.held_out = data.held_out or data.split.held_out
         self.source = ImageDescription(mapping=self.prepared.source_mapping, **asdict(data.source_traits))
         self.target = ImageDescription(mapping=self.prepared.target_mapping, **asdict(data.target_traits))
         self.config = _completed(config, self.prepared)
@@ -273,7 +278,7 @@ class _Run:
             resumed_from_step=self.state.step,
             total_steps=self.state.total_steps,
             steps_per_epoch=self.steps_per_epoch,
-            training_pairs=len(self.prepared.training),
+            training_pairs=self.prepared.source_count,
             validation_pairs=len(self.prepared.validation),
             device=str(self.device),
             processes=self.group.size,
@@ -315,32 +320,45 @@ class _Run:
             if time.monotonic() >= self.next_preview:
                 yield self._preview(keep=False)
         self.is_over = True
-        coverage = (yield from self._learn_errors()) if self.group.is_first else None
+        coverage = (yield from self._complete_model()) if self.group.is_first else None
         yield self._finished(coverage)
 
-    def _learn_errors(self) -> Generator[Event, None, float | None]:
-        """Give the model that is kept its error map, where it has none of this coverage; the coverage, or None."""
+    def _complete_model(self) -> Generator[Event, None, float | None]:
+        """Give the model that is kept its roundings for 8 bits and its error map; the coverage of that, or None."""
+        kept = model = load_model(self.folder.model)
+        if model.int8 is None:
+            finding = int8_of_run(
+                model, self.prepared, largest=min(LARGEST_PART, self.config.validation_size), device=self.device
+            )
+            int8 = yield from retold(finding, lambda done: MeasuringInt8(step=self.state.step, fraction=done))
+            model = model if int8 is None else replace(model, int8=int8)
+        model = yield from self._with_errors(model)
+        if model is not kept:
+            self.folder.write_model(model)
+        return None if model.error is None else model.error.traits.coverage
+
+    def _with_errors(self, model: Model) -> Generator[Event, None, Model]:
+        """The model with an error map, where it has none of this coverage."""
         coverage, pairs = self.config.coverage, self.prepared.validation
         if not coverage or not pairs or isinstance(self.target.mapping, CategoryMapping):
-            return None
-        model = load_model(self.folder.model)
+            return model
         if model.error is not None and model.error.traits.coverage == coverage:
-            return coverage
+            return model
         choosing = self.config.validation_images if self.state.keeps_best else 0
         held_out = held_out_parts(pairs, size_px=self.config.validation_size, choosing=choosing)
-        model = yield from with_error_map(
-            model,
-            self.batches,
-            held_out,
-            patch_size=self.config.patch_size,
-            coverage=coverage,
-            steps=max(1, min(MOST_STEPS, self.state.step // _STEPS_PER_ERROR_STEP)),
-            seed=self.config.seed,
-            device=self.device,
-            after_step=self.state.step,
+        return (
+            yield from with_error_map(
+                model,
+                self.batches,
+                held_out,
+                patch_size=self.config.patch_size,
+                coverage=coverage,
+                steps=max(1, min(MOST_STEPS, self.state.step // _STEPS_PER_ERROR_STEP)),
+                seed=self.config.seed,
+                device=self.device,
+                after_step=self.state.step,
+            )
         )
-        self.folder.write_model(model)
-        return coverage
 
     def _goes_on(self) -> bool:
         """True; raises `Interrupted` where the first process has stopped instead of coming here."""

@@ -93,9 +93,14 @@ def test_a_student_is_narrower_and_reads_images_as_its_teacher(
     assert f"student: taught by the model {model_digest(before)} of base width 8" in capsys.readouterr().out
 
 
-def test_with_targets_both_are_compared_with_them(teacher: Path, images: Path, tmp_path: Path) -> None:
+def test_with_targets_both_are_compared_with_them(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert compressed(teacher, images, tmp_path / "run", "--target", str(images / "target")) == 0
-    record = student_record_of(load_model(tmp_path / "run" / "model.safetensors").training)
+    assert "training for 3 steps on cpu: 3 pairs, 1 held out" in capsys.readouterr().err
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.training["training_pairs"] == 3
+    record = student_record_of(model.training)
     assert record is not None
     assert record.student_scores["mae"] != record.teacher_scores["mae"]
     assert record.to_teacher["mae"] not in (record.student_scores["mae"], None)
@@ -217,6 +222,17 @@ def test_of_a_single_image_a_band_is_held_out_a_patch_of_the_teacher_away(images
     lesson = ended(compression.lesson(learnt_on_small_patches, request, tmp_path, device="cpu", seed=0))
     assert [pair.source.shape for pair in lesson.data.split.training] == [(1, 96, 64)]
     assert [pair.source.shape for pair in lesson.held_out] == [(1, 32, 64)]
+    assert lesson.data.held_out == "the bottom 20 %, rows 128 to 160"
+
+
+def test_options_that_the_command_lacks_are_not_advised(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (images / "source").iterdir():
+        Image.fromarray(np.full((64, 72), 7, np.uint16)).save(path)
+    assert compressed(teacher, images, tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("uint16 pixels, the model was trained on uint8; give images of that type")
 
 
 def test_a_student_of_classes_gives_classes(images: Path, tmp_path: Path) -> None:

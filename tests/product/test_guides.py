@@ -27,12 +27,10 @@ from napari_pix2pix import compression
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.sample_data import simulate_cells
 from pix2pix_training.device import has_int8
-from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import save_model
 from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
 from tests.product.conftest import model_for
-from tests.product.translation.conftest import random_model
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -201,8 +199,6 @@ def make_images(guide: str) -> None:
             tifffile.imwrite("huge.tif", smooth(300, 400))
             folder("images", grey)
             folder("targets", grey)
-            config = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=4)
-            save_model(random_model(config, InferenceConfig()), Path("model.safetensors"))
         case "resuming.md" | "scaling.md":
             tifffile.imwrite("slide.tif", smooth(300, 400, 3))
             save_model(model_for(3, 3), Path("he.safetensors"))

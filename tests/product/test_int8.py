@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,14 @@ import pytest
 import tifffile
 import torch
 
+from benchmarks import int8_quality
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation import int8_calibration
 from napari_pix2pix.translation.backends import openvino_runner
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.translator import Translator
-from pix2pix_training import device
+from pix2pix_training import device, int8_measurement
 from pix2pix_training.array_source import AnyArray, MemorySource
 from pix2pix_training.errors import EngineError, ModelFileError, SettingsError
 from pix2pix_training.inference_config import InferenceConfig
@@ -109,22 +111,40 @@ def test_what_openvino_would_compute_in_float32_is_an_error(folder: Path, monkey
         list(translator.tiles(MemorySource(random_image(1, 64, 64))))
 
 
+@needs_int8
+def test_a_model_that_was_trained_here_needs_no_sample(folder: Path) -> None:
+    train = ["train", "--source", str(folder / "images"), "--target", str(folder / "images"), "--out"]
+    small = ["--patch-size", "32", "--depth", "3", "--base-width", "2", "--steps", "2", "--validation", "0.25"]
+    assert run([*train, str(folder / "run"), *small, "--source-values", "dtype", "--target-values", "dtype"]) == 0
+    trained = folder / "run" / "model.safetensors"
+    assert translated(trained, folder, "--precision", "int8").shape == (150, 170)
+    trained.replace(folder / "model.safetensors")
+    assert made_ready(folder) == 0
+    assert model_digest(load_model(folder / "model-int8.safetensors")) == model_digest(
+        load_model(folder / "model.safetensors")
+    )
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
-        ([], "--sample"),
+        ([], "was not made ready for precision int8; do that with compile MODEL"),
+        (["--target", "IMAGES"], "--target belongs to the images of --sample"),
         (["--sample", "IMAGES", "--architectures", "sm86"], "leave it out"),
         (["--sample", "IMAGES/0.tif", "--target", "IMAGES/1.tif"], "pixels of uint8"),
         (["--sample", "nowhere"], "nowhere"),
+        (["--sample", "WIDE"], "the model was trained on uint8; give images of that type"),
     ],
 )
 def test_wrong_use_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
 ) -> None:
-    given = [option.replace("IMAGES", str(folder / "images")) for option in options]
+    tifffile.imwrite(folder / "wide.tif", random_image(1, 60, 80, "uint16")[0])
+    named = {"IMAGES": str(folder / "images"), "WIDE": str(folder / "wide.tif")}
+    given = [re.sub("IMAGES|WIDE", lambda found: named[found.group()], option) for option in options]
     assert made_ready(folder, *given) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert words in line
+    assert words in line and "--convert-values" not in line
     assert not (folder / "model-int8.safetensors").exists()
 
 
@@ -151,6 +171,7 @@ def test_networks_that_cannot_are_refused(
         str(folder / "o.tif"),
     ]
     assert made_ready(folder, "--sample", str(folder / "images")) == 2
+    assert made_ready(folder) == 2
     assert run(["translate", *translate, "--precision", "int8"]) == 2
     for line in capsys.readouterr().err.splitlines():
         assert words in line
@@ -185,7 +206,7 @@ def test_a_sample_without_content_is_refused(value: float, folder: Path, capsys:
     save_model(floats, folder / "model.safetensors")
     tifffile.imwrite(folder / "empty.tif", np.full((200, 200), value, np.float32))
     assert made_ready(folder, "--sample", str(folder / "empty.tif")) == 2
-    assert "of the parts of the sample, 64 x 64 pixels or smaller, 0 of 16 have valid pixels" in capsys.readouterr().err
+    assert "of the parts of the sample, 64 x 64 pixels or smaller, 0 have valid pixels that" in capsys.readouterr().err
 
 
 def test_parts_are_as_small_as_gives_enough_of_them_with_content() -> None:
@@ -207,8 +228,9 @@ def test_what_is_invalid_does_not_count() -> None:
         target[:, :, 32:] = np.nan
     made = ended(int8_calibration.with_int8(model, *([MemorySource(i) for i in side] for side in (images, targets))))
     assert made.int8 is not None
-    network, x = model.generator(), int8_calibration._Image(model, MemorySource(images[0]), MemorySource(targets[0]))
-    part = int8_calibration._Part(x, (), Region.whole(64, 64))
+    network = model.generator()
+    known = int8_calibration.known_pair(model, MemorySource(images[0]), MemorySource(targets[0]))
+    part = int8_measurement.Part(known, (), Region.whole(64, 64))
     other = copy.deepcopy(network)
     network.register_forward_hook(lambda _m, _g, given: torch.zeros_like(given))
 
@@ -218,7 +240,7 @@ def test_what_is_invalid_does_not_count() -> None:
         return result
 
     other.register_forward_hook(wrong_where_it_does_not_count)
-    assert part.cost(network, other) == int8_calibration._Cost(0.0, 0.0)
+    assert part.cost(network, other) == int8_measurement._Cost(0.0, 0.0)
 
 
 def test_targets_of_categories_are_said_to_be_left_aside(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,3 +305,19 @@ def test_an_export_says_that_it_leaves_int8_out(folder: Path, capsys: pytest.Cap
     pytest.importorskip("onnxscript")
     assert run(["export", str(ready(folder)), "--format", "onnx", "--out", str(folder / "model.onnx")]) == 0
     assert "without how it computes in int8; the model file keeps it" in capsys.readouterr().err
+    export = ["export", str(folder / "model-int8.safetensors"), "--out", str(folder / "int8.onnx"), "--format", "onnx"]
+    assert run([*export, "--precision", "int8"]) == 0
+    assert "without how it computes" not in capsys.readouterr().err
+    assert b"QuantizeLinear" in (folder / "int8.onnx").read_bytes()
+    assert run([*export, "--precision", "int4", "--overwrite"]) == 2
+    assert "precision is 'int4'; choose fp32 or int8" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_what_8_bits_cost(folder: Path) -> None:
+    images, model = str(folder / "images"), folder / "of_bytes.safetensors"
+    save_model(random_model(CONFIG, InferenceConfig()), model)
+    int8_quality.main(["--out", str(folder), "--set", "noise", str(model), images, images])
+    own, symmetric = json.loads((folder / "int8_quality.json").read_text())["rows"]
+    assert 0 < own["mean"] < symmetric["mean"] < symmetric["worst"] < 0.1
+    assert own["psnr"] == pytest.approx(own["psnr_in_float32"], abs=0.3)
+    assert len((folder / "int8_quality.md").read_text().splitlines()) == 4

@@ -13,10 +13,11 @@ from pix2pix_training.export_form import ExportPrecision, fold_norms
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import build_generator, initialize_weights, set_inference_mode
-from pix2pix_training.onnx_export import export_stage
+from pix2pix_training.onnx_export import export_stage, onnx_of_model
 from pix2pix_training.stages import StageSpec, stage_inputs, stage_output, whole_stage
 from pix2pix_trt.engine import BuildRequest, EngineBuilder, ShapeRange, TensorFacts, known_architectures
 from pix2pix_trt.stage_engines import stage_shapes
+from tests.training.test_onnx_int8 import ready
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("tensorrt_rtx", reason="the package tensorrt-rtx is not installed")
@@ -66,6 +67,14 @@ def test_the_papers_network_builds(precision: ExportPrecision, norm: str) -> Non
     assert len(plan) > 0.9 * WEIGHTS * (4 if precision == "fp32" else 2)
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+
+
+def test_a_network_in_8_bits_builds() -> None:
+    content = onnx_of_model(ready(depth=5, base_width=32, decoder="resize"), precision="int8")
+    shapes = {"features": ShapeRange(minimum=(1, 2, 32, 32), optimum=(1, 2, 512, 512), maximum=(4, 2, 1024, 1024))}
+    plan = EngineBuilder(content, request(shapes=shapes, architectures=("sm89",))).build()
+    assert b"accelerators={sm89 }" in plan
+    assert len(plan) < 8e6  # 4.3 million weights
 
 
 @pytest.mark.parametrize("decoder", ["resize", "pixel-shuffle"])
