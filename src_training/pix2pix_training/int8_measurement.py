@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pix2pix_training.array_source import ArraySource, plane_size
+from pix2pix_training.device import is_out_of_memory
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.export_form import fold_norms
 from pix2pix_training.image_survey import Plane
@@ -227,7 +228,7 @@ def int8_of_run(
     """What a model needs for 8 bits, from the images of its run: the training images give the roundings.
 
     The images that are held out judge them, or without such images half of the parts. None for a model that cannot
-    compute in 8 bits or would lose too much, and where the images are too few.
+    compute in 8 bits or would lose too much, and where the images are too few or memory does not suffice.
 
     Parameters
     ----------
@@ -257,7 +258,9 @@ def int8_of_run(
     try:
         found = yield from measured_int8(model, learning, judging, device)
         require_small(found)
-    except SettingsError as reason:
+    except (SettingsError, RuntimeError, MemoryError) as reason:
+        if not isinstance(reason, SettingsError) and not is_out_of_memory(reason):
+            raise
         log.info("the model is not made ready for int8: %s", reason)
         return None
     return found

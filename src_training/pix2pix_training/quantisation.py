@@ -98,8 +98,8 @@ def require_int8(config: GeneratorConfig, inference: InferenceConfig, int8: Int8
     if int8 is None:
         raise SettingsError(
             "the model was not made ready for precision int8; do that with compile MODEL --backend openvino "
-            "--precision int8 --sample IMAGES, or `Pix2Pix.with_int8`, or choose fp32 (runs do it when they end, for "
-            "models that lose little)"
+            "--precision int8 --sample IMAGES, or in Python with `with_int8`, or choose fp32 (runs do it when they "
+            "end, for models that lose little)"
         )
     return int8
 

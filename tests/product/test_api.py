@@ -66,6 +66,12 @@ def test_examples_of_the_docstrings(workplace: Path) -> None:
         assert outcome.attempted > 0
 
 
+def test_a_model_that_is_not_ready_for_8_bits_names_what_makes_it_ready() -> None:
+    model = Pix2Pix(identity_model())
+    with pytest.raises(InputError, match="not made ready for precision int8; in Python with `with_int8`, or choose"):
+        model.translate(IMAGE, axes="YX", precision="int8")
+
+
 def test_examples_of_the_page(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = ROOT / "docs" / "tutorials" / "python.md"
     if not page.exists():
