@@ -98,6 +98,14 @@ def make_room(field: QComboBox, labels: Iterable[str], at_most: int = _CHOICE_CH
     field.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
 
 
+class _PathLine(QLineEdit):
+    """Has room for the end of a path, whatever the font: in a form it goes below its name where it must."""
+
+    def minimumSizeHint(self) -> QSize:
+        room = _CHOICE_CHARACTERS * self.fontMetrics().averageCharWidth()
+        return super().minimumSizeHint().expandedTo(QSize(room, 0))
+
+
 class PathField(QWidget):
     """A path to type, or to choose with the button; `changed` is emitted when either is done."""
 
@@ -106,7 +114,7 @@ class PathField(QWidget):
     def __init__(self, ask: Callable[[QWidget, str], str], placeholder: str, tip: str) -> None:
         super().__init__()
         self._ask = ask
-        self.line = QLineEdit()
+        self.line = _PathLine()
         self.line.setPlaceholderText(placeholder)
         self.line.setToolTip(tip)
         self.line.textChanged.connect(self.changed)

@@ -89,7 +89,9 @@ class ModelChoice(QWidget):
             self._on_failed(card)
             return
         self._card = card
-        lines = [f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{escape(text)}</td></tr>" for label, text in card.rows()]
+        lines = [
+            f"<tr><td>{escape(label)}&nbsp;&nbsp;</td><td>{_unbroken(text)}</td></tr>" for label, text in card.rows()
+        ]
         self.words.setText(f"<table>{''.join(lines)}</table>")
         self.words.setToolTip(card.details and f"<p>{escape(card.details)}</p>")
         self.changed.emit()
@@ -104,6 +106,11 @@ def dropped_model(dropped: QMimeData) -> Path | None:
     urls = dropped.urls()
     path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
     return path if path is not None and (path.is_dir() or path.suffix == Path(MODEL_NAME).suffix) else None
+
+
+def _unbroken(text: str) -> str:
+    """As HTML, with no new line between a number and its per cent."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def _absence(path: Path) -> str:

@@ -131,6 +131,8 @@ def test_text_in_fields_is_as_large_as_the_font_of_napari(viewer: Any, name: str
     from napari.settings import get_settings
     from qtpy.QtWidgets import QLineEdit
 
+    from napari_pix2pix._widgets.forms import PathField
+
     widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
     for size in (16, 11):
         get_settings().appearance.font_size = size
@@ -138,6 +140,8 @@ def test_text_in_fields_is_as_large_as_the_font_of_napari(viewer: Any, name: str
         fields = widget.findChildren(QLineEdit)
         assert {field.font().pointSize() for field in fields} == {size}
         assert len(fields) > 10
+        for line in (field.line for field in widget.findChildren(PathField)):
+            assert line.minimumSizeHint().width() >= 20 * line.fontMetrics().averageCharWidth()
 
 
 def test_a_device_is_not_named_without_a_word_about_it() -> None:
