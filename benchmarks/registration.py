@@ -6,8 +6,9 @@
 
 Targets are moved by known random shifts of up to 6 px along each axis and turns of up to 1 degree. `found` compares
 what is found with that, and gives some or all sources the target of another image. `trained` scores small models of
-registered pairs, of moved ones, and of moved ones with `--align`, on registered images that none was trained on.
-`tolerated` does so of targets moved by shifts of up to 3 px alone, with `--tolerance 3` instead. A table in Markdown.
+the preset `faithful` of registered pairs, of moved ones, and of moved ones with `--align`, on registered images that
+none was trained on. `tolerated` does so of targets moved by shifts of up to 3 px alone, with `--tolerance 3` instead.
+A table in Markdown.
 """
 
 from __future__ import annotations
@@ -237,6 +238,7 @@ def trained(
                 out=Path(folder, "run"),
                 axes="CYX",
                 validation=0.0,
+                preset="faithful",
                 steps=steps,
                 generator={"base_width": 16},
                 patch_size=128,
