@@ -35,7 +35,7 @@ MOST_PSNR_LOSS = 0.3
 LARGEST_PART = 1024
 _SMALLEST_PART = 64
 _ENOUGH_PARTS = 8
-_PIXELS_OF_RUN = 1 << 21
+_MOST_PIXELS = 1 << 21
 _CPU = torch.device("cpu")
 
 
@@ -223,7 +223,7 @@ def require_small(found: Int8Traits, most_deviation: float = MOST_DEVIATION) -> 
 
 
 def int8_of_run(
-    model: Model, data: PreparedData, *, largest: int, device: torch.device
+    model: Model, data: PreparedData, *, largest: int, pixels: int, device: torch.device
 ) -> Generator[float, None, Int8Traits | None]:
     """What a model needs for 8 bits, from the images of its run: the training images give the roundings.
 
@@ -233,6 +233,7 @@ def int8_of_run(
     Parameters
     ----------
     largest : side of parts in pixels.
+    pixels : about so many of each kind, if that is not more than is of use.
     """
     if int8_problem(model.generator_config, model.inference) is not None:
         return None
@@ -248,7 +249,7 @@ def int8_of_run(
             )
             for p in pairs
         ]
-        return drawn_parts(known, model.generator_config.stride, largest=largest, pixels=_PIXELS_OF_RUN)
+        return drawn_parts(known, model.generator_config.stride, largest=largest, pixels=min(pixels, _MOST_PIXELS))
 
     learning, judging = drawn(data.training), drawn(data.validation)
     if not judging:
