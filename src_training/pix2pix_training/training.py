@@ -71,7 +71,7 @@ _SECONDS_BETWEEN_LOSSES = 0.2
 _STEPS_PER_ERROR_STEP = 6
 """So many steps of a run take about fifteen times as long as one of its error network, of small networks."""
 _TRAINED_PER_MEASURED = 25
-"""Pixels that are trained on for each on which the model is made ready for 8 bits, which takes about 2 % of the time."""
+"""Pixels that are trained on for each on which the model is made ready for 8 bits: about 2 % of the time."""
 _TRAINED_PER_PREVIEW = 20
 """So many times as long as a preview takes is trained before the next one that no validation asks for."""
 
