@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QResizeEvent, QWheelEvent
+from qtpy.QtGui import QIcon, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -240,7 +240,7 @@ def column(*widgets: QWidget) -> QWidget:
 
 def collapsed(title: str, content: QWidget) -> QCollapsible:
     """`content` behind a line to click on; the Tab key passes it over, and it may grow while it is shown."""
-    section = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    section = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())  # else in the colour of no theme
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
     section.layout().setAlignment(Qt.AlignmentFlag(0))
@@ -251,9 +251,11 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
     def show(is_expanded: bool) -> None:
         content.setMaximumHeight(_ANY_HEIGHT)
         content.setVisible(is_expanded)
+        section.setText(f"{'▾' if is_expanded else '▸'} {title}")
 
     section.toggled.connect(show)
     section.collapse(animate=False)
+    show(False)
     return section
 
 

@@ -116,7 +116,9 @@ def test_buttons_are_seen_however_much_is_folded_out(viewer: Any, name: str) -> 
 
     widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
     for fold in widget.findChildren(QCollapsible):
+        assert fold.text().startswith("▸ "), "a letter, so in the colour of the theme"
         fold.expand(animate=False)
+        assert fold.text().startswith("▾ ")
     widget.resize(400, 500)
     for _ in range(2):
         widget.grab()  # lays it out, shown or not
