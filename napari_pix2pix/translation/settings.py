@@ -185,7 +185,7 @@ class TranslationSettings:
         TranslationPrecision,
         Setting(
             "How exactly numbers are computed; 16 bits are faster on many devices, 8 (int8) on CPUs for models that "
-            "compile made ready.",
+            "are ready for it.",
             group="What it runs on",
         ),
     ] = "auto"
