@@ -23,6 +23,7 @@ OF_COMMANDS_ALONE = {"--architectures", "--dask", "--discriminator", "--nproc-pe
 """What scripts cannot run into: `compile`, clusters, weights of the reference, torchrun, pairs, TensorBoard."""
 _DOORS = (Pix2Pix.train, Pix2Pix.translate, Pix2Pix.evaluate, Pix2Pix.export, translate_file)
 OF_OTHER_PROGRAMS = {
+    "--like",  # rio warp
     *("--logdir", "--index-url", "--extra-index-url", "--force-reinstall"),
     *("--dataroot", "--eval", "--ngf"),  # the reference implementation
     *("--nproc-per-node", "--nnodes", "--rdzv-endpoint"),  # torchrun
