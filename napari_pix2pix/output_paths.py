@@ -5,6 +5,7 @@ Which output each of many images becomes is decided in `translation.batch`.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ MODEL_NAME = "model.safetensors"
 """Of the model in a run folder."""
 
 _RESULT_SUFFIX = ".ome.tif"
-_MOST_LETTERS = 120
+_MOST_BYTES = 200
+"""Of a proposed name without its ending, so that the names of maps and of unfinished outputs fit too."""
 _FILE_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".zip", ".toml", ".csv", ".json", ".txt")
 
 
@@ -55,18 +57,14 @@ def output_folder(out: Path) -> Path:
 
 
 def file_name(words: str) -> str:
-    """The words as a name for a file."""
-    return re.sub(r"[^\w.+-]+", "-", words).strip("-") or "result"
+    """The words as a name for a file, as many of them as may be."""
+    name = re.sub(r"[^\w.+-]+", "-", words).strip("-") or "result"
+    return os.fsencode(name)[:_MOST_BYTES].decode(errors="ignore")
 
 
 def result_path(folder: Path, words: str, *, is_geographic: bool) -> Path:
     """The proposed file of a result that the words say all of."""
-    return folder / f"{file_name(words)[:_MOST_LETTERS]}{'.tif' if is_geographic else _RESULT_SUFFIX}"
-
-
-def with_suffix(path: Path) -> Path:
-    """The path of a result as it is where it has an ending, else with the usual one."""
-    return path if path.suffix else path.with_name(path.name + _RESULT_SUFFIX)
+    return folder / f"{file_name(words)}{'.tif' if is_geographic else _RESULT_SUFFIX}"
 
 
 def zarr_path(folder: Path, image: str) -> Path:

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from napari_pix2pix._widgets.layer_facts import file_facts
+from napari_pix2pix._widgets.layer_facts import file_facts, file_of
 from napari_pix2pix._widgets.layer_sources import source_of
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.config import TrainingConfig
@@ -74,12 +74,12 @@ def files_of(layers: Sequence[Any], channel_axis: int | None) -> NamedFiles:
 
 def _file_of(layer: Any, channel_axis: int | None) -> Path | None:
     """None too for a layer that is one of the channels of its file, or a part of it."""
-    path, facts = getattr(getattr(layer, "source", None), "path", None), file_facts(layer)
-    if not path or facts is None:
+    path, facts = file_of(layer), file_facts(layer)
+    if path is None or facts is None:
         return None
     image = source_of([layer], channel_axis=channel_axis)
     is_whole = (facts.channels, facts.planes) == (image.shape[-3], prod(image.shape[:-3]))
-    return Path(path) if is_whole else None
+    return path if is_whole else None
 
 
 def _name_for(layer: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -17,6 +18,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLineEdit,
+    QMessageBox,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -149,11 +151,30 @@ def ask_model(parent: QWidget, start: str) -> str:
 
 
 def ask_image(parent: QWidget, start: str) -> str:
-    """A file to write, first of the type that `start` has; napari's user is asked before one is replaced."""
+    """A file to write, first of the type that `start` has; see `ask_file`."""
     kinds = {".ome.tif": "OME-TIFF (*.ome.tif)", ".tif": "GeoTIFF, TIFF (*.tif)", ".png": "PNG (*.png)"}
-    own = next((kind for suffix, kind in kinds.items() if start.endswith(suffix)), "")
-    offered = ";;".join([*sorted(kinds.values(), key=lambda kind: kind != own), "All files (*)"])
-    return str(QFileDialog.getSaveFileName(parent, "Save the result", start, offered)[0])
+    own = next((suffix for suffix in kinds if start.endswith(suffix)), "")
+    ordered = dict(sorted(kinds.items(), key=lambda entry: entry[0] != own))
+    return ask_file(parent, "Save the result", start, {**ordered, "": "All files (*)"})
+
+
+def ask_file(parent: QWidget, title: str, start: str, kinds: Mapping[str, str]) -> str:
+    """A file to write; a name without an ending gets that of the chosen type, and one that is there is asked about.
+
+    Parameters
+    ----------
+    kinds : types of files by their endings; for one without an ending the first is taken.
+    """
+    while True:
+        name, chosen = QFileDialog.getSaveFileName(parent, title, start, ";;".join(kinds.values()))
+        if not name or Path(name).suffix:
+            return str(name)  # which the dialog has asked about
+        start = name + (next((ending for ending, kind in kinds.items() if kind == chosen), "") or next(iter(kinds)))
+        if not os.path.lexists(start):
+            return str(start)
+        question = f"{Path(start).name} exists already. Replace it?"
+        if QMessageBox.question(parent, title, question) == QMessageBox.StandardButton.Yes:
+            return str(start)
 
 
 def ask_ome_zarr(parent: QWidget, start: str) -> str:

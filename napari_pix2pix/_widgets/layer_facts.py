@@ -50,7 +50,7 @@ _RGBA = 4
 class ImageFacts:
     """What a file says about an image of `size` (height, width) and `dtype`, with so many channels and planes.
 
-    `mask` is a file with a single plane that says beside its channels where there is data.
+    `mask` is a file with a single plane that says beside its channels where there is data. `path` is the file.
     """
 
     metadata: ImageMetadata
@@ -60,6 +60,7 @@ class ImageFacts:
     channels: int
     planes: int
     mask: FileMask | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,17 @@ def file_facts(layer: Any) -> ImageFacts | None:
     """What the file of a layer, or the maker of a result, says; None where there is none, or it is of another size."""
     found = getattr(layer, "metadata", {}).get(FACTS_KEY)
     if not isinstance(found, ImageFacts):
-        path = getattr(getattr(layer, "source", None), "path", None)
-        found = None if not path else _facts_of_path(str(path))
+        path = file_of(layer)
+        found = None if path is None else _facts_of_path(path)
     rows = -3 if is_rgb(layer) else -2
     return found if found is not None and found.size == tuple(finest_level(layer).shape[rows:][:2]) else None
+
+
+def file_of(layer: Any) -> Path | None:
+    """The file that a layer was opened from, by napari or by this plugin; None where it is not known."""
+    facts = getattr(layer, "metadata", {}).get(FACTS_KEY)
+    path = getattr(getattr(layer, "source", None), "path", None) or getattr(facts, "path", None)
+    return Path(path) if path else None
 
 
 def nodata_of(layer: Any) -> float | None:
@@ -267,13 +275,13 @@ def facts_of(image: ImageSource) -> ImageFacts:
         channels=channels,
         planes=prod(image.shape[:-3]),
         mask=FileMask(image.path) if image.masked and len(image.shape) == 3 else None,
+        path=image.path,
     )
 
 
-def _facts_of_path(path: str) -> ImageFacts | None:
+def _facts_of_path(file: Path) -> ImageFacts | None:
     """What a file says as it is now; folders that are no OME-Zarr are left alone, which may hold a million tiles."""
     try:
-        file = Path(path)
         if not (file.is_file() or is_zarr(file)):
             return None
         return _read_facts(file, file.stat().st_mtime_ns)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.evaluation_job import Evaluated
-from napari_pix2pix._widgets.forms import form, row
+from napari_pix2pix._widgets.forms import ask_file, form, row
 from napari_pix2pix._widgets.layer_picker import LayerPicker
 from napari_pix2pix._widgets.messages import Message
 
-_REPORTS = "Page (*.html);;All scores (*.json)"
-_EXPORTS = "BioImage Model Zoo (*.zip);;ONNX (*.onnx)"
+_REPORTS = {".html": "Page (*.html)", ".json": "All scores (*.json)"}
+_EXPORTS = {".zip": "BioImage Model Zoo (*.zip)", ".onnx": "ONNX (*.onnx)"}
 
 
 class ModelActions(QWidget):
@@ -74,20 +74,13 @@ class ModelActions(QWidget):
         self.scores.say("")
 
     def _on_report(self) -> None:
-        name, chosen = QFileDialog.getSaveFileName(self, "Save the report", "report.html", _REPORTS)
-        if name:
-            self.wants_report.emit(_with_ending(Path(name), ".json" if "json" in chosen else ".html"))
+        if name := ask_file(self, "Save the report", "report.html", _REPORTS):
+            self.wants_report.emit(Path(name))
 
     def _on_export(self) -> None:
-        name, chosen = QFileDialog.getSaveFileName(self, "Export the model", "", _EXPORTS)
-        if name:
-            self.wants_export.emit(_with_ending(Path(name), ".onnx" if "onnx" in chosen else ".zip"))
+        if name := ask_file(self, "Export the model", "", _EXPORTS):
+            self.wants_export.emit(Path(name))
 
     def disconnect_viewer(self) -> None:
         """Forget the viewer; for a widget that is closed."""
         self.targets.disconnect_viewer()
-
-
-def _with_ending(path: Path, ending: str) -> Path:
-    """The path with an ending where it has none."""
-    return path if path.suffix else path.with_suffix(ending)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.formats.opacity import to_opacity, with_opacity
 from pix2pix_training.array_source import AnyArray, ArraySource, MemorySource, plane_indices, whole_plane
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.invalid_pixels import OPAQUE, invalid_values
 from pix2pix_training.regions import Region
 
@@ -80,14 +81,17 @@ def _export_package(model: Model, path: Path, author: str, license: str, image: 
         export_bioimageio(model, path, info, sample)
 
 
-def saving_events(result: Translated, path: Path) -> Generator[Saved, None, None]:
-    """Write a result in memory to a file, in place of one that is there.
+def saving_events(result: Translated, path: Path, *, sources: Sequence[Path] = ()) -> Generator[Saved, None, None]:
+    """Write a result in memory to a file, in place of one that is there, unless that is one of its `sources`.
 
     Raises
     ------
     OutputError
-        The format cannot hold the image, or the file cannot be written.
+        The format cannot hold the image, or the file cannot be written, or is a source.
     """
+    for source in sources:
+        if os.path.exists(path) and os.path.exists(source) and path.samefile(source):  # noqa: PTH110 (any name)
+            raise OutputError(f"{path} would take the place of the image that it was made of; choose another name")
     yield Saved(path=path, extras=save_image(path, replace(result.spec, masked=False), as_image(result)))
 
 

@@ -13,7 +13,7 @@ from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
 from napari_pix2pix._widgets.layer_axes import Extent, finest_level, is_rgb
-from napari_pix2pix._widgets.layer_facts import is_result
+from napari_pix2pix._widgets.layer_facts import file_of, is_result
 from napari_pix2pix._widgets.layer_outputs import output_layers, resembled, shown_in_colours
 from napari_pix2pix._widgets.translation_job import Translated
 from napari_pix2pix.output_paths import result_path
@@ -44,6 +44,7 @@ class _Last:
     result: Translated
     layers: list[Any]
     proposed: Path
+    sources: tuple[Path, ...]
 
 
 class ResultLayers:
@@ -62,6 +63,11 @@ class ResultLayers:
         if self._last is not None and not any(layer in self._viewer.layers for layer in self._last.layers):
             self._last = None
         return None if self._last is None else self._last.result
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that the last result was made of, where they are known."""
+        return () if self._last is None else self._last.sources
 
     def proposed_path(self, folder: Path) -> Path:
         """Where the last result may be saved: beside the file of its source, else in `folder`."""
@@ -96,7 +102,10 @@ class ResultLayers:
             self._filling = filling
         elif isinstance(result.pixels, np.ndarray):
             self._last = _Last(
-                result=_as_shown(result, placed.layer), layers=filling, proposed=_proposed(result, placed.layer, model)
+                result=_as_shown(result, placed.layer),
+                layers=filling,
+                proposed=_proposed(result, placed.layer, model),
+                sources=tuple(filter(None, map(file_of, placed.sources))),
             )
         return filling, self._hidden
 
@@ -169,6 +178,6 @@ def _proposed(result: Translated, layer: Any, model: str) -> Path:
     is_of_labels = result.spec.channels == 1 and result.spec.categories
     if result.channel_names and not is_of_labels and not shown_in_colours(result, layer):
         name = f"{name}-{'-'.join(result.channel_names)}"
-    source = getattr(getattr(layer, "source", None), "path", None)
-    folder = Path(source).parent if source else Path()
+    source = file_of(layer)
+    folder = Path() if source is None else source.parent
     return result_path(folder, name, is_geographic=result.spec.metadata.georeference is not None)

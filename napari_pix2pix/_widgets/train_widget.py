@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ class TrainWidget(JobWidget):
     def refresh(self, *_: Any) -> None:
         self.lock_inputs()
         self.stop_button.setEnabled(self.is_running)
-        self.translate_button.setEnabled(self.out.path is not None and (self.out.path / MODEL_NAME).is_file())
+        self.translate_button.setEnabled(self.out.path is not None and os.path.isfile(self.out.path / MODEL_NAME))  # noqa: PTH113 (any name)
         if self.is_running:
             self._offer_nothing()
         else:
@@ -171,7 +172,7 @@ class TrainWidget(JobWidget):
         is_too_large = size is not None and min(size) < patch_size  # which stands beside the images
         self._look_at_pace(has_images and obstacle is None)
         self._say_held_out(has_images and obstacle is None)
-        folder = "nothing" if self.out.path is None else run_state(self.out.path)
+        folder = "nothing" if self.out.path is None or obstacle is not None else run_state(self.out.path)
         if obstacle is not None:
             self.problem.say("" if is_too_large else obstacle, "error")
         else:
@@ -220,6 +221,7 @@ class TrainWidget(JobWidget):
         if self.out.path is None:
             return "Choose a run folder."
         try:
+            run_state(self.out.path)
             self.settings.config(target_is_labels=self.images.target_is_labels)
         except Pix2PixError as error:
             return named_as_fields(str(error))

@@ -15,6 +15,7 @@ from napari_pix2pix._widgets.layer_sources import size_in_words
 from napari_pix2pix._widgets.training_pace import no_trials
 from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.array_source import ArraySource, plane_size, whole_plane
+from pix2pix_training.atomic import check_name
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
@@ -302,7 +303,14 @@ def as_rgb(image: NDArray[np.floating[Any]], colors: NDArray[np.uint8] | None = 
 
 
 def run_state(folder: Path) -> str:
-    """What a run folder holds: "nothing", "run" (which can be resumed) or "model" (without a checkpoint)."""
+    """What a run folder holds: "nothing", "run" (which can be resumed) or "model" (without a checkpoint).
+
+    Raises
+    ------
+    OutputError
+        There can be no folder of that name, or it cannot be read.
+    """
+    check_name(folder, folder / "last.pt")
     if (folder / "last.pt").is_file():
         return "run"
     return "model" if (folder / MODEL_NAME).is_file() else "nothing"

@@ -44,7 +44,7 @@ from napari_pix2pix._widgets.translation_images import TranslationImages
 from napari_pix2pix._widgets.translation_job import Translated, TranslationRequest, translation_events
 from napari_pix2pix._widgets.translation_options import ONLY_FOR_RESULTS, TranslationOptions
 from napari_pix2pix._widgets.workers import MakeEvents
-from napari_pix2pix.output_paths import with_suffix, zarr_path
+from napari_pix2pix.output_paths import zarr_path
 from napari_pix2pix.translation.progress import TilesDone
 from napari_pix2pix.translation.settings import Scheme
 from pix2pix_training.cancel import Cancel
@@ -419,7 +419,7 @@ class TranslateWidget(JobWidget):
         assert result is not None  # the button is disabled without a result
         if not (chosen := ask_image(self, str(self.results.proposed_path(preferences().runs_folder)))):
             return
-        self._begin("saving…", partial(saving_events, result, with_suffix(Path(chosen))))
+        self._begin("saving…", partial(saving_events, result, Path(chosen), sources=self.results.sources))
 
     def _on_evaluate(self) -> None:
         result, targets = self.results.last, self.model_actions.targets

@@ -23,7 +23,7 @@ from uuid import uuid4
 from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.formats.remote_output import release, state_folder
 from napari_pix2pix.formats.source import is_zarr
-from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, partial_path, remove
+from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, check_name, partial_path, remove
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.locks import busy, is_locked, locked
@@ -89,6 +89,13 @@ class Begun:
     frame: Any = None
 
 
+def _beside(path: Path) -> Path:
+    """The folder for an output on a disk; refuses a name that leaves no room for it (`OutputError`)."""
+    folder = path.with_name(partial_path(path).name + ".state")
+    check_name(path, folder)
+    return folder
+
+
 class OutputState:
     """What lies beside an output while it is made.
 
@@ -101,8 +108,7 @@ class OutputState:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        beside = path.with_name(partial_path(path).name + ".state")
-        self.folder = state_folder(path) if isinstance(path, RemotePath) else beside
+        self.folder = state_folder(path) if isinstance(path, RemotePath) else _beside(path)
         self.tiles = self.folder / _TILES
 
     # --- what it says

@@ -29,6 +29,7 @@ from napari_pix2pix.translation.progress import Event, TilesDone, TranslationRep
 from napari_pix2pix.translation.sinks import FileSink
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import plane_size
+from pix2pix_training.atomic import refused
 from pix2pix_training.errors import ImageError, InputError, OutputError, Pix2PixError
 from pix2pix_training.retelling import retold
 
@@ -182,10 +183,8 @@ def _check_place(out: Path) -> None:
     """Refuse what is neither an image to replace nor a folder to write to, and what cannot be a name at all."""
     if isinstance(out, RemotePath):
         return  # seen by `check_output`
-    try:
+    with refused(out):
         _check_kind_of_place(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}; choose another name") from error
 
 
 def _check_kind_of_place(out: Path) -> None:

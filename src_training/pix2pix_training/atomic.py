@@ -70,7 +70,7 @@ def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bo
     Pix2PixError
         The disk is full or fails.
     """
-    try:
+    with refused(path):
         if path.is_dir() and not replaceable_folder:
             raise OutputError(f"{path} is a folder; give the name of a file")
         _refuse_lost_links(path)
@@ -83,10 +83,23 @@ def check_writable_target(path: Path, overwrite: bool, *, replaceable_folder: bo
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OutputError(f"{path} is no ordinary file and is not replaced; choose another name")
         _check_folder(path)
+
+
+@contextmanager
+def refused(path: Path) -> Iterator[None]:
+    """What the system says while an output at `path` is checked, as errors of `check_writable_target`."""
+    try:
+        yield
     except OSError as error:
         if error.errno in _BROKEN_DISK:
             raise write_error(path, error) from error
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another name") from error
+
+
+def check_name(path: Path, beside: Path | None = None) -> None:
+    """Refuse an output with a name that the disk does not take (`OutputError`), also of what lies `beside` it."""
+    with refused(path), suppress(FileNotFoundError, NotADirectoryError):
+        (beside or path).lstat()
 
 
 def _require_free(path: Path, overwrite: bool) -> None:

@@ -239,6 +239,17 @@ def test_output_in_place_of_its_input(
     assert "would take the place of the input" in message
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + ".tif", "n" * 300 + ".ome.zarr", "n" * 245 + ".tif"])
+def test_name_that_is_too_long_for_the_disk(
+    fails: Fails, name: str, model_path: Path, image_path: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    message = fails("translate", image_path, "--model", model_path, "--out", tmp_path / name)
+    assert f"{tmp_path / name} cannot be written: File name too long; choose another name" in message
+    if name == "n" * 300:
+        message = fails("train", "--source", folders[0], "--target", folders[1], "--out", tmp_path / name)
+        assert f"{tmp_path / name} cannot be written: File name too long; choose another name" in message
+
+
 def test_outputs_in_the_folder_of_their_inputs(fails: Fails, model_path: Path, folders: tuple[Path, Path]) -> None:
     message = fails("translate", folders[0], "--model", model_path, "--out", folders[0], "--overwrite")
     assert "0.tif would take the place of the input" in message

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_pix2pix.output_paths import output_file, output_folder
+from napari_pix2pix.output_paths import output_file, output_folder, result_path, zarr_path
 from pix2pix_training.errors import OutputError
 
 
@@ -38,3 +38,10 @@ def test_name_of_a_folder(tmp_path: Path, name: str) -> None:
 def test_other_endings_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"has the ending \.onnx, not"):
         output_file(tmp_path / name, (".onnx",), "model")
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "漢"])
+def test_proposed_names_fit_on_a_disk(tmp_path: Path, letter: str) -> None:
+    for proposed in (result_path(tmp_path, letter * 300, is_geographic=False), zarr_path(tmp_path, letter * 300)):
+        proposed.with_name(proposed.name + ".partial.state").mkdir()
+        assert set(proposed.name.partition(".")[0]) == {letter}

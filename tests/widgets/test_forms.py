@@ -526,3 +526,37 @@ def test_lists_of_layers_have_room_for_their_names(viewer: Any, qtbot: Any, name
     lists = [each for each in widget.findChildren(QListWidget) if each.isVisibleTo(widget)]
     assert lists
     assert min(each.viewport().width() for each in lists) > lists[0].fontMetrics().horizontalAdvance("phase contrast")
+
+
+def test_a_name_gets_the_ending_of_the_chosen_type_and_no_file_is_replaced_unasked(
+    viewer: Any, translate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+    from napari_pix2pix._widgets import forms
+
+    (tmp_path / "mine.ome.tif").touch()
+    chosen = [("pic", "PNG (*.png)"), ("pic", "All files (*)"), ("pic.jpg", "PNG (*.png)"), ("", "PNG (*.png)")]
+    chosen += [("mine", "OME-TIFF (*.ome.tif)")] * 2
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    starts: list[str] = []
+
+    def ask(_: Any, __: str, start: str, ___: str) -> tuple[str, str]:
+        starts.append(start)
+        name, kind = chosen.pop(0)
+        return name and str(tmp_path / name), kind
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", ask)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: answers.pop(0))
+    names = [Path(forms.ask_image(translate, "a.ome.tif")).name for _ in range(5)]
+    assert names == ["pic.png", "pic.ome.tif", "pic.jpg", "", "mine.ome.tif"]
+    assert (answers, starts[5]) == ([], str(tmp_path / "mine.ome.tif"))
+    chosen += [("scores", "All scores (*.json)"), ("model", "ONNX (*.onnx)")]
+    written: list[Path] = []
+    translate.model_actions.wants_report.connect(written.append)
+    translate.model_actions.wants_export.connect(written.append)
+    translate.model_actions.wants_report.disconnect(translate._on_report)
+    translate.model_actions.wants_export.disconnect(translate._on_export)
+    translate.model_actions._on_report()
+    translate.model_actions._on_export()
+    assert [path.name for path in written] == ["scores.json", "model.onnx"]

@@ -366,24 +366,41 @@ def test_the_dialog_offers_first_the_type_of_the_proposed_name(
     assert shown[0].count(";;") == 3
 
 
-def test_result_is_proposed_beside_the_file_of_its_source(
-    viewer: Any, translate: Any, run: Run, grey_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("opened_by", ["napari", "this plugin"])
+def test_result_is_proposed_beside_the_file_of_its_source_and_does_not_replace_it(
+    viewer: Any,
+    translate: Any,
+    run: Run,
+    wait_until: WaitUntil,
+    grey_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opened_by: str,
 ) -> None:
     from napari_pix2pix._widgets import translate_widget
+    from napari_pix2pix._widgets.layer_files import add_file
 
     (tmp_path / "data").mkdir()
-    tifffile.imwrite(tmp_path / "data" / "cells.tif", np.zeros((40, 48), np.uint8))
-    viewer.open(str(tmp_path / "data" / "cells.tif"), plugin="napari")
+    image = tmp_path / "data" / "cells.tif"
+    tifffile.imwrite(image, np.zeros((40, 48), np.uint8))
+    if opened_by == "napari":
+        viewer.open(str(image), plugin="napari")
+    else:
+        add_file(viewer, image)
     run(grey_model, [viewer.layers[0]])
     asked: list[str] = []
 
     def ask(_: Any, proposed: str) -> str:
         asked.append(proposed)
-        return ""
+        return str(tmp_path / "data" / ".." / "data" / "cells.tif")
 
     monkeypatch.setattr(translate_widget, "ask_image", ask)
+    before = image.read_bytes()
     translate.save_button.click()
+    wait_until(lambda: not translate.is_running)
     assert asked == [str(tmp_path / "data" / "cells-grey.ome.tif")]
+    assert "would take the place of the image that it was made of" in translate.state.text()
+    assert (translate.state.kind, image.read_bytes()) == ("error", before)
 
 
 def test_transparent_pixels_of_an_rgba_layer_are_no_data(

@@ -918,3 +918,11 @@ def test_more_planes_of_the_source_are_no_targets(
     assert tuple(layer.name for layer in train.images.target.layers) == targets
     viewer.add_labels(np.zeros((64, 64), np.uint8), name="cells")
     assert [layer.name for layer in train.images.target.layers] == ["cells"]
+
+
+def test_a_run_folder_with_a_name_that_is_too_long(train: Any, tmp_path: Path) -> None:
+    train.out.set_path(tmp_path / ("y" * 300))
+    assert train.problem.text().endswith("y cannot be written: File name too long; choose another name")
+    assert not train.train_button.isEnabled()
+    train.out.set_path(tmp_path / "run")
+    assert train.problem.kind != "error"

@@ -198,7 +198,7 @@ def test_saved_result_keeps_what_the_layer_knows(
     )
     assert not translate.save_button.isEnabled()
     (output,) = run(grey_model, [source])
-    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / "saved"))
+    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / "saved.ome.tif"))
     translate.save_button.click()
     wait_until(lambda: not translate.is_running)
     assert translate.state.text() == f"saved as {tmp_path / 'saved.ome.tif'}"
@@ -212,6 +212,10 @@ def test_saved_result_keeps_what_the_layer_knows(
     translate.save_button.click()
     wait_until(lambda: not translate.is_running)
     assert str(tmp_path / "none") in translate.state.text()
+    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / f"{'x' * 300}.tif"))
+    translate.save_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert translate.state.text().endswith("x.tif cannot be written: File name too long; choose another name")
     viewer.layers.remove(output)
     assert not translate.save_button.isEnabled()
 
