@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QResizeEvent, QWheelEvent
+from qtpy.QtGui import QHelpEvent, QIcon, QPaintEvent, QResizeEvent, QValidator, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -25,6 +26,10 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QSpinBox,
     QStackedWidget,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -83,6 +88,8 @@ class Choice(_QuietWheel, QComboBox):
         self._values = list(choices.values())
         self.clear()
         self.addItems(list(choices))
+        for number, label in enumerate(choices):
+            self.setItemData(number, label, Qt.ItemDataRole.ToolTipRole)
         make_room(self, choices, self._at_most)
 
     @property
@@ -92,6 +99,32 @@ class Choice(_QuietWheel, QComboBox):
     def choose(self, value: Any) -> None:
         """Select the entry with `value`, which must be there."""
         self.setCurrentIndex(self._values.index(value))
+
+    def event(self, event: QEvent) -> bool:
+        """What stands over the field names the whole of a label that is too long."""
+        if isinstance(event, QHelpEvent) and self.shown_label() != self.currentText():
+            QToolTip.showText(event.globalPos(), f"{self.toolTip()}\n{self.currentText()}", self)
+            return True
+        return bool(super().event(event))
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """As Qt does, but a label that is too long has both of its ends."""
+        del event
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.shown_label()
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    def shown_label(self) -> str:
+        """As much of the label as the field has room for."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, field, self)
+        return str(self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideMiddle, room.width() - 4))
 
 
 def make_room(field: QComboBox, labels: Iterable[str], at_most: int = _CHOICE_CHARACTERS) -> None:
@@ -205,7 +238,25 @@ def real_number(low: float, high: float, value: float, step: float, decimals: in
     return field
 
 
+class EitherPoint(QValidator):
+    """Of a number field: comma and point are the decimal point, as Qt leaves out the other one, and makes 15 of 1,5.
+
+    A field for whole numbers takes neither. magicgui makes some fields, so that there is no class to do it in.
+    """
+
+    def validate(self, text: str | None, position: int) -> Any:
+        field: Any = self.parent()
+        if (text := text or "") == field.specialValueText():
+            return QValidator.State.Acceptable, text, position
+        number = text.removesuffix(field.suffix())
+        is_whole = isinstance(field, QSpinBox) or field.decimals() == 0
+        if is_whole and re.search("[.,]", number):
+            return QValidator.State.Invalid, text, position
+        return field.validate(re.sub("[.,]", field.locale().decimalPoint(), number) + field.suffix(), position)
+
+
 def _set_up(field: Any, low: float, high: float, value: float, step: float, tip: str) -> None:
+    field.lineEdit().setValidator(EitherPoint(field))
     field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     field.setRange(low, high)
     field.setSingleStep(step)
@@ -299,6 +350,7 @@ class _UprightScroll(QScrollArea):
         return hint.expandedTo(QSize(0, frame + max(height, content.minimumSizeHint().height())))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
+        self.widget().setMaximumWidth(event.size().width())  # it would be cut off, as there is no bar to move it
         super().resizeEvent(event)
         if event.size().width() != event.oldSize().width():
             self.updateGeometry()  # words may need other lines

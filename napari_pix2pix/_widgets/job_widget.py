@@ -7,7 +7,7 @@ from typing import Any
 from napari.settings import get_settings
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, QSize, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QScrollArea, QWidget
 
 from napari_pix2pix._widgets.messages import Message, Remarks
@@ -25,6 +25,9 @@ class JobWidget(QWidget):
     is `said_about`. The fields in `inputs` decide what a job does, and can be changed when there is none. `area` is
     what of it is scrolled.
     """
+
+    least_width = 330
+    """In pixels; it is wider where a large font asks for it."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
@@ -45,6 +48,9 @@ class JobWidget(QWidget):
         self._ended.setSingleShot(True)
         self._ended.setInterval(0)
         self._ended.timeout.connect(self._show_outcome)
+
+    def minimumSizeHint(self) -> QSize:
+        return super().minimumSizeHint().expandedTo(QSize(self.least_width, 0))
 
     @property
     def is_running(self) -> bool:

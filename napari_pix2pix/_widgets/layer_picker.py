@@ -8,8 +8,8 @@ from weakref import ref
 
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QPoint, Qt, Signal
-from qtpy.QtGui import QMouseEvent, QPalette
+from qtpy.QtCore import QEvent, QModelIndex, QPoint, QSize, Qt, Signal
+from qtpy.QtGui import QMouseEvent, QPainter, QPalette
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -17,6 +17,9 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QSizePolicy,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QVBoxLayout,
     QWidget,
 )
@@ -37,6 +40,19 @@ _TELLING = ("data", "scale", "translate", "rotate", "shear", "affine", "units", 
 """Events of a layer after which words about it may be wrong."""
 
 
+class _Row(QStyledItemDelegate):
+    """A name that is too long has both of its ends; round the row that keys act on is a line in the colour of words."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
+        return QSize(0, super().sizeHint(option, index).height())  # as wide as the list
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        super().paint(painter, option, index)
+        if option.state & QStyle.StateFlag.State_HasFocus:
+            painter.setPen(option.palette.color(QPalette.ColorRole.Text))
+            painter.drawRect(option.rect.adjusted(0, 0, -1, -1))
+
+
 class _TickList(QListWidget):
     """A click on a name ticks as one on its box does; boxes have an outline in the colour of the words."""
 
@@ -44,6 +60,8 @@ class _TickList(QListWidget):
         super().__init__()
         self._pressed: QPoint | None = None
         self._outline = ""
+        self.setItemDelegate(_Row(self))
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)  # the form decides its width

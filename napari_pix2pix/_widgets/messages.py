@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt, QUrl
-from qtpy.QtGui import QDesktopServices, QPalette
-from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from qtpy.QtGui import QContextMenuEvent, QDesktopServices, QFocusEvent, QKeyEvent, QKeySequence, QPalette
+from qtpy.QtWidgets import QApplication, QLabel, QMenu, QSizePolicy, QWidget
 
 from napari_pix2pix._widgets.documentation import open_documentation, project_urls
 
@@ -18,6 +19,19 @@ _ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b", "blue"
 
 
 _DOCUMENTATION = "documentation"
+_BREAK = "\N{ZERO WIDTH SPACE}"
+_LONG_WORD = re.compile(r"\S{21,}")
+_PARTS = re.compile(r"[^\W_]{13,}|[_./\\,;:=+@&-]+(?=\w)")
+
+
+def breakable(text: str) -> str:
+    """Words with places where a line may end, also in names without a space, which would be wider than a form."""
+    return _LONG_WORD.sub(lambda word: _PARTS.sub(_with_breaks, word[0]), text)
+
+
+def _with_breaks(part: re.Match[str]) -> str:
+    """After signs that join parts of a name, and anywhere in long parts."""
+    return _BREAK.join(part[0]) if part[0].isalnum() else part[0] + _BREAK
 
 
 class Message(QLabel):
@@ -30,6 +44,7 @@ class Message(QLabel):
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
         self.kind = "plain"
+        self._text = ""
         self._colour: str | None = None
         self.say("")
 
@@ -37,8 +52,31 @@ class Message(QLabel):
         """Show `text`; `kind` is "plain", "good", "warning" or "error"."""
         self.kind = kind
         self._colour_words()
-        self.setText(text)
+        self._text = text
+        self.setText(breakable(text))
         self.setVisible(bool(text))
+
+    def text(self) -> str:
+        """The words as they were said."""
+        return self._text
+
+    def selectedText(self) -> str:
+        return str(super().selectedText()).replace(_BREAK, "").replace("\N{PARAGRAPH SEPARATOR}", "\n")
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self._copy()
+        else:
+            super().keyPressEvent(event)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        menu = QMenu(self)
+        menu.addAction("Copy", self._copy)
+        menu.exec(event.globalPos())
+
+    def _copy(self) -> None:
+        """What is selected, or all of it, as it was said."""
+        QApplication.clipboard().setText(self.selectedText() or self._text)
 
     def keep_room(self, kept: bool) -> None:
         """Have the room that the words take by now also with fewer words or none, so that nothing near them moves."""
@@ -128,6 +166,9 @@ class HelpLinks(QLabel):
     def __init__(self) -> None:
         super().__init__()
         self.linkActivated.connect(self._on_activated)
+        self.setTextInteractionFlags(
+            Qt.TextInteractionFlag.LinksAccessibleByMouse | Qt.TextInteractionFlag.LinksAccessibleByKeyboard
+        )
         self.setWordWrap(True)
         self._colour: str | None = None
         self._colour_words()
@@ -141,10 +182,18 @@ class HelpLinks(QLabel):
         colour = status_colour("blue", background_of(self))
         if colour != self._colour:
             self._colour = colour
+            self.setStyleSheet(
+                f"QLabel {{ border: 1px solid transparent; }} QLabel:focus {{ border: 1px solid {colour}; }}"
+            )
             pages = {"Documentation": _DOCUMENTATION}
             links = pages | project_urls() | pages
             words = (f'<a href="{url}" style="color: {colour}">{name}</a>' for name, url in links.items())
             self.setText(f"Help: {' · '.join(words)}")
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        if event.reason() == Qt.FocusReason.TabFocusReason:
+            self.focusNextPrevChild(True)  # to the first link
 
     def _on_activated(self, url: str) -> None:
         if url == _DOCUMENTATION:

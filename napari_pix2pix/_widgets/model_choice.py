@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
 from napari_pix2pix._widgets.inquiry import Inquiry
+from napari_pix2pix._widgets.messages import breakable
 from napari_pix2pix._widgets.model_card import ModelCard, load_card
 from napari_pix2pix._widgets.preferences import recent_models
 from napari_pix2pix.output_paths import MODEL_NAME
@@ -78,7 +79,7 @@ class ModelChoice(QWidget):
         if path is None or not path.is_file():
             self._card = None
             self._inquiry.ask(None, None)
-            self.words.setText(_NOTHING if path is None else escape(_absence(path)))
+            self.words.setText(_NOTHING if path is None else escape(breakable(_absence(path))))
         elif self._inquiry.ask(partial(_card_events, path), path):
             self._card = None
             self.words.setText("reading the model…")
@@ -97,7 +98,7 @@ class ModelChoice(QWidget):
         self.changed.emit()
 
     def _on_failed(self, words: str) -> None:
-        self.words.setText(escape(words))
+        self.words.setText(escape(breakable(words)))
         self.changed.emit()
 
 
@@ -110,7 +111,7 @@ def dropped_model(dropped: QMimeData) -> Path | None:
 
 def _unbroken(text: str) -> str:
     """As HTML, with no new line between a number and its per cent."""
-    return escape(text).replace(" %", "&nbsp;%")
+    return escape(breakable(text)).replace(" %", "&nbsp;%")
 
 
 def _absence(path: Path) -> str:

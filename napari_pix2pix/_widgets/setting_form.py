@@ -12,7 +12,7 @@ from magicgui.widgets import ComboBox, create_widget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_pix2pix._widgets.forms import BROWSE, BROWSE_TIP, form, make_room
+from napari_pix2pix._widgets.forms import BROWSE, BROWSE_TIP, EitherPoint, form, make_room
 from pix2pix_training.setting_options import SettingOption
 from pix2pix_training.validated import limits
 
@@ -182,6 +182,7 @@ def _field(option: SettingOption, without: Sequence[str]) -> Any:
         given |= {"min": unset if is_optional else least, "max": min(high, _LARGEST), "step": option.setting.step}
         field = create_widget(value=given["min"], annotation=float, options=given)  # that for int has no unit
         field.native.setDecimals(digits)
+        field.native.lineEdit().setValidator(EitherPoint(field.native))
         if is_optional:
             field.native.setSpecialValueText(option.setting.unset)
         if digits == 0 and option.setting.step > 1:

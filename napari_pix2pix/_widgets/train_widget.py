@@ -41,6 +41,8 @@ _GOES_TO = "The model goes to {}."
 class TrainWidget(JobWidget):
     """Form -> `TrainingRequest` -> worker -> progress, curves, previews and a model."""
 
+    least_width = 380
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.images = TrainingImages(napari_viewer)
@@ -101,7 +103,6 @@ class TrainWidget(JobWidget):
                 row(self.translate_button, self.copy_button),
             ],
         )
-        self.setMinimumWidth(380)
 
     def _connect(self) -> None:
         self.images.changed.connect(self._on_images_changed)

@@ -126,7 +126,6 @@ class TranslateWidget(JobWidget):
                 row(self.save_button, self.copy_button),
             ],
         )
-        self.setMinimumWidth(330)
         self.setAcceptDrops(True)
 
     def _connect(self) -> None:

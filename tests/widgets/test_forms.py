@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -263,8 +264,6 @@ def test_a_plot_and_a_preview_that_are_there_follow_the_theme(viewer: Any, train
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_links_to_help_are_readable_in_the_theme(viewer: Any, translate: Any, theme: str) -> None:
-    import re
-
     from qtpy.QtWidgets import QApplication
 
     from napari_pix2pix._widgets.documentation import project_urls
@@ -560,3 +559,165 @@ def test_a_name_gets_the_ending_of_the_chosen_type_and_no_file_is_replaced_unask
     translate.model_actions._on_report()
     translate.model_actions._on_export()
     assert [path.name for path in written] == ["scores.json", "model.onnx"]
+
+
+def overflow_px(widget: Any) -> int:
+    """By how much the form is wider than what is seen of it."""
+    return int(widget.area.widget().width() - widget.area.viewport().width())
+
+
+def lay_out(widget: Any, width: int) -> None:
+    widget.resize(width, 600)
+    for _ in range(3):
+        widget.grab()  # lays it out, shown or not
+
+
+@pytest.mark.parametrize("letters", [45, 70, 150])
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_long_names_make_no_form_wider(viewer: Any, tmp_path: Path, name: str, letters: int) -> None:
+    from napari.settings import get_settings
+
+    from napari_pix2pix._widgets.folder_job import FolderTranslated
+
+    get_settings().appearance.font_size = 16
+    pixels = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    names = [("20240503_experiment7_plate12-" * 9)[: letters - 1] + "a", "W" * letters]
+    short = [viewer.add_image(pixels, name=each) for each in "ab"]
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    picker = widget.images.source if name == "Train" else widget.picker
+    picker.choose(short[:1])
+    lay_out(widget, 300)
+    needed = widget.minimumSizeHint().width()
+    for layer, long in zip(short, names, strict=True):
+        layer.name = long
+    picker.choose(short)
+    if name == "Translate":
+        widget.kind.choose("folder")
+        failed = {tmp_path / f"{each}.tif": f"{each}.tif is no image" for each in names}
+        widget.folder_results.show_results(FolderTranslated(outputs=(tmp_path / names[0],), failed=failed))
+        widget.model.set_path(tmp_path / names[1] / names[0])
+    for message in (widget.state, widget.remarks):
+        message.say(f"saved as {tmp_path / names[0]}; {names[1]}")
+    for width in (300, needed):
+        lay_out(widget, width)
+        assert overflow_px(widget) == 0
+    assert widget.minimumSizeHint().width() <= needed
+    assert widget.state.text() == f"saved as {tmp_path / names[0]}; {names[1]}"
+
+
+def test_of_a_long_name_both_ends_are_seen_and_the_whole_in_what_stands_over_it(viewer: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    from napari_pix2pix._widgets.forms import Choice
+
+    name = "20240503_experiment7_plate12_wellB04_field0007_channelDAPI_z00_t0001"
+    field = Choice({name: 1})
+    field.resize(150, 30)
+    shown = field.shown_label()
+    assert "…" in shown and shown.startswith("20") and shown.endswith("1")
+    assert field.itemData(0, Qt.ItemDataRole.ToolTipRole) == name
+    viewer.add_image(np.zeros((8, 8), np.uint8), name=name)
+    picker = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Translate")[1].picker
+    picker.list.resize(150, 60)
+    picker.list.grab()
+    assert picker.list.visualItemRect(picker.list.item(0)).width() <= picker.list.viewport().width()
+
+
+def test_words_are_copied_as_they_were_said(viewer: Any, translate: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    words = f"saved as /data/{'x' * 40}/result_of_the_long_experiment.tif\nand more"
+    translate.state.say(words)
+    translate.state.setSelection(0, len(words) + 60)
+    QTest.keyClick(translate.state, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert QApplication.clipboard().text() == words
+
+
+@pytest.mark.parametrize("name", ["Train", "Translate"])
+def test_no_button_is_cut_off_in_a_large_font(viewer: Any, name: str) -> None:
+    from qtpy.QtWidgets import QApplication, QPushButton
+
+    widget = viewer.window.add_plugin_dock_widget("napari-pix2pix", name)[1]
+    before = widget.minimumSizeHint().width()
+    assert before == {"Train": 380, "Translate": 330}[name]
+    widget.setStyleSheet("* {font-size: 17pt}")
+    QApplication.processEvents()
+    lay_out(widget, widget.minimumSizeHint().width())
+    assert widget.minimumWidth() == 0  # which would be in the place of the hint
+    shown = [button for button in widget.findChildren(QPushButton) if button.isVisibleTo(widget)]
+    assert len(shown) > 3
+    assert [button.text() for button in shown if button.width() < button.minimumSizeHint().width()] == []
+
+
+@pytest.mark.parametrize("language", ["en_US", "de_DE"])
+def test_a_comma_and_a_point_are_the_decimal_point(viewer: Any, language: str) -> None:
+    from qtpy.QtCore import QLocale, Qt
+    from qtpy.QtTest import QTest
+
+    form = viewer.window.add_plugin_dock_widget("napari-pix2pix", "Train")[1].settings
+    weight, whole = form.form.native("learning_rate"), form.form.native("patience")
+    for field, expected in ((form.length, 1.5), (weight, 1.5), (form.z_context, 15), (whole, 15)):
+        field.setLocale(QLocale(language))
+        field.setMaximum(10**6)
+        for typed in ("1,5", "1.5"):
+            field.selectAll()
+            QTest.keyClicks(field, typed)
+            seen = field.text()
+            QTest.keyClick(field, Qt.Key.Key_Return)
+            assert field.value() == expected, typed
+            assert field.locale().toDouble(seen.removesuffix(field.suffix()))[0] == expected, "it is seen while typed"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_row_that_keys_act_on_is_seen_in_the_theme(viewer: Any, train: Any, theme: str) -> None:
+    from qtpy.QtGui import QImage, QPainter
+    from qtpy.QtWidgets import QApplication, QStyle, QStyleOptionViewItem
+
+    viewer.theme = "dark" if theme == "light" else "light"
+    viewer.theme = theme
+    QApplication.processEvents()
+    ticks = train.images.source.list
+    ticks.grab()
+    option = QStyleOptionViewItem()
+    ticks.initViewItemOption(option)
+    option.rect = ticks.visualItemRect(ticks.item(0))
+    option.state |= QStyle.StateFlag.State_HasFocus
+    picture = QImage(option.rect.size(), QImage.Format.Format_RGB32)
+    behind = ticks.grab().toImage().pixelColor(ticks.width() // 2, ticks.height() - 6)
+    picture.fill(behind)
+    option.rect.moveTo(0, 0)
+    painter = QPainter(picture)
+    ticks.itemDelegate().paint(painter, option, ticks.model().index(0, 0))
+    painter.end()
+    right = picture.width() - 1
+    edge = {picture.pixelColor(right, y).name() for y in range(picture.height())}
+    assert len(edge) == 1
+    assert contrast(parsed(edge.pop()), parsed(behind.name())) >= LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_tab_key_reaches_the_links_to_help_and_that_is_seen(viewer: Any, translate: Any, theme: str) -> None:
+    from qtpy.QtCore import QEvent, Qt
+    from qtpy.QtGui import QFocusEvent
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    from napari_pix2pix._widgets import messages
+
+    viewer.theme = theme
+    QApplication.processEvents()
+    links, opened = translate.findChild(messages.HelpLinks), list[str]()
+    assert links.focusPolicy().value & Qt.FocusPolicy.TabFocus.value
+    links.linkActivated.disconnect()
+    links.linkActivated.connect(opened.append)
+    plain = links.grab().toImage()
+    QApplication.sendEvent(links, QFocusEvent(QEvent.Type.FocusIn, Qt.FocusReason.TabFocusReason))
+    assert links.selectedText() == "Documentation"
+    assert links.grab().toImage() != plain
+    QTest.keyClick(links, Qt.Key.Key_Return)
+    assert opened == ["documentation"]
+    behind = messages.background_of(links)
+    (colour,) = re.findall("focus.*solid (#[0-9a-f]{6})", links.styleSheet())
+    assert contrast(parsed(colour), behind) >= LEAST_CONTRAST
