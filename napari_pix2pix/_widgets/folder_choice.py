@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,14 @@ class FolderChoice(QWidget):
             return "Looking at the folder…"
         if self._look.problem is None and self.out.path is None:
             return "Choose a folder for the results."
+        if self._look.problem is None and self._replaces_images(self._look):
+            return "Results would take the place of the images. Choose another folder for them."
         return self._look.problem
+
+    def _replaces_images(self, look: FolderLook) -> bool:
+        folder, out = self.folder.path, self.out.path
+        is_same = folder is not None and out is not None and os.path.realpath(folder) == os.path.realpath(out)
+        return is_same and look.takes_place(self.file_format.value)
 
     def _on_images_changed(self) -> None:
         folder, images = self.folder.path, self.images

@@ -26,10 +26,20 @@ class FolderImages:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderLook:
-    """What such images are, in words, or the problem that keeps them from being translated."""
+    """What such images are, in words and by the endings of their names, or the problem that keeps them from being
+    translated.
+    """
 
     words: str = ""
+    endings: frozenset[str] = frozenset()
     problem: str | None = None
+
+    def takes_place(self, file_format: str) -> bool:
+        """Whether results of a format, or with "same" of that of each image, would have the names of images."""
+        from napari_pix2pix.formats.writing import output_suffix
+
+        own = self.endings - {""}
+        return any(file_format == "same" or output_suffix(file_format, Path(f"a{ending}")) == ending for ending in own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +93,17 @@ def images_of(images: FolderImages) -> list[Path]:
 
 def look_events(images: FolderImages) -> Generator[FolderLook, None, None]:
     """Count the images. A problem is an answer, not an error: by the time it is found others may be chosen."""
+    from napari_pix2pix.formats.writing import known_suffix
+
     with remarks() as lines:
         try:
-            count = len(images_of(images))
+            files = images_of(images)
         except Pix2PixError as error:
             yield FolderLook(problem=f"{in_form_words(str(error))}.")
             return
+    count = len(files)
     words = [f"{count} image{'s' if count != 1 else ''}.", *(f"{in_form_words(line)}." for line in lines)]
-    yield FolderLook(words="\n".join(words))
+    yield FolderLook(words="\n".join(words), endings=frozenset(map(known_suffix, files)))
 
 
 def folder_events(
@@ -127,4 +140,5 @@ def folder_events(
         report = yield from retold(
             events, lambda event: FilesDone(done=event.done, total=event.count, fraction=event.fraction)
         )
-    yield FolderTranslated(outputs=report.outputs, failed=report.failed)
+    failed = {path: in_form_words(reason) for path, reason in report.failed.items()}
+    yield FolderTranslated(outputs=report.outputs, failed=failed)

@@ -17,7 +17,8 @@ from pix2pix_training.array_source import (
     Opacity,
     StackedChannels,
 )
-from pix2pix_training.errors import ImageError
+from pix2pix_training.cancel import Interrupted
+from pix2pix_training.errors import ImageError, Pix2PixError
 from pix2pix_training.regions import Region
 
 _COLOURS = 3
@@ -90,8 +91,18 @@ class LazyArraySource:
         index = {axis: self._extent[axis][0] + position for axis, position in position.items()}
         by_axis: dict[str, int | slice] = {**index, "C": channels, "Y": rows, "X": columns}
         kept = [axis for axis in self._array_axes if axis in "CYX"]
-        pixels = np.array(self._array[tuple(by_axis[axis] for axis in self._array_axes)])
+        pixels = self._computed(tuple(by_axis[axis] for axis in self._array_axes))
         return pixels[None] if "C" not in kept else np.moveaxis(pixels, kept.index("C"), 0)
+
+    def _computed(self, key: tuple[int | slice, ...]) -> AnyArray:
+        """A part of the array, which may be read or computed only now, and fails in whatever way its maker chose."""
+        try:
+            return np.array(self._array[key])
+        except (Pix2PixError, Interrupted, MemoryError):
+            raise
+        except Exception as error:
+            words = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"{self.name}: its pixels cannot be read ({words}); look at the layer's source") from error
 
     def _in_array(self, region: Region) -> Region:
         (top, bottom), (left, right) = self._extent["Y"], self._extent["X"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt, QUrl
@@ -113,6 +114,11 @@ class Remarks(Message):
         if line not in self._lines:
             self._lines.append(line)
             self.say("\n".join(f"• {line}" for line in self._lines), "warning")
+
+    def drop(self, reasons: Collection[str]) -> None:
+        """Forget lines with reasons that stand elsewhere by now."""
+        self._lines = [line for line in self._lines if not any(reason in line for reason in reasons)]
+        self.say("\n".join(f"• {line}" for line in self._lines), "warning")
 
     def forget(self) -> None:
         self._lines = []

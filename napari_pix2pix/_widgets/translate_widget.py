@@ -357,6 +357,7 @@ class TranslateWidget(JobWidget):
     def _tell_folder(self, results: FolderTranslated) -> None:
         self._is_ended = True
         self.folder_results.show_results(results)
+        self.remarks.drop(results.failed.values())
         count, failed = len(results.outputs), len(results.failed)
         words = f"{count} of {count + failed} images are in {self.folder.out.path}"
         self.state.say(words if not failed else f"{words}; {failed} failed", "warning" if failed else "good")

@@ -111,5 +111,6 @@ def write(path: Path, spec: OutputSpec, tiles: Iterable[Tile]) -> Steps:
         options["comment"] = comment
     if (exif := exif_of(spec.metadata)) is not None:
         options["exif"] = exif
+    logger.warning("JPEG changes values a little; take the format png or tiff where they are measured")
     image = Image.fromarray((yield from collected(spec, tiles)))
     path.write_bytes(encoded(image, "JPEG", quality=_QUALITY, subsampling=0, **options))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -306,38 +307,52 @@ def translate_batch(
     reports: list[TranslationReport] = []
     failed: dict[Path, str] = {}
     may_be_empty = len(jobs) > 1  # among tiles of a map some lie in the sea
-    for number, job in enumerate(jobs):
-        own_part = replace(part, offset=number)
-        if job.failure and not own_part.of(1):
-            continue  # another part says so
-        try:
-            if job.failure:
-                raise ImageError(job.failure)
-            sink = FileSink(
-                job.output,
-                file_format=file_format,
-                overwrite=overwrite,
-                resume=resume,
-                part=own_part,
-                novelty_map=novelty_map,
-            )
-            events = file_events(job.inputs, translator, sink, series=job.series, may_be_empty=may_be_empty)
-            report = yield from of_one(events, number, len(jobs))
-            reports.append(report)
-            if sink.novelty_path is not None:
-                novelty_maps.append(sink.novelty_path)
-            if report.complete:
-                outputs.append(job.output)
-        except Pix2PixError as error:
-            if on_error == "stop":
-                if reports and isinstance(error, InputError):
-                    raise Pix2PixError(f"{error} ({len(reports)} of {len(jobs)} outputs are done)") from error
-                raise
-            logger.warning("skipped: %s", error)
-            failed[job.inputs[0]] = str(error)
+    with _counted_kept() as on_kept:
+        for number, job in enumerate(jobs):
+            own_part = replace(part, offset=number)
+            if job.failure and not own_part.of(1):
+                continue  # another part says so
+            try:
+                if job.failure:
+                    raise ImageError(job.failure)
+                sink = FileSink(
+                    job.output,
+                    file_format=file_format,
+                    overwrite=overwrite,
+                    resume=resume,
+                    part=own_part,
+                    novelty_map=novelty_map,
+                    on_kept=on_kept,
+                )
+                events = file_events(job.inputs, translator, sink, series=job.series, may_be_empty=may_be_empty)
+                report = yield from of_one(events, number, len(jobs))
+                reports.append(report)
+                if sink.novelty_path is not None:
+                    novelty_maps.append(sink.novelty_path)
+                if report.complete:
+                    outputs.append(job.output)
+            except Pix2PixError as error:
+                if on_error == "stop":
+                    if reports and isinstance(error, InputError):
+                        raise Pix2PixError(f"{error} ({len(reports)} of {len(jobs)} outputs are done)") from error
+                    raise
+                logger.warning("skipped: %s", error)
+                failed[job.inputs[0]] = str(error)
     if failed and not reports:
         raise Pix2PixError(f"all {len(failed)} images failed; the first: {next(iter(failed.values()))}")
     return BatchReport(outputs=tuple(outputs), total=summed(reports), failed=failed, novelty_maps=tuple(novelty_maps))
+
+
+@contextmanager
+def _counted_kept() -> Iterator[Callable[[Path, str], None]]:
+    """Takes what is to be said of outputs that are left as they are, and says it in the end: the same once, counted."""
+    kept: dict[str, list[Path]] = {}
+    try:
+        yield lambda path, words: kept.setdefault(words, []).append(path)
+    finally:
+        for words, paths in kept.items():
+            others = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+            logger.warning("%s%s %s", paths[0], others, words)
 
 
 def of_one(

@@ -111,17 +111,17 @@ def made_by(source: ArraySource, translator: Translator) -> tuple[tuple[str, str
     return tuple((name, str(value)) for name, value in texts.items())
 
 
-def made_otherwise(path: Path, found: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> str:
-    """What to say of a complete output that is left as it is: whether it is what would be made now."""
+def made_otherwise(found: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> str:
+    """What to say of a complete output that is left as it is, after its name: whether it is what would be made now."""
     theirs, ours = dict(found), dict(wanted)
     if not theirs:
-        return f"{path} is complete already, nothing to do; it does not say which model and settings made it"
+        return "is complete already, nothing to do; it does not say which model and settings made it"
     names = [name for name in {**theirs, **ours} if name != "program" and theirs.get(name) != ours.get(name)]
     if not names:
-        return f"{path} is complete already, nothing to do"
+        return "is complete already, nothing to do"
     differences = (f"{name} {theirs.get(name, 'as usual')} instead of {ours.get(name, 'as usual')}" for name in names)
     return (
-        f"{path} is complete already and is left as it is, though it was made with {', '.join(differences)}; give "
+        f"is complete already and is left as it is, though it was made with {', '.join(differences)}; give "
         "another name, or --overwrite without --resume"
     )
 

@@ -183,6 +183,10 @@ def axes_of_result(axes: str | None, source: ArraySource) -> AxisOrder:
     return order
 
 
+def _say_kept(path: Path, words: str) -> None:
+    logger.warning("%s %s", path, words)
+
+
 class FileSink(Sink):
     """A file, which has its name only when it is complete.
 
@@ -198,6 +202,7 @@ class FileSink(Sink):
     replaces : what is at `path` is of this `output_identity`, and no complete output of this work.
     novelty_map : write a map of what is unlike the training images beside it, before it, called NAME-novelty. The part
         that begins with the first region does.
+    on_kept : is given the path of an output that is left as it is, and what is to be said after it.
     """
 
     def __init__(
@@ -211,8 +216,10 @@ class FileSink(Sink):
         in_place: bool = False,
         replaces: list[int] | None = None,
         novelty_map: bool = False,
+        on_kept: Callable[[Path, str], None] = _say_kept,
     ) -> None:
         self.path = as_path(path)
+        self._on_kept = on_kept
         self._format = file_format
         self._overwrite = overwrite
         self._resume = resume
@@ -242,7 +249,7 @@ class FileSink(Sink):
         clear_completed(path)
         if goes_on and _is_there(path) and not is_begun(path) and output_identity(path) != self._replaces:
             clear_leftovers(path)
-            logger.warning("%s", _finished_in_words(path, spec))
+            self._on_kept(path, _finished_in_words(path, spec))
             return None
         for input_file in file.files if file is not None else ():
             for own in [path, *([] if self.novelty_path is None else [self.novelty_path])]:
@@ -411,4 +418,4 @@ def _finished_in_words(path: Path, spec: OutputSpec) -> str:
                 f"{path} is there already, of {found.shape} {found.dtype}, and is not what would be made, of "
                 f"{spec.shape} {spec.dtype}; give another name, or --overwrite without --resume"
             )
-        return made_otherwise(path, found.metadata.made_by, spec.metadata.made_by)
+        return made_otherwise(found.metadata.made_by, spec.metadata.made_by)

@@ -58,6 +58,7 @@ def test_folder_with_one_bad_file(
     assert translate.state.text() == f"2 of 3 images are in {out}; 1 failed"
     assert translate.state.kind == "warning"
     assert translate.folder_results.failures.text().startswith(f"b_phase.tif: {folder / 'b_phase.tif'}")
+    assert translate.remarks.lines == ()  # which said it while the others were translated
     assert sorted(path.name for path in out.iterdir()) == ["a_phase.tif", "c_phase.tif"]
     image = tifffile.imread(folder / "a_phase.tif")
     expected = translate_array(image, load_model(grey_model))[0]
@@ -78,6 +79,8 @@ def test_results_that_are_there_are_kept_or_replaced(
     translate.folder.existing.choose(existing)
     translate_folder()
     assert translate.state.text().startswith("2 of 3 images")
+    kept = f"{done} (and 1 more) is complete already, nothing to do"
+    assert translate.remarks.lines == ((kept,) if existing == "resume" else ())
     assert (done.stat().st_mtime_ns == before) == (existing == "resume")
 
 
@@ -97,6 +100,13 @@ def test_the_form_says_what_is_in_the_folder(
     assert not translate.translate_button.isEnabled()
     translate.folder.folder.set_path(tmp_path / "none")
     wait_until(lambda: message.text() == f"{tmp_path / 'none'} is not a folder.")
+    translate.folder.folder.set_path(folder)
+    translate.folder.pattern.setText("*")
+    translate.folder.out.set_path(tmp_path / "images" / ".." / "images")
+    wait_until(lambda: message.text().startswith("Results would take the place of the images."))
+    assert (message.kind, translate.translate_button.isEnabled()) == ("error", False)
+    translate.folder.file_format.choose("png")
+    assert message.text() == "4 images."
     translate.kind.choose("layers")
     assert translate.picker.isVisibleTo(translate)
 

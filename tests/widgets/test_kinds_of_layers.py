@@ -401,6 +401,10 @@ def test_result_is_proposed_beside_the_file_of_its_source_and_does_not_replace_i
     assert asked == [str(tmp_path / "data" / "cells-grey.ome.tif")]
     assert "would take the place of the image that it was made of" in translate.state.text()
     assert (translate.state.kind, image.read_bytes()) == ("error", before)
+    monkeypatch.setattr(translate_widget, "ask_image", lambda *_: str(tmp_path / "cells.jpg"))
+    translate.save_button.click()
+    wait_until(lambda: not translate.is_running)
+    assert "JPEG changes values a little" in translate.remarks.text()
 
 
 def test_transparent_pixels_of_an_rgba_layer_are_no_data(

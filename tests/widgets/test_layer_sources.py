@@ -166,3 +166,15 @@ def test_looking_at_the_content_can_be_cancelled() -> None:
     cancel.set()
     with pytest.raises(Interrupted):
         content_identity(MemorySource(np.zeros((8, 8), np.uint8)), cancel)
+
+
+def test_a_layer_that_fails_midway_is_named() -> None:
+    class Share:
+        shape, dtype = (8, 8), np.dtype(np.uint8)
+
+        def __getitem__(self, key: object) -> object:
+            raise OSError("network share went away")
+
+    source = LazyArraySource(Share(), name="cells", axes="YX")
+    with pytest.raises(ImageError, match=r"^cells: its pixels cannot be read \(network share went away\)"):
+        source.read(Region(0, 4, 0, 4))
