@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -82,7 +83,7 @@ def images_of(images: FolderImages) -> list[Path]:
     """The files; raises `ImageError` where there is none."""
     from napari_pix2pix.formats.image_files import files_in
 
-    if not images.folder.is_dir():
+    if not os.path.isdir(images.folder):  # noqa: PTH112 (whose own method raises for what can be no path)
         raise ImageError(f"{images.folder} is not a folder")
     found = files_in(images.folder)
     fitting = [path for path in found if fnmatch(path.name, images.pattern)]

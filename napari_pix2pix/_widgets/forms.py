@@ -166,6 +166,11 @@ class PathField(QWidget):
         text = self.line.text().strip()
         return Path(text).expanduser() if text else None
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is there; False too for what can be no path."""
+        return self.path is not None and os.path.isdir(self.path)  # noqa: PTH112 (whose own method raises then)
+
     def set_path(self, path: Path | None) -> None:
         self.line.setText("" if path is None else str(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from functools import partial
 from html import escape
@@ -55,7 +56,7 @@ class ModelChoice(QWidget):
     def path(self) -> Path | None:
         """The model file; of a run folder that is chosen, the model in it."""
         chosen = self.file.path
-        return chosen / MODEL_NAME if chosen is not None and chosen.is_dir() else chosen
+        return chosen / MODEL_NAME if chosen is not None and self.file.is_folder else chosen
 
     def set_path(self, path: Path) -> None:
         self.file.set_path(path)
@@ -76,7 +77,7 @@ class ModelChoice(QWidget):
 
     def _on_file_changed(self) -> None:
         path = self.path
-        if path is None or not path.is_file():
+        if path is None or not os.path.isfile(path):  # noqa: PTH113 (whose own method raises for what can be no path)
             self._card = None
             self._inquiry.ask(None, None)
             self.words.setText(_NOTHING if path is None else escape(breakable(_absence(path))))
@@ -115,7 +116,7 @@ def _unbroken(text: str) -> str:
 
 
 def _absence(path: Path) -> str:
-    if path.parent.is_dir() and path.name == MODEL_NAME:
+    if path.name == MODEL_NAME and path.parent.is_dir():
         return f"{path.parent} has no model yet: there is no {MODEL_NAME} in it."
     return f"{path} does not exist."
 

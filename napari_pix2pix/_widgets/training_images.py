@@ -240,9 +240,9 @@ class TrainingImages(QWidget):
         folders = self._folders()
         if folders is None:
             return _CHOOSE, ""
-        for folder in (folders.source, folders.target):
-            if not folder.is_dir():
-                return f"{folder} is not a folder.", ""
+        for field in (self.source_folder, self.target_folder):
+            if not field.is_folder:
+                return f"{field.path} is not a folder.", ""
         if self._checked is None:
             return _PAIRING, ""
         return self._checked.problem, self._checked.words
@@ -260,7 +260,7 @@ class TrainingImages(QWidget):
     def _on_folder_changed(self) -> None:
         self._checked = None
         folders = self._folders()
-        are_there = folders is not None and folders.source.is_dir() and folders.target.is_dir()
+        are_there = self.source_folder.is_folder and self.target_folder.is_folder
         self._pairing.ask(partial(check_folders, folders) if folders is not None and are_there else None, folders)
         self.changed.emit()
 

@@ -721,3 +721,18 @@ def test_the_tab_key_reaches_the_links_to_help_and_that_is_seen(viewer: Any, tra
     behind = messages.background_of(links)
     (colour,) = re.findall("focus.*solid (#[0-9a-f]{6})", links.styleSheet())
     assert contrast(parsed(colour), behind) >= LEAST_CONTRAST
+
+
+def test_paths_that_no_disk_takes_are_said_in_words(
+    train: Any, translate: Any, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    path = tmp_path / ("n" * 300)
+    translate.set_model(path)
+    assert "does not exist" in translate.model.words.text()
+    translate.kind.choose("folder")
+    translate.folder.folder.set_path(path)
+    wait_until(lambda: translate.folder.message.text() == f"{path} is not a folder.")
+    train.images.kind.choose("folders")
+    train.images.source_folder.set_path(path)
+    train.images.target_folder.set_path(path)
+    assert train.images.message.text() == f"{path} is not a folder."
