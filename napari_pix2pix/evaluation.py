@@ -242,7 +242,8 @@ def _comparable(pair: Pair) -> Pair:
     prediction = ordered_like(pair.source, pair.target.channel_names, pair.target.name)
     predicted, wanted = channel_count(prediction), channel_count(pair.target)
     if predicted != wanted:
-        raise ImageError(f"{pair.source.name} has {predicted} channels and its target {pair.target.name} has {wanted}")
+        channels = "1 channel" if predicted == 1 else f"{predicted} channels"
+        raise ImageError(f"{pair.source.name} has {channels} and its target {pair.target.name} has {wanted}")
     return replace(pair, source=prediction)
 
 

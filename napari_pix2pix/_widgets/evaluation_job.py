@@ -98,7 +98,7 @@ def evaluation_events(request: EvaluationRequest, *, cancel: Cancel) -> Generato
     wanted = comparison([pair], region=region, mapping=model.target.mapping)
     found = yield from retold(scored(wanted), partial(_not_cancelled, cancel))
     yield Evaluated(
-        words="\n".join(filter(None, [_in_words(found), about])),
+        words="\n".join(filter(None, [_in_words(found), f"True targets: {request.target.name}.", about])),
         scores={"model": str(request.model), "target": request.target.name, "pixels": about, **found.as_dict()},
         request=request,
         wanted=wanted,

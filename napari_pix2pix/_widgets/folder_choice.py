@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.folder_job import FolderImages, FolderLook, FolderTranslated, look_events
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.inquiry import Inquiry
+from napari_pix2pix._widgets.inquiry import Inquiry, changed_at
 from napari_pix2pix._widgets.layer_files import add_file
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix.formats.registry import writable_formats
@@ -97,10 +97,22 @@ class FolderChoice(QWidget):
         is_same = folder is not None and out is not None and os.path.realpath(folder) == os.path.realpath(out)
         return is_same and look.takes_place(self.file_format.value)
 
-    def _on_images_changed(self) -> None:
-        folder, images = self.folder.path, self.images
-        if self._inquiry.ask(None if images is None else partial(look_events, images), images):
+    def look_again(self) -> None:
+        """Files may have come or gone since the folder was looked at."""
+        if self._ask():
+            self._on_other_changed()
+
+    def _ask(self) -> bool:
+        images = self.images
+        question = None if images is None else partial(look_events, images)
+        has_changed = self._inquiry.ask(question, images and (images, changed_at(images.folder)))
+        if has_changed:
             self._look = None
+        return has_changed
+
+    def _on_images_changed(self) -> None:
+        folder = self.folder.path
+        self._ask()
         if folder is not None and self.out.path == self._proposed:
             self._proposed = results_folder(folder)
             self.out.set_path(self._proposed)

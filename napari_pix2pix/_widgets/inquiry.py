@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, make_worker
+
+
+def changed_at(path: Path) -> int | None:
+    """When a file was written, or files of a folder came or went; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):  # which is for what can be no path
+        return None
 
 
 class Inquiry(QObject):

@@ -88,6 +88,11 @@ class JobWidget(QWidget):
         """Say and offer what fits the choice, and whether a job runs."""
         raise NotImplementedError
 
+    def look_again(self) -> None:
+        """Files may be others than they were; for when the user comes back to the form, or begins a job."""
+        if not self.is_running:
+            self.refresh()
+
     def choice(self) -> object:
         """What is chosen, to be compared: words about a job are stale when it has changed."""
         raise NotImplementedError
@@ -153,6 +158,8 @@ class JobWidget(QWidget):
         handled = bool(super().event(event))
         if event.type() == QEvent.Type.StyleChange:
             self._follow_font()
+        if event.type() in (QEvent.Type.Show, QEvent.Type.WindowActivate):
+            self.look_again()
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is None:
                 self.on_closed()

@@ -16,6 +16,7 @@ from pix2pix_training.array_source import (
     ArraySource,
     Opacity,
     StackedChannels,
+    is_array_in_memory,
 )
 from pix2pix_training.cancel import Interrupted
 from pix2pix_training.errors import ImageError, Pix2PixError
@@ -59,6 +60,7 @@ class LazyArraySource:
             )
         sizes = dict(zip(axes, array.shape, strict=True))
         self._array = array
+        self.in_memory = is_array_in_memory(array)
         self._array_axes = axes
         self._channels = channels
         self._alpha = alpha

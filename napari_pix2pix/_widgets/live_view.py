@@ -33,9 +33,10 @@ _NAME = "live view"
 
 @dataclass(frozen=True, kw_only=True)
 class LiveChoice:
-    """Which model is applied to which layers, and how."""
+    """Which model, in which state of its file, is applied to which layers, and how."""
 
     model: Path
+    model_state: object
     layers: tuple[Any, ...]
     channel_axis: int | None
     options: tuple[tuple[str, Any], ...]
@@ -61,6 +62,8 @@ class LiveView(QObject):
 
     said = Signal(str, str)
     """Words about what is shown, and their kind; see `Message`."""
+    removed = Signal()
+    """The user has taken its layers away."""
 
     def __init__(self, viewer: Viewer, choice: Callable[[], LiveChoice], parent: QObject) -> None:
         super().__init__(parent)
@@ -96,6 +99,9 @@ class LiveView(QObject):
         self.said.emit("", "plain")
 
     def _look(self) -> None:
+        if self._layers and not any(layer in self._viewer.layers for layer in self._layers):
+            self.removed.emit()
+            return
         try:
             wanted = self._wanted()
         except Pix2PixError as error:

@@ -129,8 +129,8 @@ class LossPlot(QWidget):
         self._score = shown_score(is_classes=False, span=None)
         self._first = ""
         self._l1_factor: float | None = None
-        self._best: tuple[float, int] | None = None
-        self._best_by = ""
+        self._best: tuple[float, str] | None = None
+        self._best_by: BestBy = "mae"
         self.words.say("")
         self._colour()
         self._title()
@@ -143,7 +143,7 @@ class LossPlot(QWidget):
         self._score = shown_score(is_classes=run.target_is_classes, span=run.target_span)
         self._first = _first_validation(run)
         self.words.say(f"Held out: {run.held_out}.")
-        self._best_by = "" if run.config.best_by == "mae" else f", by {labels(BestBy)[run.config.best_by]}"
+        self._best_by = run.config.best_by
         self.contest_button.setVisible(run.config.objective.is_adversarial)
         self.contest_button.setChecked(self.contest_button.isChecked() and run.config.objective.is_adversarial)
         weight = run.config.objective.l1_weight
@@ -164,11 +164,18 @@ class LossPlot(QWidget):
             return
         self._scores.add(event.step, {"difference": value})
         if event.is_best:
-            self._best = value, event.step
+            self._best = value, self._best_in_words(event, value)
         if self._best is not None:
-            best, step = self._best
-            self.words.say(f"now {self._said(value)}; best so far {self._said(best)} (step {step}{self._best_by})")
+            self.words.say(f"now {self._said(value)}; {self._best[1]}")
         self._title()
+
+    def _best_in_words(self, event: Validated, value: float) -> str:
+        """With the score that decided, which need not be the one that is shown; see `BestBy`."""
+        decided = None if self._best_by == "mae" else event.scores.get(self._best_by)
+        if decided is None and self._score.key == "mae":
+            return f"best so far {self._said(value)} (step {event.step})"
+        by = "MAE" if decided is None else f"{labels(BestBy)[self._best_by]} {decided:.4g}"
+        return f"best so far step {event.step}, by {by}: {self._said(value)}"
 
     def _said(self, value: float) -> str:
         sign = " %" if self._score.unit.startswith("%") else ""

@@ -32,6 +32,7 @@ class ModelActions(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self.evaluated: Evaluated | None = None
+        self._scored_by: object = None
         self.targets = LayerPicker(viewer, tip="The truth that the last result is compared with.")
         self.evaluate_button = QPushButton("Evaluate")
         self.evaluate_button.setToolTip("Score the last result by the layers that are ticked above.")
@@ -52,7 +53,7 @@ class ModelActions(QWidget):
         layout.addWidget(self.scores)
         layout.addWidget(form([("Author", self.author), ("Licence", self.license)]))
         layout.addWidget(self.export_button)
-        self.targets.changed.connect(self.changed)
+        self.targets.changed.connect(self._on_targets_changed)
         self.evaluate_button.clicked.connect(self.wants_evaluation)
         self.report_button.clicked.connect(self._on_report)
         self.export_button.clicked.connect(self._on_export)
@@ -64,12 +65,20 @@ class ModelActions(QWidget):
             self.forget_scores()
         self.report_button.setEnabled(self.evaluated is not None and not is_running)
 
+    def _on_targets_changed(self) -> None:
+        """Scores are of the targets that were ticked."""
+        ticked = [(id(layer), id(layer.data)) for layer in self.targets.layers], self.targets.channel_axis
+        if ticked != self._scored_by:
+            self._scored_by = ticked
+            self.forget_scores()
+        self.changed.emit()
+
     def show_scores(self, found: Evaluated) -> None:
         self.evaluated = found
         self.scores.say(found.words)
 
     def forget_scores(self) -> None:
-        """For a new result."""
+        """For a new result, or other targets."""
         self.evaluated = None
         self.scores.say("")
 

@@ -30,6 +30,7 @@ class ModelChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._card: ModelCard | None = None
+        self._seen: object = None
         self._inquiry = Inquiry(self, 0)
         self._inquiry.answered.connect(self._on_card)
         self._inquiry.failed.connect(self._on_failed)
@@ -58,8 +59,19 @@ class ModelChoice(QWidget):
         chosen = self.file.path
         return chosen / MODEL_NAME if chosen is not None and self.file.is_folder else chosen
 
+    @property
+    def seen(self) -> object:
+        """Which file, in which state, was looked at last; to be compared."""
+        return self._seen
+
     def set_path(self, path: Path) -> None:
         self.file.set_path(path)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """The file may have been replaced, or have gone or come, since it was looked at."""
+        if _state_of(self.path) != self._seen:
+            self._on_file_changed()
 
     def _offer_recent(self) -> None:
         self.recent.fill({"recent models": None, **{str(path): path for path in recent_models().paths()}})
@@ -77,11 +89,12 @@ class ModelChoice(QWidget):
 
     def _on_file_changed(self) -> None:
         path = self.path
+        self._seen = _state_of(path)
         if path is None or not os.path.isfile(path):  # noqa: PTH113 (whose own method raises for what can be no path)
             self._card = None
             self._inquiry.ask(None, None)
             self.words.setText(_NOTHING if path is None else escape(breakable(_absence(path))))
-        elif self._inquiry.ask(partial(_card_events, path), path):
+        elif self._inquiry.ask(partial(_card_events, path), self._seen):
             self._card = None
             self.words.setText("reading the model…")
         self.changed.emit()
@@ -108,6 +121,15 @@ def dropped_model(dropped: QMimeData) -> Path | None:
     urls = dropped.urls()
     path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
     return path if path is not None and (path.is_dir() or path.suffix == Path(MODEL_NAME).suffix) else None
+
+
+def _state_of(path: Path | None) -> tuple[Path | None, float | None, int | None]:
+    """The path, and when the file was written and how large it is; None where there is none."""
+    try:
+        stat = None if path is None else path.stat()
+    except (OSError, ValueError):  # which is for what can be no path
+        stat = None
+    return (path, None, None) if stat is None else (path, stat.st_mtime_ns, stat.st_size)
 
 
 def _unbroken(text: str) -> str:

@@ -119,7 +119,13 @@ def as_image(result: Translated) -> MemorySource:
     samples, spec = result.pixels, result.spec
     assert isinstance(samples, np.ndarray)  # other results are files already
     opacity = to_opacity(samples[..., -1, :, :]) if spec.masked else None
-    return MemorySource(samples[..., : spec.channels, :, :], axes=spec.axes, nodata=spec.nodata, opacity=opacity)
+    return MemorySource(
+        samples[..., : spec.channels, :, :],
+        name=f"the result of {result.provenance['source']}",
+        axes=spec.axes,
+        nodata=spec.nodata,
+        opacity=opacity,
+    )
 
 
 def _strips(image: ArraySource, *, masked: bool) -> Iterator[tuple[tuple[int, ...], Region, AnyArray]]:

@@ -54,6 +54,7 @@ class ResultLayers:
         self._viewer = viewer
         self._filling: list[Any] = []
         self._hidden: list[str] = []
+        self._covered: list[tuple[list[Any], list[Any]]] = []  # layers of results, and those hidden to show them
         self._refreshed = 0.0
         self._last: _Last | None = None
 
@@ -93,11 +94,15 @@ class ResultLayers:
                 layer.metadata = attributes["metadata"]
         else:
             twins = self._twins(result)
-            self._hidden = self._uncover(placed)
+            covered = covering(self._viewer, placed.layer, placed.sources)
+            for layer in covered:
+                layer.visible = False
+            self._hidden = [layer.name for layer in covered]
             filling = [
                 self._added(data, attributes, kind, result, twins.get(name))
                 for name, (data, attributes, kind) in zip(_channels(result, contents), contents, strict=True)
             ]
+            self._covered.append((filling, covered))
         if not result.is_complete:
             self._filling = filling
         elif isinstance(result.pixels, np.ndarray):
@@ -119,12 +124,18 @@ class ResultLayers:
             attributes = resembled(attributes, data, twin)
         return getattr(self._viewer, f"add_{kind}")(data, **attributes)
 
-    def _uncover(self, placed: Placed) -> list[str]:
-        """Hide what lies in the place of a result, its sources apart; names of the layers."""
-        hidden = covering(self._viewer, placed.layer, placed.sources)
+    def uncover(self) -> None:
+        """Show again what was hidden for results that are gone, unless a newer one is there, which hides it too."""
+        there, hidden = list[tuple[list[Any], list[Any]]](), list[Any]()
+        for layers, covered in self._covered:
+            hidden = [*hidden, *covered]
+            if any(layer in self._viewer.layers for layer in layers):
+                there.append((layers, hidden))
+                hidden = []
+        self._covered = there
         for layer in hidden:
-            layer.visible = False
-        return [layer.name for layer in hidden]
+            if layer in self._viewer.layers:
+                layer.visible = True
 
     def refresh(self) -> None:
         """Let layers that fill show what they have by now, once a second at most."""

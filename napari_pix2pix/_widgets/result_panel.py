@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from napari.viewer import Viewer
@@ -80,7 +80,9 @@ class ResultPanel(QWidget):
     def refresh(self, choice: object, *, is_running: bool) -> None:
         """Let go of what is about another choice, and of layers that are no longer in the viewer."""
         self.novelty.forget_other(choice)
-        if choice != self._about:
+        if self.novelty.subject is not None and not self._are_there(self.novelty.subject.layers):
+            self.novelty.tell(None, choice, None)
+        if self._errors_of is not None and (choice != self._about or not self._are_there(self._errors_of.layers)):
             self._errors_of = None
         self.error_map.setVisible(self._errors_of is not None)
         for button in (self.novelty.button, self.error_map):
@@ -89,6 +91,9 @@ class ResultPanel(QWidget):
         self.truth.setVisible(self.comparison.has_result and bool(self._targets()))
         if self.truth.isHidden():
             self.show_result()
+
+    def _are_there(self, layers: Iterable[Any]) -> bool:
+        return any(layer in self._viewer.layers for layer in layers)
 
     def show_result(self) -> None:
         """Bring the result back where true targets are shown in its place."""

@@ -147,6 +147,11 @@ class TrainWidget(JobWidget):
     def choice(self) -> object:
         return self.images.choice(), self.settings.choice(), self.out.path
 
+    def look_again(self) -> None:
+        if not self.is_running:
+            self.images.look_again()
+        super().look_again()
+
     def refresh(self, *_: Any) -> None:
         self.lock_inputs()
         self.stop_button.setEnabled(self.is_running)
@@ -232,13 +237,18 @@ class TrainWidget(JobWidget):
 
     def _on_train(self) -> None:
         """A run is never begun in the place of another one."""
+        self.look_again()
+        if not self.train_button.isEnabled():  # the form says what is other than it was
+            return
         assert self.out.path is not None  # the button is disabled without a folder
         if run_state(self.out.path) != "nothing":
             self.out.set_path(next_run_folder(self.out.path))
         self._start(resume=False)
 
     def _on_resume(self) -> None:
-        self._start(resume=True)
+        self.look_again()
+        if self.resume_button.isEnabled():  # else the form says what is other than it was
+            self._start(resume=True)
 
     def _start(self, *, resume: bool) -> None:
         assert self.out.path is not None  # the buttons are disabled without a folder
@@ -339,4 +349,6 @@ class TrainWidget(JobWidget):
 _HINTS = {
     "run": "The run folder holds a run: Resume goes on with it.",
     "model": "The run folder holds a model, and nothing to go on with.",
+    "busy": "Another run is writing to the run folder.",
+    "other": "The run folder holds something else.",
 }

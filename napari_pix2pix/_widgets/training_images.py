@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 
 from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.inquiry import Inquiry
+from napari_pix2pix._widgets.inquiry import Inquiry, changed_at
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
 from napari_pix2pix._widgets.layer_facts import (
     apart_on_the_earth,
@@ -59,6 +59,7 @@ class TrainingImages(QWidget):
         super().__init__()
         self._checked: FoldersChecked | None = None
         self._pairing = Inquiry(self, 0)
+        self._folders_seen: object = None
         self.kind = Choice({"open layers": "layers", "folders": "folders"}, "Where the training images are.")
         self.source = LayerPicker(viewer, tip="What the network sees; several layers are channels.")
         self.target = LayerPicker(viewer, tip="What it learns to make of it; several layers are channels.")
@@ -134,7 +135,7 @@ class TrainingImages(QWidget):
     def choice(self) -> object:
         """What is chosen, to be compared."""
         if not self.are_layers:
-            return self._folders()
+            return self._folders_seen
         pickers = [(picker.layers, picker.channel_axis) for picker in (self.source, self.target)]
         return [([(id(layer), id(layer.data)) for layer in layers], axis) for layers, axis in pickers]
 
@@ -257,11 +258,23 @@ class TrainingImages(QWidget):
         self.regions.setEnabled(self.are_layers)
         self.changed.emit()
 
+    def look_again(self) -> None:
+        """Files may have come or gone since the folders were looked at."""
+        if self._state_of_folders() != self._folders_seen:
+            self._on_folder_changed()
+
+    def _state_of_folders(self) -> object:
+        folders = self._folders()
+        return folders and (folders, changed_at(folders.source), changed_at(folders.target))
+
     def _on_folder_changed(self) -> None:
         self._checked = None
+        self._folders_seen = self._state_of_folders()
         folders = self._folders()
         are_there = self.source_folder.is_folder and self.target_folder.is_folder
-        self._pairing.ask(partial(check_folders, folders) if folders is not None and are_there else None, folders)
+        self._pairing.ask(
+            partial(check_folders, folders) if folders is not None and are_there else None, self._folders_seen
+        )
         self.changed.emit()
 
     def _on_folders_checked(self, found: FoldersChecked) -> None:

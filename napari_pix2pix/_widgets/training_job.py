@@ -19,6 +19,7 @@ from pix2pix_training.atomic import check_name
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
+from pix2pix_training.locks import RUN_LOCK, is_locked
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import Region
 from pix2pix_training.remarks import remarks
@@ -303,7 +304,9 @@ def as_rgb(image: NDArray[np.floating[Any]], colors: NDArray[np.uint8] | None = 
 
 
 def run_state(folder: Path) -> str:
-    """What a run folder holds: "nothing", "run" (which can be resumed) or "model" (without a checkpoint).
+    """What a run folder holds: "nothing", "run" (which can be resumed), "model" (without a checkpoint) or "other".
+
+    It is "busy" while a run writes to it.
 
     Raises
     ------
@@ -311,9 +314,16 @@ def run_state(folder: Path) -> str:
         There can be no folder of that name, or it cannot be read.
     """
     check_name(folder, folder / "last.pt")
+    if is_locked(folder / RUN_LOCK):
+        return "busy"
     if (folder / "last.pt").is_file():
         return "run"
-    return "model" if (folder / MODEL_NAME).is_file() else "nothing"
+    if (folder / MODEL_NAME).is_file():
+        return "model"
+    try:
+        return "other" if any(entry.name != RUN_LOCK for entry in folder.iterdir()) else "nothing"
+    except OSError:
+        return "other" if folder.exists() else "nothing"
 
 
 def resumed_config(folder: Path, length: Mapping[str, float], patience: int) -> TrainingConfig:

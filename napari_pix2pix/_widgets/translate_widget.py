@@ -62,6 +62,7 @@ class TranslateWidget(JobWidget):
         super().__init__(napari_viewer)
         self._placed: Placed | None = None
         self._request: TranslationRequest | None = None
+        self._shown: list[Any] = []  # what the words of a translation are about
         self._can_go_on, self._is_cancellable, self._is_ended = False, False, True
         self._doing = _TRANSLATING
         self.results = ResultLayers(napari_viewer)
@@ -141,6 +142,7 @@ class TranslateWidget(JobWidget):
         self.folder.changed.connect(self.refresh)
         self.live.toggled.connect(self.live_view.switch)
         self.live_view.said.connect(self.live_words.say)
+        self.live_view.removed.connect(partial(self.live.setChecked, False))
         self.translate_button.clicked.connect(self._on_translate)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.save_button.clicked.connect(self._on_save)
@@ -200,14 +202,15 @@ class TranslateWidget(JobWidget):
 
     def choice(self) -> object:
         if self._is_of_folder:
-            return self.model.path, self.folder.choice(), self.settings.options()
+            return self.model.seen, self.folder.choice(), self.settings.options()
         layers = tuple(map(id, self.picker.layers))
         out = self.out.path if self.destination.value else None
-        return self.model.path, layers, self.picker.channel_axis, self.part.choice(), out, self.options()
+        return self.model.seen, layers, self.picker.channel_axis, self.part.choice(), out, self.options()
 
     def refresh(self, *_: Any) -> None:
         problem = self.images.say(self.model.card, self.settings)
         self.forget_stale_words()
+        self._forget_removed()
         self.result.refresh(self.choice(), is_running=self.is_running)
         self.lock_inputs()
         if self._is_of_folder:
@@ -223,6 +226,19 @@ class TranslateWidget(JobWidget):
             has_model=self.model.card is not None, has_result=has_result, is_running=self.is_running
         )
 
+    def look_again(self) -> None:
+        if not self.is_running:
+            self.model.look_again()
+            self.folder.look_again()
+        super().look_again()
+
+    def _forget_removed(self) -> None:
+        """The user has removed results; what was hidden for them is shown again."""
+        self.results.uncover()
+        if self._shown and not any(layer in self.viewer.layers for layer in self._shown):
+            self._shown = []
+            self.state.say("")
+
     def _on_destination_changed(self) -> None:
         self.out.setVisible(self.destination.value)
         if self.destination.value and self.out.path is None and self.picker.layers:
@@ -236,6 +252,7 @@ class TranslateWidget(JobWidget):
         return self.settings.options() | ({"match_pixel_size": True} if self.images.rescales(self.model.card) else {})
 
     def _live_choice(self) -> LiveChoice:
+        self.model.look_again()
         card = self.model.card
         if card is None:
             raise ImageError("choose a model")
@@ -244,6 +261,7 @@ class TranslateWidget(JobWidget):
         options = {name: value for name, value in self.options().items() if name not in ONLY_FOR_RESULTS}
         return LiveChoice(
             model=card.path,
+            model_state=self.model.seen,
             layers=tuple(self.picker.layers),
             channel_axis=self.picker.channel_axis,
             options=tuple(sorted(options.items())),
@@ -251,6 +269,9 @@ class TranslateWidget(JobWidget):
         )
 
     def _on_translate(self) -> None:
+        self.look_again()
+        if not self.translate_button.isEnabled():  # the form says what is other than it was
+            return
         self.folder_results.forget()
         self.model_actions.forget_scores()
         self.result.show_result()
@@ -292,7 +313,7 @@ class TranslateWidget(JobWidget):
         can_go_on : Translate goes on where it was cancelled.
         """
         self._is_cancellable, self._is_ended = stop is not None, False
-        self._doing, self._can_go_on = doing, can_go_on
+        self._doing, self._can_go_on, self._shown = doing, can_go_on, []
         for said in (self.state, self.remarks):
             said.keep_room(True)
         self.state.say(words)
@@ -365,11 +386,13 @@ class TranslateWidget(JobWidget):
     def _deliver(self, result: Translated) -> None:
         if self._placed is None:
             return
+        self.live.setChecked(False)  # it would cover the result
         shown, hidden = self.results.add(result, self._placed)
         self.result.comparison.compare(shown)
         if result.is_complete:
             self._offer_maps(result.novel_share, tuple(shown))
             self._placed, self._request, self._is_ended = None, None, True
+            self._shown = shown
             facts = result.provenance
             scheme = labels(Scheme)[facts["scheme"]]
             words = f"done in {facts['seconds']:.1f} s, {scheme}, on {facts['device']}"
@@ -424,6 +447,7 @@ class TranslateWidget(JobWidget):
     def _on_evaluate(self) -> None:
         result, targets = self.results.last, self.model_actions.targets
         assert result is not None  # the button is disabled else
+        self.model_actions.forget_scores()
         extent = result.provenance.get("extent")
         corner = (0, 0) if extent is None else (extent[-2][0], extent[-1][0])
         try:

@@ -58,14 +58,15 @@ def look_events(request: ValuesRequest) -> Generator[ValuesLook | None, None, No
     """
     try:
         sources, targets = _sides(request.images)
-        words: tuple[str, ...] = ()
+        source = ValuesLook()
         if _is_quick(sources):
-            words += (yield from _side(sources, request.source_values, "source")).words
+            source = yield from _side(sources, request.source_values, "source")
         target = (yield from _side(targets, request.target_values, "target")) if _is_quick(targets) else _LATER
     except Pix2PixError as error:
         yield ValuesLook(problem=f"{in_form_words(str(error))}.")
         return
-    yield ValuesLook(problem=target.problem, words=words + target.words, objects=target.objects)
+    problem = source.problem or target.problem
+    yield ValuesLook(problem=problem, words=source.words + target.words, objects=target.objects)
 
 
 def _sides(images: LayerPair | FolderPair) -> tuple[list[ArraySource], list[ArraySource]]:

@@ -131,6 +131,7 @@ class MemorySource:
         opacity = least_opaque([opacity, _unmasked(array, self.order)])
         lengths = dict(zip(self.order.letters, array.shape, strict=True))
         self._array = array
+        self.in_memory = is_array_in_memory(array)
         self._opacity = opacity
         self.masked = opacity is not None
         self.name = name
@@ -167,6 +168,16 @@ class MemorySource:
     def read_with_opacity(self, region: Region, plane: tuple[int, ...] = ()) -> tuple[AnyArray, Opacity | None]:
         index: tuple[Any, ...] = (*plane, *region.slices)
         return self.read(region, plane), None if self._opacity is None else np.array(self._opacity[index])
+
+
+def in_memory(image: ArraySource) -> bool:
+    """Whether the pixels lie in an array that others can write to meanwhile; of files False."""
+    return bool(getattr(image, "in_memory", False))
+
+
+def is_array_in_memory(array: Any) -> bool:
+    """Whether it is an array of NumPy that is not a file."""
+    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
 
 
 def _real_dtype(array: Any, name: str) -> np.dtype[Any]:
@@ -208,6 +219,7 @@ class SourceView:
         self.palette = base.palette
         self.channel_names = base.channel_names
         self.masked = base.masked
+        self.in_memory = in_memory(base)
 
     def read(self, region: Region, plane: tuple[int, ...] = ()) -> AnyArray:
         return self.read_with_opacity(region, plane)[0]
@@ -300,6 +312,7 @@ class StackedChannels(SourceView):
         named = all(base.channel_names for base in bases)
         self.channel_names = tuple(name for base in bases for name in base.channel_names) if named else ()
         self.nodata = first.nodata if all(base.nodata == first.nodata for base in bases) else None
+        self.in_memory = all(map(in_memory, bases))
         self._by_nodata = len(bases) > 1 and any(base.nodata is not None for base in bases)
         self.masked = self._by_nodata or any(base.masked for base in bases)
         self.shape = (*first.shape[:-3], sum(base.shape[-3] for base in bases), *first.shape[-2:])

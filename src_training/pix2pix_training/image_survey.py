@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pix2pix_training.array_source import AnyArray, ArraySource, channel_count, plane_indices, plane_size
+from pix2pix_training.array_source import AnyArray, ArraySource, Opacity, channel_count, plane_indices, plane_size
 from pix2pix_training.intensity import MAX_CATEGORIES, PERCENTILES, Histogram, Sample, value_counter
 from pix2pix_training.invalid_pixels import can_have_invalid_pixels, invalid_values
 from pix2pix_training.regions import Region
@@ -162,15 +162,14 @@ def _survey_one(
     channels = channel_count(image)
     pixels = int(np.prod(image.shape)) // channels
     own = [_Counter(image.dtype, pixels) for _ in range(channels)] if each else []
-    checksum = blake2b(repr((image.shape, image.dtype.str, image.nodata)).encode(), digest_size=16)
+    checksum = _checksum(image)
     spread = _Spread(channels)
     codes = _Codes(image.dtype)
     usable: dict[Plane, bool] = {}
     read = hidden = 0
     for plane, region, counts in tiles:
         stored, opacity = image.read_with_opacity(region, plane)
-        checksum.update(np.ascontiguousarray(stored).data)
-        checksum.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
+        _add_pixels(checksum, stored, opacity)
         invalid = invalid_values(stored, image.nodata, opacity)
         is_valid = not invalid.any()
         valid = [stored[c].ravel() if is_valid else stored[c][~invalid[c]] for c in range(channels)]
@@ -197,6 +196,23 @@ def _survey_one(
         ends=(tuple(low for low, _ in ends), tuple(high for _, high in ends)) if each else None,
         codes=codes.found(),
     )
+
+
+def digest_of(image: ArraySource) -> str:
+    """`ImageFacts.digest` of an image of which all pixels are read."""
+    checksum = _checksum(image)
+    for plane, region, _ in _Tiles(image, count(), 1, 1):
+        _add_pixels(checksum, *image.read_with_opacity(region, plane))
+    return checksum.hexdigest()
+
+
+def _checksum(image: ArraySource) -> blake2b:
+    return blake2b(repr((image.shape, image.dtype.str, image.nodata)).encode(), digest_size=16)
+
+
+def _add_pixels(checksum: blake2b, stored: AnyArray, opacity: Opacity | None) -> None:
+    checksum.update(np.ascontiguousarray(stored).data)
+    checksum.update(b"" if opacity is None else np.ascontiguousarray(opacity).data)
 
 
 def _is_usable(image: ArraySource, plane: Plane) -> bool:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from pix2pix_training.errors import OutputError
 
+RUN_LOCK = ".pix2pix-run.lock"
+"""Of the folder of a run, in it."""
 _MOST_TRIES = 100
 _LOOK_S = 0.01
 _NO_LOCKS_HERE = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pix2pix_training.array_source import ArraySource, channel_count, plane_indices, plane_size
+from pix2pix_training.array_source import ArraySource, channel_count, in_memory, plane_indices, plane_size
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import ImageError, SettingsError
 from pix2pix_training.events import Preparing
@@ -23,7 +23,7 @@ from pix2pix_training.fitting import (
     warn_of_lost_steps,
     warn_of_unknown_classes,
 )
-from pix2pix_training.image_survey import ImageFacts, Plane, Survey, survey_steps
+from pix2pix_training.image_survey import ImageFacts, Plane, Survey, digest_of, survey_steps
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, Mapping
 from pix2pix_training.pairs import Pair, Split, check_consistent
 from pix2pix_training.presets import DEFAULT_EPOCHS, patch_within
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_WORDS = 1.0
+_MOST_READ_AGAIN = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,24 @@ def changed_image(before: MappingType[str, Any], now: PreparedData, split: Split
                 if len(was) > position and was[position] != entry[position]:
                     return f"the pixels of {image.name} have changed"
     return None
+
+
+def say_changed_pixels(prepared: PreparedData) -> None:
+    """At the end of a run: say which images in memory are not what they were when they were looked at.
+
+    Files are not read again, nor are more than `_MOST_READ_AGAIN` values.
+    """
+    pairs = [*prepared.training, *prepared.validation]
+    images = [found for each in pairs for found in zip(each.pair.images, (each.source, each.target), strict=True)]
+    if sum(int(np.prod(image.shape)) for image, _ in images) > _MOST_READ_AGAIN:
+        return
+    changed = [image.name for image, facts in images if in_memory(image) and digest_of(image) != facts.digest]
+    for name in dict.fromkeys(changed):
+        log.warning(
+            "the pixels of %s were changed during the run; what was learnt is of both, so train again on what they "
+            "are now",
+            name,
+        )
 
 
 class _Progress:

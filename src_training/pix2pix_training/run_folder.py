@@ -20,14 +20,13 @@ from pix2pix_training.atomic import atomic_write, check_name, check_writable_tar
 from pix2pix_training.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError, SettingsError
-from pix2pix_training.locks import locked
+from pix2pix_training.locks import RUN_LOCK, locked
 from pix2pix_training.metrics_table import append_row, drop_rows_after, last_step
 from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.settings_tables import settings_from_toml, to_toml
 from pix2pix_training.validated import from_dict
 
 _PREVIEW_SIZE = 512
-_LOCK = ".pix2pix-run.lock"
 _NOT_THE_USERS = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.pix2pix-run\.lock|\..*\.pix2pix")
 _PREVIEW = re.compile(r"step_\d{7,}\.png")
 _EVENTS = "events.out.tfevents.*"
@@ -63,7 +62,7 @@ class RunFolder:
         self.check(resume=resume, overwrite=overwrite)
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
-            with locked(self.path / _LOCK, self.path):
+            with locked(self.path / RUN_LOCK, self.path):
                 self.check(resume=resume, overwrite=overwrite)  # another one may have been here meanwhile
                 try:
                     yield
@@ -72,7 +71,7 @@ class RunFolder:
                         with suppress(OSError):  # nothing was begun
                             self.previews.rmdir()
         except OSError as error:
-            if error.filename is None or Path(error.filename).name != _LOCK:
+            if error.filename is None or Path(error.filename).name != RUN_LOCK:
                 raise
             raise OutputError(f"{self.path} cannot be written ({error.strerror}); choose another folder") from error
         finally:

@@ -57,7 +57,14 @@ from pix2pix_training.intensity import Mapping as IntensityMapping
 from pix2pix_training.metrics import Scores
 from pix2pix_training.model_file import Model, load_model
 from pix2pix_training.pairs import Split
-from pix2pix_training.preparation import PreparedData, _completed, prepare, require_usable, stored_span
+from pix2pix_training.preparation import (
+    PreparedData,
+    _completed,
+    prepare,
+    require_usable,
+    say_changed_pixels,
+    stored_span,
+)
 from pix2pix_training.registration import misalignment_warning
 from pix2pix_training.retelling import retold
 from pix2pix_training.run_folder import RunFolder, UnwrittenRunFolder
@@ -144,6 +151,7 @@ def train(
         if saved is not None:
             check_same_data(saved, prepared, data.split, folder)
             check_same_run(saved, _completed(config, prepared), folder.checkpoint, group.size)
+        looked_at = prepared
         prepared, moves = yield from aligned(prepared, config.align, folder, saved, group)
         run = _Run(
             config,
@@ -170,6 +178,8 @@ def train(
             raise TrainingError(f"{error}{run.kept_checkpoint() if group.is_first else ''}") from error
         finally:
             run.batches.close()
+            if group.is_first:
+                say_changed_pixels(looked_at)
 
 
 class _Run:

@@ -137,12 +137,12 @@ def test_the_curve_is_in_units_of_the_target_and_names_the_best(train: Any) -> N
     plot.begin(started(target_span=200.0))
     plot.add_losses(1, {"G_L1": started().config.objective.l1_weight * 0.5, "G_GAN": 1.0})
     for step, mae, best in ((2, 0.25, True), (4, 0.5, False)):
-        plot.add_scores(Validated(step=step, scores={"mae": mae}, is_best=best))
+        plot.add_scores(Validated(step=step, scores={"mae": mae, "ssim": 0.5}, is_best=best))
     plot.redraw()
     held_out, trained = plot.main.listDataItems()[::-1]
     assert [values.tolist() for values in held_out.getOriginalDataset()] == [[2, 4], [25, 50]]
     assert [values.tolist() for values in trained.getOriginalDataset()] == [[1], [50]]
-    assert plot.words.text() == "now 50; best so far 25 (step 2, by SSIM)"
+    assert plot.words.text() == "now 50; best so far step 2, by SSIM 0.5: 25"
     title = plot.title.text()
     assert "difference on held-out images" in title
     assert "in units of the target" in title
@@ -153,8 +153,8 @@ def test_the_curve_of_classes_is_their_overlap(train: Any) -> None:
 
     train.progress.plot.begin(started(target_is_classes=True))
     assert "overlap with held-out labels" in train.progress.plot.title.text()  # before the first score too
-    train.progress.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.75}, is_best=True))
-    assert train.progress.plot.words.text() == "now IoU 0.75; best so far IoU 0.75 (step 2, by SSIM)"
+    train.progress.plot.add_scores(Validated(step=2, scores={"mae": 0.25, "iou": 0.0, "ssim": 0.5}, is_best=True))
+    assert train.progress.plot.words.text() == "now IoU 0; best so far step 2, by SSIM 0.5: IoU 0"
     assert "overlap with held-out labels" in train.progress.plot.title.text()
 
 
