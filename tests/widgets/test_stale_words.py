@@ -188,7 +188,7 @@ def test_pixels_that_are_changed_during_a_run_are_told_of(tmp_path: Path, painte
     config = TrainingConfig(
         steps=2, patch_size=32, generator=GeneratorConfig(depth=2, base_width=2), coverage=0.0, calibration=0
     )
-    data = TrainingData(split=Split(training=[Pair(source, target, "a")], validation=[]))
+    data = TrainingData(split=Split(training=(Pair(source, target, "a"),), validation=()))
     with remarks() as lines:
         for event in training(config, data, tmp_path / "run", device="cpu"):
             if painted and getattr(event, "step", 0) == 1:
