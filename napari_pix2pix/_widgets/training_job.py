@@ -15,7 +15,7 @@ from napari_pix2pix._widgets.layer_sources import size_in_words
 from napari_pix2pix._widgets.training_pace import no_trials
 from napari_pix2pix.output_paths import MODEL_NAME
 from pix2pix_training.array_source import ArraySource, plane_size, whole_plane
-from pix2pix_training.atomic import check_name
+from pix2pix_training.atomic import check_nameable
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import CheckpointError, Pix2PixError, SettingsError
 from pix2pix_training.events import StepDone
@@ -313,7 +313,7 @@ def run_state(folder: Path) -> str:
     OutputError
         There can be no folder of that name, or it cannot be read.
     """
-    check_name(folder, folder / "last.pt")
+    check_nameable(folder, folder / "last.pt")
     if is_locked(folder / RUN_LOCK):
         return "busy"
     if (folder / "last.pt").is_file():

@@ -23,7 +23,7 @@ from uuid import uuid4
 from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.formats.remote_output import release, state_folder
 from napari_pix2pix.formats.source import is_zarr
-from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, check_name, partial_path, remove
+from pix2pix_training.atomic import WORKING_SUFFIX, atomic_write, check_nameable, partial_path, remove
 from pix2pix_training.cancel import Cancel
 from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.locks import busy, is_locked, locked
@@ -92,7 +92,7 @@ class Begun:
 def _beside(path: Path) -> Path:
     """The folder for an output on a disk; refuses a name that leaves no room for it (`OutputError`)."""
     folder = path.with_name(partial_path(path).name + ".state")
-    check_name(path, folder)
+    check_nameable(path, folder)
     return folder
 
 

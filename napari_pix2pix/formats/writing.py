@@ -21,7 +21,7 @@ from napari_pix2pix.formats.remote import RemotePath
 from napari_pix2pix.formats.remote_output import check_remote_target
 from napari_pix2pix.formats.source import ImageSource
 from pix2pix_training.array_source import AnyArray
-from pix2pix_training.atomic import atomic_write, check_name, check_writable_target
+from pix2pix_training.atomic import atomic_write, check_nameable, check_writable_target
 from pix2pix_training.errors import ImageError, OutputError, Pix2PixError
 from pix2pix_training.regions import Region
 
@@ -266,7 +266,7 @@ def _checked_format(path: Path, spec: OutputSpec, file_format: str, overwrite: b
         check_remote_target(path, file_format, overwrite)
         _writable(file_format).may_replace(path, spec)
         return file_format
-    check_name(path)
+    check_nameable(path)
     replaceable = path.is_dir() and any(entry.may_replace(path, spec) for entry in formats())
     check_writable_target(path, overwrite, replaceable_folder=replaceable)
     return file_format

@@ -96,9 +96,10 @@ def refused(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another name") from error
 
 
-def check_name(path: Path, beside: Path | None = None) -> None:
+def check_nameable(path: Path, beside: Path | None = None) -> None:
     """Refuse an output with a name that the disk does not take (`OutputError`), also of what lies `beside` it."""
     with refused(path), suppress(FileNotFoundError, NotADirectoryError):
+        _refuse_lost_links(path)
         (beside or path).lstat()
 
 

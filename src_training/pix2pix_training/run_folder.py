@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pix2pix_training.alignment import Estimate
 from pix2pix_training.alignment_table import table_of
-from pix2pix_training.atomic import atomic_write, check_name, check_writable_target
+from pix2pix_training.atomic import atomic_write, check_nameable, check_writable_target
 from pix2pix_training.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.errors import OutputError, SettingsError
@@ -81,7 +81,7 @@ class RunFolder:
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that the run cannot have (`OutputError`)."""
-        check_name(self.path)
+        check_nameable(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file; give a folder for the run")
         content = self._content()

@@ -75,7 +75,7 @@ def test_invalid_pixels_do_not_count(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_other_channel_counts_are_refused(target: NDArray[np.uint16]) -> None:
-    with pytest.raises(ImageError, match="1 channels and its target t has 2"):
+    with pytest.raises(ImageError, match="1 channel and its target t has 2"):
         evaluate_pairs([pair(target[:1], target)])
 
 

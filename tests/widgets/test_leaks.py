@@ -102,9 +102,9 @@ def test_open_widgets_do_not_hold_what_the_user_removes(
     viewer: Any, wait_until: WaitUntil, qtbot: Any, tmp_path: Path
 ) -> None:
     widgets, layers = at_work(viewer, wait_until, tmp_path / "run")
-    live_words = widgets[1]().live_words
+    live = widgets[1]().live
     viewer.layers.clear()
-    wait_until(lambda: live_words.kind == "warning")  # the live view has looked for its layer
+    wait_until(lambda: not live.isChecked())  # the live view has looked for its layer
     settle(qtbot)
     assert len(alive(widgets)) == 2
     assert [layer.name for layer in alive(layers)] == []
