@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
-from qtpy.QtGui import QHelpEvent, QIcon, QPaintEvent, QResizeEvent, QValidator, QWheelEvent
+from qtpy.QtGui import QHelpEvent, QIcon, QPaintEvent, QPixmap, QResizeEvent, QValidator, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -317,7 +317,12 @@ def column(*widgets: QWidget) -> QWidget:
 
 def collapsed(title: str, content: QWidget) -> QCollapsible:
     """`content` behind a line to click on; the Tab key passes it over, and it may grow while it is shown."""
-    section = QCollapsible(expandedIcon=QIcon(), collapsedIcon=QIcon())  # else in the colour of no theme
+    nothing = QPixmap(1, 1)
+    nothing.fill(Qt.GlobalColor.transparent)
+    icon = QIcon(
+        nothing
+    )  # those of superqt are in the colour of no theme, and an empty one counts as none with PySide6
+    section = QCollapsible(expandedIcon=icon, collapsedIcon=icon)
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)
     section.layout().setAlignment(Qt.AlignmentFlag(0))
