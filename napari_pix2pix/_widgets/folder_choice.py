@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.folder_job import FolderImages, FolderLook, FolderTranslated, look_events
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.inquiry import Inquiry, changed_at
+from napari_pix2pix._widgets.inquiry import Inquiry, state_of
 from napari_pix2pix._widgets.layer_files import add_file
 from napari_pix2pix._widgets.messages import Message
 from napari_pix2pix.formats.registry import writable_formats
@@ -105,7 +105,7 @@ class FolderChoice(QWidget):
     def _ask(self) -> bool:
         images = self.images
         question = None if images is None else partial(look_events, images)
-        has_changed = self._inquiry.ask(question, images and (images, changed_at(images.folder)))
+        has_changed = self._inquiry.ask(question, images and (images, state_of(images.folder)))
         if has_changed:
             self._look = None
         return has_changed

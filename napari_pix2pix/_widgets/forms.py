@@ -319,9 +319,7 @@ def collapsed(title: str, content: QWidget) -> QCollapsible:
     """`content` behind a line to click on; the Tab key passes it over, and it may grow while it is shown."""
     nothing = QPixmap(1, 1)
     nothing.fill(Qt.GlobalColor.transparent)
-    icon = QIcon(
-        nothing
-    )  # those of superqt are in the colour of no theme, and an empty one counts as none with PySide6
+    icon = QIcon(nothing)  # superqt's own have the colour of no theme; one without a pixmap is none with PySide6
     section = QCollapsible(expandedIcon=icon, collapsedIcon=icon)
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.layout().setSpacing(0)

@@ -11,12 +11,13 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_pix2pix._widgets.workers import CoreWorker, MakeEvents, make_worker
 
 
-def changed_at(path: Path) -> int | None:
-    """When a file was written, or files of a folder came or went; None where there is none."""
+def state_of(path: Path) -> tuple[int, int] | None:
+    """When a file was written, or files of a folder came or went, and its size; None where there is none."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except (OSError, ValueError):  # which is for what can be no path
         return None
+    return found.st_mtime_ns, found.st_size
 
 
 class Inquiry(QObject):

@@ -112,13 +112,15 @@ class Remarks(Message):
 
     def add(self, line: str) -> None:
         if line not in self._lines:
-            self._lines.append(line)
-            self.say("\n".join(f"• {line}" for line in self._lines), "warning")
+            self._say_lines([*self._lines, line])
 
     def drop(self, reasons: Collection[str]) -> None:
         """Forget lines with reasons that stand elsewhere by now."""
-        self._lines = [line for line in self._lines if not any(reason in line for reason in reasons)]
-        self.say("\n".join(f"• {line}" for line in self._lines), "warning")
+        self._say_lines([line for line in self._lines if not any(reason in line for reason in reasons)])
+
+    def _say_lines(self, lines: list[str]) -> None:
+        self._lines = lines
+        self.say("\n".join(f"• {line}" for line in lines), "warning")
 
     def forget(self) -> None:
         self._lines = []

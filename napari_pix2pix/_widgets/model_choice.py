@@ -12,7 +12,7 @@ from qtpy.QtCore import QMimeData, Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_model, form
-from napari_pix2pix._widgets.inquiry import Inquiry
+from napari_pix2pix._widgets.inquiry import Inquiry, state_of
 from napari_pix2pix._widgets.messages import breakable
 from napari_pix2pix._widgets.model_card import ModelCard, load_card
 from napari_pix2pix._widgets.preferences import recent_models
@@ -60,6 +60,10 @@ class ModelChoice(QWidget):
         return chosen / MODEL_NAME if chosen is not None and self.file.is_folder else chosen
 
     @property
+    def _present(self) -> object:
+        return self.path and (self.path, state_of(self.path))
+
+    @property
     def seen(self) -> object:
         """Which file, in which state, was looked at last; to be compared."""
         return self._seen
@@ -70,7 +74,7 @@ class ModelChoice(QWidget):
 
     def look_again(self) -> None:
         """The file may have been replaced, or have gone or come, since it was looked at."""
-        if _state_of(self.path) != self._seen:
+        if self._present != self._seen:
             self._on_file_changed()
 
     def _offer_recent(self) -> None:
@@ -88,8 +92,7 @@ class ModelChoice(QWidget):
             self.set_path(path)
 
     def _on_file_changed(self) -> None:
-        path = self.path
-        self._seen = _state_of(path)
+        path, self._seen = self.path, self._present
         if path is None or not os.path.isfile(path):  # noqa: PTH113 (whose own method raises for what can be no path)
             self._card = None
             self._inquiry.ask(None, None)
@@ -121,15 +124,6 @@ def dropped_model(dropped: QMimeData) -> Path | None:
     urls = dropped.urls()
     path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
     return path if path is not None and (path.is_dir() or path.suffix == Path(MODEL_NAME).suffix) else None
-
-
-def _state_of(path: Path | None) -> tuple[Path | None, float | None, int | None]:
-    """The path, and when the file was written and how large it is; None where there is none."""
-    try:
-        stat = None if path is None else path.stat()
-    except (OSError, ValueError):  # which is for what can be no path
-        stat = None
-    return (path, None, None) if stat is None else (path, stat.st_mtime_ns, stat.st_size)
 
 
 def _unbroken(text: str) -> str:

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QStackedWidget, QVBoxLayout, QWi
 
 from napari_pix2pix._widgets.command_line import NamedFiles
 from napari_pix2pix._widgets.forms import Choice, PathField, ask_folder, form, row
-from napari_pix2pix._widgets.inquiry import Inquiry, changed_at
+from napari_pix2pix._widgets.inquiry import Inquiry, state_of
 from napari_pix2pix._widgets.layer_axes import full_extent, is_labels, is_rgb
 from napari_pix2pix._widgets.layer_facts import (
     apart_on_the_earth,
@@ -265,7 +265,7 @@ class TrainingImages(QWidget):
 
     def _state_of_folders(self) -> object:
         folders = self._folders()
-        return folders and (folders, changed_at(folders.source), changed_at(folders.target))
+        return folders and (folders, state_of(folders.source), state_of(folders.target))
 
     def _on_folder_changed(self) -> None:
         self._checked = None

@@ -42,7 +42,7 @@ _RANGES = range(1, 5)
 """Inputs of a rounding: its ends before and after."""
 _REVISION = 5
 """To be raised where the same key would stand for another model."""
-_FIXED_SIZE_WEIGHTS = 1 << 22
+QUICKLY_COMPILED_WEIGHTS = 1 << 22
 """Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -118,7 +118,7 @@ class OpenVinoRunner:
         """Shapes (N, h, w, C) that the stage is to be compiled for; None for any."""
         if spec not in self._weights:
             self._weights[spec] = weight_count(self._network, spec)
-        if reaches_the_bottom(spec) or self._weights[spec] > _FIXED_SIZE_WEIGHTS:
+        if reaches_the_bottom(spec) or self._weights[spec] > QUICKLY_COMPILED_WEIGHTS:
             return None
         height, width = covered_size(self._network.config, spec, inputs)
         if height != width:

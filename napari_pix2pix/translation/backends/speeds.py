@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from napari_pix2pix.translation.backends.cache import EngineCache
-from napari_pix2pix.translation.backends.openvino_runner import OpenVinoRunner
+from napari_pix2pix.translation.backends.openvino_runner import QUICKLY_COMPILED_WEIGHTS, OpenVinoRunner
 from napari_pix2pix.translation.backends.stage_runner import StageRunner, TorchRunner
 from napari_pix2pix.translation.cost import stage_macs
 from napari_pix2pix.translation.plan import Plan
@@ -44,8 +44,6 @@ _SURVEYED_PX = 2048
 """Of an image of this side it is found which stages the plan has."""
 _LARGEST_PX = 512
 """Side of windows, in cells of what a stage takes."""
-_MANY_WEIGHTS = 1 << 22
-"""Stages of more take seconds to compile."""
 _TURNS = 2
 
 
@@ -101,7 +99,7 @@ def _stages(network: Generator, plan: Plan, inference: InferenceConfig) -> dict[
 
 def _measured(network: Generator, stages: Mapping[StageSpec, int], macs: float) -> Speeds:
     work = {spec: stage_macs(network.config, spec) for spec in stages}
-    light = [spec for spec in stages if weight_count(network, spec) <= _MANY_WEIGHTS] or [list(stages)[-1]]
+    light = [spec for spec in stages if weight_count(network, spec) <= QUICKLY_COMPILED_WEIGHTS] or [list(stages)[-1]]
     inputs = {spec: _inputs(network, spec, stages[spec]) for spec in light}
 
     def seconds(runner: StageRunner) -> float:
