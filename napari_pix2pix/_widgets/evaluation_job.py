@@ -21,6 +21,7 @@ from pix2pix_training.retelling import retold
 if TYPE_CHECKING:
     from napari_pix2pix.evaluation import Comparison, Evaluation
     from napari_pix2pix.report.judgement import Seen
+    from napari_pix2pix.translation.batch import OfOne
     from pix2pix_training.model_file import Model
 
 _WORDS = {
@@ -120,9 +121,12 @@ def report_events(evaluated: Evaluated, path: Path, *, cancel: Cancel) -> Genera
     OutputError
         It cannot be written.
     """
+    from napari_pix2pix.report.intervals import half_widths
     from napari_pix2pix.report.judgement import judging, model_facts
     from napari_pix2pix.report.page import check_report_name, write_report
-    from pix2pix_training.atomic import atomic_write
+    from napari_pix2pix.translation.settings import TranslationSettings
+    from pix2pix_training.atomic import atomic_write, temporary_folder
+    from pix2pix_training.machine import scratch_folder
     from pix2pix_training.model_file import load_model
     from pix2pix_training.pairs import Pair
 
@@ -133,25 +137,35 @@ def report_events(evaluated: Evaluated, path: Path, *, cancel: Cancel) -> Genera
     else:
         check_report_name(path)
         model = load_model(request.model)
-        steps = judging(
-            request.model.parent.name,
-            evaluated.wanted,
-            evaluated.found,
-            given=[Pair(request.result.source, request.target, request.name)],
-            model=model,
-            card=model_facts(model),
-            region=evaluated.region,
-        )
-        judged = yield from retold(steps, partial(_not_cancelled, cancel))
-        judged = replace(judged, seen=(evaluated.seen,))  # which is known of the whole image
-        how = f"napari: Evaluate, Save report; image {request.name}, true targets {request.target.name}"
-        write_report(path, [judged], command=how)
+        settings = TranslationSettings(**request.result.provenance["options"])
+        given = [Pair(request.result.source, request.target, request.name)]
+        with temporary_folder(scratch_folder()) as folder:
+            maps = yield from retold(half_widths(given, model, settings, folder), partial(_tiles_of_one, cancel))
+            steps = judging(
+                request.model.parent.name,
+                evaluated.wanted,
+                evaluated.found,
+                given=given,
+                model=model,
+                card=model_facts(model),
+                maps=maps,
+                region=evaluated.region,
+            )
+            judged = yield from retold(steps, partial(_not_cancelled, cancel))
+            judged = replace(judged, seen=(evaluated.seen,))  # which is known of the whole image
+            how = f"napari: Evaluate, Save report; image {request.name}, true targets {request.target.name}"
+            write_report(path, [judged], command=how)
     yield Saved(path=path)
 
 
 def _not_cancelled(cancel: Cancel, event: TilesDone) -> TilesDone:
     cancel.check()
     return event
+
+
+def _tiles_of_one(cancel: Cancel, event: OfOne) -> TilesDone:
+    cancel.check()
+    return event.event if isinstance(event.event, TilesDone) else TilesDone(done=0, total=1)
 
 
 def _scored_part(model: Model, request: EvaluationRequest) -> tuple[Region | None, Seen, str]:

@@ -7,6 +7,7 @@ the first signal ends the program. This module is loaded before everything else 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -150,12 +151,16 @@ def finish() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the program; after an interruption without waiting for threads that may still be at work."""
+    """End the program; after an interruption without waiting for threads that may still be at work.
+
+    Python would look for cycles among all that PyTorch has loaded before it ends, which takes 0.7 s.
+    """
     if code == EXIT_INTERRUPTED:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+    gc.freeze()
     sys.exit(code)
 
 

@@ -194,9 +194,10 @@ def show_training(events: Iterable[Event], kept: Callable[[int], str] = _state_k
 
 
 def _announce(event: Started, say: Callable[[str], None]) -> None:
-    length = f"{event.total_steps} steps" if event.total_steps else f"{event.config.minutes:g} min"
     from pix2pix_training.in_words import describe_generator
 
+    steps = event.total_steps
+    length = f"{steps} step{'s' * (steps != 1)}" if steps else f"{event.config.minutes:g} min"
     config = event.config
     say(f"{describe_generator(config.generator)}; patches of {config.patch_size} px, {config.batch_size} a step")
     say("all settings: config.toml in the folder of the run")

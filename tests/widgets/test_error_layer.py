@@ -122,3 +122,24 @@ def test_the_form_of_training_tells_how_far_the_error_map_is(qtbot: Any) -> None
     progress.show([LearningErrors(step=8, fraction=0.25)])
     assert progress.state.text() == "learning how large errors are…"
     assert progress.of_epoch.value() == progress.of_epoch.maximum() // 4
+
+
+def test_a_report_shows_the_error_map_and_how_many_targets_lie_within(
+    viewer: Any, run: Any, translate: Any, wait_until: Any, model: Path, tmp_path: Path
+) -> None:
+    pixels = texture(40)
+    run(model, [viewer.add_image(pixels, name="phase")])
+    output = viewer.layers[-1].data.astype(float)
+    rng = np.random.default_rng(0)
+    target = np.clip(output + rng.normal(0, 60, output.shape), 0, 255).astype(np.uint8)
+    actions = translate.model_actions
+    actions.targets.choose([viewer.add_image(target, name="truth")])
+    actions.evaluate_button.click()
+    wait_until(lambda: not translate.is_running)
+    actions.wants_report.emit(tmp_path / "report.html")
+    wait_until(lambda: not translate.is_running)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    within = np.abs(output - target) <= Pix2Pix(model).error_map(pixels, axes="YX")
+    assert 0.1 < within.mean() < 0.9
+    assert "Error maps, the half-widths of the intervals" in page
+    assert f"{within.mean():.3g}" in page
