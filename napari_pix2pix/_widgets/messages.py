@@ -20,6 +20,7 @@ _ON_LIGHT = {"error": "#a40e26", "warning": "#7a4a00", "good": "#14602b", "blue"
 
 
 _DOCUMENTATION = "documentation"
+MOST_LINES = 20
 _BREAK = "\N{ZERO WIDTH SPACE}"
 _LONG_WORD = re.compile(r"\S{21,}")
 _PARTS = re.compile(r"[^\W_]{13,}|[_./\\,;:=+@&-]+(?=\w)")
@@ -35,8 +36,18 @@ def _with_breaks(part: re.Match[str]) -> str:
     return _BREAK.join(part[0]) if part[0].isalnum() else part[0] + _BREAK
 
 
+def _first_lines(text: str) -> str:
+    """What is shown of words that may have hundreds of lines, such as one for each image of a folder."""
+    lines = text.split("\n")
+    more = len(lines) - MOST_LINES
+    return text if more <= 1 else "\n".join([*lines[:MOST_LINES], f"… and {more} more: right-click, Copy, has all"])
+
+
 class Message(QLabel):
-    """A line or two of words beside the fields that they are about; takes no room while it has none."""
+    """A line or two of words beside the fields that they are about; takes no room while it has none.
+
+    Of more than `MOST_LINES` the first are shown; all of them are `text` and are copied.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +65,7 @@ class Message(QLabel):
         self.kind = kind
         self._colour_words()
         self._text = text
-        self.setText(breakable(text))
+        self.setText(breakable(_first_lines(text)))
         self.setVisible(bool(text))
 
     def text(self) -> str:

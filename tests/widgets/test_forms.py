@@ -736,3 +736,16 @@ def test_paths_that_no_disk_takes_are_said_in_words(
     train.images.source_folder.set_path(path)
     train.images.target_folder.set_path(path)
     assert train.images.message.text() == f"{path} is not a folder."
+
+
+def test_hundreds_of_lines_are_copied_in_full_and_shown_in_part(viewer: Any, translate: Any) -> None:
+    """Five hundred images that failed were as many red lines, and the button above them was far away."""
+    from qtpy.QtWidgets import QApplication, QLabel
+
+    message = translate.state
+    words = "\n".join(f"{number}.tif: cannot be opened" for number in range(500))
+    message.say(words, "error")
+    lines = QLabel.text(message).replace("\N{ZERO WIDTH SPACE}", "").split("\n")
+    assert lines == [*words.split("\n")[:20], "… and 480 more: right-click, Copy, has all"]
+    message._copy()
+    assert QApplication.clipboard().text() == message.text() == words
