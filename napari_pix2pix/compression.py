@@ -200,6 +200,7 @@ def width_for(teacher: Model, speed: float, image: ArraySource, device: str) -> 
 
 
 def _untrained(teacher: Model, width: int) -> Model:
+    """As fast as a student of this width, which also looks whether an image is like those it was trained on."""
     config = replace(teacher.generator_config, base_width=width, dropout="none")
     inference = replace(teacher.inference, dropout="off")
     weights = build_generator(config).state_dict()
@@ -210,7 +211,6 @@ def _untrained(teacher: Model, width: int) -> Model:
         inference=inference,
         discriminator=None,
         error=None,
-        novelty=None,
         int8=None,
     )
 

@@ -33,7 +33,7 @@ from pix2pix_training.intensity import LinearMapping, resolved
 from pix2pix_training.model_file import Model
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.novelty import CELL_PX, NoveltyMeasure
-from pix2pix_training.novelty_survey import Cells, KnownImage, drawn_patches
+from pix2pix_training.novelty_survey import PATCH_CELLS, Cells, KnownImage, Patch, drawn_patches
 from pix2pix_training.regions import Region
 
 logger = logging.getLogger(__name__)
@@ -133,8 +133,11 @@ def sampled_share(image: FittedImage, translator: Translator) -> float | None:
     if measure is None or (isinstance(mapping, LinearMapping) and not mapping.low):
         return None
     source = with_neighbouring_planes(image, translator.model.source.z_context)
-    known = KnownImage(image=source, planes=list(plane_indices(source)), mapping=mapping)
-    patches = drawn_patches([known], _SAMPLES)
+    planes, cells = list(plane_indices(source)), Cells(source, mapping)
+    if len(planes) * cells.count <= _SAMPLES * PATCH_CELLS**2:  # at once: patches see their neighbours too
+        patches = [Patch(cells, plane, Region.whole(*cells.size)) for plane in planes]
+    else:
+        patches = drawn_patches([KnownImage(image=source, planes=planes, mapping=mapping)], _SAMPLES)
     judged = [patch.scores(measure) for patch in patches]
     scores, contents = (np.concatenate([each.ravel() for each in part]) for part in zip(*judged, strict=True))
     return novel_share(measure.p_values(scores, contents))

@@ -61,6 +61,7 @@ class Cells:
         self._places = tuple(_places(length) for length in plane_size(image))
         self.size = (len(self._places[0]), len(self._places[1]))
         """Rows and columns of cells."""
+        self.count = self.size[0] * self.size[1]
 
     def features(self, part: Region, plane: Plane) -> Features:
         """Of a rectangle of cells; NaN for those that hold hardly valid pixels."""
