@@ -68,12 +68,14 @@ class Cells:
         rows, columns = self._places[0][slice(*part.rows)].ravel(), self._places[1][slice(*part.columns)].ravel()
         region = Region(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
         stored, opacity = self._filled.read_with_opacity(region, plane)
-        index = np.ix_(rows - region.y0, columns - region.x0)
-        taken = to_tensor(stored[:, index[0], index[1]]).to(self._device)
+        if region.size != (len(rows), len(columns)):  # cells overlap, or are larger than the image
+            index = np.ix_(rows - region.y0, columns - region.x0)
+            stored, opacity = stored[:, index[0], index[1]], None if opacity is None else opacity[index]
+        taken = to_tensor(stored).to(self._device)
         pixels = self._mapping.to_network(taken[None])[0].reshape(-1, part.height, CELL_PX, part.width, CELL_PX)
-        found = cell_features(pixels.permute(1, 3, 0, 2, 4))
+        found = cell_features(pixels.permute(1, 3, 0, 2, 4).contiguous())
         if opacity is not None:
-            valid = (opacity[index] > 0).reshape(part.height, CELL_PX, part.width, CELL_PX).mean((1, 3))
+            valid = (opacity > 0).reshape(part.height, CELL_PX, part.width, CELL_PX).mean((1, 3))
             found[valid < _LEAST_VALID_SHARE] = np.nan
         return found
 
