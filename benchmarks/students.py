@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-sets", nargs="+", choices=tuple(DATA_SETS), default=tuple(DATA_SETS))
     parser.add_argument("--speeds", nargs="+", type=float, default=[2, 4, 8])
     parser.add_argument("--base-width", type=int, default=32, help="of the teachers")
-    parser.add_argument("--steps", type=int, default=1500, help="of the teachers; students make twice as many")
+    parser.add_argument("--steps", type=int, default=1500, help="of the teachers")
+    parser.add_argument("--student-steps", type=int, help="by default twice those of the teachers")
     chosen = parser.parse_args(arguments)
     for name in chosen.data_sets:
         make(name, chosen)
@@ -60,7 +61,8 @@ def make(name: str, chosen: argparse.Namespace) -> None:
     size = ["--base-width", str(chosen.base_width), "--patch-size", "256", "--coverage", "0"]
     run("train", *images, *values, *size, "--steps", str(chosen.steps), folder=teacher)
     for speed in chosen.speeds:
-        options = [*images, "--target-speed", f"{speed:g}x", "--steps", str(2 * chosen.steps)]
+        steps = chosen.student_steps or 2 * chosen.steps
+        options = [*images, "--target-speed", f"{speed:g}x", "--steps", str(steps)]
         run("compress", str(teacher / "model.safetensors"), *options, folder=teacher.with_name(f"{speed:g}x"))
 
 
