@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 _PROGRAM = Path(__file__).with_name("interrupted_run.py")
 _SIDE = 600
+
+
+@pytest.fixture(autouse=True)
+def a_terminal_may_close() -> Iterator[None]:
+    """As if the tests themselves were not run with nohup, which programs inherit and respect."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
