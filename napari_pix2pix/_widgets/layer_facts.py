@@ -260,7 +260,8 @@ def file_in_words(layer: Any) -> str:
 
 def pixel_size(layer: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Height and width of a pixel and their unit; None where nobody says in which."""
-    metadata = image_metadata(layer)
+    facts = file_facts(layer)
+    metadata = _scaled(ImageMetadata() if facts is None else facts.metadata, layer, axis_letters(layer, None))
     return (metadata.pixel_size, metadata.unit) if metadata.unit is not None else (None, None)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from napari.utils.colormaps import label_colormap
@@ -358,5 +358,11 @@ def _facts(picker: LayerPicker) -> LayerFacts:
 
 def _label_colors(layers: list[Any]) -> ClassColors:
     labelled = next(filter(is_labels, layers), None)
-    colors: ClassColors = (label_colormap() if labelled is None else labelled.colormap).map
+    colors: ClassColors = (_new_colors() if labelled is None else labelled.colormap).map
     return colors
+
+
+@cache
+def _new_colors() -> Any:
+    """Of labels that are new; making them takes two milliseconds."""
+    return label_colormap()
