@@ -34,12 +34,13 @@ def placement(
     factors : size of the new layer's pixels along its axes, in those of `layer`; default 1.
     """
     kept = spatial_axes(layer, channel_axis)
-    own = _own_transform(layer)
+    shear = layer.shear  # which takes napari a millisecond
+    own = _own_transform(layer, shear)
     result = {
         "scale": layer.scale,
         "translate": layer.translate,
         "rotate": layer.rotate,
-        "shear": layer.shear,
+        "shear": shear,
         "affine": np.asarray(layer.affine.affine_matrix),
         "units": tuple(layer.units[axis] for axis in kept),
         "axis_labels": tuple(layer.axis_labels[axis] for axis in kept),
@@ -56,8 +57,8 @@ def placement(
     return result
 
 
-def _own_transform(layer: Any) -> Affine:
-    return Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear, ndim=layer.ndim)
+def _own_transform(layer: Any, shear: Any) -> Affine:
+    return Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=shear, ndim=layer.ndim)
 
 
 def _shear(transform: Affine) -> Any:

@@ -237,6 +237,7 @@ class TrainWidget(JobWidget):
 
     def _on_train(self) -> None:
         """A run is never begun in the place of another one."""
+        self.settings.badge.stop()  # it computes, and what follows waits for the interpreter
         self.look_again()
         if not self.train_button.isEnabled():  # the form says what is other than it was
             return
