@@ -129,14 +129,19 @@ def image_metadata(layer: Any, channel_axis: int | None = None, extent: Extent |
 
     Scale and units of the layer count where it has some; else its file says how large pixels are.
     """
-    facts = file_facts(layer)
-    known = ImageMetadata() if facts is None else facts.metadata
+    known = _of_file(layer)
     letters = axis_letters(layer, channel_axis)
     starts = {} if extent is None else dict(zip(letters.replace("C", ""), (first for first, _ in extent), strict=True))
     if starts and known.georeference is not None:
         known = replace(known, georeference=known.georeference.moved(starts["Y"], starts["X"]))
     known = replace(_scaled(known, layer, letters), rgb=is_rgb(layer), channel_names=(), tiles=None, made_by=())
     return replace(known, scales=tuple(_scales(known, layer, letters, starts)))
+
+
+def _of_file(layer: Any) -> ImageMetadata:
+    """What the file of a layer says; nothing where there is none."""
+    facts = file_facts(layer)
+    return ImageMetadata() if facts is None else facts.metadata
 
 
 def _scaled(known: ImageMetadata, layer: Any, letters: str) -> ImageMetadata:
@@ -247,8 +252,7 @@ def apart_on_the_earth(layers: Sequence[Any]) -> list[str]:
 
 
 def _place_on_earth(layer: Any) -> Georeference | None:
-    facts = file_facts(layer)
-    return None if facts is None else facts.metadata.georeference
+    return _of_file(layer).georeference
 
 
 def file_in_words(layer: Any) -> str:
@@ -260,8 +264,7 @@ def file_in_words(layer: Any) -> str:
 
 def pixel_size(layer: Any) -> tuple[tuple[float, float] | None, str | None]:
     """Height and width of a pixel and their unit; None where nobody says in which."""
-    facts = file_facts(layer)
-    metadata = _scaled(ImageMetadata() if facts is None else facts.metadata, layer, axis_letters(layer, None))
+    metadata = _scaled(_of_file(layer), layer, axis_letters(layer, None))
     return (metadata.pixel_size, metadata.unit) if metadata.unit is not None else (None, None)
 
 
