@@ -30,7 +30,7 @@ from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.region_grid import balanced_tile, even_window_around
 from pix2pix_training.networks import UNet
 from pix2pix_training.regions import Region
-from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm
+from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm, stage_output
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ def _levels(
     assert isinstance(stages.network, UNet)
     at = replace(stages, origin=(part.window.y0, part.window.x0))
     runner = stages.runner
-    with PlaneStore(runner.device, memory_for_planes_bytes, runner.dtype, stages.scratch) as store:
+    dtype = torch.uint8 if stages.rounded else runner.dtype
+    with PlaneStore(runner.device, memory_for_planes_bytes, dtype, stages.scratch) as store:
         yield _Levels(at, part, splits, store, GatheredNorms(stages.network, norms))
 
 
@@ -182,8 +183,9 @@ class _Levels:
         for level in range(start + 1, stop):
             if self._norms.wants(encoder_norm(level)):
                 self._norms.gather(encoder_norm(level), self._tiles_of(self._encoding(level)))
-        plane = self._new_plane(stop, self._config.feature_channels(stop))
-        raws = self._tiles_of(self._encoding(stop))
+        encoding = self._encoding(stop)
+        plane = self._new_plane(stop, stage_output(self._config, encoding.spec).channels)
+        raws = self._tiles_of(encoding)
         _fill(plane, self._norms.watch(encoder_norm(stop), raws))
         return plane
 
@@ -198,6 +200,7 @@ class _Levels:
             start=level,
             given_norms=self._norms.any_wanted and self._norms.is_complete,
             noise=self._noise,
+            rounded=self._stages.rounded,
         )
         tensors = {**self._norms.inputs, "features": encoded.read(everywhere)}
         up = self._stages.run(spec, tensors, (0, 0))
@@ -217,7 +220,12 @@ class _Levels:
 
     def _encoding(self, level: int) -> _Pass:
         spec = StageSpec(
-            gives="encoded", level=level, top=level, start=self._split.start, given_norms=self._norms.any_wanted
+            gives="encoded",
+            level=level,
+            top=level,
+            start=self._split.start,
+            given_norms=self._norms.any_wanted,
+            rounded=self._stages.rounded,
         )
         return self._pass(spec, _Planes(), self._everything)
 
@@ -234,6 +242,7 @@ class _Levels:
             up=planes.up is not None,
             given_norms=self._norms.any_wanted,
             noise=self._noise,
+            rounded=self._stages.rounded,
         )
         return self._pass(spec, planes, needed)
 

@@ -61,7 +61,7 @@ def with_int8(
     of_sources: Sequence[ArraySource | None] = targets or [None] * len(sources)
     pairs = [known_pair(model, *pair) for pair in zip(sources, of_sources, strict=True)]
     parts = _parts(pairs, model.generator_config.stride)
-    found = yield from measured_int8(model, parts[::2], parts[1::2])
+    found = yield from measured_int8(model, parts[::2], parts[1::2], most_deviation=most_deviation)
     require_small(found, most_deviation)
     return replace(model, int8=found)
 

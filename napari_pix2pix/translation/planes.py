@@ -23,13 +23,14 @@ logger = logging.getLogger(__name__)
 _NUMPY: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
+    torch.uint8: np.dtype(np.uint8),
 }
 
 
 class FeaturePlane:
     """Features of one level over a whole image, written and read by windows of cells.
 
-    What is stored is raw, as a convolution gave it.
+    What is stored is raw, as a convolution gave it, or as the integers that the next convolutions take.
     """
 
     def __init__(self, level: int, cells: _Cells, device: torch.device) -> None:

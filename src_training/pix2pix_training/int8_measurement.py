@@ -25,7 +25,14 @@ from pix2pix_training.model_file import Model
 from pix2pix_training.networks import Generator as Network
 from pix2pix_training.networks import pad_to_stride
 from pix2pix_training.preparation import PreparedData, PreparedPair
-from pix2pix_training.quantisation import Int8Traits, RangeSurvey, int8_problem, quantise
+from pix2pix_training.quantisation import (
+    Int8Traits,
+    RangeSurvey,
+    Rounding,
+    int8_problem,
+    quantise,
+    without_last,
+)
 from pix2pix_training.regions import Region
 
 log = logging.getLogger(__name__)
@@ -171,16 +178,22 @@ def _tiles(images: Sequence[KnownPair], side: int) -> Iterator[Part]:
 
 
 def measured_int8(
-    model: Model, learning: Sequence[Part], judging: Sequence[Part], device: torch.device = _CPU
+    model: Model,
+    learning: Sequence[Part],
+    judging: Sequence[Part],
+    device: torch.device = _CPU,
+    most_deviation: float = MOST_DEVIATION,
 ) -> Generator[float, None, Int8Traits]:
     """Roundings that `learning` gives, and what they cost on `judging`; yields the share of the work that is done.
+
+    The last convolution stays in float32 where all would cost more than half of what is allowed.
 
     Raises
     ------
     SettingsError
         The values in the model are too large for 8 bits.
     """
-    count = len(learning) + len(judging)
+    count = len(learning) + 2 * len(judging)
     network = model.generator()
     fold_norms(network)
     network.to(device)
@@ -189,22 +202,34 @@ def measured_int8(
         survey.add(pad_to_stride(part.source().to(device), network.config.stride))
         yield number / count
     roundings = survey.roundings()
-    rounded = copy.deepcopy(network).cpu()
-    quantise(rounded, roundings)
-    rounded.to(device)
-    costs = []
-    for number, part in enumerate(judging, len(learning) + 1):
-        costs.append(part.cost(network, rounded, device))
-        yield number / count
+    number = len(learning)
+    for tried in (roundings, without_last(roundings)):
+        rounded = copy.deepcopy(network).cpu()
+        quantise(rounded, tried)
+        rounded.to(device)
+        costs = []
+        for part in judging:
+            costs.append(part.cost(network, rounded, device))
+            number += 1
+            yield number / count
+        found = _traits(tried, costs, len(learning))
+        if found.deviation <= most_deviation / 2 and (found.psnr_loss or 0) <= MOST_PSNR_LOSS / 2:
+            break
+    if number < count:
+        yield 1.0
+    return found
+
+
+def _traits(roundings: dict[str, Rounding], costs: Sequence[_Cost], learning: int) -> Int8Traits:
     deviations = [cost.deviation for cost in costs]
     losses = [cost.psnr_loss for cost in costs if cost.psnr_loss is not None]
     return Int8Traits(
         roundings=roundings,
-        parts=count,
+        parts=learning + len(costs),
         deviation=fmean(deviations),
         worst=max(deviations),
         psnr_loss=fmean(losses) if losses else None,
-        judging=len(judging),
+        judging=len(costs),
     )
 
 

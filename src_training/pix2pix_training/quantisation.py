@@ -5,8 +5,8 @@ again, and compilers do that in whatever order is fastest; a value near the midd
 one or the other. So all scales are powers of two: to multiply by one is exact in any order. That is what lets an image
 in tiles have the same integers in every layer as the image at once, and PyTorch the same as a compiler.
 
-The first convolution sees the image in finer steps, as many as float32 sums up exactly. The last one is not rounded:
-its errors would be those of the result.
+The first convolution sees the image in finer steps, as many as float32 sums up exactly. The last one, whose errors are
+those of the result, is rounded only where that costs little.
 
 Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
 """
@@ -14,7 +14,7 @@ Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient I
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, cast
 
 import torch
@@ -32,6 +32,8 @@ from pix2pix_training.validated import Lenient, validated
 STEPS = 255
 """Of the features, from the smallest to the largest value; weights have as many less one, around 0."""
 _WEIGHT_STEPS = 127
+LAST = "decoder_1"
+"""The convolution that gives the result."""
 _MIDDLE = 128
 _EXACT = 1 << 24
 """Float32 holds all integers up to here."""
@@ -52,7 +54,7 @@ class Int8Traits:
 
     Attributes
     ----------
-    roundings : of what each convolution takes, by `convolution_names`.
+    roundings : of what each convolution takes, by `convolution_names`; without the last where that stays in float32.
     parts : of images that were looked at; some of them gave the roundings, the others what follows.
     deviation : mean difference from the result in float32, as a share of its range.
     worst : that of the part where it is largest.
@@ -105,9 +107,9 @@ def require_int8(config: GeneratorConfig, inference: InferenceConfig, int8: Int8
 
 
 def convolution_names(config: GeneratorConfig) -> tuple[str, ...]:
-    """The convolutions of a U-Net that are rounded, in the order in which they run: all but the last one."""
+    """The convolutions of a U-Net that can be rounded, in the order in which they run."""
     levels = range(1, config.depth + 1)
-    return (*(f"encoder_{level}" for level in levels), *(f"decoder_{level}" for level in reversed(levels[1:])))
+    return (*(f"encoder_{level}" for level in levels), *(f"decoder_{level}" for level in reversed(levels)))
 
 
 def feature_steps(config: GeneratorConfig) -> dict[str, int]:
@@ -120,19 +122,57 @@ def feature_steps(config: GeneratorConfig) -> dict[str, int]:
 def are_roundings_of(config: GeneratorConfig, roundings: Mapping[str, Rounding]) -> bool:
     """Whether these are the convolutions of such a network, and 0 lies within the steps of each."""
     steps = feature_steps(config)
-    return roundings.keys() == steps.keys() and all(zero <= steps[name] for name, (_, zero) in roundings.items())
+    are_all = {*roundings, LAST} == steps.keys()
+    return are_all and all(zero <= steps[name] for name, (_, zero) in roundings.items())
 
 
-def _parents(network: UNet) -> Iterator[tuple[str, nn.Module]]:
+def without_last(roundings: Mapping[str, Rounding]) -> dict[str, Rounding]:
+    """Those that leave the last convolution in float32."""
+    return {name: rounding for name, rounding in roundings.items() if name != LAST}
+
+
+def _parents(network: UNet, names: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
     """The modules that hold these convolutions as `conv`, by name."""
-    for name in convolution_names(network.config):
+    for name in names:
         side, _, level = name.partition("_")
         block = network.down_block(int(level)) if side == "encoder" else network.up_block(int(level))
         yield name, cast(nn.Module, block.conv if hasattr(block.conv, "conv") else block)
 
 
+class FeatureRounding(nn.Module):
+    """How features become integers and back: ``round(x / step) + zero``, clipped to 0 ... `largest`."""
+
+    def __init__(self, rounding: Rounding, largest: int) -> None:
+        super().__init__()
+        exponent, self.zero = rounding
+        self.step = 2.0**exponent
+        self.largest = largest
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The integers, (N, C, h, w), in uint8."""
+        return self._integers(x).to(torch.uint8)
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """The rounded features."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            # as compilers know it
+            return torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, 0, self.largest)
+        return self._integers(x).sub_(self.zero).mul_(self.step)
+
+    def of_integers(self, integers: Tensor) -> Tensor:
+        """The rounded features that integers stand for."""
+        features = (integers.float() - self.zero) * self.step
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return self.rounded(features)  # which changes nothing, but tells compilers that they are integers
+        return features
+
+    def _integers(self, x: Tensor) -> Tensor:
+        """In floats, and in the order in which compilers compute."""
+        return torch.add(self.zero, x, alpha=1 / self.step).round_().clamp_(0, self.largest)
+
+
 class QuantisedConvolution(nn.Module):
-    """A convolution of rounded features and rounded weights, in floats.
+    """A convolution of rounded features and rounded weights, in floats. It takes features, or their integers.
 
     Parameters
     ----------
@@ -148,29 +188,24 @@ class QuantisedConvolution(nn.Module):
     def __init__(self, conv: Convolution, rounding: Rounding, steps: int = STEPS) -> None:
         super().__init__()
         self.conv = conv
-        exponent, self.zero = rounding
-        self.step = 2.0**exponent
-        self.largest = steps
+        self.rounding = FeatureRounding(rounding, steps)
         self.axis = 1 if isinstance(conv, nn.ConvTranspose2d) else 0
         self.register_buffer("steps", weight_steps(conv.weight.detach(), self.axis))
         self.register_buffer("zeros", torch.zeros_like(self.steps, dtype=torch.int32))
-        self.register_buffer("taken", torch.tensor([exponent, self.zero, steps]))  # what a digest of the network sees
+        self.register_buffer("taken", torch.tensor([*rounding, steps]))  # what a digest of the network sees
         conv.weight = nn.Parameter(self._known_rounding(conv.weight.detach()), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, weight = self.conv, self.conv.weight
+        weight = self.conv.weight
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            # as compilers know it
-            features = torch.fake_quantize_per_tensor_affine(x, self.step, self.zero, 0, self.largest)
-            weight = self._known_rounding(weight)
-        else:  # in the order in which they compute
-            integers = torch.add(self.zero, x, alpha=1 / self.step).round_().clamp_(0, self.largest)
-            features = integers.sub_(self.zero).mul_(self.step)
-        return _convolved(conv, features, weight)
+            weight = self._known_rounding(weight)  # as compilers know it
+        are_integers = x.dtype is torch.uint8
+        features = self.rounding.of_integers(x) if are_integers else self.rounding.rounded(x)
+        return _convolved(self.conv, features, weight)
 
     def as_nodes(self) -> nn.Module:
         """The same in nodes that runtimes of ONNX compute in integers; itself where 8 bits do not hold its features."""
-        return IntegerNodes(self) if self.largest == STEPS else self
+        return IntegerNodes(self) if self.rounding.largest == STEPS else self
 
     def _known_rounding(self, weight: Tensor) -> Tensor:
         return torch.fake_quantize_per_channel_affine(
@@ -199,9 +234,9 @@ class IntegerNodes(nn.Module):
         self.register_buffer("weight", (conv.weight / rounded.steps.reshape(shape)).round().to(torch.int8))
         self.register_buffer("steps", rounded.steps)
         self.register_buffer("zeros", torch.zeros_like(rounded.steps, dtype=torch.int8))
-        self.register_buffer("step", torch.tensor(rounded.step))
-        signed = rounded.zero == _MIDDLE
-        zero = torch.tensor(0, dtype=torch.int8) if signed else torch.tensor(rounded.zero, dtype=torch.uint8)
+        self.register_buffer("step", torch.tensor(rounded.rounding.step))
+        middle = rounded.rounding.zero
+        zero = torch.tensor(0, dtype=torch.int8) if middle == _MIDDLE else torch.tensor(middle, dtype=torch.uint8)
         self.register_buffer("zero", zero)
         del conv.weight
 
@@ -269,8 +304,14 @@ def quantise(network: Generator, roundings: Mapping[str, Rounding]) -> None:
     if not are_roundings_of(network.config, roundings):
         raise SettingsError("the roundings for int8 are not those of the network; compile the model again")
     steps = feature_steps(network.config)
-    for name, parent in _parents(network):
+    for name, parent in _parents(network, roundings):
         parent.conv = QuantisedConvolution(_rewritten(_convolution(parent)), roundings[name], steps[name])
+
+
+def rounding_of(layer: nn.Module) -> FeatureRounding:
+    """That of a quantised convolution, or of the one in a layer that rewrites it."""
+    convolution = layer if isinstance(layer, QuantisedConvolution) else cast(QuantisedConvolution, layer.conv)
+    return convolution.rounding
 
 
 def _convolution(parent: nn.Module) -> Convolution:
@@ -292,7 +333,7 @@ class RangeSurvey:
     @torch.inference_mode()
     def add(self, image: Tensor) -> Tensor:
         """Look at an image (N, C, H, W) in [-1, 1]; its result."""
-        parents = _parents(self._network)
+        parents = _parents(self._network, convolution_names(self._network.config))
         hooks = [_convolution(parent).register_forward_pre_hook(self._looking(name)) for name, parent in parents]
         try:
             return cast(Tensor, self._network(image))

@@ -20,6 +20,10 @@ Norms either are layers of the stage (then running averages are best folded into
 The activations that come first can be left to the caller, see `activated_inputs`: ``activated`` is
 ``leaky_relu(features, 0.2)``, and ``joined`` is ``relu(concatenate(encoded, up))``.
 
+With `StageSpec.rounded`, for networks whose convolutions take integers of 8 bits, features enter and leave a stage as
+those integers (uint8): activated, and rounded as the convolution that takes them rounds them. Two convolutions may take
+e_k, in steps of their own; an encoding stage gives the channels for the next encoder level, then those for the decoder.
+
 The only output is called ``output``. Windows of one call cover the same part of the image, aligned to cells of `top`.
 """
 
@@ -44,10 +48,12 @@ from pix2pix_training.networks import (
     normed_decoder_levels,
     normed_encoder_levels,
 )
+from pix2pix_training.quantisation import FeatureRounding, rounding_of
 
 OUTPUT = "output"
 ACTIVATED = "activated"
 JOINED = "joined"
+_ENCODER, _DECODER = "encoder", "decoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,7 @@ class StageSpec:
         the decoder starts at `top`, which then is the generator's depth.
     given_norms : scale and shift of the norms are inputs.
     noise : the noise of dropout is an input; else there is none.
+    rounded : features other than the image and the result are integers of 8 bits; norms are folded then, without noise.
     """
 
     gives: Literal["encoded", "up"]
@@ -74,6 +81,7 @@ class StageSpec:
     up: bool = False
     given_norms: bool = False
     noise: bool = False
+    rounded: bool = False
 
     @property
     def encoder_levels(self) -> range:
@@ -97,12 +105,14 @@ class StageTensor:
     level : (N, channels, h, w) with 2**level times fewer rows and columns than the image; None for a norm's scale and
         shift, (2, channels).
     noise_of : number of the dropout layer whose noise it is.
+    integers : uint8, not floats.
     """
 
     name: str
     channels: int
     level: int | None
     noise_of: int | None = None
+    integers: bool = False
 
 
 def whole_stage(config: GeneratorConfig, *, noise: bool = False) -> StageSpec:
@@ -129,7 +139,7 @@ def activated_inputs(network: Generator, spec: StageSpec) -> tuple[StageTensor, 
     if not isinstance(network, UNet) or spec.given_norms:
         return tensors
     by_name = {tensor.name: tensor for tensor in tensors}
-    if spec.start and isinstance(network.down_block(spec.start).norm, nn.Identity):
+    if spec.start and not spec.rounded and isinstance(network.down_block(spec.start).norm, nn.Identity):
         by_name["features"] = replace(by_name["features"], name=ACTIVATED)
     if _only_joined(network, spec):
         encoded, up = by_name["encoded"], by_name.pop("up")
@@ -150,7 +160,17 @@ def _only_joined(network: UNet, spec: StageSpec) -> bool:
 def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
     encoded = spec.gives == "encoded"
     channels = config.feature_channels(spec.level) if encoded else config.up_channels(spec.level)
-    return StageTensor(name=OUTPUT, channels=channels, level=spec.level)
+    integers = spec.rounded and spec.level > 0
+    if integers:
+        channels *= len(_takers(config, spec))
+    return StageTensor(name=OUTPUT, channels=channels, level=spec.level, integers=integers)
+
+
+def _takers(config: GeneratorConfig, spec: StageSpec) -> tuple[str, ...]:
+    """Which sides of the U-Net take the output of a stage: the next encoder level, the decoder level beside it."""
+    if spec.gives == "up" or spec.level == config.depth:
+        return (_DECODER,)
+    return (_ENCODER, _DECODER) if config.architecture == "unet" else (_ENCODER,)
 
 
 def weight_count(network: Generator, spec: StageSpec) -> int:
@@ -217,19 +237,29 @@ class _UNetPieces(nn.Module):
         if not spec.given_norms:
             self.norms.update({encoder_norm(k): network.down_block(k).norm for k in _finished_encoders(spec)})
             self.norms.update({decoder_norm(k): network.up_block(k).norm for k in _finished_decoders(spec)})
+        self.roundings = nn.ModuleDict(_leaving_roundings(network, spec))
 
     def forward(self, given: Mapping[str, Tensor]) -> Tensor:
         spec = self.spec
         encoded = self._encoded(given)
         if spec.gives == "encoded":
-            return encoded[spec.level]
+            return self._leaving(encoded[spec.level])
         up = self._finished_up(spec.top + 1, given["up"], given) if "up" in given else None
         for level in spec.decoder_levels:
             is_given = level == spec.top and JOINED in given
             raw = self.decoders[str(level)](given[JOINED] if is_given else self._activated(encoded.get(level), up))
             up = raw if level == spec.level + 1 else self._finished_up(level, raw, given)
         assert up is not None
-        return cast(Tensor, self.activation(up)) if spec.level == 0 else up
+        if spec.level == 0:
+            return cast(Tensor, self.activation(up))
+        return self._leaving(up)
+
+    def _leaving(self, x: Tensor) -> Tensor:
+        """Features as they leave the stage: as they are, or as the integers that the next convolutions take."""
+        if not self.roundings:
+            return x
+        activated = {side: F.leaky_relu(x, 0.2) if side == _ENCODER else F.relu(x) for side in self.roundings}
+        return torch.cat([rounding(activated[side]) for side, rounding in self.roundings.items()], 1)
 
     def _encoded(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         """Encoder features by level, normed but for the stage's output."""
@@ -251,7 +281,7 @@ class _UNetPieces(nn.Module):
         """Input of the first encoder level."""
         assert self.spec.start is not None
         x = self._normed(encoder_norm(self.spec.start), given["features"], given)
-        return F.leaky_relu(x, 0.2) if self.spec.start else x
+        return F.leaky_relu(x, 0.2) if self.spec.start and not self.spec.rounded else x
 
     def _finished_up(self, level: int, raw: Tensor, given: Mapping[str, Tensor]) -> Tensor:
         up = self._normed(decoder_norm(level), raw, given)
@@ -269,10 +299,27 @@ class _UNetPieces(nn.Module):
     def _activated(self, skip: Tensor | None, up: Tensor | None) -> Tensor:
         """Input of a decoder level: skip and output of the level below, in this order, after the activation."""
         if skip is not None and up is not None and self.skips:
-            return torch.cat([skip, up], 1).relu_()  # in place, which takes a sixth off the shallow decoder's time
+            joined = torch.cat([skip, up], 1)
+            return joined if _are_integers(joined) else joined.relu_()  # in place: a sixth of a shallow decoder's time
         alone = skip if up is None else up
         assert alone is not None
-        return F.relu(alone)
+        return alone if _are_integers(alone) else F.relu(alone)
+
+
+def _are_integers(x: Tensor) -> bool:
+    """Those of activated features."""
+    return x.dtype is torch.uint8
+
+
+def _leaving_roundings(network: UNet, spec: StageSpec) -> dict[str, FeatureRounding]:
+    """Of a stage's output, by what takes it."""
+    if not (spec.rounded and spec.level):
+        return {}
+    layers = {
+        side: network.down_block(spec.level + 1).conv if side == _ENCODER else network.up_block(spec.level).conv
+        for side in _takers(network.config, spec)
+    }
+    return {side: rounding_of(layer) for side, layer in layers.items()}
 
 
 class _ResNetPieces(nn.Module):
@@ -298,11 +345,16 @@ def _run(layers: nn.Sequential, x: Tensor, given: Mapping[str, Tensor]) -> Tenso
 
 def _feature_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:
     if spec.start is not None:
-        yield StageTensor(name="features", channels=config.feature_channels(spec.start), level=spec.start)
+        inner = spec.rounded and spec.start > 0
+        yield StageTensor(
+            name="features", channels=config.feature_channels(spec.start), level=spec.start, integers=inner
+        )
     if spec.encoded:
-        yield StageTensor(name="encoded", channels=config.feature_channels(spec.top), level=spec.top)
+        channels = config.feature_channels(spec.top)
+        yield StageTensor(name="encoded", channels=channels, level=spec.top, integers=spec.rounded)
     if spec.up:
-        yield StageTensor(name="up", channels=config.up_channels(spec.top), level=spec.top)
+        channels = config.up_channels(spec.top)
+        yield StageTensor(name="up", channels=channels, level=spec.top, integers=spec.rounded)
 
 
 def _norm_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:

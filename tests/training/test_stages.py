@@ -15,6 +15,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import StatisticsNorm, dropout_noise
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet, build_generator, norm_layers, set_inference_mode
+from pix2pix_training.quantisation import RangeSurvey, quantise
 from pix2pix_training.stages import (
     Stage,
     StageSpec,
@@ -142,6 +143,40 @@ def test_three_stages_on_running_averages(architecture: Architecture, split: int
         noise=True,
     )
     assert torch.allclose(run(network, last, known, size), expected, rtol=0, atol=1e-12)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("architecture", ["unet", "encoder-decoder"])
+@pytest.mark.parametrize("split", [1, 2, 4, 5])
+def test_stages_that_give_integers_are_the_network_that_takes_them(architecture: Architecture, split: int) -> None:
+    network = generator(unet_config(architecture=architecture)).float()
+    x = image(network.config).float()
+    fold_norms(network)
+    survey = RangeSurvey(network)
+    survey.add(x)
+    quantise(network, survey.roundings())
+    size, has_skips = (x.shape[-2], x.shape[-1]), architecture == "unet"
+
+    encoding = StageSpec(gives="encoded", level=split, top=split, start=0, rounded=True)
+    given = run(network, encoding, {"features": x}, size)
+    assert given.dtype is torch.uint8
+    assert given.shape[1] == stage_output(network.config, encoding).channels
+    channels = network.config.feature_channels(split)
+    known = {"features": x, "encoded": given[:, -channels:]}
+    if split < DEPTH:
+        deep = StageSpec(gives="up", level=split, top=DEPTH, start=split, rounded=True)
+        known["up"] = run(network, deep, {"features": given[:, :channels]}, size)
+        assert known["up"].dtype is torch.uint8
+    last = StageSpec(
+        gives="up",
+        level=0,
+        top=split,
+        start=0 if has_skips and split > 1 else None,
+        encoded=has_skips or split == DEPTH,
+        up=split < DEPTH,
+        rounded=True,
+    )
+    assert torch.equal(run(network, last, known, size), network(x))
 
 
 @torch.inference_mode()

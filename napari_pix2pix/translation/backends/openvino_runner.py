@@ -40,7 +40,7 @@ _PROOF_CELLS = 4
 """A new model is compared with PyTorch on a corner of the first tile: so many cells of the stage's coarsest level."""
 _RANGES = range(1, 5)
 """Inputs of a rounding: its ends before and after."""
-_REVISION = 5
+_REVISION = 6
 """To be raised where the same key would stand for another model."""
 QUICKLY_COMPILED_WEIGHTS = 1 << 22
 """Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""
@@ -179,7 +179,7 @@ class OpenVinoRunner:
     def _converted(self, spec: StageSpec, shapes: Shapes | None = None) -> Any:
         """The stage as an OpenVINO model of given sizes, or of any; traced at a small one."""
         tensors = activated_inputs(self._network, spec)
-        examples = tuple(torch.zeros(_example_shape(tensor, spec)) for tensor in tensors)
+        examples = tuple(torch.zeros(_example_shape(tensor, spec), dtype=_dtype(tensor)) for tensor in tensors)
         stage = _ChannelsLast(Stage(self._network, spec, activated=True)).eval()
         try:
             with torch.inference_mode(), warnings.catch_warnings():
@@ -208,7 +208,7 @@ class OpenVinoRunner:
     def _require_integers(self, compiled: Any, spec: StageSpec) -> None:
         """Raise `EngineError` where a convolution that is rounded to 8 bits would not be computed in them."""
         wanted = [m for m in Stage(self._network, spec).modules() if isinstance(m, QuantisedConvolution)]
-        count = sum(conv.largest == STEPS for conv in wanted)
+        count = sum(conv.rounding.largest == STEPS for conv in wanted)
         infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
         found = [
             info["runtimePrecision"].astype(str)
@@ -260,10 +260,12 @@ def _input(name: str, inputs: Mapping[str, Tensor]) -> Tensor:
     they would be passes of their own, and keep it from taking its inputs in their order.
     """
     if name == JOINED:
-        return _joined(_rows_first(inputs["encoded"]), _rows_first(inputs["up"]))
+        encoded, up = _rows_first(inputs["encoded"]), _rows_first(inputs["up"])
+        return torch.cat([encoded, up], 3) if encoded.dtype is torch.uint8 else _joined(encoded, up)
     if name == ACTIVATED:
         return F.leaky_relu(_rows_first(inputs["features"]), 0.2).contiguous()
-    return (_rows_first(inputs[name]) if inputs[name].ndim == 4 else inputs[name]).float().contiguous()
+    x = _rows_first(inputs[name]) if inputs[name].ndim == 4 else inputs[name]
+    return x.contiguous() if x.dtype is torch.uint8 else x.float().contiguous()
 
 
 def _rows_first(x: Tensor) -> Tensor:
@@ -296,7 +298,12 @@ def _empty_output(network: Generator, spec: StageSpec, inputs: Mapping[str, Tens
     result = stage_output(network.config, spec)
     assert result.level is not None
     height, width = covered_size(network.config, spec, inputs)
-    return torch.empty(_batch(inputs), height >> result.level, width >> result.level, result.channels)
+    size = height >> result.level, width >> result.level
+    return torch.empty(_batch(inputs), *size, result.channels, dtype=_dtype(result))
+
+
+def _dtype(tensor: StageTensor) -> torch.dtype:
+    return torch.uint8 if tensor.integers else torch.float32
 
 
 def _batch(inputs: Mapping[str, Tensor]) -> int:

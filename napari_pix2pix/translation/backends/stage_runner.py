@@ -141,6 +141,11 @@ class Stages:
     def config(self) -> GeneratorConfig:
         return self.network.config
 
+    @property
+    def rounded(self) -> bool:
+        """Whether features between stages are integers of 8 bits."""
+        return self.runner.precision == "int8"
+
     def run(self, spec: StageSpec, tensors: Mapping[str, Tensor], origin: tuple[int, int]) -> Tensor:
         """A stage's output on windows of features and scales and shifts of norms.
 
@@ -150,7 +155,7 @@ class Stages:
             self.before_each()
         expected = stage_inputs(self.config, spec)
         size = covered_size(self.config, spec, tensors)
-        inputs = {t.name: tensors[t.name] if t.noise_of is None else self._noise(t, origin, size) for t in expected}
+        inputs = {t.name: _own(t, tensors) if t.noise_of is None else self._noise(t, origin, size) for t in expected}
         return self.runner.run(spec, inputs)
 
     def run_whole(self, image: Tensor, origin: tuple[int, int], norms: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -169,3 +174,11 @@ class Stages:
         start = tuple((own + offset) >> tensor.level for own, offset in zip(origin, self.origin, strict=True))
         noise = dropout_noise(self.seed, tensor.noise_of, shape, (start[0], start[1]), self.runner.device)
         return noise.to(self.runner.dtype)
+
+
+def _own(wanted: StageTensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    """An input of a stage; of rounded features, which may be those for two convolutions, the own channels."""
+    tensor = tensors[wanted.name]
+    if not wanted.integers:
+        return tensor
+    return tensor[:, -wanted.channels :] if wanted.name == "encoded" else tensor[:, : wanted.channels]
