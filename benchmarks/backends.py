@@ -1,7 +1,7 @@
 """Seconds per megapixel of the backends on the CPU, in one run, with the paper's U-Net-256.
 
     python benchmarks/backends.py --out FOLDER [--size 4096] [--repeats 3] [--threads N] [--max-memory 8GB]
-        [--statistics running image] [--only NAME ...]
+        [--statistics running image] [--only NAME ...] [--files]
 
 The measure of all is plain PyTorch: float32, NCHW, the whole image in one call, which takes several GB at 4096 x 4096
 pixels. The others are this project's exact scheme in PyTorch and in OpenVINO, in float32, bfloat16 and int8 (found on
@@ -10,6 +10,8 @@ takes. All run first on a small image, in which OpenVINO compiles, into
 an empty cache. Then they take turns. The first turn is not counted: memory that a process has not had before is slow to
 get on some machines, and OpenVINO keeps what it once had. Seconds are medians over the other turns. The share of the
 peak is that of a matrix product measured in each turn. Writes FOLDER/backends.json and backends.md.
+
+With --files each turn reads a tiled TIFF and writes one, uncompressed, in this process; without, images are arrays.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import tifffile
 import torch
 
 from benchmarks.arguments import size_argument
@@ -32,6 +35,7 @@ from benchmarks.contenders import randomized_model, with_float_output
 from benchmarks.results import give_results
 from napari_pix2pix.translation.cost import unet_macs
 from napari_pix2pix.translation.int8_calibration import with_int8
+from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import Backend, TranslationSettings
 from napari_pix2pix.translation.translator import Translator
@@ -43,6 +47,7 @@ from pix2pix_training.network_config import GeneratorConfig
 
 CHANNELS = 3
 SMALL_PX = 512
+TILE_PX = 256
 PLAIN = "torch, plain, whole image, fp32"
 INT8 = "openvino, exact, int8"
 OURS: dict[str, tuple[Backend, TranslationPrecision]] = {
@@ -54,7 +59,9 @@ OURS: dict[str, tuple[Backend, TranslationPrecision]] = {
     INT8: ("openvino", "int8"),
 }
 
-Run = Callable[[AnyArray], AnyArray]
+Image = AnyArray | Path
+Run = Callable[[Any], Image]
+"""Of an image, or of the file of one, which gives the file of the result."""
 
 
 @dataclass
@@ -75,18 +82,22 @@ class Entry:
     load: list[float] = field(default_factory=list)
 
 
-def benchmark(model: Model, image: AnyArray, arguments: argparse.Namespace) -> list[Entry]:
+def benchmark(model: Model, pixels: AnyArray, arguments: argparse.Namespace, folder: Path) -> list[Entry]:
     entries = []
+    image = _given(pixels, folder, "image", arguments)
+    small = _given(pixels[:, :SMALL_PX, :SMALL_PX], folder, "small", arguments)
     for statistics in arguments.statistics:
         runs: dict[str, tuple[Entry, Run]] = {}
         for name in arguments.only:
             if name == INT8 and statistics != "running":
                 continue
             entry = Entry(name, statistics)
-            runs[name] = (entry, _prepared(entry, model, image, arguments.max_memory))
+            run = _plain(model, statistics) if name == PLAIN else _ours(entry, model, pixels, arguments)
+            runs[name] = (entry, _prepared(entry, run, small))
         expected: AnyArray | None = None
         for entry, run in runs.values():
-            entry.first_seconds, result = _timed(entry, run, image)
+            entry.first_seconds, given = _timed(entry, run, image)
+            result = tifffile.imread(given).astype(np.float32) / 127.5 - 1 if isinstance(given, Path) else given
             expected = result if expected is None else expected
             entry.largest_difference = float(np.abs(result - expected).max())
         for _ in range(arguments.repeats):
@@ -98,7 +109,19 @@ def benchmark(model: Model, image: AnyArray, arguments: argparse.Namespace) -> l
     return entries
 
 
-def _timed(entry: Entry, run: Run, image: AnyArray) -> tuple[float, AnyArray]:
+def _given(pixels: AnyArray, folder: Path, name: str, arguments: argparse.Namespace) -> Image:
+    if not arguments.files:
+        return pixels
+    path = folder / f"{name}.tif"
+    _write(path, np.moveaxis(pixels, 0, -1))
+    return path
+
+
+def _write(path: Path, image: AnyArray) -> None:
+    tifffile.imwrite(path, image, tile=(TILE_PX, TILE_PX), photometric="rgb")
+
+
+def _timed(entry: Entry, run: Run, image: Image) -> tuple[float, Image]:
     started = time.perf_counter()
     result = run(image)
     seconds = time.perf_counter() - started
@@ -106,10 +129,8 @@ def _timed(entry: Entry, run: Run, image: AnyArray) -> tuple[float, AnyArray]:
     return seconds, result
 
 
-def _prepared(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> Run:
+def _prepared(entry: Entry, run: Run, small: Image) -> Run:
     """Ready to run, warm, and compiled; how long compiling took is noted."""
-    run = _plain(model, entry.statistics) if entry.name == PLAIN else _ours(entry, model, image, max_memory)
-    small = image[:, :SMALL_PX, :SMALL_PX]
     seconds = []
     for _ in range(2):
         started = time.perf_counter()
@@ -123,15 +144,20 @@ def _prepared(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> R
 def _plain(model: Model, statistics: Statistics) -> Run:
     network = model.generator(InferenceConfig(statistics=statistics))
 
-    def run(image: AnyArray) -> AnyArray:
-        x = torch.from_numpy(image[None]).float() / 127.5 - 1
-        result: AnyArray = network(x)[0].numpy()
-        return result
+    def run(image: Image) -> Image:
+        pixels = np.moveaxis(tifffile.imread(image), -1, 0).copy() if isinstance(image, Path) else image
+        x = torch.from_numpy(pixels[None]).float() / 127.5 - 1
+        result = network(x)[0]
+        if not isinstance(image, Path):
+            return cast(AnyArray, result.numpy())
+        out = image.with_name("plain.tif")
+        _write(out, ((result + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy())
+        return out
 
     return run
 
 
-def _ours(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> Run:
+def _ours(entry: Entry, model: Model, pixels: AnyArray, arguments: argparse.Namespace) -> Run:
     backend, precision = OURS[entry.name]
     settings = TranslationSettings(
         scheme="exact",
@@ -139,13 +165,17 @@ def _ours(entry: Entry, model: Model, image: AnyArray, max_memory: int) -> Run:
         backend=backend,
         precision=precision,
         device="cpu",
-        max_memory=max_memory,
+        max_memory=arguments.max_memory,
     )
-    translator = Translator(with_float_output(model), settings)
-    plan = translator.plan(image.shape[1:])  # that of the whole image also for the small one: the same stages
+    translator = Translator(model if arguments.files else with_float_output(model), settings)
+    plan = translator.plan(pixels.shape[1:])  # that of the whole image also for the small one: the same stages
     entry.mac_overhead = plan.mac_overhead
 
-    def run(image: AnyArray) -> AnyArray:
+    def run(image: Image) -> Image:
+        if isinstance(image, Path):
+            out = image.with_name("ours.tif")
+            translate_file(image, translator, out, overwrite=True)
+            return out
         result: AnyArray = np.empty(image.shape, np.float32)
         for _, region, pixels in translator.tiles(MemorySource(image), plan=plan):
             result[:, *region.slices] = pixels
@@ -194,6 +224,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--max-memory", type=size_argument, default=size_argument("8GB"))
     parser.add_argument("--statistics", nargs="+", choices=["running", "image"], default=["running", "image"])
+    parser.add_argument("--files", action="store_true", help="from file to file")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the first is the measure of the rest")
     arguments = parser.parse_args()
     if arguments.size % 256 or arguments.size <= 0:
@@ -208,17 +239,18 @@ def main() -> None:
         source_channels=CHANNELS, target_channels=CHANNELS, base_width=arguments.base_width, depth=8
     )
     image = np.random.default_rng(0).integers(0, 256, (CHANNELS, arguments.size, arguments.size), np.uint8)
-    with TemporaryDirectory() as cache, torch.inference_mode():
+    with TemporaryDirectory() as cache, TemporaryDirectory() as folder, torch.inference_mode():
         os.environ["XDG_CACHE_HOME"] = cache  # so that compiling is measured, not reading what an earlier run left
         model = randomized_model(config)
         if INT8 in arguments.only:
             sample = MemorySource(image[:, : 4 * SMALL_PX, : 4 * SMALL_PX])
             model = ended(with_int8(model, [sample], most_deviation=1.0))
-        entries = benchmark(model, image, arguments)
+        entries = benchmark(model, image, arguments, Path(folder))
     facts: dict[str, Any] = {
         "size": arguments.size,
         "base_width": arguments.base_width,
         "threads": arguments.threads,
+        "files": arguments.files,
         "torch": torch.__version__,
         "entries": [asdict(entry) for entry in entries],
     }

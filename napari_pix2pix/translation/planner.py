@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _OUTPUT_TILE = 1024
 _TILES = (2048, 1792, 1536, 1280, 1024, 896, 768, 640, 576, 512, 480, 448, 416, 384, 352, 320, 256, 192, 128, 64)
 _ELEMENT_BYTES = 4
+_INTEGER_BYTES = 2
+"""Of a feature in 8 bits that is kept: a byte for each of the two convolutions that may take it."""
 _SCRATCH = 1.25
 """Memory of kernels and of the allocator on top of the tensors themselves, as measured."""
 _SMALL_TILE_PX = 24
@@ -258,7 +260,8 @@ def _plan_of(request: PlanRequest, splits: tuple[Split, ...]) -> Plan:
     windows = max(split_costs.stage_peak(config, split, request.window) for split in splits)
     tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
     transient = _bytes(max(deep, windows)) + tiles
-    planes = int(split_costs.planes_peak(config, splits) * pixels * _ELEMENT_BYTES)
+    element_bytes = _INTEGER_BYTES if request.settings.precision == "int8" else _ELEMENT_BYTES
+    planes = int(split_costs.planes_peak(config, splits) * pixels * element_bytes)
     in_memory = max(0, request.budget_bytes - transient)
     return request.plan(
         scheme="exact",
