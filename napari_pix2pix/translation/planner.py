@@ -23,6 +23,13 @@ logger = logging.getLogger(__name__)
 _OUTPUT_TILE = 1024
 _TILES = (2048, 1792, 1536, 1280, 1024, 896, 768, 640, 576, 512, 480, 448, 416, 384, 352, 320, 256, 192, 128, 64)
 _ELEMENT_BYTES = 4
+_SMALL_INT8_TILE_PX = 64
+_LARGEST_INT8_TILE = 1024
+"""Larger ones were slower."""
+_INT8_SPEED = 5
+"""Arithmetic in 8 bits in the time of that in float32, as measured with AMX; disks are not quicker."""
+_INT8_MACS_PER_PLANE_VALUE = 1500
+"""Arithmetic in 8 bits in the time in which a feature is rounded, ordered, stored and read back, as measured."""
 _INTEGER_BYTES = 2
 """Of a feature in 8 bits that is kept: a byte for each of the two convolutions that may take it."""
 _SCRATCH = 1.25
@@ -206,13 +213,19 @@ def _cheapest(request: PlanRequest, plans: Sequence[Plan]) -> Plan:
 def _relative_time(request: PlanRequest, plan: Plan) -> float:
     """In multiply-accumulates per pixel."""
     config, size = request.config, request.window
+    in_int8 = request.settings.precision == "int8"
+    small = _SMALL_INT8_TILE_PX if in_int8 else _SMALL_TILE_PX
     costs = split_costs.stage_macs(config, plan.splits, request.grid, gathers=request.gathers_on_the_way)
-    stages = sum(macs * (1 + _SMALL_TILE_PX / split.tile) for macs, split in zip(costs, plan.splits, strict=True))
+    stages = sum(macs * (1 + small / split.tile) for macs, split in zip(costs, plan.splits, strict=True))
     stages /= request.grid.window_area
-    fresh = split_costs.large_tensors(config, plan.splits, size, _KEPT_BYTES // _ELEMENT_BYTES) * _ELEMENT_BYTES
+    arithmetic = stages + split_costs.deep_macs(config, plan.splits)
     spilled = max(0, plan.plane_bytes - plan.memory_for_planes_bytes) / request.window_pixels
+    if in_int8:
+        kept = split_costs.plane_values(config, plan.splits) * _INT8_MACS_PER_PLANE_VALUE
+        return arithmetic + kept + spilled * _MACS_PER_DISK_BYTE * _INT8_SPEED
+    fresh = split_costs.large_tensors(config, plan.splits, size, _KEPT_BYTES // _ELEMENT_BYTES) * _ELEMENT_BYTES
     memory = fresh * _MACS_PER_FRESH_BYTE if request.on_cpu else 0.0
-    return stages + split_costs.deep_macs(config, plan.splits) + memory + spilled * _MACS_PER_DISK_BYTE
+    return arithmetic + memory + spilled * _MACS_PER_DISK_BYTE
 
 
 def _split_levels(request: PlanRequest) -> range:
@@ -224,7 +237,8 @@ def _tile_choices(request: PlanRequest) -> tuple[int, ...]:
     if request.settings.tile is not None:
         return (request.settings.tile,)
     longest = max(request.window)
-    return tuple(t for t in _TILES if t < longest) or _TILES[-1:]
+    largest = _LARGEST_INT8_TILE if request.settings.precision == "int8" else longest
+    return tuple(t for t in _TILES if t < longest and t <= largest) or _TILES[-1:]
 
 
 def _all_splits(request: PlanRequest, *, gathers: bool) -> Iterator[tuple[Split, ...]]:

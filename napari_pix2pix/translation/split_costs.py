@@ -159,6 +159,11 @@ def _window_pixels(split: Split, size: Size) -> float:
     return rows * columns * 4.0**split.start
 
 
+def plane_values(config: GeneratorConfig, splits: Sequence[Split]) -> float:
+    """Features of all planes that are stored, per image pixel."""
+    return sum(cost.feature_density(config, s.stop) + cost.up_density(config, s.stop) for s in splits)
+
+
 def planes_peak(config: GeneratorConfig, splits: Sequence[Split]) -> float:
     """Most elements of planes that exist at a time, per image pixel."""
     split, deeper = splits[0], splits[1:]
