@@ -7,8 +7,9 @@ times smaller than the image; the deep part runs over that plane, as a whole or 
 from K up runs over tiles. One cell of level K around a tile suffices in both directions, for windows aligned to such
 cells and clipped (not padded) at the image border. ``docs/explanation/exact-translation.md`` says why.
 
-Planes hold raw features, as convolutions gave them (see `pix2pix_training.stages`). Norms that use the statistics of
-the image get them beforehand, where need be from passes over the tiles that only sum up.
+Planes hold raw features, as convolutions gave them, or the integers that networks in 8 bits take (see
+`pix2pix_training.stages`). Norms that use the statistics of the image get them beforehand, where need be from passes
+over the tiles that only sum up.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.region_grid import balanced_tile, even_window_around
 from pix2pix_training.networks import UNet
 from pix2pix_training.regions import Region
-from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm, stage_output
+from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm, stage_output, takes_integers
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +79,10 @@ def _levels(
     norms: Mapping[str, Tensor] | None,
 ) -> Iterator[_Levels]:
     assert isinstance(stages.network, UNet)
-    at = replace(stages, origin=(part.window.y0, part.window.x0))
     runner = stages.runner
-    dtype = torch.uint8 if stages.rounded else runner.dtype
+    rounded = runner.precision == "int8" and takes_integers(stages.network, splits[0].stop)
+    at = replace(stages, origin=(part.window.y0, part.window.x0), rounded=rounded)
+    dtype = torch.uint8 if rounded else runner.dtype
     with PlaneStore(runner.device, memory_for_planes_bytes, dtype, stages.scratch) as store:
         yield _Levels(at, part, splits, store, GatheredNorms(stages.network, norms))
 

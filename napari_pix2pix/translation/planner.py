@@ -274,7 +274,9 @@ def _plan_of(request: PlanRequest, splits: tuple[Split, ...]) -> Plan:
     windows = max(split_costs.stage_peak(config, split, request.window) for split in splits)
     tiles = splits[0].window ** 2 * request.tile_bytes_per_pixel
     transient = _bytes(max(deep, windows)) + tiles
-    element_bytes = _INTEGER_BYTES if request.settings.precision == "int8" else _ELEMENT_BYTES
+    # at level 1 the last convolution takes features, which may stay floats
+    are_integers = request.settings.precision == "int8" and splits[0].stop > 1
+    element_bytes = _INTEGER_BYTES if are_integers else _ELEMENT_BYTES
     planes = int(split_costs.planes_peak(config, splits) * pixels * element_bytes)
     in_memory = max(0, request.budget_bytes - transient)
     return request.plan(

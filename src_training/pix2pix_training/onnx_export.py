@@ -77,9 +77,9 @@ def onnx_of_model(
     graph, its ``metadata_props`` state it (`onnx_metadata`). `inference` is how norms and dropout are meant; by default
     as the model says. A warning says what else of the model is left out.
 
-    With precision int8 all convolutions but the first and the last take integers, in nodes QuantizeLinear and
-    DequantizeLinear whose scales are powers of two and whose zero is 0, which TensorRT, OpenVINO and ONNX Runtime know.
-    That is one bit less than this program's own int8 has, whose zero lies anywhere.
+    With precision int8 all convolutions but the first, and the last where the model says so, take integers, in nodes
+    QuantizeLinear and DequantizeLinear whose scales are powers of two and whose zero is 0, which TensorRT, OpenVINO and
+    ONNX Runtime know. That is one bit less than this program's own int8 has, whose zero lies anywhere.
 
     `with_mapping` makes the mapping part of the graph: input ``source`` (N, image channels, H, W) and output ``target``
     are stored pixels, in the types of the model's source and target; categories come out as their values.

@@ -308,6 +308,11 @@ def quantise(network: Generator, roundings: Mapping[str, Rounding]) -> None:
         parent.conv = QuantisedConvolution(_rewritten(_convolution(parent)), roundings[name], steps[name])
 
 
+def is_rounded(layer: nn.Module) -> bool:
+    """Whether it is a quantised convolution, or a layer that rewrites one."""
+    return any(isinstance(module, QuantisedConvolution) for module in layer.modules())
+
+
 def rounding_of(layer: nn.Module) -> FeatureRounding:
     """That of a quantised convolution, or of the one in a layer that rewrites it."""
     convolution = layer if isinstance(layer, QuantisedConvolution) else cast(QuantisedConvolution, layer.conv)

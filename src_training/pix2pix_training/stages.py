@@ -48,7 +48,7 @@ from pix2pix_training.networks import (
     normed_decoder_levels,
     normed_encoder_levels,
 )
-from pix2pix_training.quantisation import FeatureRounding, rounding_of
+from pix2pix_training.quantisation import FeatureRounding, is_rounded, rounding_of
 
 OUTPUT = "output"
 ACTIVATED = "activated"
@@ -171,6 +171,14 @@ def _takers(config: GeneratorConfig, spec: StageSpec) -> tuple[str, ...]:
     if spec.gives == "up" or spec.level == config.depth:
         return (_DECODER,)
     return (_ENCODER, _DECODER) if config.architecture == "unet" else (_ENCODER,)
+
+
+def takes_integers(network: UNet, level: int) -> bool:
+    """Whether the features of a level of a quantised network may be integers: all that takes them is rounded.
+
+    The last convolution, which takes those of level 1, need not be.
+    """
+    return level > 1 or is_rounded(network.up_block(level).conv)
 
 
 def weight_count(network: Generator, spec: StageSpec) -> int:

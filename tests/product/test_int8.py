@@ -105,7 +105,8 @@ def test_the_last_convolution_is_rounded_where_all_cost_at_most_half_of_what_is_
 
 @needs_int8
 @pytest.mark.parametrize("rounded", ["all", "all but the last"])
-def test_in_tiles_the_result_is_that_of_the_whole_image(folder: Path, rounded: str) -> None:
+@pytest.mark.parametrize("split", ["1", "2"])
+def test_in_tiles_the_result_is_that_of_the_whole_image(folder: Path, rounded: str, split: str) -> None:
     """And close to float32, from which it yet differs; stages are compared with the same integers in PyTorch."""
     model = ready(folder)
     if rounded == "all":
@@ -114,7 +115,8 @@ def test_in_tiles_the_result_is_that_of_the_whole_image(folder: Path, rounded: s
     found = load_model(model).int8
     assert found is not None and (LAST in found.roundings) == (rounded == "all")
     whole = translated(model, folder, "--precision", "int8", "--scheme", "whole")
-    tiles = translated(model, folder, "--precision", "int8", "--scheme", "exact", "--tile", "32", "--split-level", "2")
+    asked = ["--scheme", "exact", "--tile", "32", "--split-level", split]
+    tiles = translated(model, folder, "--precision", "int8", *asked)
     exact = translated(model, folder, "--precision", "fp32", "--scheme", "whole")
     assert np.abs(tiles - whole).max() < 2e-6
     assert 1e-4 < np.abs(whole - exact).mean() / 2 < (0.01 if rounded == "all" else 0.005)

@@ -69,7 +69,7 @@ class OpenVinoRunner:
     Parameters
     ----------
     network : float32 on the CPU, in eval mode; for int8 with quantised convolutions.
-    precision : of the arithmetic; inputs and outputs are float32.
+    precision : of the arithmetic; inputs and outputs are float32, or uint8 as stages say.
 
     Raises
     ------

@@ -127,7 +127,8 @@ class Stages:
     `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
     noise, None for none. `before_each` is called before each run of a stage, and may end the work with an error.
     `origin` is the row and column of the image at which the coordinates of windows begin. `scratch` is the folder for
-    features that do not fit into memory, None for a temporary one.
+    features that do not fit into memory, None for a temporary one. With `rounded` features between stages are integers
+    of 8 bits.
     """
 
     network: Generator
@@ -136,15 +137,11 @@ class Stages:
     before_each: Callable[[], None] | None = None
     scratch: Path | None = None
     origin: tuple[int, int] = (0, 0)
+    rounded: bool = False
 
     @property
     def config(self) -> GeneratorConfig:
         return self.network.config
-
-    @property
-    def rounded(self) -> bool:
-        """Whether features between stages are integers of 8 bits."""
-        return self.runner.precision == "int8"
 
     def run(self, spec: StageSpec, tensors: Mapping[str, Tensor], origin: tuple[int, int]) -> Tensor:
         """A stage's output on windows of features and scales and shifts of norms.
