@@ -31,6 +31,7 @@ from pix2pix_training.model_file import Model, load_model, model_digest, save_mo
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.quantisation import LAST, convolution_names, without_last
 from pix2pix_training.regions import Region
+from pix2pix_training.stages import Stage, StageSpec
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=4)
@@ -120,6 +121,24 @@ def test_in_tiles_the_result_is_that_of_the_whole_image(folder: Path, rounded: s
     exact = translated(model, folder, "--precision", "fp32", "--scheme", "whole")
     assert np.abs(tiles - whole).max() < 2e-6
     assert 1e-4 < np.abs(whole - exact).mean() / 2 < (0.01 if rounded == "all" else 0.005)
+
+
+@needs_int8
+@pytest.mark.parametrize("height", [16, 128])
+@torch.inference_mode()
+def test_deep_features_one_cell_wide_are_those_of_pytorch(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO alone gives others, and compares itself with PyTorch at one size only."""
+    monkeypatch.setattr(openvino_runner, "require_parity", lambda *_: None)
+    sample = [MemorySource(random_image(1, 128, 128))]
+    translator = Translator(
+        ended(with_int8(model_of(replace(CONFIG, base_width=8)), sample, most_deviation=1.0)),
+        TranslationSettings(precision="int8", device="cpu"),
+    )
+    network = translator._network
+    runner = openvino_runner.OpenVinoRunner(network, "int8")
+    spec = StageSpec(gives="up", level=3, top=4, start=3, rounded=True)
+    features = torch.randint(0, 256, (1, network.config.feature_channels(3), height >> 3, 2), dtype=torch.uint8)
+    assert torch.equal(runner.run(spec, {"features": features}), Stage(network, spec)(features))
 
 
 @needs_int8

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_pix2pix.translation.backends.cache import EngineCache, model_key
-from napari_pix2pix.translation.backends.stage_runner import require_parity
+from napari_pix2pix.translation.backends.stage_runner import TorchRunner, require_parity
 from pix2pix_training.errors import BackendError, EngineError
 from pix2pix_training.networks import Generator
 from pix2pix_training.quantisation import STEPS, QuantisedConvolution
@@ -66,6 +66,9 @@ class OpenVinoRunner:
     is found in the cache was, and is not again: its key names weights, versions, processor and precision, and its file
     is sealed.
 
+    In int8 OpenVINO gives wrong numbers where the coarsest level of a window is one cell wide: convolutions of more
+    than four such rows, and transposed ones of a single cell. PyTorch runs these, on the same integers.
+
     Parameters
     ----------
     network : float32 on the CPU, in eval mode; for int8 with quantised convolutions.
@@ -94,6 +97,7 @@ class OpenVinoRunner:
         self.precision = precision
         self._cache = cache or EngineCache()
         self._model_key = model_key(network)
+        self._narrow = TorchRunner(network)
         self._requests: dict[tuple[StageSpec, Shapes | None], Any] = {}
         self._weights: dict[StageSpec, int] = {}
         self._threads = torch.get_num_threads()
@@ -106,6 +110,8 @@ class OpenVinoRunner:
         EngineError
             The stage cannot be compiled, or its results are not those of PyTorch.
         """
+        if self.precision == "int8" and covered_size(self._network.config, spec, inputs)[1] >> spec.top == 1:
+            return self._narrow.run(spec, inputs)
         shapes = self._fixed_shapes(spec, inputs)
         request = self._requests.get((spec, shapes))
         if request is None:
