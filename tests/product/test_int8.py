@@ -350,6 +350,7 @@ def test_the_benchmark_of_students(folder: Path) -> None:
 
 
 @needs_int8
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [[], ["--files"]])
 def test_the_benchmark_of_backends(tmp_path: Path, files: list[str]) -> None:
     words = ["--size", "512", "--base-width", "2", "--repeats", "1", "--statistics", "running", *files]
