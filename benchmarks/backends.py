@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -214,7 +214,7 @@ def table(entries: list[Entry], config: GeneratorConfig, pixels: int) -> str:
     return "\n".join(lines)
 
 
-def _parsed() -> argparse.Namespace:
+def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [PLAIN, *OURS]
     parser.add_argument("--out", type=Path, required=True)
@@ -226,14 +226,14 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--statistics", nargs="+", choices=["running", "image"], default=["running", "image"])
     parser.add_argument("--files", action="store_true", help="from file to file")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the first is the measure of the rest")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.size % 256 or arguments.size <= 0:
         parser.error("--size must be a multiple of 256, so that the plain network takes it")
     return arguments
 
 
-def main() -> None:
-    arguments = _parsed()
+def main(words: Sequence[str] | None = None) -> None:
+    arguments = _parsed(words)
     torch.set_num_threads(arguments.threads)
     config = GeneratorConfig(
         source_channels=CHANNELS, target_channels=CHANNELS, base_width=arguments.base_width, depth=8

@@ -45,7 +45,7 @@ class TileCollector:
         """Take a tile, shape (samples, region.height, region.width); every pixel must come once."""
         for place in self._touching(region):
             common = region.common(place)
-            part = self._unfinished.pop(place, None) or self._empty(place)
+            part = self._unfinished.pop(place, None) or self._empty(place, pixels)
             part.pixels[:, *common.seen_from(place).slices] = pixels[:, *common.seen_from(region).slices]
             part.missing -= common.pixels
             if part.missing:
@@ -53,8 +53,9 @@ class TileCollector:
             else:
                 self._put(place, part.pixels)
 
-    def _empty(self, place: Region) -> _Unfinished:
-        return _Unfinished(np.empty((self._samples, *place.size), self._dtype), place.pixels)
+    def _empty(self, place: Region, like: AnyArray) -> _Unfinished:
+        """A part whose samples lie in memory in the order of those that come: one after the other, or side by side."""
+        return _Unfinished(np.empty_like(like, self._dtype, shape=(self._samples, *place.size)), place.pixels)
 
 
 def in_squares(spec: OutputSpec, side: int, put: Put, size: Size | None = None) -> TileCollector:

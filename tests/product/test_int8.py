@@ -14,7 +14,7 @@ import pytest
 import tifffile
 import torch
 
-from benchmarks import int8_quality
+from benchmarks import backends, int8_quality, student_speeds
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation import int8_calibration
 from napari_pix2pix.translation.backends import openvino_runner
@@ -350,6 +350,36 @@ def test_an_export_says_that_it_leaves_int8_out(folder: Path, capsys: pytest.Cap
     assert b"QuantizeLinear" in (folder / "int8.onnx").read_bytes()
     assert run([*export, "--precision", "int4", "--overwrite"]) == 2
     assert "precision is 'int4'; choose one of fp32, int8" in capsys.readouterr().err
+
+
+@needs_int8
+def test_the_benchmark_of_students(folder: Path) -> None:
+    narrow = replace(CONFIG, base_width=2)
+    save_model(random_model(CONFIG, InferenceConfig()), folder / "teacher.safetensors")
+    save_model(random_model(narrow, InferenceConfig()), folder / "student.safetensors")
+    words = ["--teacher", str(folder / "teacher.safetensors"), "--students", str(folder / "student.safetensors")]
+    student_speeds.main(
+        [*words, "--source", str(folder / "images"), "--size", "256", "--repeats", "1", "--out", str(folder)]
+    )
+    rows = json.loads((folder / "student_speeds.json").read_text())["rows"]
+    assert [(row["name"], row["base_width"], len(row["seconds"])) for row in rows] == [
+        ("teacher, plain PyTorch", 4, 1),
+        ("teacher", 4, 1),
+        ("student", 2, 1),
+        ("student, int8", 2, 1),
+    ]
+
+
+@needs_int8
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [[], ["--files"]])
+def test_the_benchmark_of_backends(tmp_path: Path, files: list[str]) -> None:
+    words = ["--size", "512", "--base-width", "2", "--repeats", "1", "--statistics", "running", *files]
+    backends.main(["--out", str(tmp_path), *words, "--only", backends.PLAIN, "openvino, exact, fp32", backends.INT8])
+    plain, exact, int8 = json.loads((tmp_path / "backends.json").read_text())["entries"]
+    assert plain["largest_difference"] == 0
+    assert exact["largest_difference"] < (0.01 if files else 1e-4)  # a step of 8 bits
+    assert exact["largest_difference"] < int8["largest_difference"]
 
 
 def test_the_benchmark_of_what_8_bits_cost(folder: Path) -> None:
