@@ -140,7 +140,7 @@ def _parents(network: UNet, names: Iterable[str]) -> Iterator[tuple[str, nn.Modu
 
 
 class FeatureRounding(nn.Module):
-    """How features become integers and back: ``round(x / step) + zero``, clipped to 0 ... `largest`."""
+    """How features become integers and back: ``round(x / step + zero)``, clipped to 0 ... `largest`."""
 
     def __init__(self, rounding: Rounding, largest: int) -> None:
         super().__init__()
