@@ -18,6 +18,7 @@ from benchmarks import backends, int8_quality, student_speeds
 from napari_pix2pix.cli.application import run
 from napari_pix2pix.translation import int8_calibration
 from napari_pix2pix.translation.backends import openvino_runner
+from napari_pix2pix.translation.backends.stage_runner import UnequalEngineError
 from napari_pix2pix.translation.int8_calibration import with_int8
 from napari_pix2pix.translation.progress import ended
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -139,6 +140,24 @@ def test_deep_features_one_cell_wide_are_those_of_pytorch(height: int, monkeypat
     spec = StageSpec(gives="up", level=3, top=4, start=3, rounded=True)
     features = torch.randint(0, 256, (1, network.config.feature_channels(3), height >> 3, 2), dtype=torch.uint8)
     assert torch.equal(runner.run(spec, {"features": features}), Stage(network, spec)(features))
+
+
+@needs_int8
+def test_what_openvino_gets_wrong_pytorch_computes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ready(folder)
+    options = ["--precision", "int8", "--scheme", "exact", "--tile", "32", "--split-level", "2"]
+    expected = translated(model, folder, *options)
+    assert "OpenVINO is wrong" not in capsys.readouterr().err
+
+    def unequal(*_: object) -> None:
+        raise UnequalEngineError("in int8 it deviates from PyTorch")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(openvino_runner, "require_parity", unequal)
+    assert np.abs(translated(model, folder, *options) - expected).max() < 2e-6
+    assert "OpenVINO is wrong in a part of this network (in int8 it deviates from PyTorch)" in capsys.readouterr().err
 
 
 @needs_int8
