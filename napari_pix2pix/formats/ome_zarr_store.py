@@ -27,7 +27,7 @@ from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write, sync_to_disk
 from pix2pix_training.regions import Region
 
-_ZSTD_LEVEL = 3
+_ZSTD_LEVEL = 2  # level 3 takes up to 1.7 times as long, for files that are up to 4 % smaller
 _DIGEST_BYTES = 16
 _UNFINISHED = re.compile(r"(\d+|zarr)\.[0-9a-f]{32}\.partial")
 """What zarr writes a shard or metadata to before it renames."""

@@ -96,7 +96,7 @@ def test_arrays_are_sharded_checked_and_named(tmp_path: Path, noise: Noise, tile
     stored = json.loads((tmp_path / "a.ome.zarr" / "0" / "zarr.json").read_text())
     assert stored["dimension_names"] == ["t", "c", "z", "y", "x"]
     inner = stored["codecs"][0]["configuration"]["codecs"]
-    assert inner[-1] == {"name": "zstd", "configuration": {"level": 3, "checksum": True}}
+    assert inner[-1] == {"name": "zstd", "configuration": {"level": 2, "checksum": True}}
 
 
 def test_axes_scales_and_channels(tmp_path: Path, noise: Noise, tiles_of: Tiles) -> None:
