@@ -7,7 +7,7 @@ The image is made of those of --source, side by side, as often as it takes. The 
 PyTorch: float32, NCHW, the whole image in one call. The others are arrays to arrays with this project: the teacher and
 each student in float32 (PyTorch), and each student in 8 bits (OpenVINO), from one translator each, after two turns that
 do not count. Seconds are medians of turns. Models that are not ready for 8 bits are made so on the image itself. Scores
-are those of the students' cards: of held-out images, in float32. Writes FOLDER/student_speeds.json and .md.
+are those of the students' cards: of held-out images, in the precision that the student was compared in. Writes FOLDER/student_speeds.json and .md.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _runs(teacher: Model, students: list[Model], image: AnyArray) -> list[tuple[
         precisions: tuple[TranslationPrecision, ...] = ("fp32", "int8")
         for precision in precisions:
             name = "student" if precision == "fp32" else "student, int8"
-            row = Row(name, student.generator_config.base_width, own.get("psnr"), own.get("ssim"))
+            known = own if record and record.precision == precision else {}
+            row = Row(name, student.generator_config.base_width, known.get("psnr"), known.get("ssim"))
             runs.append((row, _ours(student, image, precision)))
     return runs
 

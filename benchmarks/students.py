@@ -1,6 +1,7 @@
 """How much of a model's quality a student keeps that is so many times as fast: teachers on real images, and `compress`.
 
     python -m benchmarks.students --data FOLDER --out FOLDER [--data-sets em_membranes ...] [--speeds 2 4 8]
+        [--precision int8]
 
 Trains a teacher on each data set, has it teach a student for each speed, on the same images and their targets, and
 prints the scores of both with the targets that were held out, in Markdown. Runs that are in --out are not made again;
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data-sets", nargs="+", choices=tuple(DATA_SETS), default=tuple(DATA_SETS))
     parser.add_argument("--speeds", nargs="+", type=float, default=[2, 4, 8])
+    parser.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32", help="of the students")
     parser.add_argument("--base-width", type=int, default=32, help="of the teachers")
     parser.add_argument("--steps", type=int, default=1500, help="of the teachers")
     parser.add_argument("--student-steps", type=int, help="by default twice those of the teachers")
@@ -62,8 +64,13 @@ def make(name: str, chosen: argparse.Namespace) -> None:
     run("train", *images, *values, *size, "--steps", str(chosen.steps), folder=teacher)
     for speed in chosen.speeds:
         steps = chosen.student_steps or 2 * chosen.steps
-        options = [*images, "--target-speed", f"{speed:g}x", "--steps", str(steps)]
-        run("compress", str(teacher / "model.safetensors"), *options, folder=teacher.with_name(f"{speed:g}x"))
+        options = [*images, "--target-speed", f"{speed:g}x", "--precision", chosen.precision, "--steps", str(steps)]
+        run("compress", str(teacher / "model.safetensors"), *options, folder=student_folder(name, speed, chosen))
+
+
+def student_folder(name: str, speed: float, chosen: argparse.Namespace) -> Path:
+    folder: Path = chosen.out / name / f"{speed:g}x"
+    return folder if chosen.precision == "fp32" else folder.with_name(f"{folder.name}-{chosen.precision}")
 
 
 def run(*words: str, folder: Path) -> None:
@@ -80,13 +87,13 @@ def rows(name: str, chosen: argparse.Namespace) -> list[str]:
     pair = a_pair(name, chosen.data)
     lines: list[str] = []
     for speed in chosen.speeds:
-        student = load_model(folder / f"{speed:g}x" / "model.safetensors")
+        student = load_model(student_folder(name, speed, chosen) / "model.safetensors")
         record = student_record_of(student.training)
         assert record is not None
         if not lines:
             lines.append(row(name, "teacher", teacher, 1.0, record.teacher_scores))
-        fast = times_as_fast(student, teacher, pair.source, "cpu")
-        lines.append(row(name, f"{speed:g}x asked", student, fast, record.student_scores))
+        fast = times_as_fast(student, teacher, pair.source, "cpu", record.precision)
+        lines.append(row(name, f"{speed:g}x asked, {record.precision}", student, fast, record.student_scores))
     return lines
 
 

@@ -6,6 +6,7 @@ there are some. Its width is the largest that is measured to be as fast as is as
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import statistics
@@ -14,6 +15,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from napari_pix2pix.class_evaluation import Foreground
 from napari_pix2pix.evaluation import TranslationOf, evaluate_pairs, translations
@@ -26,9 +29,11 @@ from napari_pix2pix.translation.settings import TranslationSettings
 from napari_pix2pix.translation.sinks import ArraySink, PlainFileSink
 from napari_pix2pix.translation.translator import Translator
 from pix2pix_training.array_source import ArraySource, CroppedSource, plane_size
+from pix2pix_training.choices import TranslationPrecision
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.device import resolve_device
 from pix2pix_training.errors import ImageError, SettingsError
+from pix2pix_training.export_form import fold_norms
 from pix2pix_training.image_description import ImageDescription, ImageTraits
 from pix2pix_training.intensity import CategoryMapping
 from pix2pix_training.intensity import Mapping as IntensityMapping
@@ -36,11 +41,14 @@ from pix2pix_training.model_file import Model, model_digest
 from pix2pix_training.networks import build_generator
 from pix2pix_training.pairs import Pair, Split
 from pix2pix_training.preparation import require_type
+from pix2pix_training.quantisation import Int8Traits, RangeSurvey, int8_problem, without_last
 from pix2pix_training.regions import Region
 from pix2pix_training.setting_options import training_config
 from pix2pix_training.student_record import StudentRecord
 from pix2pix_training.training import TrainingData
 from pix2pix_training.training_step import settings_of
+
+logger = logging.getLogger(__name__)
 
 _USUAL_PATCH = 256
 _TIMED_PIXELS = 1024 * 1024
@@ -48,6 +56,8 @@ _TIMED_PIXELS = 1024 * 1024
 _TURNS = 5
 _WIDTHS = 16
 """Widths that are tried are multiples of such a part of the teacher's."""
+_INT8_CHANNELS = 16
+"""Integers of 8 bits are multiplied for so many channels at a time, so widths that are tried for them are multiples."""
 _HOPE = 1.3
 """The widest that is tried has so many times the arithmetic that is asked for."""
 
@@ -173,25 +183,47 @@ def _usual_patch(teacher: Model) -> int:
     return wanted if type(wanted) is int and wanted > 0 else _USUAL_PATCH
 
 
-def width_for(teacher: Model, speed: float, image: ArraySource, device: str) -> Generator[int, None, int]:
+def require_precision(teacher: Model, precision: TranslationPrecision, device: str) -> None:
+    """Raise `InputError` where a student of the model could not compute in `precision` on this device."""
+    width = teacher.generator_config.base_width
+    Translator(_untrained(teacher, width, precision), _settings(device, precision))
+
+
+def width_for(
+    teacher: Model, speed: float, image: ArraySource, device: str, precision: TranslationPrecision = "fp32"
+) -> Generator[int, None, int]:
     """The largest width that translates `image` `speed` times as fast as the teacher does; tells of each it tries.
+
+    Parameters
+    ----------
+    precision : of the student; the teacher computes in float32.
 
     Raises
     ------
     SettingsError
-        None does.
+        None does, or the teacher would, in `precision`.
     """
     own = teacher.generator_config.base_width
-    step = max(1, own // _WIDTHS)
-    likely = own * math.sqrt(_HOPE / speed)  # arithmetic grows with the square of the width
-    widths = [width for width in range(own - step, 0, -step) if width <= max(likely, step)]
     found = 0.0
+
+    def is_enough(width: int) -> bool:
+        nonlocal found
+        student = _untrained(teacher, width, precision)
+        # Twice, as one of several widths that were timed once may be as fast by luck.
+        found = min(times_as_fast(student, teacher, image, device, precision) for _ in range(2))
+        return found >= speed
+
+    if precision != "fp32":
+        yield own
+        if is_enough(own):
+            raise SettingsError(
+                f"the model itself is {found:.2g} times as fast in {precision}, without a student: translate with "
+                f"--precision {precision}, or ask for more"
+            )
+    widths = _widths(own, speed, precision)
     for width in widths:
         yield width
-        student = _untrained(teacher, width)
-        # Twice, as one of several widths that were timed once may be as fast by luck.
-        found = min(times_as_fast(student, teacher, image, device) for _ in range(2))
-        if found >= speed:
+        if is_enough(width):
             return width
     raise SettingsError(
         f"even a network of width {widths[-1] if widths else own} is only {found:.2g} times as fast as that of width "
@@ -199,12 +231,23 @@ def width_for(teacher: Model, speed: float, image: ArraySource, device: str) -> 
     )
 
 
-def _untrained(teacher: Model, width: int) -> Model:
+def _widths(own: int, speed: float, precision: TranslationPrecision) -> list[int]:
+    """Those to be tried, from the widest."""
+    if precision == "int8":
+        fitting = range(own // _INT8_CHANNELS * _INT8_CHANNELS, 0, -_INT8_CHANNELS)
+        return [width for width in (*fitting, _INT8_CHANNELS // 2) if width < own]
+    step = max(1, own // _WIDTHS)
+    # Arithmetic grows with the square of the width; what 16 bits win is not known.
+    widest = own * math.sqrt(_HOPE / speed) if precision == "fp32" else own
+    return [width for width in range(own - step, 0, -step) if width <= max(widest, step)]
+
+
+def _untrained(teacher: Model, width: int, precision: TranslationPrecision) -> Model:
     """As fast as a student of this width, which also looks whether an image is like those it was trained on."""
     config = replace(teacher.generator_config, base_width=width, dropout="none")
     inference = replace(teacher.inference, dropout="off")
     weights = build_generator(config).state_dict()
-    return replace(
+    student = replace(
         teacher,
         generator_config=config,
         weights=weights,
@@ -213,14 +256,41 @@ def _untrained(teacher: Model, width: int) -> Model:
         error=None,
         int8=None,
     )
+    return replace(student, int8=_any_roundings(student)) if precision == "int8" else student
 
 
-def times_as_fast(student: Model, teacher: Model, image: ArraySource, device: str) -> float:
-    """How many times as fast the student translates the middle of an image with PyTorch: the median of turns."""
+def _any_roundings(model: Model) -> Int8Traits:
+    """Of noise, which are as good as any to measure time with."""
+    problem = int8_problem(model.generator_config, model.inference)
+    if problem is not None:
+        raise SettingsError(problem)
+    network = model.generator()
+    fold_norms(network)
+    survey = RangeSurvey(network)
+    side = max(_USUAL_PATCH, network.config.stride)
+    survey.add(torch.rand(1, network.config.source_channels, side, side) * 2 - 1)
+    return Int8Traits(roundings=without_last(survey.roundings()), parts=2, deviation=0.0, worst=0.0)
+
+
+def _settings(device: str, precision: TranslationPrecision) -> TranslationSettings:
+    return TranslationSettings(
+        device=device, precision=precision, backend="openvino" if precision == "int8" else "torch"
+    )
+
+
+def times_as_fast(
+    student: Model, teacher: Model, image: ArraySource, device: str, precision: TranslationPrecision = "fp32"
+) -> float:
+    """How many times as fast the student translates the middle of an image: the median of turns.
+
+    With PyTorch, the student in int8 with OpenVINO; the teacher in float32.
+    """
     part = _middle(image)
     again = max(1, round(_TIMED_PIXELS / math.prod((*part.shape[:-3], *plane_size(part)))))
-    settings = TranslationSettings(device=device, backend="torch")
-    translators = [Translator(model, settings) for model in (student, teacher)]
+    translators = [
+        Translator(student, _settings(device, precision)),
+        Translator(teacher, _settings(device, "fp32")),
+    ]
     turns = [[_seconds(part, each, again) for each in translators] for _ in range(_TURNS + 1)][1:]
     return statistics.median(slow / fast for fast, slow in turns)
 
@@ -242,12 +312,22 @@ def _seconds(image: ArraySource, translator: Translator, again: int) -> float:
 
 
 def compared(
-    student: Model, teacher: Model, known: Lesson, folder: Path, device: str
+    student: Model,
+    teacher: Model,
+    known: Lesson,
+    folder: Path,
+    device: str,
+    precision: TranslationPrecision = "fp32",
 ) -> Generator[OfOne, None, StudentRecord]:
-    """Translate what is held out with the student, into files in `folder`, and compare."""
-    own = (
-        yield from translations(known.held_out, Translator(student, TranslationSettings(device=device)), folder)
-    ).pairs
+    """Translate what is held out with the student, into files in `folder`, and compare.
+
+    A student that loses too much in int8 is compared in float32, which is said.
+    """
+    if precision == "int8" and student.int8 is None:
+        logger.warning("the student would lose too much in int8, so it is compared, and is to be used, in fp32")
+        precision = "fp32"
+    settings = TranslationSettings(device=device, precision=precision)
+    own = (yield from translations(known.held_out, Translator(student, settings), folder)).pairs
     mapping = teacher.target.mapping
 
     def scores(results: Iterable[ArraySource]) -> dict[str, float | None]:
@@ -257,8 +337,9 @@ def compared(
     return StudentRecord(
         teacher=model_digest(teacher),
         teacher_width=teacher.generator_config.base_width,
-        speed=round(times_as_fast(student, teacher, known.held_out[0].source, device), 3),
+        speed=round(times_as_fast(student, teacher, known.held_out[0].source, device, precision), 3),
         device=str(resolve_device(device)),
+        precision=precision,
         to_teacher=_mean(own, mapping),
         student_scores=scores(pair.source for pair in own) if known.targets else {},
         teacher_scores=scores(pair.target for pair in known.held_out) if known.targets else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def compress(
         list[Path] | None, Option(help="True targets, where there are some: file or folder; again for more channels.")
     ] = None,
     target_speed: Annotated[str, Option(help="How many times as fast, such as 4x.")] = "4x",
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        Option(help="What the small model is to be translated with; the model is timed in fp32."),
+    ] = "fp32",
     minutes: Annotated[float | None, Option(help="Length of the run in minutes [default: 30].", min=1e-3)] = None,
     steps: Annotated[int | None, Option(help="Length of the run in steps.", min=1)] = None,
     validation: Annotated[
@@ -57,6 +61,7 @@ def compress(
     RunFolder(out).check(resume=resume, overwrite=overwrite)
     keep_freed_memory()
     teacher = load_model(model)
+    compression.require_precision(teacher, precision, device)
     length = {"steps": steps} if steps is not None else {"minutes": 30.0 if minutes is None else minutes}
     request = DataRequest(
         sources=tuple(source), targets=tuple(target or source), validation=validation, targets_to_come=not target
@@ -75,8 +80,9 @@ def compress(
             width = recorded.generator.base_width
         else:
             with interrupts.stoppable(say) as cancel:
+                image = known.held_out[0].source
                 width = ended(
-                    compression.width_for(teacher, speed, known.held_out[0].source, device), lambda _: cancel.check()
+                    compression.width_for(teacher, speed, image, device, precision), lambda _: cancel.check()
                 )
         say(f"student: width {width}, where its teacher has {teacher.generator_config.base_width}")
         say("scores until the end compare it with its teacher's results")
@@ -90,7 +96,9 @@ def compress(
         made_in = folder / "student"
         made_in.mkdir()
         with interrupts.stoppable(say) as cancel:
-            record = ended(compression.compared(student, teacher, known, made_in, device), lambda _: cancel.check())
+            record = ended(
+                compression.compared(student, teacher, known, made_in, device, precision), lambda _: cancel.check()
+            )
     save_model(compression.with_record(student, record), trained["model"])
     interrupts.keeps(f"{trained['model']} is written")
     say(f"student: {describe_student(record)}")

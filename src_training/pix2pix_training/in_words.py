@@ -179,7 +179,8 @@ def describe_objective(objective: ObjectiveConfig) -> str:
 def describe_student(record: StudentRecord) -> str:
     parts = [
         f"taught by the model {record.teacher} of base width {record.teacher_width}",
-        f"{record.speed:.3g} times as fast on {record.device}",
+        f"{record.speed:.3g} times as fast on {record.device}"
+        + ("" if record.precision == "fp32" else f" with --precision {record.precision}"),
         f"against its teacher's results: {_scores(record.to_teacher)}",
     ]
     if record.student_scores:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pix2pix_training.choices import TranslationPrecision
 from pix2pix_training.validated import from_dict, validated
 
 
@@ -17,15 +18,18 @@ class StudentRecord:
     Attributes
     ----------
     teacher, teacher_width : checksum and base width of the teacher.
-    speed : times as fast as the teacher, on `device`.
+    speed : times as fast as the teacher, on `device`, computing in `precision` where the teacher does in float32.
     to_teacher : scores of the student's results with the teacher's as targets.
     student_scores, teacher_scores : scores with the true targets; empty where there were none.
+
+    The student's scores are those of its results in `precision`.
     """
 
     teacher: str
     teacher_width: int
     speed: Annotated[float, Field(gt=0)]
     device: str
+    precision: TranslationPrecision = "fp32"
     to_teacher: dict[str, float | None]
     student_scores: dict[str, float | None] = Field(default_factory=dict)
     teacher_scores: dict[str, float | None] = Field(default_factory=dict)
