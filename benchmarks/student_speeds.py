@@ -7,7 +7,8 @@ The image is made of those of --source, side by side, as often as it takes. The 
 PyTorch: float32, NCHW, the whole image in one call. The others are arrays to arrays with this project: the teacher and
 each student in float32 (PyTorch), and each student in 8 bits (OpenVINO), from one translator each, after two turns that
 do not count. Seconds are medians of turns. Models that are not ready for 8 bits are made so on the image itself. Scores
-are those of the students' cards: of held-out images, in the precision that the student was compared in. Writes FOLDER/student_speeds.json and .md.
+are those of the students' cards: of held-out images, in the precision that the student was compared in. Writes
+FOLDER/student_speeds.json and .md.
 """
 
 from __future__ import annotations

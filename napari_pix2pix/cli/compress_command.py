@@ -81,9 +81,7 @@ def compress(
         else:
             with interrupts.stoppable(say) as cancel:
                 image = known.held_out[0].source
-                width = ended(
-                    compression.width_for(teacher, speed, image, device, precision), lambda _: cancel.check()
-                )
+                width = ended(compression.width_for(teacher, speed, image, device, precision), lambda _: cancel.check())
         say(f"student: width {width}, where its teacher has {teacher.generator_config.base_width}")
         say("scores until the end compare it with its teacher's results")
         pairs = known.data.split.training

@@ -100,11 +100,15 @@ class TiffSource(ImageSource):
         return self._files
 
     def _read(self, region: Region, plane: tuple[int, ...]) -> AnyArray:
-        result = np.empty((self.shape[-3], region.height, region.width), self.dtype)
-        for position, index in enumerate(self._layout.order[plane]):
-            first = position * self._layout.samples
-            pixels = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
-            result[first : first + self._layout.samples] = pixels
+        """In the file's order in memory where samples lie side by side."""
+        stored = self._layout.order[plane]
+        if len(stored) == 1:
+            result = np.moveaxis(self._pixels.read(int(stored[0]), region), -1, 0)
+        else:
+            result = np.empty((self.shape[-3], region.height, region.width), self.dtype)
+            for position, index in enumerate(stored):
+                first = position * self._layout.samples
+                result[first : first + self._layout.samples] = np.moveaxis(self._pixels.read(int(index), region), -1, 0)
         return result if self._samples == sorted(self._samples) else result[self._samples]
 
     def close(self) -> None:

@@ -31,7 +31,15 @@ from napari_pix2pix.translation.planes import FeaturePlane, PlaneStore
 from napari_pix2pix.translation.region_grid import balanced_tile, even_window_around
 from pix2pix_training.networks import UNet
 from pix2pix_training.regions import Region
-from pix2pix_training.stages import StageSpec, decoder_norm, encoder_norm, stage_output, takes_integers
+from pix2pix_training.stages import (
+    Rounded,
+    StageSpec,
+    decoder_norm,
+    encoder_norm,
+    image_rounding,
+    rounded_at,
+    stage_output,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +88,9 @@ def _levels(
 ) -> Iterator[_Levels]:
     assert isinstance(stages.network, UNet)
     runner = stages.runner
-    rounded = runner.precision == "int8" and takes_integers(stages.network, splits[0].stop)
+    rounded = rounded_at(stages.network, splits[0].stop) if runner.precision == "int8" else Rounded.NOTHING
+    if rounded is Rounded.FEATURES_AND_IMAGE:
+        part = part.rounded_by(image_rounding(stages.network))
     at = replace(stages, origin=(part.window.y0, part.window.x0), rounded=rounded)
     dtype = torch.uint8 if rounded else runner.dtype
     with PlaneStore(runner.device, memory_for_planes_bytes, dtype, stages.scratch) as store:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray, Opacity, plane_size
-from pix2pix_training.intensity import Mapping, to_tensor
+from pix2pix_training.intensity import Mapping, by_rows, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.networks import padded_index
+from pix2pix_training.quantisation import FeatureRounding
 from pix2pix_training.regions import Region, Size, Span
 
 _MOST_BYTES = 64 << 20
@@ -84,14 +85,19 @@ class PaddedImage:
         """
         return ImagePart(self, region.grown(halo, self.size).aligned(stride))
 
-    def read(self, window: Region) -> Tensor:
-        return self._to_network(self._sent(window))
+    def read(self, window: Region, rounding: FeatureRounding | None = None) -> Tensor:
+        return self._to_network(self._sent(window), rounding)
 
-    def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
-        """`read` of each region in turn; another thread reads files, and sends pixels to the device, ahead."""
+    def windows(
+        self, regions: Iterable[Region], rounding: FeatureRounding | None = None
+    ) -> Generator[Tensor, None, None]:
+        """`read` of each region in turn; another thread reads files, and sends pixels to the device, ahead.
+
+        With a rounding as the integers (uint8) that it gives.
+        """
         with closing(prefetched(self._sent, regions)) as read_ahead:
             for sent in read_ahead:
-                yield self._to_network(sent)
+                yield self._to_network(sent, rounding)
 
     def _sent(self, window: Region) -> Upload:
         return self._uploader.send(self._stored(window))
@@ -106,8 +112,12 @@ class PaddedImage:
         stored = _taken(_taken(stored, rows - region.y0, axis=1), columns - region.x0, axis=2)
         return to_tensor(stored)
 
-    def _to_network(self, sent: Upload) -> Tensor:
-        return self._mapping.to_network(sent.received()[None]).to(self._dtype)
+    def _to_network(self, sent: Upload, rounding: FeatureRounding | None) -> Tensor:
+        def mapped(stored: Tensor) -> Tensor:
+            x = self._mapping.to_network(stored)
+            return x.to(self._dtype) if rounding is None else cast(Tensor, rounding(x))
+
+        return by_rows(mapped, sent.received()[None])
 
 
 class ImagePart:
@@ -115,17 +125,22 @@ class ImagePart:
 
     level = 0
 
-    def __init__(self, image: PaddedImage, window: Region) -> None:
+    def __init__(self, image: PaddedImage, window: Region, rounding: FeatureRounding | None = None) -> None:
         self._image = image
+        self._rounding = rounding
         self.window = window
         self.size: Size = window.size
 
+    def rounded_by(self, rounding: FeatureRounding) -> ImagePart:
+        """The same as the integers (uint8) that a rounding gives."""
+        return ImagePart(self._image, self.window, rounding)
+
     def read(self, window: Region) -> Tensor:
-        return self._image.read(window.placed_in(self.window))
+        return self._image.read(window.placed_in(self.window), self._rounding)
 
     def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
         """`read` of each region in turn, ahead."""
-        return self._image.windows(region.placed_in(self.window) for region in regions)
+        return self._image.windows((region.placed_in(self.window) for region in regions), self._rounding)
 
 
 def _taken(stored: AnyArray, index: NDArray[Any], *, axis: int) -> AnyArray:

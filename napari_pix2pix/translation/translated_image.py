@@ -30,7 +30,7 @@ from napari_pix2pix.translation.schemes import gathered_first, network_tiles
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray, plane_indices, plane_size
 from pix2pix_training.errors import NoValidPixelError, Pix2PixError
-from pix2pix_training.intensity import LinearMapping, Mapping, resolved
+from pix2pix_training.intensity import LinearMapping, Mapping, by_rows, resolved
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.neighbouring_planes import with_neighbouring_planes
 from pix2pix_training.regions import PlaneRegion, Region
@@ -190,7 +190,7 @@ class TranslatedImage:
         with torch.inference_mode():
             if self._translator.settings.dropout_samples > 1:
                 return _in_stored_units(output, mapping)[0]
-            return mapping.from_network(output.float())[0]
+            return by_rows(mapping.from_network, output.float())[0]
 
 
 def kept_in_memory() -> Shared:

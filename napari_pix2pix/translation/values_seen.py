@@ -36,13 +36,13 @@ class ValuesSeen:
 
         `mapping` has ends for each channel. Called by one thread at a time.
         """
-        valid = stored.reshape(len(stored), -1) if invalid is None else stored[:, ~invalid]
+        valid = stored if invalid is None else stored[:, ~invalid]
         if isinstance(mapping, CategoryMapping):
             beyond = np.array([_of_no_category(valid, mapping)])
         else:
             beyond = np.array([_beyond(*channel) for channel in zip(valid, mapping.low, mapping.high, strict=True)])
         self._beyond = beyond if self._beyond is None else self._beyond + beyond
-        self._total += valid.shape[1]
+        self._total += valid[0].size
         if valid.size:
             self._smallest = min(self._smallest, float(valid.min()))
             self._largest = max(self._largest, float(valid.max()))
@@ -107,10 +107,10 @@ def _beyond(values: AnyArray, low: float, high: float) -> int:
 
 
 def _of_no_category(values: AnyArray, mapping: CategoryMapping) -> int:
-    known = np.zeros(values.shape[1], bool)
+    known = np.zeros(values.shape[1:], bool)
     for category in mapping.values:
         known |= np.logical_and.reduce([channel == value for channel, value in zip(values, category, strict=True)])
-    return int(values.shape[1] - np.count_nonzero(known))
+    return int(known.size - np.count_nonzero(known))
 
 
 def ends_in_words(mapping: LinearMapping, channel: int) -> str:

@@ -31,6 +31,7 @@ from pix2pix_training.quantisation import (
     Rounding,
     int8_problem,
     quantise,
+    with_image_in_8_bits,
     without_last,
 )
 from pix2pix_training.regions import Region
@@ -44,6 +45,7 @@ _SMALLEST_PART = 64
 _ENOUGH_PARTS = 8
 _MOST_PIXELS = 1 << 21
 _CPU = torch.device("cpu")
+_TYPES_OF_8_BITS = ("bool", "uint8", "int8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,24 +188,26 @@ def measured_int8(
 ) -> Generator[float, None, Int8Traits]:
     """Roundings that `learning` gives, and what they cost on `judging`; yields the share of the work that is done.
 
-    The last convolution stays in float32 where all would cost more than half of what is allowed.
+    Where all in 8 bits would cost more than half of what is allowed, the last convolution stays in float32, and then
+    the first one sees the image in finer steps, as it always does where images have more than 8 bits.
 
     Raises
     ------
     SettingsError
         The values in the model are too large for 8 bits.
     """
-    count = len(learning) + 2 * len(judging)
     network = model.generator()
     fold_norms(network)
     network.to(device)
     survey = RangeSurvey(network)
+    has_8_bits = model.source.mapping.dtype in _TYPES_OF_8_BITS
+    count = len(learning) + (3 if has_8_bits else 2) * len(judging)
     for number, part in enumerate(learning, 1):
         survey.add(pad_to_stride(part.source().to(device), network.config.stride))
         yield number / count
     roundings = survey.roundings()
     number = len(learning)
-    for tried in (roundings, without_last(roundings)):
+    for tried in _choices(roundings, has_8_bits=has_8_bits):
         rounded = copy.deepcopy(network).cpu()
         quantise(rounded, tried)
         rounded.to(device)
@@ -218,6 +222,14 @@ def measured_int8(
     if number < count:
         yield 1.0
     return found
+
+
+def _choices(roundings: dict[str, Rounding], *, has_8_bits: bool) -> list[dict[str, Rounding]]:
+    """From the fastest to the most exact one."""
+    without = without_last(roundings)
+    if not has_8_bits:
+        return [roundings, without]
+    return [with_image_in_8_bits(roundings), with_image_in_8_bits(without), without]
 
 
 def _traits(roundings: dict[str, Rounding], costs: Sequence[_Cost], learning: int) -> Int8Traits:

@@ -5,8 +5,8 @@ again, and compilers do that in whatever order is fastest; a value near the midd
 one or the other. So all scales are powers of two: to multiply by one is exact in any order. That is what lets an image
 in tiles have the same integers in every layer as the image at once, and PyTorch the same as a compiler.
 
-The first convolution sees the image in finer steps, as many as float32 sums up exactly. The last one, whose errors are
-those of the result, is rounded only where that costs little.
+The first convolution sees the image in finer steps, as many as float32 sums up exactly, unless the image has 8 bits
+itself. The last one, whose errors are those of the result, is rounded only where that costs little, as that image is.
 
 Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
 """
@@ -32,8 +32,8 @@ from pix2pix_training.validated import Lenient, validated
 STEPS = 255
 """Of the features, from the smallest to the largest value; weights have as many less one, around 0."""
 _WEIGHT_STEPS = 127
-LAST = "decoder_1"
-"""The convolution that gives the result."""
+FIRST, LAST = "encoder_1", "decoder_1"
+"""The convolutions that take the image, and that give the result."""
 _MIDDLE = 128
 _EXACT = 1 << 24
 """Float32 holds all integers up to here."""
@@ -46,6 +46,8 @@ Rounding = Annotated[
     Lenient,
 ]
 """Binary exponent of the step between values, and the integer that stands for 0."""
+IMAGE_IN_8_BITS: Rounding = (-7, _MIDDLE)
+"""Of an image in [-1, 1] with so few values that steps of 1 / 128 keep most of them apart; 1 becomes 127 / 128."""
 
 
 @validated
@@ -112,23 +114,31 @@ def convolution_names(config: GeneratorConfig) -> tuple[str, ...]:
     return (*(f"encoder_{level}" for level in levels), *(f"decoder_{level}" for level in reversed(levels)))
 
 
-def feature_steps(config: GeneratorConfig) -> dict[str, int]:
-    """Of what each convolution takes, from the smallest to the largest value; for the first as many as stay exact."""
+def image_steps(config: GeneratorConfig) -> int:
+    """Of the image for the first convolution, from -1 to 1: as many as stay exact."""
     products = 16 * config.source_channels * (_WEIGHT_STEPS + 1)
-    exact = max(STEPS, 1 << int(math.log2(max(1, _EXACT / products))))
-    return {name: exact if name == "encoder_1" else STEPS for name in convolution_names(config)}
+    return max(STEPS, 1 << int(math.log2(max(1, _EXACT / products))))
+
+
+def _steps(config: GeneratorConfig, name: str, rounding: Rounding) -> int:
+    """Of what a convolution takes, from the smallest to the largest value."""
+    return image_steps(config) if name == FIRST and rounding != IMAGE_IN_8_BITS else STEPS
 
 
 def are_roundings_of(config: GeneratorConfig, roundings: Mapping[str, Rounding]) -> bool:
     """Whether these are the convolutions of such a network, and 0 lies within the steps of each."""
-    steps = feature_steps(config)
-    are_all = {*roundings, LAST} == steps.keys()
-    return are_all and all(zero <= steps[name] for name, (_, zero) in roundings.items())
+    are_all = {*roundings, LAST} == {*convolution_names(config)}
+    return are_all and all(rounding[1] <= _steps(config, name, rounding) for name, rounding in roundings.items())
 
 
 def without_last(roundings: Mapping[str, Rounding]) -> dict[str, Rounding]:
     """Those that leave the last convolution in float32."""
     return {name: rounding for name, rounding in roundings.items() if name != LAST}
+
+
+def with_image_in_8_bits(roundings: Mapping[str, Rounding]) -> dict[str, Rounding]:
+    """Those that let the first convolution see the image in as many steps as the others see features."""
+    return {**roundings, FIRST: IMAGE_IN_8_BITS}
 
 
 def _parents(network: UNet, names: Iterable[str]) -> Iterator[tuple[str, nn.Module]]:
@@ -267,12 +277,11 @@ def _convolved(conv: Convolution, features: Tensor, weight: Tensor) -> Tensor:
 def symmetric(roundings: Mapping[str, Rounding], config: GeneratorConfig) -> dict[str, Rounding]:
     """Roundings with 0 in the middle of the steps, as TensorRT needs them, of twice the step where it was not there.
 
-    The first convolution, whose features have more steps than 8 bits, stays as it is.
+    The first convolution stays as it is where it sees the image in more steps than 8 bits have.
     """
-    steps = feature_steps(config)
     return {
-        name: (exponent, zero) if steps[name] != STEPS else (exponent + (zero != _MIDDLE), _MIDDLE)
-        for name, (exponent, zero) in roundings.items()
+        name: rounding if _steps(config, name, rounding) != STEPS else (rounding[0] + (rounding[1] != _MIDDLE), _MIDDLE)
+        for name, rounding in roundings.items()
     }
 
 
@@ -303,14 +312,14 @@ def quantise(network: Generator, roundings: Mapping[str, Rounding]) -> None:
     assert isinstance(network, UNet)
     if not are_roundings_of(network.config, roundings):
         raise SettingsError("the roundings for int8 are not those of the network; compile the model again")
-    steps = feature_steps(network.config)
     for name, parent in _parents(network, roundings):
-        parent.conv = QuantisedConvolution(_rewritten(_convolution(parent)), roundings[name], steps[name])
+        steps = _steps(network.config, name, roundings[name])
+        parent.conv = QuantisedConvolution(_rewritten(_convolution(parent)), roundings[name], steps)
 
 
-def is_rounded(layer: nn.Module) -> bool:
-    """Whether it is a quantised convolution, or a layer that rewrites one."""
-    return any(isinstance(module, QuantisedConvolution) for module in layer.modules())
+def is_in_8_bits(layer: nn.Module) -> bool:
+    """Whether it is a convolution of integers of 8 bits, or a layer that rewrites one."""
+    return any(isinstance(m, QuantisedConvolution) and m.rounding.largest == STEPS for m in layer.modules())
 
 
 def rounding_of(layer: nn.Module) -> FeatureRounding:
@@ -333,7 +342,7 @@ class RangeSurvey:
     def __init__(self, network: Generator) -> None:
         assert isinstance(network, UNet)
         self._network = network
-        self._ends = {"encoder_1": (-1.0, 1.0)}  # other images may be brighter
+        self._ends = {FIRST: (-1.0, 1.0)}  # other images may be brighter
 
     @torch.inference_mode()
     def add(self, image: Tensor) -> Tensor:
@@ -355,7 +364,8 @@ class RangeSurvey:
             These are too large, or not finite.
         """
         found: dict[str, Rounding] = {}
-        for name, steps in feature_steps(self._network.config).items():
+        for name in convolution_names(self._network.config):
+            steps = image_steps(self._network.config) if name == FIRST else STEPS
             low, high = self._ends[name]
             if not high - low < _LARGEST:
                 raise SettingsError(

@@ -21,8 +21,9 @@ The activations that come first can be left to the caller, see `activated_inputs
 ``leaky_relu(features, 0.2)``, and ``joined`` is ``relu(concatenate(encoded, up))``.
 
 With `StageSpec.rounded`, for networks whose convolutions take integers of 8 bits, features enter and leave a stage as
-those integers (uint8): activated, and rounded as the convolution that takes them rounds them. Two convolutions may take
-e_k, in steps of their own; an encoding stage gives the channels for the next encoder level, then those for the decoder.
+those integers (uint8): activated, and rounded as the convolution that takes them rounds them; and so may the image
+enter. Two convolutions may take e_k, in steps of their own; an encoding stage gives the channels for the next encoder
+level, then those for the decoder.
 
 The only output is called ``output``. Windows of one call cover the same part of the image, aligned to cells of `top`.
 """
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Literal, cast
 
 import torch
@@ -48,12 +50,20 @@ from pix2pix_training.networks import (
     normed_decoder_levels,
     normed_encoder_levels,
 )
-from pix2pix_training.quantisation import FeatureRounding, is_rounded, rounding_of
+from pix2pix_training.quantisation import FeatureRounding, is_in_8_bits, rounding_of
 
 OUTPUT = "output"
 ACTIVATED = "activated"
 JOINED = "joined"
 _ENCODER, _DECODER = "encoder", "decoder"
+
+
+class Rounded(IntEnum):
+    """What enters and leaves stages as integers of 8 bits; the result never does."""
+
+    NOTHING = 0
+    FEATURES = 1
+    FEATURES_AND_IMAGE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +80,7 @@ class StageSpec:
         the decoder starts at `top`, which then is the generator's depth.
     given_norms : scale and shift of the norms are inputs.
     noise : the noise of dropout is an input; else there is none.
-    rounded : features other than the image and the result are integers of 8 bits; norms are folded then, without noise.
+    rounded : whether features are integers of 8 bits, and the image; norms are folded then, without noise.
     """
 
     gives: Literal["encoded", "up"]
@@ -81,7 +91,7 @@ class StageSpec:
     up: bool = False
     given_norms: bool = False
     noise: bool = False
-    rounded: bool = False
+    rounded: Rounded = Rounded.NOTHING
 
     @property
     def encoder_levels(self) -> range:
@@ -160,7 +170,7 @@ def _only_joined(network: UNet, spec: StageSpec) -> bool:
 def stage_output(config: GeneratorConfig, spec: StageSpec) -> StageTensor:
     encoded = spec.gives == "encoded"
     channels = config.feature_channels(spec.level) if encoded else config.up_channels(spec.level)
-    integers = spec.rounded and spec.level > 0
+    integers = bool(spec.rounded) and spec.level > 0
     if integers:
         channels *= len(_takers(config, spec))
     return StageTensor(name=OUTPUT, channels=channels, level=spec.level, integers=integers)
@@ -173,12 +183,19 @@ def _takers(config: GeneratorConfig, spec: StageSpec) -> tuple[str, ...]:
     return (_ENCODER, _DECODER) if config.architecture == "unet" else (_ENCODER,)
 
 
-def takes_integers(network: UNet, level: int) -> bool:
-    """Whether the features of a level of a quantised network may be integers: all that takes them is rounded.
+def rounded_at(network: UNet, level: int) -> Rounded:
+    """What may be integers where the features of a level of a quantised network go from stage to stage.
 
-    The last convolution, which takes those of level 1, need not be.
+    Nothing where the last convolution, which takes those of level 1, is not rounded.
     """
-    return level > 1 or is_rounded(network.up_block(level).conv)
+    if level == 1 and not is_in_8_bits(network.up_block(1).conv):
+        return Rounded.NOTHING
+    return Rounded.FEATURES_AND_IMAGE if is_in_8_bits(network.down_block(1).conv) else Rounded.FEATURES
+
+
+def image_rounding(network: UNet) -> FeatureRounding:
+    """That of the first convolution of a quantised network."""
+    return rounding_of(network.down_block(1).conv)
 
 
 def weight_count(network: Generator, spec: StageSpec) -> int:
@@ -353,16 +370,15 @@ def _run(layers: nn.Sequential, x: Tensor, given: Mapping[str, Tensor]) -> Tenso
 
 def _feature_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:
     if spec.start is not None:
-        inner = spec.rounded and spec.start > 0
-        yield StageTensor(
-            name="features", channels=config.feature_channels(spec.start), level=spec.start, integers=inner
-        )
+        integers = spec.rounded >= (Rounded.FEATURES if spec.start else Rounded.FEATURES_AND_IMAGE)
+        channels = config.feature_channels(spec.start)
+        yield StageTensor(name="features", channels=channels, level=spec.start, integers=integers)
     if spec.encoded:
         channels = config.feature_channels(spec.top)
-        yield StageTensor(name="encoded", channels=channels, level=spec.top, integers=spec.rounded)
+        yield StageTensor(name="encoded", channels=channels, level=spec.top, integers=bool(spec.rounded))
     if spec.up:
         channels = config.up_channels(spec.top)
-        yield StageTensor(name="up", channels=channels, level=spec.top, integers=spec.rounded)
+        yield StageTensor(name="up", channels=channels, level=spec.top, integers=bool(spec.rounded))
 
 
 def _norm_inputs(config: GeneratorConfig, spec: StageSpec) -> Iterator[StageTensor]:

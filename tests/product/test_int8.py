@@ -30,9 +30,16 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping, foreground_mapping
 from pix2pix_training.model_file import Model, load_model, model_digest, save_model
 from pix2pix_training.network_config import GeneratorConfig
-from pix2pix_training.quantisation import LAST, convolution_names, without_last
+from pix2pix_training.quantisation import (
+    FIRST,
+    IMAGE_IN_8_BITS,
+    LAST,
+    Int8Traits,
+    convolution_names,
+    without_last,
+)
 from pix2pix_training.regions import Region
-from pix2pix_training.stages import Stage, StageSpec
+from pix2pix_training.stages import Rounded, Stage, StageSpec
 from tests.product.translation.conftest import random_image, random_model
 
 CONFIG = GeneratorConfig(source_channels=1, target_channels=1, base_width=4, depth=4)
@@ -95,14 +102,30 @@ def test_a_model_is_made_ready_beside_its_file(folder: Path, capsys: pytest.Capt
     assert "exists already" in capsys.readouterr().err
 
 
-def test_the_last_convolution_is_rounded_where_all_cost_at_most_half_of_what_is_allowed(folder: Path) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_what_costs_more_than_half_of_what_is_allowed_is_not_in_8_bits(folder: Path, dtype: str) -> None:
+    """First the last convolution is not, then the image is not."""
     model = load_model(folder / "model.safetensors")
-    sample = [MemorySource(np.random.default_rng(0).integers(0, 256, (1, 256, 256)).astype(np.uint8))]
-    everything = ended(with_int8(model, sample, most_deviation=1.0)).int8
-    assert everything is not None and LAST in everything.roundings
-    others = ended(with_int8(model, sample, most_deviation=1.99 * everything.deviation)).int8
-    assert others is not None and others.roundings == without_last(everything.roundings)
+    wide = LinearMapping(dtype=dtype, scope="training-set", channels=1, low=(0.0,), high=(255.0,))
+    model = replace(model, source=replace(model.source, mapping=wide))
+    sample = [MemorySource(np.random.default_rng(0).integers(0, 256, (1, 256, 256)).astype(dtype))]
+
+    def found(most_deviation: float) -> Int8Traits:
+        traits = ended(with_int8(model, sample, most_deviation=most_deviation)).int8
+        assert traits is not None
+        return traits
+
+    everything = found(1.0)
+    assert LAST in everything.roundings
+    assert (everything.roundings[FIRST] == IMAGE_IN_8_BITS) is (dtype == "uint8")
+    others = found(1.99 * everything.deviation)
+    assert others.roundings == without_last(everything.roundings)
     assert 0 < others.deviation < everything.deviation
+    if dtype == "uint8":
+        inner = found(1.99 * others.deviation)
+        assert inner.roundings[FIRST] != IMAGE_IN_8_BITS
+        assert inner.roundings == {**others.roundings, FIRST: inner.roundings[FIRST]}
+        assert 0 < inner.deviation < others.deviation
 
 
 @needs_int8
@@ -137,7 +160,7 @@ def test_deep_features_one_cell_wide_are_those_of_pytorch(height: int, monkeypat
     )
     network = translator._network
     runner = openvino_runner.OpenVinoRunner(network, "int8")
-    spec = StageSpec(gives="up", level=3, top=4, start=3, rounded=True)
+    spec = StageSpec(gives="up", level=3, top=4, start=3, rounded=Rounded.FEATURES)
     features = torch.randint(0, 256, (1, network.config.feature_channels(3), height >> 3, 2), dtype=torch.uint8)
     assert torch.equal(runner.run(spec, {"features": features}), Stage(network, spec)(features))
 

@@ -15,13 +15,16 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.layers import StatisticsNorm, dropout_noise
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator, UNet, build_generator, norm_layers, set_inference_mode
-from pix2pix_training.quantisation import RangeSurvey, quantise
+from pix2pix_training.quantisation import RangeSurvey, quantise, with_image_in_8_bits
 from pix2pix_training.stages import (
+    Rounded,
     Stage,
     StageSpec,
     activated_inputs,
     decoder_norm,
     encoder_norm,
+    image_rounding,
+    rounded_at,
     scale_and_shift,
     stage_inputs,
     stage_output,
@@ -147,24 +150,31 @@ def test_three_stages_on_running_averages(architecture: Architecture, split: int
 
 @torch.inference_mode()
 @pytest.mark.parametrize("architecture", ["unet", "encoder-decoder"])
+@pytest.mark.parametrize("image_too", [False, True])
 @pytest.mark.parametrize("split", [1, 2, 4, 5])
-def test_stages_that_give_integers_are_the_network_that_takes_them(architecture: Architecture, split: int) -> None:
+def test_stages_that_give_integers_are_the_network_that_takes_them(
+    architecture: Architecture, split: int, image_too: bool
+) -> None:
     network = generator(unet_config(architecture=architecture)).float()
     x = image(network.config).float()
     fold_norms(network)
     survey = RangeSurvey(network)
     survey.add(x)
-    quantise(network, survey.roundings())
+    quantise(network, with_image_in_8_bits(survey.roundings()) if image_too else survey.roundings())
+    assert isinstance(network, UNet)
+    rounded = rounded_at(network, split)
+    assert rounded is (Rounded.FEATURES_AND_IMAGE if image_too else Rounded.FEATURES)
     size, has_skips = (x.shape[-2], x.shape[-1]), architecture == "unet"
+    seen = image_rounding(network)(x) if image_too else x
 
-    encoding = StageSpec(gives="encoded", level=split, top=split, start=0, rounded=True)
-    given = run(network, encoding, {"features": x}, size)
+    encoding = StageSpec(gives="encoded", level=split, top=split, start=0, rounded=rounded)
+    given = run(network, encoding, {"features": seen}, size)
     assert given.dtype is torch.uint8
     assert given.shape[1] == stage_output(network.config, encoding).channels
     channels = network.config.feature_channels(split)
-    known = {"features": x, "encoded": given[:, -channels:]}
+    known = {"features": seen, "encoded": given[:, -channels:]}
     if split < DEPTH:
-        deep = StageSpec(gives="up", level=split, top=DEPTH, start=split, rounded=True)
+        deep = StageSpec(gives="up", level=split, top=DEPTH, start=split, rounded=rounded)
         known["up"] = run(network, deep, {"features": given[:, :channels]}, size)
         assert known["up"].dtype is torch.uint8
     last = StageSpec(
@@ -174,7 +184,7 @@ def test_stages_that_give_integers_are_the_network_that_takes_them(architecture:
         start=0 if has_skips and split > 1 else None,
         encoded=has_skips or split == DEPTH,
         up=split < DEPTH,
-        rounded=True,
+        rounded=rounded,
     )
     assert torch.equal(run(network, last, known, size), network(x))
 

@@ -48,7 +48,7 @@ _PROOF_CELLS: dict[OpenVinoPrecision, tuple[tuple[int, int], ...]] = {
 stage's coarsest level. In int8 OpenVINO was seen to be wrong at some sizes alone."""
 _RANGES = range(1, 5)
 """Inputs of a rounding: its ends before and after."""
-_REVISION = 7
+_REVISION = 8
 """To be raised where the same key would stand for another model."""
 QUICKLY_COMPILED_WEIGHTS = 1 << 22
 """Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""

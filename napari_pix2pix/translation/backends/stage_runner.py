@@ -16,7 +16,7 @@ from pix2pix_training.layers import dropout_noise
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.network_config import GeneratorConfig
 from pix2pix_training.networks import Generator
-from pix2pix_training.stages import Stage, StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
+from pix2pix_training.stages import Rounded, Stage, StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
 
 _PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 TOLERANCES: Mapping[CompiledPrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 1e-4}
@@ -127,8 +127,8 @@ class Stages:
     `network` tells the layers and holds the parameters of norms on gathered statistics. `seed` is that of the dropout
     noise, None for none. `before_each` is called before each run of a stage, and may end the work with an error.
     `origin` is the row and column of the image at which the coordinates of windows begin. `scratch` is the folder for
-    features that do not fit into memory, None for a temporary one. With `rounded` features between stages are integers
-    of 8 bits.
+    features that do not fit into memory, None for a temporary one. `rounded` says whether features between stages are
+    integers of 8 bits, and the image.
     """
 
     network: Generator
@@ -137,7 +137,7 @@ class Stages:
     before_each: Callable[[], None] | None = None
     scratch: Path | None = None
     origin: tuple[int, int] = (0, 0)
-    rounded: bool = False
+    rounded: Rounded = Rounded.NOTHING
 
     @property
     def config(self) -> GeneratorConfig:
