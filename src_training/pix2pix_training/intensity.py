@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -39,7 +40,8 @@ PERCENTILES = (0.1, 99.9)
 MAX_CATEGORIES = 255
 _SAMPLES = 4_000_000
 _SURVEY_TILE = 1024
-_ELEMENTS_IN_CACHE = 1 << 17
+_ELEMENTS_IN_CACHE = (1 << 15) - 1
+"""With more PyTorch would wake other threads, which takes longer than the work."""
 _WIDE = (torch.int32, torch.uint32, torch.int64, torch.uint64, torch.float64)
 _LARGEST_END, _LARGEST_NARROW_END = 1e300, 1e38
 
@@ -84,9 +86,11 @@ class LinearMapping:
 
         Types wider than 16 bits are mapped in float64, so that a large offset costs nothing; the result has 24 bits.
         """
-        low, high = self._ends(stored.device, _working_dtype(stored.dtype))
-        x = stored.to(low.dtype, copy=True)  # in place from here: memory that is new takes longer than the arithmetic
-        return x.sub_(low).mul_(2 / (high - low)).sub_(1).clamp_(-1, 1).to(torch.float32)
+        dtype = _working_dtype(stored.dtype)
+        line = self._line(stored.device, dtype)
+        # in place from here: memory that is new takes longer than the arithmetic
+        x = stored.to(dtype, copy=True, memory_format=line.order)
+        return x.sub_(line.low).mul_(line.to_network).sub_(1).clamp_(-1, 1).to(torch.float32)
 
     def from_network(self, x: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> `dtype`, integers rounded half to even and kept within the dtype's range.
@@ -96,19 +100,42 @@ class LinearMapping:
         dtype = torch_dtype(np.dtype(self.dtype))
         if _working_dtype(dtype) is torch.float64 and x.device.type == "mps":
             x = x.cpu()
-        low, high = self._ends(x.device, _working_dtype(dtype))
-        stored = x.to(low.dtype).clamp(-1, 1).add_(1).mul_((high - low) / 2).add_(low)
+        working = _working_dtype(dtype)
+        line = self._line(x.device, working)
+        stored = x.to(working, copy=True, memory_format=line.order)
+        stored = stored.clamp_(-1, 1).add_(1).mul_(line.from_network).add_(line.low)
         if not dtype.is_floating_point and dtype is not torch.bool:
             limits = np.iinfo(np.dtype(self.dtype))
             stored = stored.round_().clamp_(float(limits.min), _float_up_to(int(limits.max)))
         return stored >= 0.5 if dtype is torch.bool else stored.to(dtype)
 
-    def _ends(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _line(self, device: torch.device, dtype: torch.dtype) -> _Line:
         if not self.low:
             raise SettingsError("the intensity mapping is per image and was not resolved for this image")
-        shape = (1, -1, 1, 1)
-        low = torch.tensor(self.low, device=device, dtype=dtype).reshape(shape)
-        return low, torch.tensor(self.high, device=device, dtype=dtype).reshape(shape)
+        return _line(self.low, self.high, device, dtype)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Low ends and factors: numbers where all channels have the same, else of each channel, (1, C, 1, 1).
+
+    `order` is the order in memory in which arithmetic with them is fast.
+    """
+
+    low: Tensor | float
+    to_network: Tensor | float
+    from_network: Tensor | float
+    order: torch.memory_format
+
+
+@lru_cache(maxsize=64)
+def _line(low: tuple[float, ...], high: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> _Line:
+    with torch.inference_mode(False):
+        lows, highs = (torch.tensor(ends, dtype=dtype).reshape(1, -1, 1, 1) for ends in (low, high))
+        values = lows, 2 / (highs - lows), (highs - lows) / 2
+        if len({*zip(low, high, strict=True)}) == 1:
+            return _Line(*(value.flatten()[0].item() for value in values), order=torch.preserve_format)
+        return _Line(*(value.to(device) for value in values), order=torch.contiguous_format)
 
 
 @validated
