@@ -86,21 +86,20 @@ class PaddedImage:
         return ImagePart(self, region.grown(halo, self.size).aligned(stride))
 
     def read(self, window: Region, rounding: FeatureRounding | None = None) -> Tensor:
-        return self._to_network(self._sent(window), rounding)
+        """With a rounding as the integers (uint8) that it gives."""
+        return self._to_network(self._uploader.send(self._stored(window)), rounding)
 
     def windows(
         self, regions: Iterable[Region], rounding: FeatureRounding | None = None
     ) -> Generator[Tensor, None, None]:
-        """`read` of each region in turn; another thread reads files, and sends pixels to the device, ahead.
-
-        With a rounding as the integers (uint8) that it gives.
-        """
-        with closing(prefetched(self._sent, regions)) as read_ahead:
-            for sent in read_ahead:
+        """`read` of each region in turn; another thread reads files, and sends pixels to the device, ahead."""
+        if self.device.type == "cpu":
+            with closing(prefetched(lambda region: self.read(region, rounding), regions)) as read_ahead:
+                yield from read_ahead
+            return
+        with closing(prefetched(lambda region: self._uploader.send(self._stored(region)), regions)) as sent_ahead:
+            for sent in sent_ahead:
                 yield self._to_network(sent, rounding)
-
-    def _sent(self, window: Region) -> Upload:
-        return self._uploader.send(self._stored(window))
 
     def _stored(self, window: Region) -> Tensor:
         rows, columns = self._rows[window.y0 : window.y1], self._columns[window.x0 : window.x1]
