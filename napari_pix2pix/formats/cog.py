@@ -126,6 +126,7 @@ class CogCanvas(Closable):
         """Write a part, shape (samples, region.height, region.width); returns when it is on the disk."""
         before = self._hides, self._has_nan
         self._hides = self._has_nan = False
+        self._tiles.begin_piece()
         self._put_part(plane, region, pixels)
         note = [*self._tiles.finish_piece(), self._hides, self._has_nan]
         self._hides, self._has_nan = self._hides or before[0], self._has_nan or before[1]

@@ -67,6 +67,7 @@ class TiffCanvas(Closable):
 
     def write_part(self, plane: tuple[int, ...], region: Region, pixels: AnyArray) -> Piece:
         """Write a part, shape (C, region.height, region.width); returns when it is on the disk."""
+        self._tiles.begin_piece()
         for level in range(self._part_levels):
             pixels = self._halved(pixels) if level else pixels
             for _, number, row, column in self._squares(plane, region, level):

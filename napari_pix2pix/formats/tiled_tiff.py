@@ -117,7 +117,7 @@ class TiledTiff(Closable):
         self._predictor = predictor(shape.dtype)
         self._workers = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS))
         self._pending: deque[tuple[int, tuple[int, int, int], Future[bytes]]] = deque()
-        self._piece = _OpenPiece(self._end)
+        self._piece: _OpenPiece | None = None
 
     def frame(self, size: int | None = None) -> tuple[int, str]:
         """How many bytes stand before the tiles (all, where there are no tiles yet), and their checksum.
@@ -128,7 +128,6 @@ class TiledTiff(Closable):
             table.offsets.write(self._file, np.zeros(table.offsets.count, np.int64))
             table.lengths.write(self._file, np.zeros(table.lengths.count, np.int64))
         self._first = self._end = self._size if size is None else size
-        self._piece = _OpenPiece(self._end)
         self._file.seek(0)
         return self._end, _digest(self._file, self._end)
 
@@ -150,19 +149,26 @@ class TiledTiff(Closable):
         self._file.seek(self._end)
         self._file.write(encoded)
         self._place(level, position, self._end, len(encoded))
-        self._piece.add(encoded)
+        if self._piece is not None:
+            self._piece.add(encoded)
         self._end += len(encoded)
 
     def _place(self, level: int, position: tuple[int, int, int], offset: int, length: int) -> None:
         self._offsets[level][position] = offset
         self._lengths[level][position] = length
 
+    def begin_piece(self) -> None:
+        """What is put from now on is a piece, until `finish_piece`."""
+        self._store_all()
+        self._piece = _OpenPiece(self._end)
+
     def finish_piece(self) -> Piece:
-        """What was put since the last piece, when it is on the disk."""
+        """The piece, when it is on the disk."""
+        assert self._piece is not None
         self._store_all()
         self._file.flush()
         os.fsync(self._file.fileno())
-        piece, self._piece = self._piece.closed(), _OpenPiece(self._end)
+        piece, self._piece = self._piece.closed(), None
         return piece
 
     def _store_all(self) -> None:
@@ -187,7 +193,6 @@ class TiledTiff(Closable):
                 self._place(level, (plane * self.shape.pages_per_plane + page, row, column), offset, length)
                 offset += length
         self._end = max(self._end, offset)
-        self._piece = _OpenPiece(self._end)
         return True
 
     def read(self, square: Square) -> AnyArray:
