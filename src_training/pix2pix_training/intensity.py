@@ -132,10 +132,14 @@ class _Line:
 def _line(low: tuple[float, ...], high: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> _Line:
     with torch.inference_mode(False):
         lows, highs = (torch.tensor(ends, dtype=dtype).reshape(1, -1, 1, 1) for ends in (low, high))
-        values = lows, 2 / (highs - lows), (highs - lows) / 2
+        up, down = 2 / (highs - lows), (highs - lows) / 2
         if len({*zip(low, high, strict=True)}) == 1:
-            return _Line(*(value.flatten()[0].item() for value in values), order=torch.preserve_format)
-        return _Line(*(value.to(device) for value in values), order=torch.contiguous_format)
+            return _Line(_first(lows), _first(up), _first(down), torch.preserve_format)
+        return _Line(lows.to(device), up.to(device), down.to(device), torch.contiguous_format)
+
+
+def _first(values: Tensor) -> float:
+    return float(values.flatten()[0])
 
 
 @validated

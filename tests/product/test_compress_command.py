@@ -14,12 +14,21 @@ from PIL import Image
 
 from napari_pix2pix import compression
 from napari_pix2pix.cli.application import run
+from napari_pix2pix.formats import open_image
 from napari_pix2pix.training_data import DataRequest
+from napari_pix2pix.translation.backends import openvino_runner
+from napari_pix2pix.translation.int8_calibration import with_int8
 from napari_pix2pix.translation.pipeline import translate_array
 from napari_pix2pix.translation.progress import ended
+from napari_pix2pix.translation.settings import TranslationSettings
+from napari_pix2pix.translation.translator import Translator
+from pix2pix_training.array_source import MemorySource
 from pix2pix_training.cancel import Interrupted
+from pix2pix_training.choices import TranslationPrecision
+from pix2pix_training.device import has_int8
 from pix2pix_training.errors import SettingsError
 from pix2pix_training.image_description import ImageDescription
+from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import CategoryMapping, LinearMapping, dtype_mapping, foreground_mapping
 from pix2pix_training.model_file import Model, load_model, model_digest, save_model
 from pix2pix_training.network_config import GeneratorConfig
@@ -63,7 +72,7 @@ def images(tmp_path: Path) -> Path:
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the arithmetic says: a test is no place to measure time in."""
 
-    def by_arithmetic(student: Model, teacher: Model, *_: object) -> float:
+    def by_arithmetic(student: Model, teacher: Model, *_: object, **__: object) -> float:
         return (teacher.generator_config.base_width / student.generator_config.base_width) ** 2
 
     monkeypatch.setattr(compression, "times_as_fast", by_arithmetic)
@@ -262,3 +271,93 @@ def test_labels_are_targets_of_a_model_of_the_foreground(images: Path, tmp_path:
     record = student_record_of(load_model(tmp_path / "run" / "model.safetensors").training)
     assert record is not None
     assert None not in (record.student_scores["iou"], record.teacher_scores["iou"])
+
+
+needs_int8 = pytest.mark.skipif(
+    openvino_runner.unavailable_reason() is not None or not has_int8(),
+    reason="OpenVINO or a processor with VNNI is missing",
+)
+
+
+@needs_int8
+def test_for_8_bits_widths_are_multiples_of_16_and_what_is_compared_is_in_8_bits(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(a_teacher().generator_config, base_width=40)
+    wide = tmp_path / "wide.safetensors"
+    save_model(a_teacher(generator_config=config, weights=build_generator(config).state_dict()), wide)
+    out = tmp_path / "run"
+    assert compressed(wide, images, out, "--target-speed", "5", "--precision", "int8") == 0
+    said = capsys.readouterr().err
+    model = load_model(out / "model.safetensors")
+    assert model.generator_config.base_width == 16
+    record = student_record_of(model.training)
+    assert record is not None
+    if model.int8 is None:  # it has learnt for three steps
+        assert record.precision == "fp32"
+        assert "would lose too much in int8" in said
+    else:
+        assert record.precision == "int8"
+        assert "times as fast on cpu with --precision int8" in said
+
+
+@needs_int8
+def test_results_in_8_bits_are_what_is_compared(images: Path, tmp_path: Path) -> None:
+    """With a student that is its teacher, so that nothing but the roundings tells them apart."""
+    model = a_teacher(generator_config=replace(a_teacher().generator_config, dropout="none"))
+    sources = [open_image(path) for path in sorted((images / "source").iterdir())]
+    ready = ended(with_int8(model, sources, most_deviation=1.0))
+    request = DataRequest(sources=(images / "source",), targets=(images / "target",), validation=0.25)
+    lesson = ended(compression.lesson(model, request, tmp_path, device="cpu", seed=0))
+    found = {}
+    precisions: tuple[TranslationPrecision, ...] = ("fp32", "int8")
+    for precision in precisions:
+        (tmp_path / precision).mkdir()
+        found[precision] = ended(compression.compared(ready, model, lesson, tmp_path / precision, "cpu", precision))
+    assert found["fp32"].to_teacher["mae"] == 0
+    assert found["fp32"].student_scores == found["fp32"].teacher_scores == found["int8"].teacher_scores
+    mae = found["int8"].to_teacher["mae"]
+    assert mae is not None and mae > 0
+    assert found["int8"].student_scores["mae"] != found["int8"].teacher_scores["mae"]
+
+
+@needs_int8
+def test_a_model_that_is_fast_enough_in_8_bits_needs_no_student(
+    teacher: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compression, "times_as_fast", lambda *_: 4.4)
+    assert compressed(teacher, images, tmp_path / "run", "--precision", "int8") == 2
+    wanted = "the model itself is 4.4 times as fast in int8, without a student: translate with --precision int8"
+    assert wanted in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_compute_in_8_bits_is_refused_before_anything_is_translated(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(a_teacher(inference=InferenceConfig(statistics="image")), tmp_path / "teacher.safetensors")
+    monkeypatch.setattr(compression, "lesson", pytest.fail)
+    asked = ["--precision", "int8"]
+    assert compressed(tmp_path / "teacher.safetensors", images, tmp_path / "run", *asked) == 2
+    assert "precision int8 needs norms on running averages" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_speed_is_measured_with_the_student_in_its_precision_and_the_teacher_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    asked: list[tuple[int, str]] = []
+
+    class Noted(Translator):
+        def __init__(self, model: Model, settings: TranslationSettings) -> None:
+            asked.append((model.generator_config.base_width, settings.precision))
+            super().__init__(model, settings)
+
+    monkeypatch.setattr(compression, "Translator", Noted)
+    monkeypatch.setattr(compression, "_TIMED_PIXELS", 64 * 64)
+    monkeypatch.setattr(compression, "_TURNS", 1)
+    model = a_teacher()
+    student = compression._untrained(model, 4, "bf16")
+    image = MemorySource(np.zeros((1, 64, 64), np.uint8))
+    assert compression.times_as_fast(student, model, image, "cpu", "bf16") > 0
+    assert asked == [(4, "bf16"), (WIDTH, "fp32")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -273,7 +274,7 @@ def test_activations_at_the_entrance_can_be_left_to_the_caller(folded: bool, nam
 
 
 @pytest.mark.parametrize("changes", [{"given_norms": True}, {"noise": True}])
-def test_norms_and_noise_come_before_an_activation(changes: dict[str, bool]) -> None:
+def test_norms_and_noise_come_before_an_activation(changes: dict[str, Any]) -> None:
     network = generator(unet_config(dropout="paper"))
     spec = StageSpec(gives="up", level=1, top=2, encoded=True, up=True, **changes)
     assert activated_inputs(network, spec) == stage_inputs(network.config, spec)
