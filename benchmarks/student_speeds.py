@@ -1,14 +1,14 @@
 """How fast a teacher and its students translate a large image, in float32 and in 8 bits, beside plain PyTorch.
 
     python -m benchmarks.student_speeds --teacher RUN/model.safetensors --students STUDENT/model.safetensors ...
-        --source FOLDER [--size 4096] [--repeats 3] --out FOLDER
+        --source FOLDER ... [--size 4096] [--repeats 3] --out FOLDER
 
-The image is made of those of --source, side by side, as often as it takes. The measure of all is the teacher in plain
-PyTorch: float32, NCHW, the whole image in one call. The others are arrays to arrays with this project: the teacher and
-each student in float32 (PyTorch), and each student in 8 bits (OpenVINO), from one translator each, after two turns that
-do not count. Seconds are medians of turns. Models that are not ready for 8 bits are made so on the image itself. Scores
-are those of the students' cards: of held-out images, in the precision that the student was compared in. Writes
-FOLDER/student_speeds.json and .md.
+The image is made of those of --source, side by side, as often as it takes; several sources are its channels. The
+measure of all is the teacher in plain PyTorch: float32, NCHW, the whole image in one call. The others are arrays to
+arrays with this project: the teacher and each student in float32 (PyTorch), and each student in 8 bits (OpenVINO), from
+one translator each, after two turns that do not count. Seconds are medians of turns. Models that are not ready for 8
+bits are made so on the image itself. Scores are those of the students' cards: of held-out images, in the precision that
+the student was compared in. Writes FOLDER/student_speeds.json and .md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Row:
 
 def main(words: Sequence[str] | None = None) -> None:
     arguments = _parsed(words)
-    image = mosaic(arguments.source, arguments.size)
+    image = np.concatenate([mosaic(source, arguments.size) for source in arguments.source])
     teacher = load_model(arguments.teacher)
     students = [load_model(path) for path in arguments.students]
     with torch.inference_mode():
@@ -132,7 +132,7 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--students", type=Path, nargs="+", required=True)
-    parser.add_argument("--source", type=Path, required=True, help="a folder of images, or one image")
+    parser.add_argument("--source", type=Path, nargs="+", required=True, help="a folder of images, or one image")
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
