@@ -90,7 +90,9 @@ def _levels(
     runner = stages.runner
     rounded = rounded_at(stages.network, splits[0].stop) if runner.precision == "int8" else Rounded.NOTHING
     if rounded is Rounded.FEATURES_AND_IMAGE:
-        part = part.rounded_by(image_rounding(stages.network))
+        rounding = image_rounding(stages.network)
+        assert rounding is not None
+        part = part.rounded_by(rounding)
     at = replace(stages, origin=(part.window.y0, part.window.x0), rounded=rounded)
     dtype = torch.uint8 if rounded else runner.dtype
     with PlaneStore(runner.device, memory_for_planes_bytes, dtype, stages.scratch) as store:

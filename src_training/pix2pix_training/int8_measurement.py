@@ -29,6 +29,7 @@ from pix2pix_training.quantisation import (
     Int8Traits,
     RangeSurvey,
     Rounding,
+    has_finer_image,
     int8_problem,
     quantise,
     with_image_in_8_bits,
@@ -188,8 +189,8 @@ def measured_int8(
 ) -> Generator[float, None, Int8Traits]:
     """Roundings that `learning` gives, and what they cost on `judging`; yields the share of the work that is done.
 
-    Where all in 8 bits would cost more than half of what is allowed, the last convolution stays in float32, and then
-    the first one sees the image in finer steps, as it always does where images have more than 8 bits.
+    Where all in 8 bits would cost more than half of what is allowed, the first convolution sees the image in finer
+    steps, as it always does where images have more than 8 bits, and then the last one stays in float32.
 
     Raises
     ------
@@ -200,14 +201,14 @@ def measured_int8(
     fold_norms(network)
     network.to(device)
     survey = RangeSurvey(network)
-    has_8_bits = model.source.mapping.dtype in _TYPES_OF_8_BITS
-    count = len(learning) + (3 if has_8_bits else 2) * len(judging)
+    image_too = model.source.mapping.dtype in _TYPES_OF_8_BITS and has_finer_image(network.config)
+    count = len(learning) + (3 if image_too else 2) * len(judging)
     for number, part in enumerate(learning, 1):
         survey.add(pad_to_stride(part.source().to(device), network.config.stride))
         yield number / count
     roundings = survey.roundings()
     number = len(learning)
-    for tried in _choices(roundings, has_8_bits=has_8_bits):
+    for tried in _choices(roundings, image_too=image_too):
         rounded = copy.deepcopy(network).cpu()
         quantise(rounded, tried)
         rounded.to(device)
@@ -224,12 +225,13 @@ def measured_int8(
     return found
 
 
-def _choices(roundings: dict[str, Rounding], *, has_8_bits: bool) -> list[dict[str, Rounding]]:
-    """From the fastest to the most exact one."""
-    without = without_last(roundings)
-    if not has_8_bits:
-        return [roundings, without]
-    return [with_image_in_8_bits(roundings), with_image_in_8_bits(without), without]
+def _choices(roundings: dict[str, Rounding], *, image_too: bool) -> list[dict[str, Rounding]]:
+    """From the fastest to the most exact one.
+
+    The image is not in 8 bits beside a last convolution in float32: OpenVINO computes that wrongly.
+    """
+    others = [roundings, without_last(roundings)]
+    return [with_image_in_8_bits(roundings), *others] if image_too else others
 
 
 def _traits(roundings: dict[str, Rounding], costs: Sequence[_Cost], learning: int) -> Int8Traits:

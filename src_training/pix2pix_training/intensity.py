@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -112,11 +112,17 @@ class LinearMapping:
     def _line(self, device: torch.device, dtype: torch.dtype) -> _Line:
         if not self.low:
             raise SettingsError("the intensity mapping is per image and was not resolved for this image")
-        return _line(self.low, self.high, device, dtype)
+        low, to_network, from_network = _numbers(self.low, self.high, double=dtype is torch.float64)
+        if len({*zip(self.low, self.high, strict=True)}) == 1:
+            return _Line(low[0], to_network[0], from_network[0], torch.preserve_format)
+
+        def of_channels(numbers: list[float]) -> Tensor:
+            return torch.tensor(numbers, dtype=dtype, device=device).reshape(1, -1, 1, 1)
+
+        return _Line(of_channels(low), of_channels(to_network), of_channels(from_network), torch.contiguous_format)
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(NamedTuple):
     """Low ends and factors: numbers where all channels have the same, else of each channel, (1, C, 1, 1).
 
     `order` is the order in memory in which arithmetic with them is fast.
@@ -129,17 +135,14 @@ class _Line:
 
 
 @lru_cache(maxsize=64)
-def _line(low: tuple[float, ...], high: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> _Line:
-    with torch.inference_mode(False):
-        lows, highs = (torch.tensor(ends, dtype=dtype).reshape(1, -1, 1, 1) for ends in (low, high))
-        up, down = 2 / (highs - lows), (highs - lows) / 2
-        if len({*zip(low, high, strict=True)}) == 1:
-            return _Line(_first(lows), _first(up), _first(down), torch.preserve_format)
-        return _Line(lows.to(device), up.to(device), down.to(device), torch.contiguous_format)
-
-
-def _first(values: Tensor) -> float:
-    return float(values.flatten()[0])
+def _numbers(
+    low: tuple[float, ...], high: tuple[float, ...], *, double: bool
+) -> tuple[list[float], list[float], list[float]]:
+    """What `_Line` holds, for each channel; not in tensors, which an export that is under way would make its own."""
+    dtype = np.float64 if double else np.float32
+    lows: AnyArray = np.asarray(low, dtype)
+    spans: AnyArray = np.asarray(high, dtype) - lows
+    return lows.tolist(), (2 / spans).tolist(), (spans / 2).tolist()
 
 
 @validated

@@ -77,7 +77,7 @@ def onnx_of_model(
     graph, its ``metadata_props`` state it (`onnx_metadata`). `inference` is how norms and dropout are meant; by default
     as the model says. A warning says what else of the model is left out.
 
-    With precision int8 all convolutions but the first, and the last where the model says so, take integers, in nodes
+    With precision int8 all convolutions take integers, but the first and the last where the model says so, in nodes
     QuantizeLinear and DequantizeLinear whose scales are powers of two and whose zero is 0, which TensorRT, OpenVINO and
     ONNX Runtime know. That is one bit less than this program's own int8 has, whose zero lies anywhere.
 

@@ -6,7 +6,7 @@ one or the other. So all scales are powers of two: to multiply by one is exact i
 in tiles have the same integers in every layer as the image at once, and PyTorch the same as a compiler.
 
 The first convolution sees the image in finer steps, as many as float32 sums up exactly, unless the image has 8 bits
-itself. The last one, whose errors are those of the result, is rounded only where that costs little, as that image is.
+itself and that costs little. The last one, whose errors are those of the result, is rounded only where that does.
 
 Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference".
 """
@@ -120,9 +120,16 @@ def image_steps(config: GeneratorConfig) -> int:
     return max(STEPS, 1 << int(math.log2(max(1, _EXACT / products))))
 
 
+def has_finer_image(config: GeneratorConfig) -> bool:
+    """Whether the image can have finer steps than `IMAGE_IN_8_BITS`, which it cannot with many channels."""
+    return image_steps(config) > STEPS + 1
+
+
 def _steps(config: GeneratorConfig, name: str, rounding: Rounding) -> int:
     """Of what a convolution takes, from the smallest to the largest value."""
-    return image_steps(config) if name == FIRST and rounding != IMAGE_IN_8_BITS else STEPS
+    if name != FIRST or (rounding == IMAGE_IN_8_BITS and has_finer_image(config)):
+        return STEPS
+    return image_steps(config)
 
 
 def are_roundings_of(config: GeneratorConfig, roundings: Mapping[str, Rounding]) -> bool:

@@ -190,12 +190,13 @@ def rounded_at(network: UNet, level: int) -> Rounded:
     """
     if level == 1 and not is_in_8_bits(network.up_block(1).conv):
         return Rounded.NOTHING
-    return Rounded.FEATURES_AND_IMAGE if is_in_8_bits(network.down_block(1).conv) else Rounded.FEATURES
+    return Rounded.FEATURES if image_rounding(network) is None else Rounded.FEATURES_AND_IMAGE
 
 
-def image_rounding(network: UNet) -> FeatureRounding:
-    """That of the first convolution of a quantised network."""
-    return rounding_of(network.down_block(1).conv)
+def image_rounding(network: UNet) -> FeatureRounding | None:
+    """That of the first convolution of a quantised network where it takes integers of 8 bits."""
+    first = network.down_block(1).conv
+    return rounding_of(first) if is_in_8_bits(first) else None
 
 
 def weight_count(network: Generator, spec: StageSpec) -> int:

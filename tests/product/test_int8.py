@@ -104,7 +104,7 @@ def test_a_model_is_made_ready_beside_its_file(folder: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_what_costs_more_than_half_of_what_is_allowed_is_not_in_8_bits(folder: Path, dtype: str) -> None:
-    """First the last convolution is not, then the image is not."""
+    """First the image is not, then the last convolution is not."""
     model = load_model(folder / "model.safetensors")
     wide = LinearMapping(dtype=dtype, scope="training-set", channels=1, low=(0.0,), high=(255.0,))
     model = replace(model, source=replace(model.source, mapping=wide))
@@ -118,14 +118,32 @@ def test_what_costs_more_than_half_of_what_is_allowed_is_not_in_8_bits(folder: P
     everything = found(1.0)
     assert LAST in everything.roundings
     assert (everything.roundings[FIRST] == IMAGE_IN_8_BITS) is (dtype == "uint8")
+    if dtype == "uint8":
+        inner = found(1.99 * everything.deviation)
+        assert inner.roundings[FIRST] == (-12, 4096)  # 8192 steps from -1 to 1
+        assert {**inner.roundings, FIRST: IMAGE_IN_8_BITS} == everything.roundings
+        assert 0 < inner.deviation < everything.deviation
+        everything = inner
     others = found(1.99 * everything.deviation)
     assert others.roundings == without_last(everything.roundings)
     assert 0 < others.deviation < everything.deviation
-    if dtype == "uint8":
-        inner = found(1.99 * others.deviation)
-        assert inner.roundings[FIRST] != IMAGE_IN_8_BITS
-        assert inner.roundings == {**others.roundings, FIRST: inner.roundings[FIRST]}
-        assert 0 < inner.deviation < others.deviation
+
+
+@needs_int8
+@pytest.mark.parametrize("most_deviation", [1.0, 0.01, 0.004])
+@pytest.mark.parametrize("split", ["whole", "1", "2", "3"])
+def test_what_is_chosen_is_computed_by_openvino(
+    split: str, most_deviation: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of other combinations of what is in 8 bits it was seen to compute some wrongly."""
+    sample = [MemorySource(random_image(1, 200, 220, seed=seed)) for seed in (1, 2)]
+    model = ended(with_int8(model_of(replace(CONFIG, base_width=8)), sample, most_deviation=most_deviation))
+    settings = TranslationSettings(precision="int8", device="cpu", scheme="whole")
+    if split != "whole":
+        settings = replace(settings, scheme="exact", tile=64, split_level=int(split))
+    for _ in Translator(model, settings).tiles(MemorySource(random_image(1, 150, 170, seed=7))):
+        pass
+    assert "OpenVINO is wrong" not in caplog.text
 
 
 @needs_int8

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.choices import Values
@@ -17,6 +18,7 @@ from pix2pix_training.intensity import (
     CategoryMapping,
     LinearMapping,
     Mapping,
+    by_rows,
     dtype_mapping,
     fitted_mapping,
     for_other_type,
@@ -251,3 +253,31 @@ def test_a_float_is_of_a_category_only_where_it_equals_its_value() -> None:
 def test_categories_beyond_63_bits_are_refused_in_words() -> None:
     with pytest.raises(SettingsError, match=r"below 2 \*\* 63"):
         CategoryMapping(dtype="uint64", values=((0,), (2**63,)))
+
+
+def test_an_export_leaves_nothing_of_its_own_behind() -> None:
+    """Such as tensors without values, where what a mapping computes with is kept."""
+    mapping = LinearMapping(dtype="uint8", scope="training-set", channels=2, low=(3.0, 5.5), high=(77.25, 201.0))
+    stored = torch.arange(32, dtype=torch.uint8).reshape(1, 2, 4, 4)
+
+    class Mapped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return mapping.to_network(x)
+
+    exported = torch.export.export(Mapped(), (stored,)).module()
+    expected = (stored.double() - torch.tensor(mapping.low).reshape(1, 2, 1, 1)) / torch.tensor(
+        [74.25, 195.5], dtype=torch.float64
+    ).reshape(1, 2, 1, 1) * 2 - 1
+    for found in (mapping.to_network(stored), exported(stored)):
+        assert torch.allclose(found.double(), expected.clamp(-1, 1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("high", [(200.0, 200.0, 200.0), (200.0, 100.0, 255.0)])
+def test_by_rows_gives_what_the_mapping_gives_at_once(last: torch.memory_format, high: tuple[float, ...]) -> None:
+    mapping = LinearMapping(dtype="uint8", scope="training-set", channels=3, low=(0.0,) * 3, high=high)
+    stored = torch.randint(0, 256, (1, 3, 150, 130), dtype=torch.uint8).contiguous(memory_format=last)
+    network = by_rows(mapping.to_network, stored)
+    assert network.shape == stored.shape and network.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(network, mapping.to_network(stored))
+    assert torch.equal(by_rows(mapping.from_network, network), mapping.from_network(network))

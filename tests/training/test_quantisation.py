@@ -11,18 +11,22 @@ from pix2pix_training.errors import SettingsError
 from pix2pix_training.export_form import fold_norms, widen_narrow_layers
 from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.network_config import GeneratorConfig
-from pix2pix_training.networks import Generator, build_generator, initialize_weights
+from pix2pix_training.networks import Generator, UNet, build_generator, initialize_weights
 from pix2pix_training.quantisation import (
+    IMAGE_IN_8_BITS,
     STEPS,
     Int8Traits,
     QuantisedConvolution,
     RangeSurvey,
     convolution_names,
+    has_finer_image,
     int8_problem,
     quantise,
+    rounding_of,
     weight_steps,
     without_last,
 )
+from pix2pix_training.stages import image_rounding
 from pix2pix_training.validated import from_dict
 
 
@@ -173,3 +177,20 @@ def test_what_cannot_compute_in_integers_is_said(
 ) -> None:
     problem = int8_problem(config, inference)
     assert problem is None if words is None else problem is not None and words in problem
+
+
+@pytest.mark.parametrize("channels", [17, 40])
+def test_images_of_many_channels_have_no_finer_steps_and_the_same_as_ever(channels: int) -> None:
+    """17 to 32 channels have the steps of images in 8 bits, but one more of them."""
+    config = GeneratorConfig(source_channels=channels, target_channels=1, base_width=2, depth=2)
+    network = build_generator(config).eval()
+    fold_norms(network)
+    survey = RangeSurvey(network)
+    survey.add(torch.zeros(1, channels, 4, 4))
+    quantise(network, survey.roundings())
+    assert isinstance(network, UNet)
+    assert not has_finer_image(config)
+    if channels == 17:
+        assert survey.roundings()["encoder_1"] == IMAGE_IN_8_BITS
+        assert image_rounding(network) is None
+        assert rounding_of(network.down_block(1).conv).rounded(torch.ones(1, 1, 1, 1)).item() == 1

@@ -166,7 +166,8 @@ def test_stages_that_give_integers_are_the_network_that_takes_them(
     rounded = rounded_at(network, split)
     assert rounded is (Rounded.FEATURES_AND_IMAGE if image_too else Rounded.FEATURES)
     size, has_skips = (x.shape[-2], x.shape[-1]), architecture == "unet"
-    seen = image_rounding(network)(x) if image_too else x
+    rounding = image_rounding(network)
+    seen = x if rounding is None else rounding(x)
 
     encoding = StageSpec(gives="encoded", level=split, top=split, start=0, rounded=rounded)
     given = run(network, encoding, {"features": seen}, size)

@@ -15,8 +15,17 @@ from pix2pix_training.errors import EngineError
 from pix2pix_training.layers import dropout_noise
 from pix2pix_training.metrics import relative_deviation
 from pix2pix_training.network_config import GeneratorConfig
-from pix2pix_training.networks import Generator
-from pix2pix_training.stages import Rounded, Stage, StageSpec, StageTensor, covered_size, stage_inputs, whole_stage
+from pix2pix_training.networks import Generator, UNet
+from pix2pix_training.stages import (
+    Rounded,
+    Stage,
+    StageSpec,
+    StageTensor,
+    covered_size,
+    image_rounding,
+    stage_inputs,
+    whole_stage,
+)
 
 _PRECISION_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 TOLERANCES: Mapping[CompiledPrecision, float] = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 3e-2, "int8": 1e-4}
@@ -161,6 +170,11 @@ class Stages:
         `norms` are scale and shift of its norm layers by the stages' names, None where it finds them itself.
         """
         spec = replace(whole_stage(self.config, noise=self.seed is not None), given_norms=norms is not None)
+        if self.runner.precision == "int8":
+            assert isinstance(self.network, UNet)
+            rounding = image_rounding(self.network)
+            if rounding is not None:  # rounded within the stage, OpenVINO was seen to compute some networks wrongly
+                image, spec = rounding(image), replace(spec, rounded=Rounded.FEATURES_AND_IMAGE)
         return self.run(spec, {"features": image, **(norms or {})}, origin)
 
     def _noise(self, tensor: StageTensor, origin: tuple[int, int], size: tuple[int, int]) -> Tensor:
