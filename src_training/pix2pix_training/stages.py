@@ -135,6 +135,26 @@ def reaches_the_bottom(spec: StageSpec) -> bool:
     return spec.gives == "up" and spec.start == spec.level and not spec.encoded and not spec.up
 
 
+def around_the_bottom(
+    config: GeneratorConfig, spec: StageSpec, level: int
+) -> tuple[StageSpec, StageSpec, StageSpec] | None:
+    """A stage of a quantised network in three: the encoder to a level, all that is deeper, the decoder from there.
+
+    The last one runs the encoder above that level once more. None where the stage cannot be parted so.
+    """
+    reaches = spec.gives == "up" and spec.start is not None and not spec.encoded and not spec.up
+    if not reaches or config.architecture != "unet" or not max(1, spec.start or 0) < level < spec.top:
+        return None
+    if not spec.rounded and (spec.start, spec.level) != (0, 0):  # it takes or gives features that are no integers
+        return None
+    inner = replace(spec, rounded=max(spec.rounded, Rounded.FEATURES))
+    return (
+        replace(inner, gives="encoded", level=level, top=level),
+        replace(inner, level=level, start=level),
+        replace(inner, top=level, encoded=True, up=True),
+    )
+
+
 def stage_inputs(config: GeneratorConfig, spec: StageSpec) -> tuple[StageTensor, ...]:
     """The inputs of a stage in the order in which `Stage` takes them."""
     return (*_feature_inputs(config, spec), *_norm_inputs(config, spec), *_noise_inputs(config, spec))

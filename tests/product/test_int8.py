@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.intensity import LinearMapping, foreground_mapping
 from pix2pix_training.model_file import Model, load_model, model_digest, save_model
 from pix2pix_training.network_config import GeneratorConfig
+from pix2pix_training.networks import pad_to_stride
 from pix2pix_training.quantisation import (
     FIRST,
     IMAGE_IN_8_BITS,
@@ -181,6 +183,35 @@ def test_deep_features_one_cell_wide_are_those_of_pytorch(height: int, monkeypat
     spec = StageSpec(gives="up", level=3, top=4, start=3, rounded=Rounded.FEATURES)
     features = torch.randint(0, 256, (1, network.config.feature_channels(3), height >> 3, 2), dtype=torch.uint8)
     assert torch.equal(runner.run(spec, {"features": features}), Stage(network, spec)(features))
+
+
+@needs_int8
+@pytest.mark.parametrize("most_deviation", [1.0, 0.008])
+@pytest.mark.parametrize("size", [(64, 64), (64, 50), (640, 40)])
+@torch.inference_mode()
+def test_narrow_images_are_computed_by_openvino_but_for_the_deepest_levels(
+    size: tuple[int, int], most_deviation: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(replace(CONFIG, base_width=8, depth=6))
+    sample = [MemorySource(random_image(1, 200, 220, seed=seed)) for seed in (1, 2)]
+    model = ended(with_int8(model, sample, most_deviation=most_deviation))
+    translator = Translator(model, TranslationSettings(precision="int8", device="cpu"))
+    network = copy.deepcopy(translator._network)
+    ran: list[StageSpec] = []
+    compute = openvino_runner.OpenVinoRunner._inferred
+
+    def noted(runner: openvino_runner.OpenVinoRunner, request: Any, spec: StageSpec, inputs: Any) -> torch.Tensor:
+        ran.append(spec)
+        return compute(runner, request, spec, inputs)
+
+    monkeypatch.setattr(openvino_runner.OpenVinoRunner, "_inferred", noted)
+    image = random_image(1, *size, seed=3)
+    ((_, _, found),) = translator.tiles(MemorySource(image))
+    x = model.source.mapping.to_network(torch.from_numpy(image)[None])
+    expected = network(pad_to_stride(x, 64))[0, :, : size[0], : size[1]].numpy()
+    assert np.abs(found - expected).max() < 2e-6
+    assert {(spec.gives, spec.top) for spec in ran} == {("encoded", 3), ("up", 3)}
+    assert "OpenVINO is wrong" not in caplog.text
 
 
 @needs_int8

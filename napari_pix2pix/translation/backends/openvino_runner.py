@@ -26,6 +26,7 @@ from pix2pix_training.stages import (
     StageSpec,
     StageTensor,
     activated_inputs,
+    around_the_bottom,
     covered_size,
     reaches_the_bottom,
     stage_inputs,
@@ -50,6 +51,8 @@ _RANGES = range(1, 5)
 """Inputs of a rounding: its ends before and after."""
 _REVISION = 8
 """To be raised where the same key would stand for another model."""
+_NARROW_LEVELS = 3
+"""So many of the deepest ones run in PyTorch where the deepest is too narrow for OpenVINO."""
 QUICKLY_COMPILED_WEIGHTS = 1 << 22
 """Stages of at most so many weights are compiled for the windows of full tiles, besides once for any size."""
 
@@ -75,9 +78,9 @@ class OpenVinoRunner:
     is sealed.
 
     In int8 OpenVINO gives wrong numbers where the coarsest level of a window is one cell wide: convolutions of more
-    than four such rows, and transposed ones of a single cell. PyTorch runs these, on the same integers, and stages of
-    which OpenVINO was found to give other numbers. Some of these were of any size, and right for one size; so in int8
-    all shallow stages are compiled for the sizes of their windows.
+    than four such rows, and transposed ones of a single cell. PyTorch runs these levels, on the same integers, and
+    stages of which OpenVINO was found to give other numbers. Some of these were of any size, and right for one size; so
+    in int8 all shallow stages are compiled for the sizes of their windows.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ class OpenVinoRunner:
             The stage cannot be compiled, or its results are not those of PyTorch.
         """
         if self.precision == "int8" and covered_size(self._network.config, spec, inputs)[1] >> spec.top == 1:
-            return self._torch.run(spec, inputs)
+            return self._with_narrow_depth(spec, inputs)
         shapes = self._fixed_shapes(spec, inputs)
         if (spec, shapes) in self._given_up:
             return self._torch.run(spec, inputs)
@@ -139,6 +142,17 @@ class OpenVinoRunner:
                 return self._torch.run(spec, inputs)
             self._requests[spec, shapes] = request
         return self._inferred(request, spec, inputs)
+
+    def _with_narrow_depth(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The output of a stage whose coarsest level is one cell wide, with that level and those near it in PyTorch."""
+        parts = around_the_bottom(self._network.config, spec, spec.top - _NARROW_LEVELS)
+        if parts is None:
+            return self._torch.run(spec, inputs)
+        encoding, deep, decoding = parts
+        encoded = self.run(encoding, inputs)
+        channels = self._network.config.feature_channels(encoding.level)
+        up = self._torch.run(deep, {"features": encoded[:, :channels]})
+        return self.run(decoding, {**inputs, "encoded": encoded[:, -channels:], "up": up})
 
     def _fixed_shapes(self, spec: StageSpec, inputs: Mapping[str, Tensor]) -> Shapes | None:
         """Shapes (N, h, w, C) that the stage is to be compiled for; None for any."""
