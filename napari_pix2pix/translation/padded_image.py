@@ -17,7 +17,7 @@ from napari_pix2pix.translation.device_copies import Upload, Uploader
 from napari_pix2pix.translation.prefetch import prefetched
 from napari_pix2pix.translation.values_seen import ValuesSeen
 from pix2pix_training.array_source import AnyArray, Opacity, plane_size
-from pix2pix_training.intensity import Mapping, by_rows, to_tensor
+from pix2pix_training.intensity import Mapping, by_rows, by_table, to_tensor
 from pix2pix_training.invalid_pixels import FilledSource
 from pix2pix_training.networks import padded_index
 from pix2pix_training.quantisation import FeatureRounding
@@ -116,7 +116,9 @@ class PaddedImage:
             x = self._mapping.to_network(stored)
             return x.to(self._dtype) if rounding is None else cast(Tensor, rounding(x))
 
-        return by_rows(mapped, sent.received()[None])
+        stored = sent.received()[None]
+        known = None if rounding is None else by_table(mapped, stored)
+        return by_rows(mapped, stored) if known is None else known
 
 
 class ImagePart:

@@ -102,8 +102,8 @@ class LinearMapping:
             x = x.cpu()
         working = _working_dtype(dtype)
         line = self._line(x.device, working)
-        stored = x.to(working, copy=True, memory_format=line.order)
-        stored = stored.clamp_(-1, 1).add_(1).mul_(line.from_network).add_(line.low)
+        stored = x.to(working, memory_format=line.order).clamp(-1, 1)
+        stored = stored.add_(1).mul_(line.from_network).add_(line.low)
         if not dtype.is_floating_point and dtype is not torch.bool:
             limits = np.iinfo(np.dtype(self.dtype))
             stored = stored.round_().clamp_(float(limits.min), _float_up_to(int(limits.max)))
@@ -424,6 +424,19 @@ def by_rows(of_pixels: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     for y in range(rows, height, rows):
         result[:, :, y : y + rows] = of_pixels(x[:, :, y : y + rows])
     return result
+
+
+def by_table(of_pixels: Callable[[Tensor], Tensor], x: Tensor) -> Tensor | None:
+    """What `by_rows` gives where that is bytes for bytes, channel by channel and the same for all; else None."""
+    if x.dtype is not torch.uint8 or x.device.type != "cpu":
+        return None
+    rows_first = x.permute(0, 2, 3, 1)
+    channels = x.shape[1]
+    table = of_pixels(torch.arange(256, dtype=torch.uint8).expand(1, channels, 1, 256))
+    if table.dtype is not torch.uint8 or table.shape[1] != channels or not bool((table == table[:, :1]).all()):
+        return None
+    found = bytearray(rows_first.contiguous().numpy()).translate(table[0, 0, 0].numpy().tobytes())
+    return torch.frombuffer(found, dtype=torch.uint8).view(rows_first.shape).permute(0, 3, 1, 2)
 
 
 def _working_dtype(stored: torch.dtype) -> torch.dtype:

@@ -19,6 +19,7 @@ from pix2pix_training.intensity import (
     LinearMapping,
     Mapping,
     by_rows,
+    by_table,
     dtype_mapping,
     fitted_mapping,
     for_other_type,
@@ -281,3 +282,24 @@ def test_by_rows_gives_what_the_mapping_gives_at_once(last: torch.memory_format,
     assert network.shape == stored.shape and network.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(network, mapping.to_network(stored))
     assert torch.equal(by_rows(mapping.from_network, network), mapping.from_network(network))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+def test_a_table_gives_what_the_function_gives(channels: int, last: torch.memory_format) -> None:
+    stored = torch.randint(0, 256, (1, channels, 33, 20), dtype=torch.uint8).contiguous(memory_format=last)
+
+    def rounded(x: Tensor) -> Tensor:
+        return (x.float() * 0.7 + 3.2).round().to(torch.uint8)
+
+    found = by_table(rounded, stored)
+    assert found is not None and torch.equal(found, rounded(stored))
+    assert by_table(lambda x: x.float(), stored) is None
+    assert by_table(rounded, stored.to(torch.int16)) is None
+    assert by_table(lambda x: rounded(x).amax(1, keepdim=True).repeat(1, 2, 1, 1), stored) is None
+
+
+def test_a_table_that_differs_from_channel_to_channel_is_none() -> None:
+    factors = torch.tensor([1.0, 0.5]).reshape(1, 2, 1, 1)
+    stored = torch.zeros(1, 2, 4, 4, dtype=torch.uint8)
+    assert by_table(lambda x: (x * factors).to(torch.uint8), stored) is None
