@@ -25,6 +25,7 @@ _TILES = (2048, 1792, 1536, 1280, 1024, 896, 768, 640, 576, 512, 480, 448, 416, 
 _ELEMENT_BYTES = 4
 _SMALL_INT8_TILE_PX = 64
 _LARGEST_INT8_TILE = 1024
+_LARGEST_INT8_WHOLE = 2048
 """Larger ones were slower."""
 _INT8_SPEED = 5
 """Arithmetic in 8 bits in the time of that in float32, as measured with AMX; disks are not quicker."""
@@ -103,11 +104,16 @@ def _check_split_level(request: PlanRequest) -> None:
 def _automatic(request: PlanRequest) -> Plan:
     needs_windows = request.statistics == "tile" or _exact_problem(request) is not None
     asks_for_tiles = request.settings.tile is not None or request.settings.split_level is not None
-    if not asks_for_tiles and (request.grid.count == 1 or needs_windows):
+    in_one_piece = needs_windows or (request.grid.count == 1 and not _is_large_for_int8(request))
+    if not asks_for_tiles and in_one_piece:
         whole = _whole_plan(request.as_one)
         if _whole_problem(request.as_one, whole, request.budget_bytes) is None:
             return whole
     return _blend_plan(request) if needs_windows else _exact_plan(request)
+
+
+def _is_large_for_int8(request: PlanRequest) -> bool:
+    return request.settings.precision == "int8" and max(request.window) > _LARGEST_INT8_WHOLE
 
 
 def _whole(request: PlanRequest) -> Plan:
