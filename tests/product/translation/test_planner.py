@@ -59,6 +59,12 @@ def test_tensors_of_more_than_2_to_the_31_elements_are_avoided() -> None:
         plan(8200, 1000 * GIB, scheme="whole")
 
 
+def test_in_8_bits_a_large_image_is_cut_up_although_it_would_fit() -> None:
+    assert plan(2048, 64 * GIB, precision="int8").scheme == "whole"
+    assert plan(2304, 64 * GIB, precision="int8").scheme == "exact"
+    assert plan(2304, 64 * GIB).scheme == "whole"
+
+
 def test_what_is_asked_for_is_done() -> None:
     chosen = plan(2000, 4 * GIB, tile=300, split_level=3)
     assert (chosen.scheme, chosen.tile, chosen.split_level) == ("exact", 296, 3)
