@@ -11,7 +11,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ _INT8_CHANNELS = 16
 """Integers of 8 bits are multiplied for so many channels at a time, so widths that are tried for them are multiples."""
 _HOPE = 1.3
 """The widest that is tried has so many times the arithmetic that is asked for."""
+
+
+def _go_on() -> None:
+    """Of those whom nobody stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +194,19 @@ def require_precision(teacher: Model, precision: TranslationPrecision, device: s
 
 
 def width_for(
-    teacher: Model, speed: float, image: ArraySource, device: str, precision: TranslationPrecision = "fp32"
+    teacher: Model,
+    speed: float,
+    image: ArraySource,
+    device: str,
+    precision: TranslationPrecision = "fp32",
+    check: Callable[[], None] = _go_on,
 ) -> Generator[int, None, int]:
     """The largest width that translates `image` `speed` times as fast as the teacher does; tells of each it tries.
 
     Parameters
     ----------
     precision : of the student; the teacher computes in float32.
+    check : called often, and may end the work with an error.
 
     Raises
     ------
@@ -210,7 +220,7 @@ def width_for(
         nonlocal found
         student = _untrained(teacher, width, precision)
         # Twice, as one of several widths that were timed once may be as fast by luck.
-        found = min(times_as_fast(student, teacher, image, device, precision) for _ in range(2))
+        found = min(times_as_fast(student, teacher, image, device, precision, check) for _ in range(2))
         return found >= speed
 
     if precision != "fp32":
@@ -279,7 +289,12 @@ def _settings(device: str, precision: TranslationPrecision) -> TranslationSettin
 
 
 def times_as_fast(
-    student: Model, teacher: Model, image: ArraySource, device: str, precision: TranslationPrecision = "fp32"
+    student: Model,
+    teacher: Model,
+    image: ArraySource,
+    device: str,
+    precision: TranslationPrecision = "fp32",
+    check: Callable[[], None] = _go_on,
 ) -> float:
     """How many times as fast the student translates the middle of an image: the median of turns.
 
@@ -291,7 +306,7 @@ def times_as_fast(
         Translator(student, _settings(device, precision)),
         Translator(teacher, _settings(device, "fp32")),
     ]
-    turns = [[_seconds(part, each, again) for each in translators] for _ in range(_TURNS + 1)][1:]
+    turns = [[_seconds(part, each, again, check) for each in translators] for _ in range(_TURNS + 1)][1:]
     return statistics.median(slow / fast for fast, slow in turns)
 
 
@@ -304,9 +319,10 @@ def _middle(image: ArraySource) -> ArraySource:
     return CroppedSource(image, centre.common(Region.whole(height, width)))
 
 
-def _seconds(image: ArraySource, translator: Translator, again: int) -> float:
+def _seconds(image: ArraySource, translator: Translator, again: int, check: Callable[[], None]) -> float:
     started = time.perf_counter()
     for _ in range(again):
+        check()
         ended(translate(image, translator, ArraySink(), may_be_empty=True))
     return time.perf_counter() - started
 
@@ -318,10 +334,11 @@ def compared(
     folder: Path,
     device: str,
     precision: TranslationPrecision = "fp32",
+    check: Callable[[], None] = _go_on,
 ) -> Generator[OfOne, None, StudentRecord]:
     """Translate what is held out with the student, into files in `folder`, and compare.
 
-    A student that loses too much in int8 is compared in float32, which is said.
+    A student that loses too much in int8 is compared in float32, which is said. `check` is as for `width_for`.
     """
     if precision == "int8" and student.int8 is None:
         logger.warning("the student would lose too much in int8, so it is compared, and is to be used, in fp32")
@@ -337,7 +354,7 @@ def compared(
     return StudentRecord(
         teacher=model_digest(teacher),
         teacher_width=teacher.generator_config.base_width,
-        speed=round(times_as_fast(student, teacher, known.held_out[0].source, device, precision), 3),
+        speed=round(times_as_fast(student, teacher, known.held_out[0].source, device, precision, check), 3),
         device=str(resolve_device(device)),
         precision=precision,
         to_teacher=_mean(own, mapping),

@@ -81,7 +81,10 @@ def compress(
         else:
             with interrupts.stoppable(say) as cancel:
                 image = known.held_out[0].source
-                width = ended(compression.width_for(teacher, speed, image, device, precision), lambda _: cancel.check())
+                trying = compression.width_for(teacher, speed, image, device, precision, cancel.check)
+                width = ended(
+                    trying, lambda tried: say(f"timing a network of width {tried} beside that of its teacher")
+                )
         say(f"student: width {width}, where its teacher has {teacher.generator_config.base_width}")
         say("scores until the end compare it with its teacher's results")
         pairs = known.data.split.training
@@ -94,9 +97,8 @@ def compress(
         made_in = folder / "student"
         made_in.mkdir()
         with interrupts.stoppable(say) as cancel:
-            record = ended(
-                compression.compared(student, teacher, known, made_in, device, precision), lambda _: cancel.check()
-            )
+            comparing = compression.compared(student, teacher, known, made_in, device, precision, cancel.check)
+            record = ended(comparing, lambda _: cancel.check())
     save_model(compression.with_record(student, record), trained["model"])
     interrupts.keeps(f"{trained['model']} is written")
     say(f"student: {describe_student(record)}")

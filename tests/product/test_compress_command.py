@@ -361,3 +361,29 @@ def test_speed_is_measured_with_the_student_in_its_precision_and_the_teacher_in_
     image = MemorySource(np.zeros((1, 64, 64), np.uint8))
     assert compression.times_as_fast(student, model, image, "cpu", "bf16") > 0
     assert asked == [(4, "bf16"), (WIDTH, "fp32")]
+
+
+def test_timing_can_be_stopped_at_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(compression, "_TIMED_PIXELS", 3 * 64 * 64)
+    calls = 0
+
+    def stopped_at_the_eighth() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise Interrupted("stopped")
+
+    image = MemorySource(np.zeros((1, 64, 64), np.uint8))
+    timing = compression.width_for(a_teacher(), 2.0, image, "cpu", check=stopped_at_the_eighth)
+    with pytest.raises(Interrupted):
+        ended(timing)
+    assert calls == 8
+
+
+def test_each_width_that_is_timed_is_said(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run", "--target-speed", "3") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("timing")]
+    assert said == [f"timing a network of width {width} beside that of its teacher" for width in (5, 4)]
