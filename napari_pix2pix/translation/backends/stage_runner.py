@@ -173,7 +173,7 @@ class Stages:
         if self.runner.precision == "int8":
             assert isinstance(self.network, UNet)
             rounding = image_rounding(self.network)
-            if rounding is not None:  # rounded within the stage, OpenVINO was seen to compute some networks wrongly
+            if rounding is not None:  # as in tiles
                 image, spec = rounding(image), replace(spec, rounded=Rounded.FEATURES_AND_IMAGE)
         return self.run(spec, {"features": image, **(norms or {})}, origin)
 
