@@ -57,6 +57,7 @@ class PartialOutput:
     Parameters
     ----------
     canvas : what regions are written to; None where all are there and the output only lacks its name.
+    before : see `open_partial`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class PartialOutput:
         cutting: Cutting,
         begun: Begun,
         *,
+        before: list[int] | None,
         overwrite: bool,
     ) -> None:
         self.regions = cutting.regions
@@ -78,7 +80,7 @@ class PartialOutput:
         self._cutting = cutting
         self._run = begun.run
         self._overwrite = overwrite
-        self._before = output_identity(self._path)
+        self._before = before
         self._records = RegionRecords(state.folder, len(self.regions))
         self._notes: dict[Region, Any] = {}
         self._collector: TileCollector | None = None
@@ -249,17 +251,19 @@ def open_partial(
     file_format: str,
     request: Mapping[str, Any],
     plan: Mapping[str, Any],
+    before: list[int] | None = None,
     part: Part = WHOLE,
     resume: bool = False,
     overwrite: bool = False,
     cancel: Cancel,
-) -> Iterator[PartialOutput]:
-    """Begin an output, or go on with it.
+) -> Iterator[PartialOutput | None]:
+    """Begin an output, or go on with it; None where it is to be gone on with, and another process has completed it.
 
     Parameters
     ----------
     request : what the output is made from, by name, ready for JSON; to resume it needs the same.
     plan : how, ready for JSON; a resumed output keeps the one that it was begun with.
+    before : `output_identity` of what was there when the work was asked for, and is not the result of it.
     part : that of this process. Parts of a shared output always go on with what is there.
     resume : go on with what is there.
     overwrite : throw it away instead, and replace an older complete output. With neither, nothing may be there yet.
@@ -273,7 +277,7 @@ def open_partial(
     Pix2PixError
         It cannot be written.
     """
-    state = OutputState(path)
+    state, goes_on = OutputState(path), resume or part.count > 1
     with ExitStack() as stack:
         try:
             require_own(state)
@@ -281,21 +285,25 @@ def open_partial(
             stack.enter_context(state.claimed(part))
             with state.alone(cancel), reported(path):
                 begun = former = state.begun()
-                if begun is not None and not (resume or part.count > 1):
+                is_done = begun is None and goes_on and output_identity(path) not in (None, before)
+                if begun is not None and not goes_on:
                     state.discard(overwrite=overwrite)
                     begun = None
-                if begun is None:
+                if begun is None and not is_done:
                     begun = state.begin(request, plan, len(cutting.regions), alone=part.count == 1)
-                _check_same(path, begun, request)
-                _claim(state, begun, former)
-                place = _place(state, file_format, begun)
-                place.check_part(path, part)
-                canvas = None
-                if not state.is_written(place.path):
-                    canvas = place.opened(cutting, begun.frame) or _made_anew(state, place, cutting, begun, part)
-                    stack.callback(canvas.close)
-            stack.callback(_leave, state, place, part)
-            output = PartialOutput(state, place, canvas, cutting, begun, overwrite=overwrite)
+                if begun is not None:
+                    _check_same(path, begun, request)
+                    _claim(state, begun, former)
+                    place = _place(state, file_format, begun)
+                    place.check_part(path, part)
+                    canvas = None
+                    if not state.is_written(place.path):
+                        canvas = place.opened(cutting, begun.frame) or _made_anew(state, place, cutting, begun, part)
+                        stack.callback(canvas.close)
+            output = None
+            if begun is not None:
+                stack.callback(_leave, state, place, part)
+                output = PartialOutput(state, place, canvas, cutting, begun, before=before, overwrite=overwrite)
         except OSError as error:
             raise write_error(path, error) from error
         yield output

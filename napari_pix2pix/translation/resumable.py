@@ -50,6 +50,7 @@ def regions_made(
     *,
     file_format: str,
     plan: Plan,
+    before: list[int] | None = None,
     part: Part = WHOLE,
     resume: bool = False,
     overwrite: bool = False,
@@ -62,7 +63,7 @@ def regions_made(
     ----------
     identity : what tells the image from others, ready for JSON; see `image_identity`.
     plan : for an output that is begun now; one that is resumed keeps the plan that it was begun with.
-    resume, overwrite : see `open_partial`.
+    before, resume, overwrite : see `open_partial`.
     """
     regions = TranslatedImage(translator, fitted, plan).regions
     cutting = Cutting(spec=spec, regions=regions, part_px=unit_side(spec, plan.region))
@@ -72,25 +73,22 @@ def regions_made(
         file_format=file_format,
         request=_request(identity, translator, cutting, plan, file_format),
         plan=asdict(plan),
+        before=before,
         part=part,
         resume=resume,
         overwrite=overwrite,
         cancel=translator.cancel,
     ) as output:
-        plan = Plan.from_json(output.plan)
-        scratch = scratch_folder() if isinstance(path, RemotePath) else path.parent
-        work = _Work(
-            translator,
-            fitted,
-            output,
-            plan,
-            masked=spec.masked,
-            scratch=scratch,
-        )
+        if output is not None:
+            plan = Plan.from_json(output.plan)
         mine = part.of(len(regions))
         pixels = {number: regions[number].region.pixels for number in mine}
         total = sum(pixels.values())
         tiles = max(1, round(plan.tiles * total * spec.channels / prod(spec.shape[-3:])))
+        if output is None:
+            return Amount(plan=plan, pixels=total, tiles=tiles, tiles_reused=tiles, complete=True)
+        scratch = scratch_folder() if isinstance(path, RemotePath) else path.parent
+        work = _Work(translator, fitted, output, plan, masked=spec.masked, scratch=scratch)
         missing = [number for number in mine if number not in output.finished()]
         reused = done = total - sum(pixels[number] for number in missing)
         for number, tile_pixels in work.make(missing):

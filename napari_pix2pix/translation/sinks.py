@@ -228,6 +228,7 @@ class FileSink(Sink):
         self._replaces = replaces
         self._wants_novelty = novelty_map
         self._novelty: NoveltyFile | None = None
+        self._before: list[int] | None = None
 
     @property
     def _is_remote(self) -> bool:
@@ -247,15 +248,19 @@ class FileSink(Sink):
             if self._is_first:
                 self._novelty = NoveltyFile(path, spec, file_format=requested, overwrite=self._overwrite, keeps=goes_on)
         clear_completed(path)
-        if goes_on and _is_there(path) and not is_begun(path) and output_identity(path) != self._replaces:
-            clear_leftovers(path)
-            self._on_kept(path, _finished_in_words(path, spec))
-            return None
+        self._before = output_identity(path)
+        if goes_on and self._is_complete():
+            return self._kept(spec)
         for input_file in file.files if file is not None else ():
             for own in [path, *([] if self.novelty_path is None else [self.novelty_path])]:
                 if _is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
                     raise OutputError(f"{own} would take the place of the input {input_file}; give another name")
-        self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
+        try:
+            self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
+        except OutputError:
+            if goes_on and self._is_complete():  # by another process, since a few lines above
+                return self._kept(spec)
+            raise
         spec = with_mask(spec, source, self._format)
         if (goes_on or self._is_remote) and not _goes_by_regions(work, spec):
             raise SettingsError(
@@ -263,6 +268,14 @@ class FileSink(Sink):
                 "written to a bucket"
             )
         return spec
+
+    def _is_complete(self) -> bool:
+        """Whether there is the result of this work, by another process or an earlier run."""
+        return _is_there(self.path) and not is_begun(self.path) and output_identity(self.path) != self._replaces
+
+    def _kept(self, spec: OutputSpec) -> None:
+        clear_leftovers(self.path)
+        self._on_kept(self.path, _finished_in_words(self.path, spec))
 
     @property
     def novelty_path(self) -> Path | None:
@@ -313,6 +326,7 @@ class FileSink(Sink):
             spec,
             file_format=self._format,
             plan=work.plan,
+            before=self._before,
             part=self._part,
             resume=self._resume or self._in_place,
             overwrite=self._overwrite,

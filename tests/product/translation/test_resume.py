@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,9 +27,10 @@ import tifffile
 import zarr
 
 from napari_pix2pix.cli.translate_command import _kept
-from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, partial_output, tiff_writing, tiled_tiff
+from napari_pix2pix.formats import ome_tiff, ome_zarr_layout, output_state, partial_output, tiff_writing, tiled_tiff
 from napari_pix2pix.formats.output_state import OutputState, Part
 from napari_pix2pix.translation import region_grid as region_geometry
+from napari_pix2pix.translation import sinks
 from napari_pix2pix.translation.output_description import file_identity
 from napari_pix2pix.translation.pipeline import translate_file
 from napari_pix2pix.translation.settings import TranslationSettings
@@ -453,6 +455,38 @@ def test_shards_together_make_the_output(
         assert content(out) == content(whole)
     else:
         np.testing.assert_array_equal(tifffile.imread(out), np.asarray(zarr.open_array(whole / "0", mode="r")))
+    assert leftovers(out) == []
+
+
+def _recorded_but_unnamed(image: Path, model: Model, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two shards have made all regions, and the second was killed before it could complete the output."""
+    translate_file(image, model, out, EXACT, part=Part(1, 2))
+    with monkeypatch.context() as patch, pytest.raises(_StopError):
+        patch.setattr(partial_output.PartialOutput, "finish", Mock(side_effect=_StopError))
+        translate_file(image, model, out, EXACT, part=Part(2, 2))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["out.ome.zarr", "out.ome.tif"])
+@pytest.mark.parametrize("moment", ["check_output", "regions_made"])
+def test_of_shards_that_are_started_again_together_one_completes_the_output(
+    tmp_path: Path, image: Path, model: Model, whole: Path, name: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    out = tmp_path / name
+    _recorded_but_unnamed(image, model, out, monkeypatch)
+    slower = getattr(sinks, moment)
+    found = []
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(sinks, moment, slower)
+        assert translate_file(image, model, out, EXACT, part=Part(1, 2)).complete
+        found.append(output_state.output_identity(out))
+        return slower(*arguments, **options)
+
+    monkeypatch.setattr(sinks, moment, overtaken)
+    translate_file(image, model, out, EXACT, part=Part(2, 2))
+    assert found == [output_state.output_identity(out)]
+    np.testing.assert_array_equal(_pixels(out), _pixels(whole))
     assert leftovers(out) == []
 
 
