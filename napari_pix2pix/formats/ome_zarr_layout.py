@@ -14,7 +14,8 @@ from napari_pix2pix.formats.pyramid import pyramid_sizes
 from napari_pix2pix.formats.writing import OutputSpec
 from pix2pix_training.regions import Region
 
-CHUNK_PX = 256
+CHUNK_PX = 512
+"""zarr takes longer for each chunk than for compressing it: with 256 encoding took half as long again."""
 _SMALLEST_LEVEL_PX = 512
 _UNITS_PX = (1024, 512, 256)
 _ROW_BUDGET_BYTES = 256 << 20
@@ -36,7 +37,7 @@ class Layout:
 
     Attributes
     ----------
-    unit_px : side of a unit, and of its shard at full resolution; a multiple of `CHUNK_PX`.
+    unit_px : side of a unit, and of its shard at full resolution.
     sizes : height and width of each level.
     """
 
@@ -47,7 +48,12 @@ class Layout:
     @property
     def unit_levels(self) -> int:
         """Number of levels that the units write themselves."""
-        return min(len(self.sizes), (self.unit_px // CHUNK_PX).bit_length())
+        return min(len(self.sizes), (self.unit_px // self.chunk_px).bit_length())
+
+    @property
+    def chunk_px(self) -> int:
+        """Side of a chunk."""
+        return min(CHUNK_PX, self.unit_px)
 
     @property
     def letters(self) -> str:
@@ -78,7 +84,7 @@ class Layout:
         return self._lengths(channels=spec.samples, leading=spec.leading_shape, size=self.sizes[level])
 
     def chunks(self, level: int) -> tuple[int, ...]:
-        return self._lengths(channels=1, leading=self._single, size=(CHUNK_PX, CHUNK_PX))
+        return self._lengths(channels=1, leading=self._single, size=(self.chunk_px, self.chunk_px))
 
     def shards(self, level: int) -> tuple[int, ...]:
         side = self.shard_px(level)
@@ -118,7 +124,7 @@ def unit_side(spec: OutputSpec, region: tuple[int, int]) -> int:
 
     Parameters
     ----------
-    region : its rows and columns, multiples of `CHUNK_PX` or those of the image; they are multiples of a unit's too.
+    region : its rows and columns, multiples of the smallest unit or those of the image; they are multiples of a unit's too.
     """
     size = spec.height, spec.width
     row_bytes = region[1] * spec.samples * spec.dtype.itemsize

@@ -48,7 +48,8 @@ class OmeZarrStore:
         self.path = path
         self.layout = layout
         places = [zarr_place(path / str(level), writable=True) for level in range(len(layout.sizes))]
-        self._arrays = [zarr.open_array(place, mode="r+") for place in places]
+        every_chunk = {"write_empty_chunks": True}  # zarr takes longer to look for zeros than to compress them
+        self._arrays = [zarr.open_array(place, mode="r+", config=every_chunk) for place in places]
 
     def write_unit(self, unit: Unit, pixels: AnyArray) -> list[Path]:
         """Write a unit, shape (C, height, width), to all levels that it owns.
@@ -69,6 +70,8 @@ class OmeZarrStore:
     def _write_shard(self, level: int, unit: Unit, region: Region, pixels: AnyArray) -> Path:
         file = self.path / self.layout.shard_key(level, unit)
         file.unlink(missing_ok=True)  # a damaged one could not be overwritten: it is read first
+        if not pixels.any():
+            return file
         stored = pixels if "C" in self.layout.letters else pixels[0]
         self._arrays[level][self.layout.selection(unit.plane, region)] = stored
         if not isinstance(file, RemotePath) and file.exists():

@@ -26,7 +26,12 @@ def halved(pixels: AnyArray, *, average: bool, nodata: float | None = None) -> A
         return pixels[:, ::2, ::2]
     if nodata is not None or (pixels.dtype.kind == "f" and not np.isfinite(pixels).all()):
         return _halved_valid(pixels, float("nan") if nodata is None else nodata)
-    even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
+    even = _even(pixels)
+    if even.dtype == np.uint8:
+        rows = np.add(even[:, ::2], even[:, 1::2], dtype=np.uint16)
+        fours = rows[:, :, ::2] + rows[:, :, 1::2]
+        fours += 1 + (fours >> 2 & 1)  # rounds halves to even numbers, as below
+        return (fours >> 2).astype(np.uint8)
     wide = np.float64 if even.dtype.itemsize > 2 else np.float32
     total: AnyArray = even[:, ::2, ::2].astype(wide)
     for y, x in ((0, 1), (1, 0), (1, 1)):
@@ -36,9 +41,14 @@ def halved(pixels: AnyArray, *, average: bool, nodata: float | None = None) -> A
     return rounded.astype(pixels.dtype)
 
 
+def _even(pixels: AnyArray) -> AnyArray:
+    """Shape (C, Y, X), with the last row and column twice where their number is odd."""
+    odd = pixels.shape[1] % 2, pixels.shape[2] % 2
+    return np.pad(pixels, ((0, 0), (0, odd[0]), (0, odd[1])), mode="edge") if any(odd) else pixels
+
+
 def _halved_valid(pixels: AnyArray, nodata: float) -> AnyArray:
-    even = np.pad(pixels, ((0, 0), (0, pixels.shape[1] % 2), (0, pixels.shape[2] % 2)), mode="edge")
-    quarters = _quarters(even)
+    quarters = _quarters(_even(pixels))
     valid = np.isfinite(quarters) & (quarters != nodata)
     count = valid.sum(0)
     total = np.where(valid, quarters, 0).sum(0, dtype=np.float64) / np.maximum(count, 1)

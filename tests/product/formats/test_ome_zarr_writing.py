@@ -92,7 +92,7 @@ def test_arrays_are_sharded_checked_and_named(tmp_path: Path, noise: Noise, tile
     group = _written(tmp_path / "a.ome.zarr", array, _spec(array, "TZCYX"), tiles_of(array, 512))
     full = group["0"]
     assert isinstance(full, zarr.Array)
-    assert (full.shape, full.shards, full.chunks) == ((2, 2, 3, 30, 1100), (1, 2, 1, 1024, 1024), (1, 1, 1, 256, 256))
+    assert (full.shape, full.shards, full.chunks) == ((2, 2, 3, 30, 1100), (1, 2, 1, 1024, 1024), (1, 1, 1, 512, 512))
     stored = json.loads((tmp_path / "a.ome.zarr" / "0" / "zarr.json").read_text())
     assert stored["dimension_names"] == ["t", "c", "z", "y", "x"]
     inner = stored["codecs"][0]["configuration"]["codecs"]
