@@ -124,7 +124,7 @@ def unit_side(spec: OutputSpec, region: tuple[int, int]) -> int:
 
     Parameters
     ----------
-    region : its rows and columns, multiples of the smallest unit or those of the image; they are multiples of a unit's too.
+    region : its rows and columns, multiples of the smallest unit (and then of the one given) or those of the image.
     """
     size = spec.height, spec.width
     row_bytes = region[1] * spec.samples * spec.dtype.itemsize
