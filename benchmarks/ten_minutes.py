@@ -11,8 +11,9 @@ single fields (labelfree, widefield) a quarter is held out and all else is train
 
 With --at-once 1 trainings take turns on all cores, with N each is pinned to its own share of them. A training that
 is finished is not run again, so the same command, or others with the same --out, go on in another session; one that was
-interrupted starts again. Of what is finished, --report and the end of every run write ``ten_minutes.md``, ``.csv``,
-``.json``, and a picture of each data set at full resolution.
+interrupted starts again. Its ``result.json`` is enough for that: copy those of docs/measurements/runs/ten_minutes into
+--out. Of what is finished, --report and the end of every run write ``ten_minutes.md``, ``.csv``, ``.json``, and a
+picture of each data set at full resolution.
 
 Data sets are those of docs/results.md, `nuclei`, `widefield` and `denoising`; a folder FOLDER/NAME that has `source`
 and `target` is one too.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,9 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.real_data import TASKS, draw_grey
-from benchmarks.ten_minutes_trial import OURS, PAPER, Trial, TrialResult, outputs_of, read_pairs
+from benchmarks.ten_minutes_trial import OURS, OUTPUTS, PAPER, Trial, TrialResult, outputs_of, read_pairs
 from napari_pix2pix.demonstration import Panel, write_figure
 from pix2pix_training.array_source import AnyArray
 from pix2pix_training.atomic import atomic_write
@@ -33,26 +31,16 @@ _SCORES = (("mae", ".4g", -1), ("psnr", ".2f", 1), ("ssim", ".4f", 1), ("pearson
 def write_report(results: Results, folder: Path) -> str:
     """Write ``ten_minutes.md``, ``.csv``, ``.json`` and pictures into `folder`; returns the text."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [f"{machine()}", ""]
+    lines = [*dict.fromkeys(result.machine for result in results.values()), ""]
     for data_set, those in _by_data_set(results):
         lines += [f"### {data_set}", "", *_table(those), ""]
-        _draw(data_set, {trial: r for trial, r in those.items() if trial.seed == 0}, folder)
+        _draw(data_set, [trial for trial in those if trial.seed == 0 and (trial.folder / OUTPUTS).exists()], folder)
     lines += ["### Against the paper's settings", "", *_comparison(results), ""]
     text = "\n".join(lines)
     _write(folder / "ten_minutes.md", text)
     _write(folder / "ten_minutes.csv", _csv(results))
-    content = {"machine": machine(), "trainings": [_entry(trial, r) for trial, r in results.items()]}
-    _write(folder / "ten_minutes.json", json.dumps(content, indent=2))
+    _write(folder / "ten_minutes.json", json.dumps([_entry(trial, r) for trial, r in results.items()], indent=2))
     return text
-
-
-def machine() -> str:
-    names = [line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(names)} cores, PyTorch {torch.__version__}"
-
-
-def _processor_lines() -> list[str]:
-    return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
 
 
 def _write(path: Path, text: str) -> None:
@@ -175,12 +163,12 @@ def _flat(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _draw(data_set: str, results: Results, folder: Path) -> None:
+def _draw(data_set: str, trials: Sequence[Trial], folder: Path) -> None:
     """Source, what each contender makes of it, and target, of held-out images; the middle, pixel by pixel."""
-    if not results:
+    if not trials:
         return
-    held_out = read_pairs(next(iter(results)).images / "held-out")[:_PICTURED]
-    outputs = {trial.contender: list(outputs_of(trial.folder))[:_PICTURED] for trial in results}
+    held_out = read_pairs(trials[0].images / "held-out")[:_PICTURED]
+    outputs = {trial.contender: list(outputs_of(trial.folder))[:_PICTURED] for trial in trials}
     drawing = next((task.drawn for task in TASKS if task.name == data_set), draw_grey)
     rows = []
     for number, (source, target) in enumerate(held_out):

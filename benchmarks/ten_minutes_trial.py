@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import torch
 
 from benchmarks.ablation_training import ScorerJob, load_scorer, run_scorer
 from benchmarks.fcn_score import SCORE_NAMES, ScorerConfig, confusion_matrices, fcn_scores, predicted_classes
@@ -115,6 +117,7 @@ class TrialResult:
     grid : for each period in pixels, relative to the targets; empty where an image is too small.
     detail : median of `detail_ratio`, the sharpness; 1 is right.
     segmentation : of facades, how well a network that segments photos reads the results.
+    machine : where it ran.
     """
 
     base_width: int
@@ -131,6 +134,7 @@ class TrialResult:
     grid: Mapping[str, float]
     detail: float | None
     segmentation: Mapping[str, float]
+    machine: str
 
 
 def images_folder(out: Path, data_set: str) -> Path:
@@ -236,10 +240,20 @@ def run_trial(trial: Trial, scorer: ScorerJob | None) -> TrialResult:
         load=(load, os.getloadavg()[0]),
         **_measured(results, targets),
         segmentation={} if scorer is None else _segmentation(results, scorer),
+        machine=machine(),
     )
     with atomic_write(path) as partial:
         partial.write_text(json.dumps(asdict(result), indent=2), encoding="utf-8")
     return result
+
+
+def machine() -> str:
+    names = [line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names)} cores, PyTorch {torch.__version__}"
+
+
+def _processor_lines() -> list[str]:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
 
 
 def _cpu_seconds() -> float:

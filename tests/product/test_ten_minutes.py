@@ -39,6 +39,7 @@ RESULT_OF_PAPER = TrialResult(
     grid={"2": 9.0, "4": 4.0, "8": 2.0},
     detail=0.5,
     segmentation={"per-pixel accuracy": 0.5, "class IoU": 0.2},
+    machine="a machine",
 )
 
 
