@@ -22,6 +22,7 @@ from pix2pix_training.inference_config import InferenceConfig
 from pix2pix_training.model_file import Model, save_model
 from pix2pix_training.novelty import CELL_PX
 from pix2pix_training.novelty_survey import with_novelty
+from pix2pix_training.run_folder import RunFolder
 from pix2pix_training.setting_options import places_of, training_config
 from pix2pix_training.time_budget import sized_run
 from pix2pix_training.training import train as training_events
@@ -154,7 +155,10 @@ class Pix2Pix(LoadedModel):
         """
         if minutes is None and all(settings.get(length) is None for length in ("steps", "epochs")):
             minutes = _MINUTES
+        folder = checked(AnyPath, out, "out")
         start = None if init is None else cls(init).model
+        if init is not None and not isinstance(init, Model) and not resume:
+            RunFolder(folder).keep_apart(Path(init))
         layers = {} if start is None else settings_of(start), {"preset": preset, "minutes": minutes, **settings}
         config = training_config(*layers)
         load = partial(
@@ -170,7 +174,6 @@ class Pix2Pix(LoadedModel):
             series=series,
             validation=validation,
         )
-        folder = checked(AnyPath, out, "out")
         config, data = sized_run(config, places_of(*layers), load, folder, resume=resume, device=device)
         events = training_events(
             config, data, folder, device=device, resume=resume, overwrite=overwrite, init=start, workers=workers

@@ -237,8 +237,16 @@ def width_for(
             return width
     raise SettingsError(
         f"even a network of width {widths[-1] if widths else own} is only {found:.2g} times as fast as that of width "
-        f"{own} on {device}; ask for less"
+        f"{own} on {resolve_device(device)}; ask for less, or choose a width with --base-width. If other work went on "
+        "meanwhile, measure again without it"
     )
+
+
+def require_narrower(width: int, teacher: Model) -> None:
+    """Refuse (`SettingsError`) a student that is as wide as its teacher."""
+    own = teacher.generator_config.base_width
+    if width >= own:
+        raise SettingsError(f"base-width is {width}, and that of the model is {own}; a student is narrower")
 
 
 def _widths(own: int, speed: float, precision: TranslationPrecision) -> list[int]:

@@ -25,7 +25,12 @@ def compress(
     target: Annotated[
         list[Path] | None, Option(help="True targets, where there are some: file or folder; again for more channels.")
     ] = None,
-    target_speed: Annotated[str, Option(help="How many times as fast, such as 4x.")] = "4x",
+    target_speed: Annotated[
+        str | None, Option(help="How many times as fast; the width is found by measuring [default: 4x].")
+    ] = None,
+    base_width: Annotated[
+        int | None, Option(help="Width of the small model, instead of --target-speed.", min=1)
+    ] = None,
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "int8"],
         Option(help="What the small model is to be translated with; the model is timed in fp32."),
@@ -54,19 +59,26 @@ def compress(
     from pix2pix_training.run_folder import RunFolder
     from pix2pix_training.training import train
 
-    speed = compression.speed_of(target_speed)
+    if target_speed is not None and base_width is not None:
+        raise SettingsError("target-speed and base-width are both given; give only one of them")
+    speed = compression.speed_of(target_speed or "4x")
     if minutes is not None and steps is not None:
         raise SettingsError("minutes and steps are both given; a run has one length, so give only one of them")
     output_folder(out)
-    RunFolder(out).check(resume=resume, overwrite=overwrite)
+    run = RunFolder(out)
+    run.check(resume=resume, overwrite=overwrite)
+    run.keep_apart(model)
     keep_freed_memory()
     teacher = load_model(model)
     compression.require_precision(teacher, precision, device)
+    if base_width is not None:
+        compression.require_narrower(base_width, teacher)
     length = {"steps": steps} if steps is not None else {"minutes": 30.0 if minutes is None else minutes}
     request = DataRequest(
         sources=tuple(source), targets=tuple(target or source), validation=validation, targets_to_come=not target
     )
-    interrupts.keeps("nothing was trained")
+    recorded = run.settings() if resume else None
+    interrupts.keeps("nothing was trained" if recorded is None else f"{out} is as it was; --resume goes on with it")
     with temporary_folder(scratch_folder()) as folder:
         with progress_bar("the teacher translates", "images") as bar, interrupts.stoppable(bar.say) as cancel:
 
@@ -75,9 +87,12 @@ def compress(
                 bar.update(event.fraction, event.done)
 
             known = ended(compression.lesson(teacher, request, folder, device=device, seed=seed), show)
-        recorded = RunFolder(out).settings() if resume else None
         if recorded is not None:
             width = recorded.generator.base_width
+            if target_speed is not None or base_width not in (None, width):
+                logger.warning("%s keeps its width of %d; another width or speed is for a new run", out, width)
+        elif base_width is not None:
+            width = base_width
         else:
             with interrupts.stoppable(say) as cancel:
                 image = known.held_out[0].source
@@ -102,7 +117,7 @@ def compress(
     save_model(compression.with_record(student, record), trained["model"])
     interrupts.keeps(f"{trained['model']} is written")
     say(f"student: {describe_student(record)}")
-    if record.speed < speed:
+    if recorded is None and base_width is None and record.speed < speed:
         logger.warning(
             "%.3g times as fast where %g was asked and measured before the run; other work may have slowed it down",
             record.speed,

@@ -70,6 +70,7 @@ def train(
     from napari_pix2pix import training_data
     from pix2pix_training.machine import keep_freed_memory
     from pix2pix_training.model_file import load_model
+    from pix2pix_training.run_folder import RunFolder
     from pix2pix_training.tensorboard_log import with_tensorboard
     from pix2pix_training.time_budget import Loader, sized_run
     from pix2pix_training.training import train as run_training
@@ -78,6 +79,8 @@ def train(
     output_folder(out)
     keep_freed_memory()
     start = load_model(init) if init else None
+    if init and not resume:
+        RunFolder(out).keep_apart(init)
     toml = settings_from_toml(config) if config else {}
     layers = settings_of(start) if start else {}, toml, settings_of_options(settings)
     run = training_config(*layers)

@@ -78,8 +78,10 @@ def describe_inference(inference: InferenceConfig) -> str:
 
 def describe_novelty(novelty: NoveltyTraits) -> str:
     """What unlike images are told by."""
-    images = "1 image" if novelty.images == 1 else f"{novelty.images} images"
-    among = "that are held out" if novelty.yardstick == "held-out" else "that are trained on, as too little is held out"
+    one = novelty.images == 1
+    images = "1 image" if one else f"{novelty.images} images"
+    among = "held out" if novelty.yardstick == "held-out" else "trained on, as too little is held out"
+    among = f"that {'is' if one else 'are'} {among}"
     return f"compared with {novelty.cells} places of training images, judged by {novelty.distances} of {images} {among}"
 
 

@@ -99,6 +99,13 @@ class RunFolder:
             )
         check_writable_target(self.config, overwrite=True)
 
+    def keep_apart(self, model: Path) -> None:
+        """Refuse (`OutputError`) a run in the place of the one that it starts from, which would be gone at once."""
+        if self.model.exists() and model.exists() and self.model.samefile(model):
+            raise OutputError(
+                f"{model} would be replaced by what is made from it; give another folder than {self.path}"
+            )
+
     def _content(self) -> list[str]:
         if not self.path.is_dir():
             return []

@@ -22,8 +22,9 @@ import tifffile
 import torch
 from PIL import Image
 
+from napari_pix2pix import Pix2Pix
 from napari_pix2pix.cli.application import COMMANDS, run
-from pix2pix_training.errors import SettingsError
+from pix2pix_training.errors import OutputError, SettingsError
 from pix2pix_training.model_file import load_model, save_model
 from pix2pix_training.network_config import DiscriminatorConfig, GeneratorConfig
 from pix2pix_training.networks import Discriminator, build_generator
@@ -124,6 +125,20 @@ def test_training_goes_on_from_networks_of_the_reference(
     before = torch.load(discriminator, weights_only=True)["model.0.weight"]
     change = float((state["model.0.weight"] - before).abs().max())
     assert 0 < change < 1e-3  # one step of Adam away
+
+
+def test_a_run_does_not_replace_the_one_that_it_starts_from(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny(folders, tmp_path / "run", capsys)
+    model = tmp_path / "run" / "model.safetensors"
+    before = model.read_bytes()
+    command = ["train", "--source", str(folders[0]), "--target", str(folders[1]), "--out", str(tmp_path / "run")]
+    assert run([*command, "--steps", "1", "--init", str(model), "--overwrite"]) == 2
+    assert "would be replaced by what is made from it; give another folder" in capsys.readouterr().err
+    with pytest.raises(OutputError, match="would be replaced by what is made from it"):
+        Pix2Pix.train(*folders, out=tmp_path / "run", steps=1, init=model, overwrite=True)
+    assert model.read_bytes() == before
 
 
 def test_resume_continues_where_the_run_stopped(

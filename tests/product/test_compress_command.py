@@ -149,6 +149,45 @@ def test_a_run_that_is_stopped_goes_on_with_the_width_it_had(teacher: Path, imag
     assert student_record_of(load_model(out / "model.safetensors").training) is not None
 
 
+def test_a_width_can_be_chosen_and_then_none_is_timed(
+    teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compressed(teacher, images, tmp_path / "run", "--base-width", "5") == 0
+    assert load_model(tmp_path / "run" / "model.safetensors").generator_config.base_width == 5
+    said = capsys.readouterr().err
+    assert "timing a network" not in said
+    assert "was asked" not in said
+    assert compressed(teacher, images, tmp_path / "run", "--base-width", "4", "--resume") == 0
+    assert "keeps its width of 5; another width or speed is for a new run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--overwrite"], ["--resume"]])
+def test_a_student_never_takes_the_place_of_its_teacher(
+    options: list[str], teacher: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert compressed(teacher, images, out, "--base-width", "4") == 0
+    before = (out / "model.safetensors").read_bytes()
+    assert compressed(out / "model.safetensors", images, out, "--base-width", "2", *options) == 2
+    assert "would be replaced by what is made from it; give another folder" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == before
+    assert (out / "last.pt").exists()
+
+
+def test_a_resumed_run_that_is_stopped_at_once_says_that_it_is_kept(
+    teacher: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted("stopped")
+
+    assert compressed(teacher, images, tmp_path / "run") == 0
+    monkeypatch.setattr(compression, "lesson", interrupted)
+    assert compressed(teacher, images, tmp_path / "run", "--resume") == 130
+    assert "run is as it was; --resume goes on with it" in capsys.readouterr().err
+    assert compressed(teacher, images, tmp_path / "other") == 130
+    assert "nothing was trained" in capsys.readouterr().err
+
+
 def test_a_student_that_is_not_compared_yet_is_said_to_be_so_and_resuming_compares(
     teacher: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +212,8 @@ def test_a_student_that_is_not_compared_yet_is_said_to_be_so_and_resuming_compar
         (["--minutes", "1"], "minutes and steps are both given"),
         (["--validation", "0"], "on images that are held out, and none are; give more or larger images, and a"),
         (["--target-speed", "100x"], "even a network of width 1 is only"),
+        (["--target-speed", "2x", "--base-width", "4"], "target-speed and base-width are both given"),
+        (["--base-width", "8"], "base-width is 8, and that of the model is 8; a student is narrower"),
     ],
 )
 def test_wrong_use_is_one_line_and_writes_nothing(
