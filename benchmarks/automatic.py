@@ -1,12 +1,13 @@
 """Whether ``--backend auto`` is about as fast as the faster of PyTorch and OpenVINO, on the CPU, file to file.
 
     python -m benchmarks.automatic --folder /scratch [--sizes 1024 4096 8192] [--memory 1GB 2GB 8GB] [--base-width 64]
-        [--out FOLDER]
+        [--turns 1] [--out FOLDER]
 
 Translates a grey image of each size with the paper's U-Net (random weights, running statistics) under each --max-memory
 through the command line: with PyTorch, with OpenVINO, and with auto, each as a first image (nothing in the cache) and
-as a second one. Seconds are those of the whole command. Prints auto relative to the better of the others, the first
-image to their first, the second to their second. With --out writes FOLDER/automatic.json and FOLDER/automatic.md.
+as a second one; with --turns N all of that N times over, in turns, of which medians count. Seconds are those of the
+whole command. Prints auto relative to the better of the others, the first image to their first, the second to their
+second. With --out writes FOLDER/automatic.json and FOLDER/automatic.md.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks.gigapixel import write_model, write_source
 from benchmarks.results import give_results
@@ -78,12 +80,12 @@ def measured(folder: Path, size: int, memory: str, backend: str) -> Iterator[Ent
 def table(entries: list[Entry]) -> Iterator[str]:
     yield "| size | memory | image | PyTorch, s | OpenVINO, s | auto, s | auto relative to the better | auto took |"
     yield "|---|---|---|---|---|---|---|---|"
-    found = {(entry.size, entry.memory, entry.image, entry.backend): entry for entry in entries}
-    for size, memory, image in dict.fromkeys(key[:3] for key in found):
-        plain, compiled, auto = (found[size, memory, image, backend] for backend in BACKENDS)
-        ratio = auto.seconds / min(plain.seconds, compiled.seconds)
-        times = " | ".join(f"{entry.seconds:.1f}" for entry in (plain, compiled, auto))
-        yield f"| {size} | {memory} | {image} | {times} | {ratio:.2f} | {auto.ran}: {auto.reason} |"
+    for size, memory, image in dict.fromkeys((entry.size, entry.memory, entry.image) for entry in entries):
+        alike = [entry for entry in entries if (entry.size, entry.memory, entry.image) == (size, memory, image)]
+        plain, compiled, auto = (median(e.seconds for e in alike if e.backend == backend) for backend in BACKENDS)
+        times = " | ".join(f"{seconds:.1f}" for seconds in (plain, compiled, auto))
+        took = " or ".join(dict.fromkeys(f"{e.ran}: {e.reason}" for e in alike if e.backend == "auto"))
+        yield f"| {size} | {memory} | {image} | {times} | {auto / min(plain, compiled):.2f} | {took} |"
 
 
 def main() -> None:
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 4096, 8192], help="sides in pixels")
     parser.add_argument("--memory", nargs="+", default=["1GB", "2GB", "8GB"])
     parser.add_argument("--base-width", type=int, default=64)
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--out", type=Path, help="for the results")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ def main() -> None:
     for size in options.sizes:
         write_source(options.folder / f"source_{size}.tif", size)
         for memory in options.memory:
-            for backend in BACKENDS:
+            for backend in BACKENDS * options.turns:
                 entries += measured(options.folder, size, memory, backend)
                 print(
                     *(f"{e.size} {e.memory} {e.backend} {e.image}: {e.seconds:.1f} s" for e in entries[-2:]), sep="\n"
