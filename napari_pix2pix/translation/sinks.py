@@ -250,7 +250,8 @@ class FileSink(Sink):
         clear_completed(path)
         self._before = output_identity(path)
         if goes_on and self._is_complete():
-            return self._kept(spec)
+            self._keep(spec)
+            return None
         for input_file in file.files if file is not None else ():
             for own in [path, *([] if self.novelty_path is None else [self.novelty_path])]:
                 if _is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
@@ -258,9 +259,10 @@ class FileSink(Sink):
         try:
             self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
         except OutputError:
-            if goes_on and self._is_complete():  # by another process, since a few lines above
-                return self._kept(spec)
-            raise
+            if not goes_on or not self._is_complete():
+                raise
+            self._keep(spec)  # another process has completed it since the look above
+            return None
         spec = with_mask(spec, source, self._format)
         if (goes_on or self._is_remote) and not _goes_by_regions(work, spec):
             raise SettingsError(
@@ -273,7 +275,7 @@ class FileSink(Sink):
         """Whether there is the result of this work, by another process or an earlier run."""
         return _is_there(self.path) and not is_begun(self.path) and output_identity(self.path) != self._replaces
 
-    def _kept(self, spec: OutputSpec) -> None:
+    def _keep(self, spec: OutputSpec) -> None:
         clear_leftovers(self.path)
         self._on_kept(self.path, _finished_in_words(self.path, spec))
 

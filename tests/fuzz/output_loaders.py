@@ -32,6 +32,7 @@ def _part_of_output(folder: Path, *, is_first: bool) -> None:
         folder / _OUTPUT, cutting, file_format="tiff", request={"model": "m"}, plan={"tile": 8}, resume=True,
         cancel=cancel,
     ) as output:  # fmt: skip
+        assert output is not None
 
         def compute(number: int) -> None:
             region = regions[number].region

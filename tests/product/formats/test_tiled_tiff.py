@@ -144,6 +144,7 @@ def test_each_byte_is_written_once_where_work_can_be_resumed(tmp_path: Path, noi
     cutting = Cutting(spec=spec, regions=regions, part_px=1024)
     cancel, before = Cancel(), _bytes_written()
     with open_partial(path, cutting, file_format=file_format, request={}, plan={}, cancel=cancel) as output:
+        assert output is not None
         for number, place in enumerate(regions):
             output.begin(number)
             output.add(place.region, array[(slice(None), *place.region.slices)])
