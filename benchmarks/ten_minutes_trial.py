@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import torch
 from benchmarks.ablation_training import ScorerJob, load_scorer, run_scorer
 from benchmarks.fcn_score import SCORE_NAMES, ScorerConfig, confusion_matrices, fcn_scores, predicted_classes
 from benchmarks.labelled_photos import labelled_photos, load_labelled_photos, resized, save_labelled_photos
+from benchmarks.results import processor
 from benchmarks.screening_trial import PATCH, load_data
 from benchmarks.textbook_run import TextbookRun
 from napari_pix2pix.evaluation import default_range, evaluate_pairs
@@ -248,12 +248,7 @@ def run_trial(trial: Trial, scorer: ScorerJob | None) -> TrialResult:
 
 
 def machine() -> str:
-    names = [line.partition(":")[2].strip() for line in _processor_lines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {len(names)} cores, PyTorch {torch.__version__}"
-
-
-def _processor_lines() -> list[str]:
-    return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return f"{processor()['name']}, {os.cpu_count()} cores, PyTorch {torch.__version__}"
 
 
 def _cpu_seconds() -> float:

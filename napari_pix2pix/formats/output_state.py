@@ -381,6 +381,21 @@ def is_begun(path: Path) -> bool:
     return state.begun() is not None and not state.is_complete
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is an output; of one in a bucket, objects alone do not make it."""
+    if not isinstance(path, RemotePath):
+        return path.exists()
+    try:
+        return is_zarr(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def holds_result(path: Path, replaces: list[int] | None) -> bool:
+    """Whether there is a complete output, and not the one of the identity `replaces`, which is to give way to it."""
+    return is_there(path) and not is_begun(path) and output_identity(path) != replaces
+
+
 def kept_in_words(path: Path) -> str | None:
     """How much of an unfinished output is done; None where there is nothing to go on with."""
     return OutputState(path).kept_in_words()

@@ -14,7 +14,7 @@ from socket import gethostname
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
-from napari_pix2pix.formats.output_state import OutputState, Part, is_begun, output_identity
+from napari_pix2pix.formats.output_state import OutputState, Part, holds_result
 from napari_pix2pix.translation.progress import TilesDone, TranslationReport, ended
 from napari_pix2pix.translation.settings import TranslationSettings
 from pix2pix_training.cancel import Cancel, Interrupted
@@ -101,8 +101,7 @@ def _made(share: Share, worker: Worker, cancel: Cancel, said: list[str]) -> Shar
             raise ClusterError(f"the worker {name} does not find {path}; give paths that all workers share")
     translator = _translator(share, worker, name)
     _wait_for_last_worker(OutputState(output), share.part, cancel)
-    stands = output.exists() and not is_begun(output) and output_identity(output) != share.replaces
-    if stands and not share.was_complete:
+    if holds_result(output, share.replaces) and not share.was_complete:
         return ShareDone(worker=name, report=None, remarks=())
     return _translated(share, translator, worker, name, cancel, said)
 

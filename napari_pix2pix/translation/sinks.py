@@ -16,9 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from napari_pix2pix.formats.output_state import WHOLE, Part, clear_completed, is_begun, output_identity
+from napari_pix2pix.formats.output_state import (
+    WHOLE,
+    Part,
+    clear_completed,
+    holds_result,
+    is_begun,
+    is_there,
+    output_identity,
+)
 from napari_pix2pix.formats.remote import RemotePath, as_path
-from napari_pix2pix.formats.source import ImageSource, is_zarr, open_image
+from napari_pix2pix.formats.source import ImageSource, open_image
 from napari_pix2pix.formats.writing import (
     OutputSpec,
     Steps,
@@ -254,7 +262,7 @@ class FileSink(Sink):
             return None
         for input_file in file.files if file is not None else ():
             for own in [path, *([] if self.novelty_path is None else [self.novelty_path])]:
-                if _is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
+                if is_there(own) and own.samefile(input_file):  # its pixels are read while the output is written
                     raise OutputError(f"{own} would take the place of the input {input_file}; give another name")
         try:
             self._format = check_output(path, spec, file_format=requested, overwrite=self._overwrite)
@@ -273,7 +281,7 @@ class FileSink(Sink):
 
     def _is_complete(self) -> bool:
         """Whether there is the result of this work, by another process or an earlier run."""
-        return _is_there(self.path) and not is_begun(self.path) and output_identity(self.path) != self._replaces
+        return holds_result(self.path, self._replaces)
 
     def _keep(self, spec: OutputSpec) -> None:
         clear_leftovers(self.path)
@@ -371,16 +379,6 @@ def regions_of(source: ArraySource, model: Model, settings: TranslationSettings)
         side = region_grid(size, config, settings.region, gathers=passes).side
     regions = list(Region.whole(*size).tiles(*side))
     return [PlaneRegion(plane, region) for plane in plane_indices(source) for region in regions]
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is an output; of one in a bucket, objects alone do not make it."""
-    if not isinstance(path, RemotePath):
-        return path.exists()
-    try:
-        return is_zarr(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _goes_by_regions(work: Work, spec: OutputSpec) -> bool:
