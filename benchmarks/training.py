@@ -38,13 +38,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.results import give_results, processor
 from benchmarks.textbook import NestedUNet, TextbookTraining, patchgan
+from pix2pix_training.allocator import keep_freed_memory
 from pix2pix_training.array_source import MemorySource
 from pix2pix_training.batches import Batches
 from pix2pix_training.config import TrainingConfig
 from pix2pix_training.dataset import PatchDataset
 from pix2pix_training.device import resolve_device
 from pix2pix_training.intensity import dtype_mapping
-from pix2pix_training.machine import keep_freed_memory
 from pix2pix_training.network_config import DiscriminatorConfig
 from pix2pix_training.networks import noisy_levels, parameter_count
 from pix2pix_training.pairs import Pair

@@ -51,10 +51,11 @@ def compress(
     from napari_pix2pix.training_data import DataRequest
     from napari_pix2pix.translation.batch import OfOne
     from napari_pix2pix.translation.progress import ended
+    from pix2pix_training.allocator import keep_freed_memory
     from pix2pix_training.atomic import temporary_folder
     from pix2pix_training.errors import SettingsError
     from pix2pix_training.in_words import describe_student
-    from pix2pix_training.machine import keep_freed_memory, scratch_folder
+    from pix2pix_training.machine import scratch_folder
     from pix2pix_training.model_file import load_model, save_model
     from pix2pix_training.run_folder import RunFolder
     from pix2pix_training.training import train

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from pix2pix_training.allocator import share_freed_memory
 from pix2pix_training.cancel import Cancel
 
 EXIT_INTERRUPTED = 130
@@ -55,6 +56,7 @@ def heard() -> Iterator[None]:
             signal.signal(number, _left_to_the_thread)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, after_in_child=_unheard)
+    share_freed_memory()  # before the first thread
     threading.Thread(target=_listen, args=(receiver,), name="signals", daemon=True).start()
     try:
         yield

@@ -68,7 +68,7 @@ def train(
     **settings: Any,
 ) -> None:
     from napari_pix2pix import training_data
-    from pix2pix_training.machine import keep_freed_memory
+    from pix2pix_training.allocator import keep_freed_memory
     from pix2pix_training.model_file import load_model
     from pix2pix_training.run_folder import RunFolder
     from pix2pix_training.tensorboard_log import with_tensorboard

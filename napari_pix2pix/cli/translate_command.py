@@ -73,10 +73,8 @@ def translate(
     from napari_pix2pix.translation.translator import Translator
     from pix2pix_training.error_map import error_model
     from pix2pix_training.errors import SettingsError
-    from pix2pix_training.machine import share_freed_memory
     from pix2pix_training.model_file import load_model
 
-    share_freed_memory()
     if on_error not in ("stop", "skip"):
         raise SettingsError(f"on-error is {on_error!r}; choose stop or skip")
     if dask is not None and (shard is not None or dry_run):

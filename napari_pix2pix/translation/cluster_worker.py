@@ -160,7 +160,7 @@ def _translator(share: Share, worker: Worker, name: str) -> Translator:
         import torch
 
         from napari_pix2pix.translation.translator import Translator
-        from pix2pix_training.machine import share_freed_memory
+        from pix2pix_training.allocator import share_freed_memory
         from pix2pix_training.model_file import load_model
 
         share_freed_memory()

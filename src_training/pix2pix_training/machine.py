@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _IN_MEMORY = ("tmpfs", "ramfs")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT_BYTES = 2**30
-"""Blocks up to this size, and free memory up to it, are kept; `mallopt` takes a C int."""
-_SHARED_BYTES = 2**25
-"""What glibc itself comes to keep, on 64 bits, once blocks of that size were freed."""
 
 
 def available_memory_bytes() -> int:
@@ -80,34 +74,6 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def keep_freed_memory() -> None:
-    """Have freed blocks kept for the next step of training instead of being returned to the system.
-
-    Gradients of large layers are freed and allocated again at every step. glibc maps blocks above 32 MiB anew each
-    time, and the system then clears page after page of them. See `_set_allocator`.
-    """
-    _set_allocator({_M_MMAP_THRESHOLD: _KEPT_BYTES, _M_TRIM_THRESHOLD: _KEPT_BYTES})
-
-
-def share_freed_memory() -> None:
-    """Have what one thread has freed serve the others; glibc keeps it apart for each. See `_set_allocator`.
-
-    For threads that make few and large blocks, which hardly ever wait for each other. What is kept is said too, as
-    glibc keeps hardly anything where the environment has a say, which it has in the workers of Dask.
-    """
-    _set_allocator({_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: _SHARED_BYTES, _M_TRIM_THRESHOLD: 2 * _SHARED_BYTES})
-
-
-def _set_allocator(options: Mapping[int, int]) -> None:
-    """Options of `mallopt`. They hold for the whole process until it ends, so they are for commands, not for a library
-    within somebody else's process. Where the C library is not glibc, nothing is done.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        for option, value in options.items():
-            mallopt(option, value)
 
 
 def scratch_folder() -> Path:
