@@ -40,8 +40,12 @@ class FeaturePlane:
         self.size: Size = (cells.shape[0], cells.shape[1])
 
     def read(self, window: Region) -> Tensor:
-        """Features (1, C, h, w), in channels_last order; not to be changed, as they may lie in the plane's memory."""
-        return self.cells.read(window).to(self.device).permute(2, 0, 1)[None]
+        """Features (1, C, h, w), in channels_last order; not to be changed, as they may lie in the plane's memory.
+
+        Their strides say that order of the first axis too: without it PyTorch takes another one for what it makes of
+        them, and copies many times over.
+        """
+        return self.cells.read(window).to(self.device)[None].permute(0, 3, 1, 2)
 
     def windows(self, regions: Iterable[Region]) -> Generator[Tensor, None, None]:
         """`read` of each region in turn."""
