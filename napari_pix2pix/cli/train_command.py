@@ -208,6 +208,9 @@ def _announce(event: Started, say: Callable[[str], None]) -> None:
         say(f"resumed from step {event.resumed_from_step}")
     say(f"source: {event.source}")
     say(f"target: {event.target}")
+    if event.is_over:
+        say("it is as long as was asked for, so nothing is trained now; to go on, ask for more steps or minutes")
+        return
     pairs = f"{event.training_pairs} pair{'s' * (event.training_pairs != 1)}"
     say(
         f"training for {length} on {event.device}{_processes(event)}: {pairs}, "

@@ -38,6 +38,7 @@ class Started:
     `source` and `target` say in words how pixels of the images are mapped. `target_span` is by how much stored values
     of the target differ where those of the network differ by 2; None for classes, and where it is not one number.
     `mappings` are those of source and target. `held_out` says what is not trained on, see `Split.held_out`.
+    `is_over`: the run that is resumed is as long as was asked for, so no step follows.
     """
 
     config: TrainingConfig
@@ -54,6 +55,7 @@ class Started:
     target_is_classes: bool = False
     mappings: tuple[ValueMapping, ValueMapping] | None = None
     held_out: str = "nothing"
+    is_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -300,6 +300,7 @@ class _Run:
             mappings=(self.source.mapping, self.target.mapping),
             target_is_classes=isinstance(self.target.mapping, CategoryMapping),
             held_out=self.held_out,
+            is_over=self.state.fraction_done >= 1,
         )
         if self.state.step == 0 and (trouble := misalignment_warning([p.pair for p in self.prepared.training])):
             yield Warned(step=0, message=trouble)

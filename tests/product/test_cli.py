@@ -149,6 +149,17 @@ def test_resume_continues_where_the_run_stopped(
     assert (again["steps"], again["resumed_from_step"], again["seconds_per_step"]) == (3, 3, None)
 
 
+@pytest.mark.parametrize("steps", ["3", "2"])
+def test_a_run_that_is_long_enough_says_so(
+    steps: str, folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny(folders, tmp_path / "run", capsys)
+    source, target = map(str, folders)
+    words = ["--source", source, "--target", target, "--out", str(tmp_path / "run"), "--steps", steps, *TINY]
+    assert run(["train", *words, "--resume"]) == 0
+    assert "nothing is trained now" in capsys.readouterr().err
+
+
 def test_depth_of_the_preset_follows_the_patch_of_options_and_of_the_file(tmp_path: Path) -> None:
     toml = tmp_path / "config.toml"
     toml.write_text("patch_size = 96\n", encoding="utf-8")
