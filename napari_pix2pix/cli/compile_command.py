@@ -55,7 +55,12 @@ def compile_model(
     from pix2pix_training.model_file import load_model
     from pix2pix_trt.flavours import require
 
-    request = CompileRequest(**settings_of_options(settings, CompileRequest))
+    given = settings_of_options(settings, CompileRequest)
+    if given.get("precision") == "int8":
+        given.setdefault("backend", "openvino")
+    elif given.get("backend") == "openvino":
+        given.setdefault("precision", "int8")
+    request = CompileRequest(**given)
     if request.backend == "openvino":
         _make_ready_for_int8(
             model, sample or [], target or [], out, given=architectures, overwrite=overwrite, as_json=as_json

@@ -263,9 +263,10 @@ class CompileRequest:
     OpenVINO compiles when a translation begins; what is made ahead for it is a model that can compute in int8.
     """
 
-    backend: Annotated[Literal["tensorrt", "tensorrt-rtx", "openvino"], Setting("Package to compile with.")] = (
-        "tensorrt-rtx"
-    )
+    backend: Annotated[
+        Literal["tensorrt", "tensorrt-rtx", "openvino"],
+        Setting("Package to compile with; openvino where precision is int8."),
+    ] = "tensorrt-rtx"
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"], Setting("Arithmetic of the engines, or int8 for openvino.")
     ] = "fp16"
@@ -280,7 +281,7 @@ class CompileRequest:
         if (self.backend == "openvino") != (self.precision == "int8"):
             raise SettingsError(
                 f"backend {self.backend} with precision {self.precision}: int8 is made ready for openvino, and nothing "
-                "else is; choose both or neither"
+                "else is; choose both or neither of them"
             )
 
     @property

@@ -84,8 +84,10 @@ def test_existing_engines_are_not_replaced(
         (["--architectures", "sm86,sm1", "--out", "OUT"], "choose from sm75"),
         (["--backend", "tensorrt", "--architectures", "sm86", "--out", "OUT"], "TensorRT"),
         (["--architectures", "sm86"], "belong together"),
-        (["--backend", "openvino"], "choose both or neither"),
-        (["--precision", "int8"], "choose both or neither"),
+        (["--backend", "openvino", "--precision", "fp16"], "choose both or neither"),
+        (["--backend", "tensorrt", "--precision", "int8"], "choose both or neither"),
+        (["--backend", "openvino"], "precision int8"),
+        (["--precision", "int8"], "precision int8"),
         (["--size", "3"], "size is 3"),
     ],
 )
