@@ -32,6 +32,7 @@ SAMPLES = 8
 _MOST_IMAGES = 120
 _SQUARE_PX = 256
 _MOST_PIXELS = 1 << 14
+_DRAWINGS = 200
 _FOLDERS = {
     "facades": ("label", "photo"),
     "em_membranes": ("image", "membrane"),
@@ -46,6 +47,8 @@ class Found:
     Attributes
     ----------
     coverage : mean of the images, and `of_images` each of them.
+    drawn, drawn_deviation : mean and standard deviation of the coverage over drawings of the images that calibrate, out
+        of these and those that are asked about; the network stays the same.
     claimed : what the model's card says of coverage, of held-out images by factors of the others.
     factors : conformal factor of each channel.
     half_width : mean, as a share of the range of the target; `constant_half_width` one with the same coverage of the
@@ -58,6 +61,8 @@ class Found:
     seed: int
     coverage: float
     of_images: list[float]
+    drawn: float
+    drawn_deviation: float
     claimed: float | None
     factors: list[float]
     half_width: float
@@ -108,11 +113,15 @@ def _found(name: str, seed: int, parted: Parted, run: Path, steps: int) -> Found
     split = Split(tuple(parted.training), tuple(parted.calibrating))
     for _ in train(config, TrainingData(split=split), run, device="cpu", resume=True):
         pass
-    return judged(name, seed, load_model(run / "model.safetensors"), parted.asked)
+    return judged(name, seed, load_model(run / "model.safetensors"), parted.calibrating, parted.asked)
 
 
-def judged(name: str, seed: int, model: Model, asked: Sequence[Pair]) -> Found:
-    """A model with an error map, judged on pairs that it does not know."""
+def judged(name: str, seed: int, model: Model, calibrating: Sequence[Pair], asked: Sequence[Pair]) -> Found:
+    """A model with an error map, judged on pairs that it does not know.
+
+    With another draw of the pairs that calibrate, the factors would have been others: how much depends on that is found
+    with all pairs that did not train it.
+    """
     assert model.error is not None
     assert isinstance(model.target.mapping, LinearMapping)
     used = Pix2Pix(model)
@@ -133,11 +142,15 @@ def judged(name: str, seed: int, model: Model, asked: Sequence[Pair]) -> Found:
     error, half_width, deviation = (np.concatenate(each, 1) for each in (errors, half_widths, deviations))
     of_images = [np.array([each.mean() for each in values]) for values in (half_widths, errors)]
     traits = model.error.traits
+    factors_of_images = [_factors_within(model, pair) for pair in (*calibrating, *asked)]
+    anew = covered(factors_of_images, len(calibrating), traits.coverage)
     return Found(
         data_set=name,
         seed=seed,
         coverage=float(np.mean(within)),
         of_images=[round(each, 4) for each in within],
+        drawn=float(np.mean(anew)),
+        drawn_deviation=float(np.std(anew)),
         claimed=traits.measured,
         factors=list(traits.factors),
         half_width=float(half_width.mean()),
@@ -149,6 +162,34 @@ def judged(name: str, seed: int, model: Model, asked: Sequence[Pair]) -> Found:
         dropout_ause=_of_channels(ause, deviation, error),
         constant_ause=_of_channels(ause, np.zeros_like(error), error),
     )
+
+
+def _factors_within(model: Model, pair: Pair) -> NDArray[np.float64]:
+    """Of each channel (C, n): by how much the half-widths of some pixels would have to be larger to be their errors."""
+    assert isinstance(model.target.mapping, LinearMapping)
+    # In floats, as half-widths of less than a grey level would be rounded to none.
+    unrounded = Pix2Pix(
+        replace(model, target=replace(model.target, mapping=replace(model.target.mapping, dtype="float32")))
+    )
+    source, target = (image.read(whole_plane(image)) for image in pair.images)
+    error = np.abs(target.astype(np.float64) - unrounded.translate(source).reshape(target.shape))
+    factors: NDArray[np.float64] = error / unrounded.error_map(source).reshape(target.shape)
+    factors = factors.reshape(len(target), -1)
+    return factors[:, np.random.default_rng(0).permutation(factors.shape[1])[:_MOST_PIXELS]]
+
+
+def covered(factors: Sequence[NDArray[np.float64]], calibrating: int, coverage: float) -> list[float]:
+    """Mean coverage of the images that do not calibrate, for each drawing of `calibrating` of them that do.
+
+    `factors` are those of each image (C, n) with which pixels would lie just within.
+    """
+    found = []
+    for drawing in range(_DRAWINGS):
+        order = np.random.default_rng(drawing).permutation(len(factors))
+        drawn = np.concatenate([factors[number] for number in order[:calibrating]], axis=1)
+        least = np.quantile(drawn, coverage, axis=1, method="higher")[:, None]
+        found.append(float(np.mean([(factors[number] <= least).mean() for number in order[calibrating:]])))
+    return found
 
 
 def _of_channels(measure: Callable[[Any, Any], float], predicted: NDArray[Any], true: NDArray[Any]) -> float:
@@ -222,9 +263,9 @@ def _field(folder: Path, seed: int) -> Parted:
 def coverage_table(found: Sequence[Found]) -> list[str]:
     """A line for each model."""
     lines = [
-        "| data set | seed | coverage | of images | card | factor | half-width (constant) | rank (dropout) | "
-        "of images | AUSE | dropout | constant |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| data set | seed | coverage | of images | drawn anew | card | factor | half-width (constant) | "
+        "rank (dropout) | of images | AUSE | dropout | constant |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in found:
         claimed = "-" if each.claimed is None else f"{100 * each.claimed:.1f} %"
@@ -233,6 +274,7 @@ def coverage_table(found: Sequence[Found]) -> list[str]:
             str(each.seed),
             f"{100 * each.coverage:.1f} %",
             f"{100 * min(each.of_images):.0f} to {100 * max(each.of_images):.0f} %",
+            f"{100 * each.drawn:.1f} % ± {100 * each.drawn_deviation:.1f}",
             claimed,
             " ".join(f"{factor:.2f}" for factor in each.factors),
             f"{100 * each.half_width:.1f} % ({100 * each.constant_half_width:.1f} %)",

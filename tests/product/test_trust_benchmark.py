@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.trust import main, table
 from benchmarks.trust_costs import Cost, cost_table
-from benchmarks.trust_coverage import ause, rank_correlation
+from benchmarks.trust_coverage import ause, covered, rank_correlation
 from benchmarks.trust_novelty import Row, auroc
 
 
@@ -46,6 +46,14 @@ def test_area_between_sparsification_curves() -> None:
 def test_rank_correlation_takes_ties_as_they_are() -> None:
     assert rank_correlation(np.array([1.0, 5.0, 9.0]), np.array([0.0, 0.1, 7.0])) == pytest.approx(1)
     assert rank_correlation(np.ones(3), np.arange(3.0)) == 0
+
+
+def test_coverage_is_drawn_anew() -> None:
+    """Pixels of one image need factors of 0 to 1, those of the other of 0 to 2: either may calibrate."""
+    images = [np.linspace(0, most, 101)[None] for most in (1.0, 2.0)]
+    shares = covered(images, 1, 0.9)
+    assert sorted(set(np.round(shares, 2))) == [0.46, 1.0]
+    assert covered([images[0]] * 4, 3, 0.9) == pytest.approx([91 / 101] * 200)
 
 
 def test_costs_are_compared_turn_by_turn() -> None:
