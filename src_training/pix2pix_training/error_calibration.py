@@ -39,7 +39,7 @@ def with_calibration(
     ----------
     split : pairs that the error network learns on, and others that calibrate it.
     coverage : share of pixels whose target lies within the interval.
-    steps : of the error network, with one patch each.
+    steps : of the error network, with four patches each.
 
     Raises
     ------

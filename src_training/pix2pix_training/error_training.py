@@ -25,11 +25,13 @@ from pix2pix_training.preparation import PreparedPair
 from pix2pix_training.retelling import retold
 from pix2pix_training.validation import Excerpt
 
-MOST_STEPS = 800
+MOST_STEPS = 400
 """Of an error network."""
+_PATCHES = 4
+"""Of a step, at least: images differ in how much there is to be wrong about, and so do steps of a single patch."""
 _LEARNING_RATE = 2e-3
 _MOST_DEPTH, _LEAST_WIDTH = 5, 8
-_STATISTICS_PATCHES = 16
+_STATISTICS_STEPS = 16
 _MOST_IMAGES, _ENOUGH_IMAGES = 32, 8
 _SAMPLES = 1 << 15
 """Pixels of each image that factors are found on, so that all images count alike."""
@@ -71,7 +73,7 @@ def learnt_errors(
     optimiser = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
     seen: list[Tensor] = []
     for step in range(steps):
-        source, target, valid = next(batches)
+        source, target, valid = _joined(batches)
         for group in optimiser.param_groups:
             group["lr"] = _LEARNING_RATE * min(1.0, 2 * (1 - step / steps))
         with torch.no_grad():
@@ -80,9 +82,24 @@ def learnt_errors(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        seen = [*seen, source][-_STATISTICS_PATCHES:]
+        seen = [*seen, source][-_STATISTICS_STEPS:]
         yield (step + 1) / steps
     return {name: tensor.cpu() for name, tensor in calibrated(network, seen).state_dict().items()}
+
+
+def _joined(batches: Batches) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As many batches as have `_PATCHES` together, as one."""
+    drawn = [next(batches)]
+    while sum(len(source) for source, _, _ in drawn) < _PATCHES:
+        drawn.append(next(batches))
+    sources, targets, masks = zip(*drawn, strict=True)
+    if all(mask is None for mask in masks):
+        return torch.cat(sources), torch.cat(targets), None
+    valid = [
+        torch.ones_like(source[:, :1]) if mask is None else mask.to(source.dtype)
+        for source, mask in zip(sources, masks, strict=True)
+    ]
+    return torch.cat(sources), torch.cat(targets), torch.cat(valid)
 
 
 def unlikelihood(expected: Tensor, error: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -75,8 +75,8 @@ from pix2pix_training.validation import Validation
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOSSES = 0.2
-_STEPS_PER_ERROR_STEP = 6
-"""So many steps of a run take about fifteen times as long as one of its error network, of small networks."""
+_STEPS_PER_ERROR_STEP = 8
+"""So many steps of a run take about ten times as long as one of its error network, of small networks."""
 _TRAINED_PER_MEASURED = 25
 """Pixels that are trained on for each on which the model is made ready for 8 bits: about 2 % of the time."""
 _TRAINED_PER_PREVIEW = 20
