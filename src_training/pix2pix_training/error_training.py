@@ -73,7 +73,7 @@ def learnt_errors(
     optimiser = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
     seen: list[Tensor] = []
     for step in range(steps):
-        source, target, valid = _joined(batches)
+        source, target, valid = joined(batches)
         for group in optimiser.param_groups:
             group["lr"] = _LEARNING_RATE * min(1.0, 2 * (1 - step / steps))
         with torch.no_grad():
@@ -87,7 +87,7 @@ def learnt_errors(
     return {name: tensor.cpu() for name, tensor in calibrated(network, seen).state_dict().items()}
 
 
-def _joined(batches: Batches) -> tuple[Tensor, Tensor, Tensor | None]:
+def joined(batches: Batches) -> tuple[Tensor, Tensor, Tensor | None]:
     """As many batches as have `_PATCHES` together, as one."""
     drawn = [next(batches)]
     while sum(len(source) for source, _, _ in drawn) < _PATCHES:

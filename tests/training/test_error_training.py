@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from pix2pix_training.array_source import MemorySource
+from pix2pix_training.batches import Batches
 from pix2pix_training.config import TrainingConfig
-from pix2pix_training.error_training import held_out_parts, unlikelihood
+from pix2pix_training.error_training import held_out_parts, joined, unlikelihood
 from pix2pix_training.events import Event, LearningErrors
 from pix2pix_training.in_words import card_lines
 from pix2pix_training.model_file import load_model
@@ -105,6 +107,21 @@ def test_a_run_that_was_stopped_while_errors_were_learnt_goes_on_there(tmp_path:
     assert stopped is not None and whole is not None
     assert stopped.traits == whole.traits
     assert all(torch.equal(stopped.weights[name], tensor) for name, tensor in whole.weights.items())
+
+
+def test_a_step_sees_four_patches_or_more_and_keeps_what_is_not_valid() -> None:
+    def drawn(size: int, value: float, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        return torch.full((size, 2, 1, 1), value), torch.full((size, 1, 1, 1), -value), mask
+
+    nothing = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+    batches = iter([drawn(1, 1, None), drawn(1, 2, nothing), drawn(2, 3, None), drawn(6, 4, None)])
+    source, target, valid = joined(cast(Batches, batches))
+    assert source[:, 0].flatten().tolist() == [1, 2, 3, 3]
+    assert target.flatten().tolist() == [-1, -2, -3, -3]
+    assert valid is not None
+    assert valid.flatten().tolist() == [1, 0, 1, 1]
+    source, _, valid = joined(cast(Batches, batches))
+    assert (len(source), valid) == (6, None)
 
 
 def prepared(count: int) -> list[PreparedPair]:
