@@ -274,7 +274,7 @@ def coverage_table(found: Sequence[Found]) -> list[str]:
             str(each.seed),
             f"{100 * each.coverage:.1f} %",
             f"{100 * min(each.of_images):.0f} to {100 * max(each.of_images):.0f} %",
-            f"{100 * each.drawn:.1f} % ± {100 * each.drawn_deviation:.1f}",
+            f"{100 * each.drawn:.1f} ± {100 * each.drawn_deviation:.1f} %",
             claimed,
             " ".join(f"{factor:.2f}" for factor in each.factors),
             f"{100 * each.half_width:.1f} % ({100 * each.constant_half_width:.1f} %)",
